@@ -1,0 +1,165 @@
+"""Codec: latents <-> images, the public face of every autoencoder here."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from taesd_ext.errors import TaesdError, log_once
+from taesd_ext.latent_formats import LatentFormat, from_family_latent, to_family_latent
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where a codec's weights came from, for people and for the infotext."""
+
+    encoder: Path | None = None
+    decoder: Path | None = None
+
+
+class Codec:
+    """An autoencoder that turns images into a diffusion model's latents and back.
+
+    Images are float (B,3,H,W) in [0,1]. Latents are in the diffusion model's own scale (scaled and shifted), as the
+    sampler holds them: (B,C,h,w), FLUX.2's also packed (B,4C,h/2,w/2), with frames (B,C,T,h,w). Methods may be
+    called from any thread; they keep no autograd graph, never write into their input, and leave the random state alone.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        latent_format: LatentFormat,
+        *,
+        encoder: nn.Module | None = None,
+        decoder: nn.Module | None = None,
+        device: str | torch.device = "cpu",
+        dtype: torch.dtype | None = None,
+        source: Source | None = None,
+    ) -> None:
+        self.name = name
+        self.format = latent_format
+        self.device = torch.device(device)
+        self.dtype = dtype or torch.float32
+        self.source = source or Source()
+        self._encoder = self._placed(encoder)
+        self._decoder = self._placed(decoder)
+
+    @property
+    def family(self) -> str:
+        """The name under which :func:`taesd_ext.load_codec` knows this codec."""
+        return self.name
+
+    @property
+    def latent_channels(self) -> int:
+        return self.format.latent_channels
+
+    @property
+    def spatial_scale_factor(self) -> int:
+        return self.format.spatial_scale_factor
+
+    @property
+    def has_encoder(self) -> bool:
+        return self._encoder is not None
+
+    @property
+    def has_decoder(self) -> bool:
+        return self._decoder is not None
+
+    @torch.inference_mode()
+    def encode(self, image: Tensor) -> Tensor:
+        """(B,3,H,W) image in [0,1] -> (B,C,ceil(H/f),ceil(W/f)) latent, in the image's dtype and on its device.
+
+        A size that is no multiple of the factor f is padded by repeating the right and lower edge, and that is said
+        once in the log; give the original size to :meth:`decode` to have it cut back.
+        """
+        encoder = self._need(self._encoder, "encoder")
+        if image.ndim != 4 or image.shape[1] != 3 or 0 in image.shape:
+            raise TaesdError(f"Cannot encode a tensor of shape {tuple(image.shape)}", "an image (B,3,H,W) was expected")
+        dtype, device = _float_dtype(image), image.device
+        padded = self._pad(image.to(self.device, self.dtype))
+        latent = from_family_latent(encoder(padded), self.format)
+        return _normal_tensor(latent.to(device, dtype))
+
+    @torch.inference_mode()
+    def decode(self, latent: Tensor, *, size: tuple[int, int] | None = None) -> Tensor:
+        """(B,C,h,w) latent -> (B,3,f*h,f*w) image in [0,1], in the latent's dtype and on its device.
+
+        ``size`` (H, W) is the original image's size, to cut off what :meth:`encode` padded.
+        """
+        decoder = self._need(self._decoder, "decoder")
+        dtype, device = _float_dtype(latent), latent.device
+        image = decoder(self._family_latent(latent)).clamp_(0, 1)
+        if size is not None:
+            image = self._crop(image, size)
+        return _normal_tensor(image.to(device, dtype))
+
+    def _family_latent(self, latent: Tensor) -> Tensor:
+        channels = latent.shape[1] if latent.ndim in (4, 5) else 0
+        if 0 in latent.shape or not self.format.accepts(channels):
+            raise TaesdError(
+                f"{self.name} cannot decode a latent of shape {tuple(latent.shape)}",
+                f"it reads {self.latent_channels} channels",
+                "Choose the family that fits the model, or Auto",
+            )
+        return to_family_latent(latent.to(self.device, self.dtype), self.format)
+
+    def _pad(self, image: Tensor) -> Tensor:
+        height, width = image.shape[-2:]
+        factor = self.spatial_scale_factor
+        right, lower = -width % factor, -height % factor
+        if not (right or lower):
+            return image
+        log_once(
+            f"padded to a multiple of {factor}",
+            f"{width}x{height} is no multiple of {factor}: padded by repeating the edge to "
+            f"{width + right}x{height + lower}.",
+        )
+        return functional.pad(image, (0, right, 0, lower), mode="replicate")
+
+    def _crop(self, image: Tensor, size: tuple[int, int]) -> Tensor:
+        height, width = size
+        factor = self.spatial_scale_factor
+        whole = tuple(math.ceil(side / factor) * factor for side in size)
+        if whole != tuple(image.shape[-2:]):
+            raise TaesdError(
+                f"Cannot cut a {image.shape[-1]}x{image.shape[-2]} image back to {width}x{height}",
+                f"an image of that size was {whole[1]}x{whole[0]} when it was padded",
+                "Give the size of the image that was encoded",
+            )
+        return image[..., :height, :width]
+
+    def _need(self, network: nn.Module | None, part: str) -> nn.Module:
+        if network is None:
+            raise TaesdError(
+                f"{self.name} has no {part}",
+                f"no {self.name}_{part} file was found",
+                "`python -m taesd_ext weights list` says where files are looked for",
+            )
+        return network
+
+    def _placed(self, network: nn.Module | None) -> nn.Module | None:
+        if network is None:
+            return None
+        with torch.inference_mode(False), torch.no_grad():
+            return network.to(self.device, self.dtype).requires_grad_(False).eval()
+
+    def __repr__(self) -> str:
+        parts = [part for part in ("encoder", "decoder") if getattr(self, f"has_{part}")]
+        return f"Codec({self.name}, {' + '.join(parts) or 'empty'}, {self.dtype}, {self.device})"
+
+
+def _float_dtype(tensor: Tensor) -> torch.dtype:
+    if not tensor.is_floating_point():
+        raise TaesdError(f"Cannot use a tensor of {tensor.dtype}", "floating point was expected")
+    return tensor.dtype
+
+
+def _normal_tensor(tensor: Tensor) -> Tensor:
+    """A tensor made in inference mode, as one that the caller may use anywhere."""
+    with torch.inference_mode(False):
+        return tensor.clone()

@@ -1,0 +1,91 @@
+"""From a family's name or a path to a Codec."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+
+import torch
+
+from taesd_ext.codec.codec import Codec, Source
+from taesd_ext.errors import TaesdError
+from taesd_ext.latent_formats import FAMILIES, LATENT_FORMATS, LatentFormat, native_format
+from taesd_ext.weights.checkpoint import PARTS, TinyPart, read_tiny
+from taesd_ext.weights.folders import diffusers_files, find_part, search_folders
+
+
+def load_codec(
+    family_or_path: str | Path,
+    *,
+    models_dir: Path | str | Iterable[Path | str] | None = None,
+    device: str | torch.device = "cpu",
+    dtype: torch.dtype | None = None,
+) -> Codec:
+    """Load a tiny autoencoder by its family's name ("taesd", "taesdxl", ...), or from a weight file or diffusers folder.
+
+    A family may lack its encoder or its decoder file: the codec then does the other half. ``dtype`` None is float32.
+    Raises TaesdError when nothing usable is found.
+    """
+    name = str(family_or_path)
+    if name in FAMILIES:
+        parts = _family_parts(name, search_folders(models_dir))
+        latent_format = native_format(name)
+    else:
+        path = Path(family_or_path).expanduser()
+        parts = _path_parts(path)
+        latent_format = _format_of(path, next(iter(parts.values())))
+        name = latent_format.family
+    networks = {part: found.build() for part, found in parts.items()}
+    source = Source(**{part: found.file.path for part, found in parts.items()})
+    return Codec(name, latent_format, device=device, dtype=dtype, source=source, **networks)
+
+
+def _family_parts(family: str, folders: list[Path]) -> dict[str, TinyPart]:
+    parts = {part: found for part in PARTS if (found := find_part(family, part, folders))}
+    if not parts:
+        looked = ", ".join(map(str, folders)) or "no folder of weights exists"
+        raise TaesdError(
+            f"No weights for {family}",
+            f"looked for {family}_encoder and {family}_decoder (.safetensors or .pth) in: {looked}",
+            f"Download them in the TAESD tab, or put them there from https://github.com/madebyollin/taesd",
+        )
+    return parts
+
+
+def _path_parts(path: Path) -> dict[str, TinyPart]:
+    if path.is_dir():
+        files = diffusers_files(path)
+        if not files:
+            raise TaesdError(
+                f"{path} is no diffusers folder",
+                "it lacks config.json or diffusion_pytorch_model.safetensors",
+                f"Give a weight file, or one of the families {', '.join(FAMILIES)}",
+            )
+        path = files[0]
+    elif not path.exists():
+        raise TaesdError(
+            f"{path} does not exist", "it is no family's name either", f"The families are {', '.join(FAMILIES)}"
+        )
+    return read_tiny(path)
+
+
+def _format_of(path: Path, found: TinyPart) -> LatentFormat:
+    """The structure leaves two families for 4 and for 16 channels; there the name decides, and else the older one."""
+    architecture = found.architecture
+    fitting = [
+        row
+        for row in LATENT_FORMATS
+        if row.family
+        and row.to_family is None
+        and row.latent_channels == architecture.latent_channels
+        and row.spatial_scale_factor == architecture.spatial_scale_factor
+    ]
+    if not fitting:
+        raise TaesdError(
+            f"{path} is a {architecture} tiny autoencoder",
+            "no known model has such latents",
+            f"The families are {', '.join(FAMILIES)}",
+        )
+    words = f"{path.parent.name}/{path.stem}".lower()
+    named = [row for row in fitting if row.family in words]
+    return max(named, key=lambda row: len(row.family)) if named else fitting[0]

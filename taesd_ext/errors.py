@@ -1,0 +1,56 @@
+"""What went wrong, why, and what to do: one line for a person, said once."""
+
+from __future__ import annotations
+
+import logging
+import threading
+
+log = logging.getLogger("taesd_ext")
+
+_said: set[str] = set()
+_said_lock = threading.Lock()
+
+
+class TaesdError(Exception):
+    """An error that a person can act on.
+
+    ``what`` happened, ``why`` it happened, and the ``cure``: what to do about it. ``str()`` gives all three in one
+    line, without line breaks, whatever the parts hold.
+    """
+
+    def __init__(self, what: str, why: str = "", cure: str = "") -> None:
+        self.what, self.why, self.cure = (" ".join(part.split()) for part in (what, why, cure))
+        super().__init__(self.what, self.why, self.cure)
+
+    def __str__(self) -> str:
+        line = self.what.rstrip(".")
+        if self.why:
+            line += f": {self.why.rstrip('.')}"
+        line += "."
+        if self.cure:
+            line += f" {self.cure.rstrip('.')}."
+        return line
+
+
+def one_line(error: BaseException) -> str:
+    """The error as one line: its type's name is added where it is not one of ours."""
+    if isinstance(error, TaesdError):
+        return str(error)
+    text = " ".join(str(error).split())
+    return f"{type(error).__name__}: {text}" if text else type(error).__name__
+
+
+def log_once(key: str, message: str, level: int = logging.WARNING) -> bool:
+    """Log ``message`` the first time that ``key`` is seen; say whether it was logged."""
+    with _said_lock:
+        if key in _said:
+            return False
+        _said.add(key)
+    log.log(level, "[TAESD] %s", message)
+    return True
+
+
+def forget_logged(prefix: str = "") -> None:
+    """Let messages whose key starts with ``prefix`` be said again, as after a repair."""
+    with _said_lock:
+        _said.difference_update([key for key in _said if key.startswith(prefix)])

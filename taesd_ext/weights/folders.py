@@ -1,0 +1,101 @@
+"""Where weight files lie, and which file serves a family."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+from taesd_ext.errors import TaesdError, log_once
+from taesd_ext.latent_formats import FAMILIES, native_format
+from taesd_ext.weights.checkpoint import PARTS, TinyPart, read_tiny
+from taesd_ext.weights.tensor_file import SUFFIXES
+
+MODELS_VARIABLE = "TAESD_MODELS"
+"""Environment variable with folders of weight files, separated as PATH is."""
+
+_HOST_FOLDERS = ("models/VAE-taesd", "models/vae_approx")
+"""The folders of A1111 and ComfyUI, as seen from the program's own folder."""
+
+
+def cache_folder() -> Path:
+    """The user's folder for downloaded weights: $XDG_CACHE_HOME/taesd_ext, else ~/.cache/taesd_ext."""
+    base = os.environ.get("XDG_CACHE_HOME")
+    return (Path(base) if base else Path.home() / ".cache") / "taesd_ext"
+
+
+def search_folders(models_dir: Path | str | Iterable[Path | str] | None = None) -> list[Path]:
+    """Existing folders in the order in which they are searched.
+
+    Those given, those of $TAESD_MODELS, the WebUI's and ComfyUI's below the working folder, the user's cache. A given
+    WebUI or ComfyUI folder stands for its own models folders too.
+    """
+    given = [] if models_dir is None else [models_dir] if isinstance(models_dir, (str, Path)) else list(models_dir)
+    named = [Path(folder).expanduser() for folder in given]
+    named += [Path(part).expanduser() for part in os.environ.get(MODELS_VARIABLE, "").split(os.pathsep) if part]
+    folders: list[Path] = []
+    for folder in [*named, Path.cwd()]:
+        own = [folder] if folder in named else []
+        folders += [*own, *(folder / sub for sub in (*_HOST_FOLDERS, *(Path(name).name for name in _HOST_FOLDERS)))]
+    folders.append(cache_folder())
+    return list(dict.fromkeys(folder for folder in folders if folder.is_dir()))
+
+
+def candidates(family: str, part: str, folders: Iterable[Path]) -> Iterator[Path]:
+    """Existing files that may hold a family's part, best first: split files, combined ones, diffusers folders."""
+    for folder in folders:
+        stems = (f"{family}_{part}", family, f"{family}_combined")
+        yield from (path for stem in stems for suffix in SUFFIXES if (path := folder / f"{stem}{suffix}").is_file())
+        yield from diffusers_files(folder / family)
+
+
+def diffusers_files(folder: Path) -> list[Path]:
+    """The weight files of a diffusers folder (with config.json), full precision first."""
+    if not (folder / "config.json").is_file():
+        return []
+    stem = "diffusion_pytorch_model"
+    names = (f"{stem}.safetensors", f"{stem}.fp16.safetensors", f"{stem}.bin", f"{stem}.fp16.bin")
+    return [path for name in names if (path := folder / name).is_file()]
+
+
+def find_part(family: str, part: str, folders: Iterable[Path]) -> TinyPart | None:
+    """A family's encoder or decoder from the first file that holds it.
+
+    A bad file is passed over, and said once, when a good one follows; alone it raises its TaesdError.
+    """
+    wanted = native_format(family)
+    bad: TaesdError | None = None
+    for path in candidates(family, part, folders):
+        try:
+            found = read_tiny(path).get(part)
+            if found is None:
+                continue
+            architecture = found.architecture
+            have = (architecture.latent_channels, architecture.spatial_scale_factor)
+            if have != (wanted.latent_channels, wanted.spatial_scale_factor):
+                raise TaesdError(
+                    f"{path} is not a {family} {part}",
+                    f"it is a {architecture} one where {wanted.latent_channels}-channel "
+                    f"{wanted.spatial_scale_factor}x was expected",
+                    f"Put the right {family}_{part} file in its place",
+                )
+        except TaesdError as error:
+            bad = bad or error
+        else:
+            if bad:
+                log_once(f"bad file {bad.what}", f"{bad} Using {path} instead.")
+            return found
+    if bad:
+        raise bad
+    return None
+
+
+def installed(folders: Iterable[Path]) -> dict[str, dict[str, Path]]:
+    """Family -> part -> the first existing candidate file, unopened: cheap enough for every page load."""
+    folders = list(folders)
+    found: dict[str, dict[str, Path]] = {}
+    for family in FAMILIES:
+        for part in PARTS:
+            if path := next(candidates(family, part, folders), None):
+                found.setdefault(family, {})[part] = path
+    return found
