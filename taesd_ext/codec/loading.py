@@ -21,7 +21,7 @@ def load_codec(
     device: str | torch.device = "cpu",
     dtype: torch.dtype | None = None,
 ) -> Codec:
-    """Load a tiny autoencoder by its family's name ("taesd", "taesdxl", ...), or from a weight file or diffusers folder.
+    """Load a tiny autoencoder by its family's name ("taesd", ...), or from a weight file or diffusers folder.
 
     A family may lack its encoder or its decoder file: the codec then does the other half. ``dtype`` None is float32.
     Raises TaesdError when nothing usable is found.
@@ -47,7 +47,7 @@ def _family_parts(family: str, folders: list[Path]) -> dict[str, TinyPart]:
         raise TaesdError(
             f"No weights for {family}",
             f"looked for {family}_encoder and {family}_decoder (.safetensors or .pth) in: {looked}",
-            f"Download them in the TAESD tab, or put them there from https://github.com/madebyollin/taesd",
+            "Download them in the TAESD tab, or put them there from https://github.com/madebyollin/taesd",
         )
     return parts
 
