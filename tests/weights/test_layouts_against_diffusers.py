@@ -1,0 +1,198 @@
+"""Every layout of a tiny autoencoder's weights, read by us and judged by diffusers' AutoencoderTiny."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+import torch
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from taesd_ext import load_codec
+from taesd_ext.models import tiny
+from taesd_ext.weights.checkpoint import read_tiny
+
+diffusers = pytest.importorskip("diffusers")
+
+FP8 = getattr(torch, "float8_e4m3fn", None)
+EIGHT_TIMES = ("taesd", "taesdxl", "taesd3", "taef1")
+TOLERANCE = 1e-5
+
+State = dict[str, Tensor]
+
+
+def random_states(channels: int, seed: int) -> dict[str, State]:
+    """Weights of both parts in the original layout, of a size that keeps images and latents near 1."""
+    generator = torch.Generator().manual_seed(seed)
+    states = {}
+    for part, network in (("encoder", tiny.Encoder(channels)), ("decoder", tiny.Decoder(channels))):
+        states[part] = {
+            key: torch.randn(value.shape, generator=generator) * (0.03 if value.ndim > 1 else 0.1)
+            for key, value in network.state_dict().items()
+        }
+    return states
+
+
+def cast(states: dict[str, State], dtype: torch.dtype, biases: torch.dtype | None = None) -> dict[str, State]:
+    return {
+        part: {key: value.to(biases if biases and value.ndim == 1 else dtype) for key, value in state.items()}
+        for part, state in states.items()
+    }
+
+
+def in_diffusers(states: dict[str, State]) -> nn.Module:
+    """The reference: diffusers' own network with these weights, whose decoder counts without the clamp."""
+    channels = states["decoder"]["1.weight"].shape[1]
+    reference = diffusers.AutoencoderTiny(latent_channels=channels).eval().requires_grad_(False)
+    renamed = {f"encoder.layers.{key}": value.float() for key, value in states["encoder"].items()}
+    for key, value in states["decoder"].items():
+        index, rest = key.split(".", 1)
+        renamed[f"decoder.layers.{int(index) - 1}.{rest}"] = value.float()
+    reference.load_state_dict(renamed, strict=True)
+    return reference
+
+
+def write_pth(states: dict[str, State], folder: Path) -> list[Path]:
+    paths = []
+    for part, state in states.items():
+        paths.append(folder / f"anything_{part}.pth")
+        torch.save(state, paths[-1])
+    return paths
+
+
+def write_safetensors(states: dict[str, State], folder: Path) -> list[Path]:
+    paths = []
+    for part, state in states.items():
+        paths.append(folder / f"anything_{part}.safetensors")
+        save_file(state, paths[-1])
+    return paths
+
+
+def prefixed(states: dict[str, State], prefix: str) -> State:
+    return {f"{prefix}{part}.{key}": value for part, state in states.items() for key, value in state.items()}
+
+
+def write_combined_safetensors(states: dict[str, State], folder: Path) -> list[Path]:
+    save_file(prefixed(states, "taesd_"), folder / "combined.safetensors")
+    return [folder / "combined.safetensors"]
+
+
+def write_combined_pth(states: dict[str, State], folder: Path) -> list[Path]:
+    torch.save(prefixed(states, ""), folder / "combined.pth")
+    return [folder / "combined.pth"]
+
+
+def write_diffusers(states: dict[str, State], folder: Path) -> list[Path]:
+    in_diffusers(states).save_pretrained(folder / "saved")
+    return [folder / "saved" / "diffusion_pytorch_model.safetensors"]
+
+
+def write_diffusers_bin(states: dict[str, State], folder: Path) -> list[Path]:
+    in_diffusers(states).save_pretrained(folder / "saved", safe_serialization=False)
+    return [folder / "saved" / "diffusion_pytorch_model.bin"]
+
+
+LAYOUTS: dict[str, tuple[Callable[[dict[str, State], Path], list[Path]], torch.dtype, torch.dtype | None]] = {
+    "pth": (write_pth, torch.float32, None),
+    "pth-fp16": (write_pth, torch.float16, None),
+    "safetensors-fp32": (write_safetensors, torch.float32, None),
+    "safetensors-fp16": (write_safetensors, torch.float16, None),
+    "safetensors-bf16": (write_safetensors, torch.bfloat16, None),
+    "combined-safetensors": (write_combined_safetensors, torch.float32, None),
+    "combined-pth": (write_combined_pth, torch.float32, None),
+    "diffusers-folder": (write_diffusers, torch.float32, None),
+    "diffusers-bin": (write_diffusers_bin, torch.float32, None),
+}
+if FP8 is not None:
+    LAYOUTS["safetensors-fp8-fp32-biases"] = (write_safetensors, FP8, torch.float32)
+
+
+def networks_of(paths: list[Path]) -> Iterator[tuple[str, nn.Module]]:
+    for path in paths:
+        for part, found in read_tiny(path).items():
+            yield part, found.build()
+
+
+@torch.no_grad()
+def check_against(reference: nn.Module, networks: dict[str, nn.Module], channels: int, seed: int) -> None:
+    """Ours from [0,1] and diffusers' from [-1,1], on a size with an odd number of latent positions."""
+    generator = torch.Generator().manual_seed(seed)
+    image = torch.rand(1, 3, 72, 56, generator=generator)
+    latent = torch.randn(1, channels, 9, 7, generator=generator) * 2
+    encoded = reference.encode(image * 2 - 1).latents
+    decoded = reference.decode(latent).sample / 2 + 0.5
+    assert (networks["encoder"](image) - encoded).abs().max().item() <= TOLERANCE
+    assert (networks["decoder"](latent) - decoded).abs().max().item() <= TOLERANCE
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+@settings(max_examples=4, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(channels=st.sampled_from([4, 16]), seed=st.integers(0, 2**31))
+def test_random_weights_in_every_layout(
+    layout: str, channels: int, seed: int, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    write, dtype, biases = LAYOUTS[layout]
+    states = cast(random_states(channels, seed), dtype, biases)
+    paths = write(states, tmp_path_factory.mktemp("weights"))
+    networks = dict(networks_of(paths))
+    assert networks.keys() == {"encoder", "decoder"}
+    for part, network in networks.items():
+        for key, value in network.state_dict().items():
+            assert value.dtype == torch.float32
+            assert torch.equal(value, states[part][key].float()), key
+    check_against(in_diffusers(states), networks, channels, seed)
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_layout_is_told_by_content(layout: str, tmp_path: Path) -> None:
+    """Names lie here: encoder and decoder files are swapped, and a 16-channel one is called taesd."""
+    write, dtype, biases = LAYOUTS[layout]
+    paths = write(cast(random_states(16, 1), dtype, biases), tmp_path)
+    if len(paths) == 2:
+        first, second = paths[0].rename(tmp_path / f"x{paths[0].suffix}"), paths[1]
+        second.rename(tmp_path / f"taesd_encoder{second.suffix}")
+        first.rename(tmp_path / f"taesd_decoder{first.suffix}")
+        paths = [tmp_path / f"taesd_encoder{first.suffix}", tmp_path / f"taesd_decoder{first.suffix}"]
+    found = [(part, tiny_part) for path in paths for part, tiny_part in read_tiny(path).items()]
+    assert sorted(part for part, _ in found) == ["decoder", "encoder"]
+    assert {tiny_part.architecture.latent_channels for _, tiny_part in found} == {16}
+
+
+@pytest.mark.parametrize("family", EIGHT_TIMES)
+def test_real_weights_decode_and_encode_as_diffusers(family: str, weights_dir: Path) -> None:
+    """The whole Codec on trained weights; diffusers gets the same weights through its own loader's key names."""
+    states = {
+        part: {key: value.float() for key, value in read_tiny(weights_dir / f"{family}_{part}.safetensors")[part]
+               .build().state_dict().items()}
+        for part in ("encoder", "decoder")
+    }  # fmt: skip
+    reference = in_diffusers(states)
+    codec = load_codec(family, models_dir=weights_dir)
+    generator = torch.Generator().manual_seed(7)
+    image = torch.rand(2, 3, 104, 72, generator=generator)
+    with torch.no_grad():
+        expected = reference.encode(image * 2 - 1).latents
+        latent = codec.encode(image)
+        assert (latent - expected).abs().max().item() <= TOLERANCE
+        decoded = reference.decode(expected).sample.clamp(-1, 1) / 2 + 0.5
+        assert (codec.decode(expected) - decoded).abs().max().item() <= TOLERANCE
+
+
+@pytest.mark.parametrize("family", EIGHT_TIMES)
+def test_real_weights_through_a_diffusers_folder(family: str, weights_dir: Path, tmp_path: Path) -> None:
+    """save_pretrained of the trained weights, loaded back as a family from a models folder and as a path."""
+    ours = load_codec(family, models_dir=weights_dir)
+    states = {
+        part: dict(read_tiny(weights_dir / f"{family}_{part}.safetensors")[part].build().state_dict())
+        for part in ("encoder", "decoder")
+    }
+    in_diffusers(states).save_pretrained(tmp_path / family)
+    latent = torch.randn(1, ours.latent_channels, 8, 8, generator=torch.Generator().manual_seed(3))
+    for named in (tmp_path / family, family):
+        theirs = load_codec(named, models_dir=tmp_path)
+        assert theirs.source.decoder == tmp_path / family / "diffusion_pytorch_model.safetensors"
+        assert torch.equal(theirs.decode(latent), ours.decode(latent))
