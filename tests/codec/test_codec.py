@@ -1,0 +1,147 @@
+"""What Codec promises whatever its weights are: sizes, ranges, errors, and that its input stays as it was."""
+
+from __future__ import annotations
+
+import threading
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from taesd_ext import TaesdError
+from taesd_ext.codec.codec import Codec
+from taesd_ext.latent_formats import BY_NAME, LatentFormat
+from taesd_ext.weights.checkpoint import TinyArchitecture, build_frozen
+
+
+def random_network(architecture: TinyArchitecture, part: str, seed: int = 0) -> torch.nn.Module:
+    generator = torch.Generator().manual_seed(seed)
+    network = architecture.build(part)
+    state = {
+        key: torch.randn(value.shape, generator=generator) * (0.05 if value.ndim > 1 else 0.1)
+        for key, value in network.state_dict().items()
+    }
+    return build_frozen(network, state)
+
+
+def random_codec(latent_format: LatentFormat) -> Codec:
+    architecture = TinyArchitecture(
+        latent_format.latent_channels, latent_format.spatial_scale_factor, latent_format.name == "flux2"
+    )
+    return Codec(
+        latent_format.family,
+        latent_format,
+        encoder=random_network(architecture, "encoder"),
+        decoder=random_network(architecture, "decoder", 1),
+    )
+
+
+CODECS = {name: random_codec(BY_NAME[name]) for name in ("sd1", "sd3", "flux2", "sana")}
+
+
+@pytest.fixture(params=CODECS)
+def codec(request: pytest.FixtureRequest) -> Codec:
+    return CODECS[request.param]
+
+
+@settings(max_examples=25, deadline=None)
+@given(height=st.integers(1, 70), width=st.integers(1, 70), name=st.sampled_from(sorted(CODECS)))
+def test_any_size_goes_there_and_back(height: int, width: int, name: str) -> None:
+    codec = CODECS[name]
+    factor = codec.spatial_scale_factor
+    image = torch.rand(1, 3, height, width)
+    latent = codec.encode(image)
+    assert latent.shape == (1, codec.latent_channels, -(-height // factor), -(-width // factor))
+    whole = codec.decode(latent)
+    assert whole.shape == (1, 3, latent.shape[2] * factor, latent.shape[3] * factor)
+    assert torch.equal(codec.decode(latent, size=(height, width)), whole[..., :height, :width])
+
+
+def test_padding_repeats_the_edge(codec: Codec) -> None:
+    factor = codec.spatial_scale_factor
+    image = torch.rand(1, 3, factor, factor + 3)
+    padded = torch.cat([image, image[..., -1:].expand(-1, -1, -1, factor - 3)], dim=-1)
+    assert torch.equal(codec.encode(image), codec.encode(padded))
+
+
+def test_images_are_clamped_and_inputs_untouched(codec: Codec) -> None:
+    latent = torch.randn(2, codec.latent_channels, 3, 2) * 20
+    before = latent.clone()
+    state = torch.random.get_rng_state()
+    image = codec.decode(latent)
+    assert image.min() >= 0
+    assert image.max() <= 1
+    codec.encode(image)
+    assert torch.equal(latent, before)
+    assert torch.equal(torch.random.get_rng_state(), state)
+
+
+def test_no_graph_and_no_inference_tensor_leaves(codec: Codec) -> None:
+    """Hosts call with gradients on (A1111) or in inference mode (Forge); callers may go on with the result either way."""
+    latent = torch.randn(1, codec.latent_channels, 2, 2, requires_grad=True)
+    image = codec.decode(latent)
+    assert not image.requires_grad
+    with torch.inference_mode():
+        again = codec.decode(latent.detach().clone())
+    for result in (image, again):
+        assert not result.is_inference()
+        result.mul_(2)
+    assert all(not parameter.is_inference() for parameter in codec._decoder.parameters())
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
+def test_results_have_the_callers_dtype(codec: Codec, dtype: torch.dtype) -> None:
+    latent = torch.randn(1, codec.latent_channels, 2, 2)
+    image = codec.decode(latent.to(dtype))
+    assert image.dtype == dtype
+    assert codec.encode(image).dtype == dtype
+
+
+def test_threads_get_what_one_gets(codec: Codec) -> None:
+    latents = [torch.randn(1, codec.latent_channels, 3, 3) for _ in range(6)]
+    expected = [codec.decode(latent) for latent in latents]
+    found: dict[int, torch.Tensor] = {}
+    threads = [
+        threading.Thread(target=lambda index=index: found.update({index: codec.decode(latents[index])}))
+        for index in range(len(latents))
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert all(torch.equal(found[index], image) for index, image in enumerate(expected))
+
+
+def test_packed_latents_are_read_as_they_are() -> None:
+    codec = CODECS["flux2"]
+    packed = torch.randn(1, 128, 2, 3)
+    unpacked = torch.nn.functional.pixel_shuffle(packed, 2)
+    assert torch.equal(codec.decode(packed), codec.decode(unpacked))
+
+
+@pytest.mark.parametrize(
+    ("act", "words"),
+    [
+        (lambda codec: codec.decode(torch.zeros(1, 5, 4, 4)), "reads 4 channels"),
+        (lambda codec: codec.decode(torch.zeros(4, 4, 4)), "shape"),
+        (lambda codec: codec.decode(torch.zeros(1, 4, 0, 4)), "shape"),
+        (lambda codec: codec.decode(torch.zeros(1, 4, 4, 4, dtype=torch.int32)), "floating point"),
+        (lambda codec: codec.decode(torch.zeros(1, 4, 2, 2), size=(99, 16)), "Give the size"),
+        (lambda codec: codec.encode(torch.zeros(1, 4, 8, 8)), "(B,3,H,W)"),
+        (lambda codec: codec.encode(torch.zeros(1, 3, 8, 0)), "(B,3,H,W)"),
+    ],
+)
+def test_bad_input_gets_one_clear_line(act, words: str) -> None:
+    with pytest.raises(TaesdError) as caught:
+        act(CODECS["sd1"])
+    assert words in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_missing_part_says_so() -> None:
+    codec = Codec("taesd", BY_NAME["sd1"], decoder=random_network(TinyArchitecture(4), "decoder"))
+    assert codec.has_decoder
+    assert not codec.has_encoder
+    with pytest.raises(TaesdError, match="taesd has no encoder"):
+        codec.encode(torch.zeros(1, 3, 8, 8))
