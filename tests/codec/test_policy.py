@@ -1,0 +1,227 @@
+"""The chooser of detail: what it promises about time, with made-up clocks."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from taesd_ext.codec.policy import (
+    DETAILS,
+    TYPICAL_COST,
+    DecodePolicy,
+    PreviewBudget,
+    SpeedBook,
+    choose_detail,
+    finest_within,
+)
+from taesd_ext.codec.stopwatch import Stopwatch
+
+MS = {"1/8": 10.0, "1/4": 40.0, "1/2": 140.0, "full": 300.0}
+
+
+class TestDecodePolicy:
+    def test_is_frozen_and_hashable(self):
+        policy = DecodePolicy("1/4", dtype=torch.float16, tile=512)
+        assert policy in {policy}
+        with pytest.raises(dataclasses.FrozenInstanceError):
+            policy.detail = "full"
+
+    @pytest.mark.parametrize("wrong", [{"detail": "1/3"}, {"tile": "on"}, {"tile": 0}, {"tile": -64}])
+    def test_refuses_what_no_decode_can_do(self, wrong):
+        with pytest.raises(ValueError, match=r"is one of|is \"auto\""):
+            DecodePolicy(**wrong)
+
+
+class TestChooseDetail:
+    @pytest.mark.parametrize(
+        ("step_ms", "expected"),
+        [(100, ("1/8", 4)), (334, ("1/8", 1)), (1334, ("1/4", 1)), (5000, ("1/2", 1)), (10_000, ("full", 1))],
+    )
+    def test_spends_more_when_the_steps_are_slow(self, step_ms, expected):
+        assert choose_detail(DETAILS, MS, step_ms, 0.03, 1) == expected
+
+    def test_a_longer_interval_buys_detail(self):
+        assert choose_detail(DETAILS, MS, 500, 0.03, 10) == ("1/2", 10)
+
+    @pytest.mark.parametrize(("measured", "step_ms"), [({}, 1000), (MS, None), (MS, 0)])
+    def test_starts_with_the_cheapest_while_nothing_is_known(self, measured, step_ms):
+        assert choose_detail(DETAILS, measured, step_ms, 0.03, 2) == ("1/8", 2)
+
+    def test_offers_only_what_is_available(self):
+        assert choose_detail(["1/8", "full"], MS, 5000, 0.03, 1) == ("1/8", 1)
+        assert choose_detail(["full"], MS, 5000, 0.03, 1) == ("full", 2)
+        with pytest.raises(ValueError, match="no detail"):
+            choose_detail([], MS, 5000)
+
+    def test_does_not_flicker_at_the_border(self):
+        border = 40 / 0.03
+        assert choose_detail(DETAILS, MS, border * 1.1, 0.03, 1, current="1/8")[0] == "1/8"
+        assert choose_detail(DETAILS, MS, border * 1.1, 0.03, 1, current="1/4")[0] == "1/4"
+        assert choose_detail(DETAILS, MS, border * 1.3, 0.03, 1, current="1/8")[0] == "1/4"
+
+    @given(
+        step_ms=st.floats(0.1, 1e5),
+        share=st.floats(1e-3, 0.5),
+        interval=st.integers(1, 50),
+        costs=st.lists(st.floats(0.1, 1e4), min_size=4, max_size=4),
+    )
+    def test_never_plans_beyond_the_share(self, step_ms, share, interval, costs):
+        measured = dict(zip(DETAILS, costs, strict=True))
+        detail, every = choose_detail(DETAILS, measured, step_ms, share, interval)
+        assert every >= interval
+        assert measured[detail] <= share * step_ms * every * (1 + 1e-9)
+
+
+class TestSpeedBook:
+    def test_knows_nothing_at_first(self):
+        assert SpeedBook().predict("full", 0.25) is None
+        assert SpeedBook().predictions(DETAILS, 0.25) == {}
+
+    def test_takes_the_median_so_that_one_slow_frame_does_not_count(self):
+        book = SpeedBook()
+        for ms in (10, 11, 900, 10, 9):
+            book.record("1/8", 0.25, ms)
+        assert book.predict("1/8", 0.25) == 10
+
+    def test_forgets_what_is_long_ago(self):
+        book = SpeedBook()
+        for ms in [100] * 20 + [10] * 9:
+            book.record("1/8", 0.25, ms)
+        assert book.predict("1/8", 0.25) == 10
+
+    def test_other_sizes_follow_from_the_known_ones(self):
+        book = SpeedBook()
+        book.record("full", 0.25, 100)
+        assert book.predict("full", 1.0) == pytest.approx(400)
+        assert book.predict("full", 0.125) == pytest.approx(50)
+        book.record("full", 1.0, 600)
+        assert book.predict("full", 0.625) == pytest.approx(350)
+        assert book.predict("full", 2.0) == pytest.approx(1200)
+
+    def test_other_details_follow_from_the_nearest_measured_one(self):
+        book = SpeedBook()
+        book.record("1/8", 0.25, 7)
+        assert book.predict("full", 0.25) == pytest.approx(7 / TYPICAL_COST["1/8"])
+        book.record("1/2", 0.25, 100)
+        assert book.predict("full", 0.25) == pytest.approx(100 / TYPICAL_COST["1/2"])
+        assert book.predict("unheard of", 0.25) is None
+
+    @pytest.mark.parametrize("nonsense", [(0, 5), (0.25, -1), (0.25, float("nan")), (-1, 5)])
+    def test_ignores_nonsense(self, nonsense):
+        book = SpeedBook()
+        book.record("full", *nonsense)
+        assert book.predict("full", 0.25) is None
+
+
+class Job:
+    """A generation whose steps and frames take what it is told; its clock moves only here."""
+
+    def __init__(self, costs: dict[str, float], share: float, book: SpeedBook | None = None) -> None:
+        self.now = 100.0
+        self.costs = costs
+        self.shown: list[str | None] = []
+        self.budget = PreviewBudget(DETAILS, book or SpeedBook(), 0.25, share=share, now=self.now)
+
+    def frame(self, factor: float = 1.0, *, last: bool = False) -> str | None:
+        detail = self.budget.choose(self.now, last=last)
+        if detail is not None:
+            seconds = self.costs[detail] * factor / 1000
+            self.now += seconds
+            self.budget.record(detail, seconds)
+        self.shown.append(detail)
+        return detail
+
+    def steps(self, count: int, seconds: float) -> None:
+        for _ in range(count):
+            self.now += seconds
+            self.frame()
+
+    @property
+    def used(self) -> float:
+        return self.budget.spent / (self.now - 100.0 - self.budget.spent)
+
+
+class TestPreviewBudget:
+    def test_the_first_frame_comes_at_once_and_is_the_cheapest(self):
+        job = Job(MS, 0.03)
+        job.steps(1, 60)
+        assert job.shown == ["1/8"]
+
+    def test_slow_steps_get_full_detail_and_stay_within(self):
+        job = Job(MS, 0.03)
+        job.steps(20, 20)
+        assert job.shown[5:] == ["full"] * 15
+        assert job.used <= 0.03
+
+    def test_fast_steps_are_shown_now_and_then(self):
+        job = Job(MS, 0.03)
+        job.steps(100, 0.1)
+        assert set(job.shown) == {None, "1/8"}
+        assert 15 <= job.shown.count("1/8") <= 30
+        assert job.used <= 0.03 + 0.01 / 10
+
+    def test_steps_that_nobody_looked_at_pay_for_a_finer_frame(self):
+        job = Job(MS, 0.03)
+        job.steps(20, 0.4)
+        job.now += 30
+        assert job.frame() == "full"
+
+    def test_the_last_frame_is_full_only_if_it_fits(self):
+        rich, poor = Job(MS, 0.03), Job(MS, 0.03)
+        rich.frame()
+        rich.now += 60
+        assert rich.frame(last=True) == "full"
+        poor.frame()
+        poor.now += 0.5
+        assert poor.frame(last=True) is None
+
+    def test_no_share_no_preview(self):
+        job = Job(MS, 0.0)
+        job.steps(5, 10)
+        assert job.shown == [None] * 5
+
+    def test_a_frame_that_was_dearer_than_predicted_is_paid_back_first(self):
+        job = Job(MS, 0.03)
+        job.steps(3, 0.4)
+        job.now += 0.4
+        job.frame(50)
+        spent = job.budget.spent
+        while job.frame() is None:
+            job.now += 0.4
+        assert spent <= 0.03 * (job.now - 100.0 - spent)
+
+    @given(
+        share=st.floats(0.005, 0.2),
+        costs=st.tuples(st.floats(0.5, 20), st.floats(1, 8), st.floats(1, 8), st.floats(1, 8)),
+        steps=st.lists(st.tuples(st.floats(0.001, 20), st.floats(0.2, 6)), min_size=1, max_size=60),
+    )
+    def test_never_takes_more_than_its_share_and_one_preview(self, share, costs, steps):
+        ms, by_detail = 1.0, {}
+        for detail, factor in zip(DETAILS, costs, strict=True):
+            ms *= factor
+            by_detail[detail] = ms
+        job = Job(by_detail, share)
+        dearest = 0.0
+        for seconds, factor in steps:
+            job.now += seconds
+            detail = job.frame(factor)
+            if detail is not None:
+                dearest = max(dearest, by_detail[detail] * factor / 1000)
+            allowed = share * (job.now - 100.0 - job.budget.spent) + dearest
+            assert job.budget.spent <= allowed + 1e-9
+
+
+def test_finest_within_takes_only_what_was_measured():
+    assert finest_within(DETAILS, {"1/8": 5, "1/2": 80}, 1000) == "1/2"
+    assert finest_within(DETAILS, {}, 1000) is None
+    assert finest_within(DETAILS, MS, 5) is None
+
+
+def test_a_stopwatch_on_the_cpu_reads_the_wall_clock():
+    watch = Stopwatch("cpu").start()
+    sum(range(10_000))
+    assert 0 < watch.stop().seconds() < 60
