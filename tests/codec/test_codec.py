@@ -78,7 +78,7 @@ def test_images_are_clamped_and_inputs_untouched(codec: Codec) -> None:
 
 
 def test_no_graph_and_no_inference_tensor_leaves(codec: Codec) -> None:
-    """Hosts call with gradients on (A1111) or in inference mode (Forge); callers may go on with the result either way."""
+    """Hosts call with gradients on (A1111) or in inference mode (Forge); the result is usable after either."""
     latent = torch.randn(1, codec.latent_channels, 2, 2, requires_grad=True)
     image = codec.decode(latent)
     assert not image.requires_grad
