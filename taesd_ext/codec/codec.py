@@ -12,6 +12,7 @@ from torch.nn import functional
 
 from taesd_ext.errors import TaesdError, log_once
 from taesd_ext.latent_formats import LatentFormat, from_family_latent, to_family_latent
+from taesd_ext.models.fast import fast_decoder, fast_encoder
 
 
 @dataclass(frozen=True)
@@ -46,8 +47,11 @@ class Codec:
         self.device = torch.device(device)
         self.dtype = dtype or torch.float32
         self.source = source or Source()
-        self._encoder = self._placed(encoder)
-        self._decoder = self._placed(decoder)
+        self.encoder = encoder
+        """The plain network as it was loaded, in the layout of the weight files; :meth:`encode` runs its fast form."""
+        self.decoder = decoder
+        self._encoder = self._placed(None if encoder is None else fast_encoder(encoder))
+        self._decoder = self._placed(None if decoder is None else fast_decoder(decoder))
 
     @property
     def family(self) -> str:
@@ -162,4 +166,4 @@ def _float_dtype(tensor: Tensor) -> torch.dtype:
 def _normal_tensor(tensor: Tensor) -> Tensor:
     """A tensor made in inference mode, as one that the caller may use anywhere."""
     with torch.inference_mode(False):
-        return tensor.clone()
+        return tensor.clone(memory_format=torch.contiguous_format)

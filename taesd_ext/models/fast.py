@@ -1,0 +1,150 @@
+"""The fast exact form of a tiny autoencoder: the same function as the plain network, about 1.6 times as fast on a CPU.
+
+Three changes that leave the output as it is, up to rounding (2e-6 in float32):
+
+- memory laid out channels-last, which the convolutions of CPUs and GPUs like best;
+- activations and skip additions written in place, never into the caller's tensor;
+- "double the pixels, then conv3x3" done as one ConvTranspose2d with summed weights, 2.25 times less work.
+
+The network is cut into stages, one for each size that it works at, so that a decode can stop early (reduced detail)
+or run its late stages on tiles.
+"""
+
+from __future__ import annotations
+
+import copy
+
+import torch
+from torch import Tensor, nn
+
+from taesd_ext.models.tiny import CLAMP_MAGNITUDE, Block, Clamp, Decoder, Encoder, F32Decoder, F32Encoder
+
+# Row: position in the 4-tap kernel of the transposed convolution; column: tap of the 3-tap kernel that it sums.
+# Pixel 2i of the doubled signal u has u[2i-1] = x[i-1] and u[2i] = u[2i+1] = x[i], hence w0 x[i-1] + (w1+w2) x[i];
+# pixel 2i+1 likewise (w0+w1) x[i] + w2 x[i+1]. A transposed convolution (stride 2, padding 1) adds x[i] k[o+1-2i] to o.
+_TAPS = ((0, 0, 1), (0, 1, 1), (1, 1, 0), (1, 0, 0))
+
+
+class FastClamp(nn.Module):
+    """Soft clamp to (-3, 3) with one temporary."""
+
+    def forward(self, latent: Tensor) -> Tensor:
+        return (latent / CLAMP_MAGNITUDE).tanh_().mul_(CLAMP_MAGNITUDE)
+
+
+class FastBlock(nn.Module):
+    """:class:`tiny.Block` with every sum and activation in place of the newest tensor. (B,C,h,w) -> (B,C,h,w)."""
+
+    def __init__(self, block: Block) -> None:
+        super().__init__()
+        self.conv = nn.Sequential(*_in_place(block.conv))
+        self.pool = None if block.pool is None else nn.Sequential(*_in_place(block.pool))
+
+    def before_relu(self, x: Tensor) -> Tensor:
+        """The block's sum, to which the last ReLU is still to be applied."""
+        if self.pool is not None:
+            x = self.pool(x).add_(x)
+        return self.conv(x).add_(x)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.before_relu(x).relu_()
+
+
+class Stage(nn.Sequential):
+    """The layers that work at one size, the change to that size first.
+
+    ``scale`` is how many image pixels wide a position of this stage is: 8, 4, 2, 1 in an 8x decoder.
+    """
+
+    def __init__(self, scale: int, *layers: nn.Module) -> None:
+        super().__init__(*layers)
+        self.scale = scale
+
+
+class FastNetwork(nn.Module):
+    """A plain tiny encoder or decoder in its fast form. Same input, same output, channels-last.
+
+    ``stages`` holds the stages in order; :meth:`run` does a part of them. Weights are copied from the plain network.
+    """
+
+    def __init__(self, network: nn.Sequential, scale: int) -> None:
+        """``scale``: image pixels per position of the network's input (1 for an encoder, 8 or 32 for a decoder)."""
+        super().__init__()
+        with torch.inference_mode(False), torch.no_grad():
+            self.stages = nn.ModuleList(_cut_into_stages(network, scale))
+            self.to(memory_format=torch.channels_last).requires_grad_(False).eval()
+
+    def run(self, x: Tensor, start: int = 0, stop: int | None = None) -> Tensor:
+        """Stages ``start`` to before ``stop`` (None: all). The result of a part is the input of the next."""
+        x = x.contiguous(memory_format=torch.channels_last)
+        for stage in list(self.stages)[start:stop]:
+            x = stage(x)
+        return x
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.run(x)
+
+
+class FastEncoder(FastNetwork):
+    def __init__(self, network: nn.Sequential) -> None:
+        super().__init__(network, 1)
+
+
+class FastDecoder(FastNetwork):
+    def __init__(self, network: nn.Sequential) -> None:
+        super().__init__(network, network.spatial_scale_factor)
+
+
+def fast_encoder(network: nn.Module) -> nn.Module:
+    """The fast form of a tiny encoder; any other network as it is."""
+    return FastEncoder(network) if isinstance(network, (Encoder, F32Encoder)) else network
+
+
+def fast_decoder(network: nn.Module) -> nn.Module:
+    """The fast form of a tiny decoder; any other network as it is."""
+    return FastDecoder(network) if isinstance(network, (Decoder, F32Decoder)) else network
+
+
+def fold_doubling(conv: nn.Conv2d) -> nn.ConvTranspose2d:
+    """A nearest x2 upsampling followed by ``conv`` (3x3, stride 1, padding 1) as one transposed convolution."""
+    taps = torch.tensor(_TAPS, dtype=torch.float64, device=conv.weight.device)
+    kernel = torch.einsum("ah,oihw,bw->ioab", taps, conv.weight.double(), taps)
+    with torch.device("meta"):
+        folded = nn.ConvTranspose2d(
+            conv.in_channels, conv.out_channels, kernel_size=4, stride=2, padding=1, bias=conv.bias is not None
+        )
+    folded.weight = nn.Parameter(kernel.to(conv.weight.dtype), requires_grad=False)
+    if conv.bias is not None:
+        folded.bias = nn.Parameter(conv.bias.clone(), requires_grad=False)
+    return folded
+
+
+def _cut_into_stages(network: nn.Sequential, scale: int) -> list[Stage]:
+    stages: list[Stage] = []
+    layers: list[nn.Module] = []
+    doubled = False
+    for layer in network:
+        halves = isinstance(layer, nn.Conv2d) and layer.stride == (2, 2)
+        if (halves or isinstance(layer, nn.Upsample)) and layers:
+            stages.append(Stage(scale, *layers))
+            layers = []
+        if isinstance(layer, nn.Upsample):
+            scale, doubled = scale // 2, True
+            continue
+        scale *= 2 if halves else 1
+        layers.append(fold_doubling(layer) if doubled else _fast_layer(layer))
+        doubled = False
+    return [*stages, Stage(scale, *layers)]
+
+
+def _fast_layer(layer: nn.Module) -> nn.Module:
+    if isinstance(layer, Block):
+        return FastBlock(layer)
+    if isinstance(layer, Clamp):
+        return FastClamp()
+    return _in_place([layer])[0]
+
+
+def _in_place(layers: list[nn.Module] | nn.Sequential) -> list[nn.Module]:
+    """Own copies of the layers; each ReLU, which always follows a layer of the same list, overwrites its input."""
+    return [nn.ReLU(inplace=True) if isinstance(layer, nn.ReLU) else copy.deepcopy(layer) for layer in layers]
