@@ -1,0 +1,165 @@
+"""ONE table of every option: its key, default, choices, label and help; and the settings of a preview made from it.
+
+The WebUI's options, the panel, the per-generation controls, the infotext and the README's table all read this.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from typing import Any, Literal
+
+from taesd_ext.errors import log_once
+from taesd_ext.latent_formats import FAMILIES
+
+PREFIX = "taesd_ext_"
+
+AUTO = "Auto"
+BUILT_IN = "built-in TAESD"
+FAMILY_CHOICES = (AUTO, *FAMILIES, BUILT_IN)
+
+DETAILS = ("full", "1/2", "1/4", "1/8")
+"""Sizes of a preview as a fraction of the picture's sides, best first."""
+
+DEVICE_SAMPLING = "same as sampling"
+DEVICE_CPU = "CPU"
+
+FAIL_WITH_ERROR = "error"
+FAIL_TO_FULL_VAE = "full VAE"
+
+
+@dataclass(frozen=True)
+class Option:
+    """One option: what a person sees, and which values it may have."""
+
+    name: str
+    default: str | int | float | bool
+    kind: Literal["choice", "int", "float", "bool"]
+    label: str
+    help: str
+    section: Literal["previews", "vae"] = "previews"
+    choices: tuple[str, ...] = ()
+    minimum: float = 0
+    maximum: float = 0
+    step: float = 1
+    infotext: str | None = None
+    """Key under which generation parameters record it, for options that change the picture."""
+
+    @property
+    def key(self) -> str:
+        """The name under which hosts store it."""
+        return PREFIX + self.name
+
+    def check(self, value: Any) -> Any:
+        """The value in the option's type and range; ValueError says what would be right."""
+        if self.kind == "choice":
+            if value in self.choices:
+                return value
+            raise ValueError(f"one of {', '.join(self.choices)} was expected")
+        if self.kind == "bool":
+            if isinstance(value, bool):
+                return value
+            raise ValueError("true or false was expected")
+        range_words = f"a number from {self.minimum:g} to {self.maximum:g} was expected"
+        try:
+            number = float(value)
+        except (TypeError, ValueError):
+            raise ValueError(range_words) from None
+        if isinstance(value, bool) or not math.isfinite(number) or not self.minimum <= number <= self.maximum:
+            raise ValueError(range_words)
+        return round(number) if self.kind == "int" else number
+
+
+OPTIONS: tuple[Option, ...] = (
+    Option(
+        "family", AUTO, "choice", "TAESD family",
+        "which tiny autoencoder draws previews and stands in for the VAE; Auto goes by the loaded model, "
+        "the built-in one leaves everything to the WebUI",
+        choices=FAMILY_CHOICES,
+    ),
+    Option(
+        "interval", 1, "int", "TAESD preview interval",
+        "in sampling steps; 0 = the WebUI's own live preview display period", maximum=100,
+    ),
+    Option(
+        "min_time", 100, "int", "TAESD minimum time between previews",
+        "in milliseconds; 0 = no limit", maximum=60000, step=50,
+    ),
+    Option(
+        "skip_last", 0, "int", "TAESD skip last steps",
+        "no preview in the last N sampling steps, which the finished picture follows at once", maximum=100,
+    ),
+    Option(
+        "max_side", 1024, "int", "TAESD largest preview side",
+        "in pixels; 0 = no limit", maximum=16384, step=64,
+    ),
+    Option(
+        "detail", AUTO, "choice", "TAESD preview detail",
+        "size of a preview as a fraction of the picture's sides; Auto takes the most that the budget allows",
+        choices=(AUTO, "1/8", "1/4", "1/2", "full"),
+    ),
+    Option(
+        "budget", 3.0, "float", "TAESD preview budget",
+        "in percent of the generation time; detail and interval adapt to stay within it; 0 = no limit",
+        maximum=100, step=0.5,
+    ),
+    Option(
+        "frame_format", "auto", "choice", "TAESD preview frame format",
+        "auto = jpeg above 256 pixels, png below; the WebUI's own live preview file format comes first where you "
+        "changed it",
+        choices=("auto", "jpeg", "webp", "png"),
+    ),
+    Option(
+        "device", DEVICE_SAMPLING, "choice", "TAESD preview device",
+        "CPU leaves the graphics card's memory alone", choices=(DEVICE_SAMPLING, DEVICE_CPU),
+    ),
+    Option(
+        "decode_failure", FAIL_WITH_ERROR, "choice", "When TAESD cannot do the final decode or encode",
+        "stop with an error that says why, or use the full VAE and note it in the picture's parameters",
+        section="vae", choices=(FAIL_WITH_ERROR, FAIL_TO_FULL_VAE),
+    ),
+)  # fmt: skip
+
+OPTION: dict[str, Option] = {option.name: option for option in OPTIONS}
+
+INFOTEXT_MODEL = "TAESD model"
+"""Key under which generation parameters name the tiny model that made or read the picture."""
+
+
+def option_value(name: str, values: Mapping[str, Any]) -> Any:
+    """An option's checked value from ``values`` (key or name -> value); a bad one is the default, and said once."""
+    option = OPTION[name]
+    value = values.get(option.key, values.get(name))
+    if value is None:
+        return option.default
+    try:
+        return option.check(value)
+    except ValueError as error:
+        log_once(
+            f"bad option {option.key} {value!r}",
+            f"{option.key} cannot be {value!r}: {error}. Using {option.default!r}.",
+        )
+        return option.default
+
+
+@dataclass(frozen=True)
+class PreviewSettings:
+    """What a running job's previews go by; see :data:`OPTIONS` for what each value means."""
+
+    family: str = AUTO
+    interval: int = 1
+    min_time: int = 100
+    skip_last: int = 0
+    max_side: int = 1024
+    detail: str = AUTO
+    budget: float = 3.0
+    frame_format: str = "auto"
+    device: str = DEVICE_SAMPLING
+    enabled: bool = True
+
+    @classmethod
+    def from_options(cls, values: Mapping[str, Any], *, enabled: bool = True) -> PreviewSettings:
+        """Build from option values by key ("taesd_ext_family") or by name ("family")."""
+        names = [field.name for field in fields(cls) if field.name != "enabled"]
+        return cls(**{name: option_value(name, values) for name in names}, enabled=enabled)

@@ -1,0 +1,55 @@
+from __future__ import annotations
+
+import dataclasses
+
+import pytest
+from hypothesis import HealthCheck, given
+from hypothesis import settings as hypothesis_settings
+from hypothesis import strategies as st
+
+from taesd_ext.settings import OPTION, OPTIONS, PreviewSettings, option_value
+
+
+def test_keys_are_prefixed_and_unique_and_defaults_are_allowed():
+    keys = [option.key for option in OPTIONS]
+    assert len(set(keys)) == len(keys)
+    for option in OPTIONS:
+        assert option.key.startswith("taesd_ext_")
+        assert option.check(option.default) == option.default
+        assert option.label
+        assert option.help
+
+
+def test_preview_settings_have_the_defaults_of_the_table():
+    settings = PreviewSettings()
+    assert PreviewSettings.from_options({}) == settings
+    for field in dataclasses.fields(settings):
+        if field.name != "enabled":
+            assert getattr(settings, field.name) == OPTION[field.name].default
+
+
+def test_values_are_read_by_key_and_by_name():
+    settings = PreviewSettings.from_options({"taesd_ext_family": "taesdxl", "interval": 4.0, "unknown": 1})
+    assert (settings.family, settings.interval) == ("taesdxl", 4)
+    assert type(settings.interval) is int
+
+
+@pytest.mark.parametrize(
+    ("name", "bad"),
+    [("family", "nonsense"), ("interval", -1), ("interval", "x"), ("interval", True), ("budget", float("nan")),
+     ("detail", 2), ("frame_format", ["jpeg"]), ("max_side", 10**9)],
+)  # fmt: skip
+def test_a_bad_value_is_the_default_and_said_once(name, bad, caplog):
+    option = OPTION[name]
+    for _ in range(3):
+        assert option_value(name, {option.key: bad}) == option.default
+    assert len([r for r in caplog.records if option.key in r.getMessage()]) <= 1
+
+
+@hypothesis_settings(suppress_health_check=[HealthCheck.too_slow], deadline=None)
+@given(st.dictionaries(st.sampled_from([o.key for o in OPTIONS]), st.none() | st.text() | st.integers() | st.floats()))
+def test_any_mapping_gives_valid_settings(values):
+    settings = PreviewSettings.from_options(values)
+    for name, value in dataclasses.asdict(settings).items():
+        if name != "enabled":
+            assert OPTION[name].check(value) == value
