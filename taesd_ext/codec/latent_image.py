@@ -1,0 +1,255 @@
+"""Latents as 8-bit PNG pictures, and a view of a latent for people.
+
+Stored the way TAESD's author does it: ``clamp(x / 6 + 0.5)`` as a byte. Four channels are one RGBA picture. More
+channels are a grid of RGBA tiles, channels 0-3 in the upper left tile, then row by row; the grid is square or twice as
+wide as high (16 channels 2x2, 32 channels 4x2).
+
+A JSON text chunk says what the pixels mean, with a checksum over itself and the pixels: a picture that was edited,
+scaled or saved again by another program would decode to nonsense, so it is refused.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import math
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image, PngImagePlugin
+from torch import Tensor
+
+from taesd_ext.errors import TaesdError, one_line
+from taesd_ext.latent_formats import BY_NAME, LatentFormat, native_format
+from taesd_ext.models.latent_rgb import latent_to_rgb
+
+LATENT_MAGNITUDE = 3.0
+"""Bytes cover latents of -3 to 3, the range to which the tiny decoders squash them anyway."""
+LATENT_SHIFT = 0.5
+
+LAYOUT = "rgba-tiles"
+VERSION = 1
+TEXT_KEY = "taesd_ext latent"
+
+LARGEST_SIDE = 2**16
+"""No picture behind a stored latent may claim a longer side."""
+_MOST_PIXELS = 2**26  # of the PNG itself: 32 channels of a 16384x16384 picture at 1/8 are half of it
+_MOST_BYTES = 2**28 + 2**20  # those pixels uncompressed, and room for chunks
+_PNG_START = b"\x89PNG\r\n\x1a\n"
+
+
+@dataclass(frozen=True)
+class LatentNote:
+    """What a stored latent says about itself."""
+
+    family: str
+    """The codec that made it."""
+    format: str
+    """Row of latent_formats.py."""
+    channels: int
+    height: int
+    """The original picture's size, in pixels."""
+    width: int
+    version: int = VERSION
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """(H, W) of the original picture, as :meth:`Codec.decode` takes it."""
+        return self.height, self.width
+
+    @property
+    def latent_shape(self) -> tuple[int, int, int, int]:
+        factor = BY_NAME[self.format].spatial_scale_factor
+        return 1, self.channels, math.ceil(self.height / factor), math.ceil(self.width / factor)
+
+
+def note_for(latent: Tensor, family: str, latent_format: LatentFormat, size: tuple[int, int]) -> LatentNote:
+    """The note of a (1,C,h,w) latent; ``size`` is the original picture's (H, W)."""
+    note = LatentNote(family, latent_format.name, latent_format.latent_channels, *size)
+    if tuple(latent.shape) != note.latent_shape:
+        raise TaesdError(
+            f"Cannot store a latent of shape {tuple(latent.shape)}",
+            f"{family} makes {note.latent_shape} of a {size[1]}x{size[0]} picture",
+        )
+    return note
+
+
+def read_note(values: dict[str, Any]) -> LatentNote:
+    """A note from untrusted values. Raises ValueError, in words, when they contradict each other or what is known."""
+    try:
+        note = LatentNote(**{name: kind(values[name]) for name, kind in _FIELDS.items()})
+    except (KeyError, TypeError, ValueError) as error:
+        raise ValueError(f"its note is incomplete ({one_line(error)})") from error
+    if note.version != VERSION:
+        raise ValueError(f"it has version {note.version} of the layout where {VERSION} is known")
+    latent_format = BY_NAME.get(note.format)
+    if latent_format is None:
+        raise ValueError(f"it names an unknown latent format {note.format[:40]!r}")
+    if note.channels != latent_format.latent_channels:
+        raise ValueError(f"it claims {note.channels} channels where {note.format} has {latent_format.latent_channels}")
+    if not all(0 < side <= LARGEST_SIDE for side in note.size):
+        raise ValueError(f"it claims an original of {note.width}x{note.height}")
+    return note
+
+
+_FIELDS: dict[str, type] = {"family": str, "format": str, "channels": int, "height": int, "width": int, "version": int}
+
+
+def quantise(latent: Tensor) -> Tensor:
+    """(..., h, w) latent -> uint8 of the same shape: -3 is 0, 3 is 255."""
+    return latent.float().div(2 * LATENT_MAGNITUDE).add(LATENT_SHIFT).clamp(0, 1).mul(255).round().byte()
+
+
+def dequantise(stored: Tensor) -> Tensor:
+    """uint8 -> float32 latent in [-3, 3]."""
+    return stored.float().div(255).sub(LATENT_SHIFT).mul(2 * LATENT_MAGNITUDE)
+
+
+def grid_of(channels: int) -> tuple[int, int]:
+    """(rows, columns) of the RGBA tiles that hold so many channels."""
+    tiles = channels // 4
+    if channels % 4 or tiles & (tiles - 1) or not tiles:
+        raise TaesdError(f"Cannot store {channels} channels as a picture", "4, 8, 16, 32, ... are laid out in tiles")
+    columns = 2 ** math.ceil(math.log2(tiles) / 2)
+    return tiles // columns, columns
+
+
+def to_pixels(latent: Tensor) -> np.ndarray:
+    """(1,C,h,w) latent -> (rows*h, columns*w, 4) bytes."""
+    _, channels, height, width = latent.shape
+    rows, columns = grid_of(channels)
+    tiles = quantise(latent[0].cpu()).reshape(rows, columns, 4, height, width)
+    return tiles.permute(0, 3, 1, 4, 2).reshape(rows * height, columns * width, 4).contiguous().numpy()
+
+
+def from_pixels(pixels: np.ndarray, channels: int) -> Tensor:
+    """The inverse of :func:`to_pixels`, as float32."""
+    rows, columns = grid_of(channels)
+    height, width = pixels.shape[0] // rows, pixels.shape[1] // columns
+    tiles = torch.from_numpy(np.array(pixels)).reshape(rows, height, columns, width, 4)
+    return dequantise(tiles.permute(0, 2, 4, 1, 3).reshape(1, channels, height, width))
+
+
+def latent_to_png(latent: Tensor, note: LatentNote) -> bytes:
+    """A (1,C,h,w) latent as a PNG file with its note."""
+    pixels = to_pixels(latent)
+    values = {**asdict(note), "layout": LAYOUT}
+    text = PngImagePlugin.PngInfo()
+    text.add_text(TEXT_KEY, json.dumps({**values, "sha256": _checksum(values, pixels)}))
+    text.add_text("Comment", "A latent as a picture: decode it with taesd_ext. Editing or resaving makes it useless.")
+    buffer = io.BytesIO()
+    Image.fromarray(pixels).save(buffer, "PNG", pnginfo=text)
+    return buffer.getvalue()
+
+
+def png_to_latent(source: Path | str | bytes) -> tuple[Tensor, LatentNote]:
+    """(1,C,h,w) float32 latent and note from a PNG that :func:`latent_to_png` made.
+
+    Raises TaesdError for any other picture, for an edited one, and for one that claims an absurd size.
+    """
+    name = _name(source)
+    try:
+        with _open_png(source) as picture:
+            text = picture.info.get(TEXT_KEY)
+            if not isinstance(text, str):
+                raise ValueError("it carries no note of a latent (TAESD's own pictures need the family to be given)")
+            values = json.loads(text)
+            if not isinstance(values, dict):
+                raise ValueError("its note is damaged")
+            note = read_note(values)
+            if values.get("layout") != LAYOUT:
+                raise ValueError(f"its layout {str(values.get('layout'))[:40]!r} is unknown")
+            rows, columns = grid_of(note.channels)
+            expected = columns * note.latent_shape[3], rows * note.latent_shape[2]
+            if picture.size != expected:
+                raise ValueError(f"it has {_sides(picture.size)} pixels where its note says {_sides(expected)}")
+            pixels = np.asarray(picture)
+    except TaesdError:
+        raise
+    except Exception as error:
+        raise _refused(name, str(error) if type(error) is ValueError else one_line(error)) from error
+    claimed = values.pop("sha256", None)
+    if claimed != _checksum(values, pixels):
+        raise _refused(name, "its pixels or its note were changed after it was written")
+    return from_pixels(pixels, note.channels), note
+
+
+def plain_png_to_latent(source: Path | str | bytes, family: str) -> tuple[Tensor, LatentNote]:
+    """A latent from a PNG without a note, as TAESD's own example writes it: RGBA, 4 channels, of a stated family."""
+    latent_format = native_format(family)
+    try:
+        if latent_format.latent_channels != 4:
+            raise ValueError(f"a picture without a note has 4 channels where {family} has more")
+        with _open_png(source) as picture:
+            pixels = np.asarray(picture)
+    except Exception as error:
+        raise _refused(_name(source), str(error) if type(error) is ValueError else one_line(error)) from error
+    factor = latent_format.spatial_scale_factor
+    size = pixels.shape[0] * factor, pixels.shape[1] * factor
+    return from_pixels(pixels, 4), LatentNote(family, latent_format.name, 4, *size)
+
+
+def has_note(source: Path | str | bytes) -> bool:
+    """Whether a readable PNG carries a note, true or not."""
+    try:
+        with _open_png(source) as picture:
+            return TEXT_KEY in picture.info
+    except Exception:
+        return False
+
+
+def latent_view(latent: Tensor, latent_format: LatentFormat) -> Image.Image:
+    """A (1,C,h,w) latent for people's eyes: the linear RGB preview, then each channel as a grey tile, -3 to 3."""
+    height, width = latent.shape[-2:]
+    rgb = latent_to_rgb(latent.float().cpu(), latent_format.rgb)[0].clamp(0, 1)
+    tiles = [rgb.mul(255).round().byte().permute(1, 2, 0)]
+    tiles += [grey[..., None].expand(height, width, 3) for grey in quantise(latent[0].cpu())]
+    columns = math.ceil(math.sqrt(len(tiles)))
+    sheet = torch.full((math.ceil(len(tiles) / columns) * (height + 1) - 1, columns * (width + 1) - 1, 3), 128).byte()
+    for index, tile in enumerate(tiles):
+        top, left = index // columns * (height + 1), index % columns * (width + 1)
+        sheet[top : top + height, left : left + width] = tile
+    return Image.fromarray(sheet.numpy())
+
+
+def _open_png(source: Path | str | bytes) -> Image.Image:
+    """An 8-bit RGBA PNG whose claimed size is sane, not decoded yet."""
+    data = source if isinstance(source, bytes) else _read_bytes(Path(source))
+    if data[:8] != _PNG_START or data[12:16] != b"IHDR" or len(data) < 26:
+        raise ValueError("it is no PNG")
+    width, height = int.from_bytes(data[16:20], "big"), int.from_bytes(data[20:24], "big")
+    if not 0 < width * height <= _MOST_PIXELS:
+        raise ValueError(f"it claims {width}x{height} pixels")
+    if (data[24], data[25]) != (8, 6):  # PIL would silently bring other depths and colours to 8-bit RGBA
+        raise ValueError("it is not 8-bit RGBA")
+    return Image.open(io.BytesIO(data), formats=("PNG",))
+
+
+def _read_bytes(path: Path) -> bytes:
+    with path.open("rb") as file:
+        data = file.read(_MOST_BYTES + 1)
+    if len(data) > _MOST_BYTES:
+        raise ValueError(f"it has more than {_MOST_BYTES:,} bytes")
+    return data
+
+
+def _checksum(values: dict[str, Any], pixels: np.ndarray) -> str:
+    digest = hashlib.sha256(json.dumps(values, sort_keys=True).encode())
+    digest.update(np.ascontiguousarray(pixels).tobytes())
+    return digest.hexdigest()
+
+
+def _name(source: Path | str | bytes) -> str:
+    return "The picture" if isinstance(source, bytes) else str(source)
+
+
+def _sides(size: tuple[int, int]) -> str:
+    return f"{size[0]}x{size[1]}"
+
+
+def _refused(name: str, why: str) -> TaesdError:
+    return TaesdError(f"{name} is no stored latent", why, "Use a file that `python -m taesd_ext encode` wrote")

@@ -1,0 +1,53 @@
+"""A batch spread over a Ray cluster by Ray Data. Files are read and written by the workers: they need the same disk."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from taesd_ext.commands.batch import Job, Work, finish_job
+from taesd_ext.errors import TaesdError
+
+
+class _Worker:
+    """One of Ray's workers: the weights are loaded when it starts."""
+
+    def __init__(self, work: Callable[..., Work], settings: tuple[Any, ...], threads: int) -> None:
+        # Ray gives a worker one thread; sums are rounded alike only when they are split alike.
+        torch.set_num_threads(threads)
+        self._work = work(*settings)
+
+    def __call__(self, row: dict[str, str]) -> dict[str, str]:
+        job = Job(Path(row["source"]), Path(row["target"]))
+        error = finish_job(self._work, job, lambda: self._work.load(job.source))
+        return {"source": row["source"], "error": error or ""}
+
+
+def run_on_ray(
+    jobs: Sequence[Job], work: Callable[..., Work], settings: tuple[Any, ...], workers: int
+) -> Iterator[tuple[Path, str | None]]:
+    """(source, what went wrong or None) for each job, in any order. Starts a local Ray where no cluster is named."""
+    try:
+        import ray
+        import ray.data
+    except ImportError as error:
+        raise TaesdError("--engine ray needs Ray", str(error), "pip install 'ray[data]'") from error
+    started = not ray.is_initialized()
+    if started:
+        ray.init(logging_level="error", include_dashboard=False)
+    try:
+        rows = [{"source": str(job.source.resolve()), "target": str(job.target.resolve())} for job in jobs]
+        data = ray.data.from_items(rows, override_num_blocks=min(len(rows), 4 * workers)).map(
+            _Worker,
+            fn_constructor_args=(work, settings, torch.get_num_threads()),
+            concurrency=workers,
+            num_gpus=1 if torch.cuda.is_available() else 0,
+        )
+        for row in data.iter_rows():
+            yield Path(row["source"]), row["error"] or None
+    finally:
+        if started:
+            ray.shutdown()

@@ -1,0 +1,83 @@
+"""``decode``: stored latents to pictures, one file or many."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from torch import Tensor
+
+from taesd_ext.codec.codec import Codec
+from taesd_ext.codec.latent_file import LATENT_SUFFIXES, read_latent
+from taesd_ext.codec.latent_image import LatentNote
+from taesd_ext.codec.picture_file import WRITABLE_SUFFIXES, picture_bytes
+from taesd_ext.commands.batch import Job, add_batch_arguments, plan_jobs, run_jobs
+from taesd_ext.commands.codec_arguments import CodecChoice, add_codec_arguments, codec_choice
+from taesd_ext.errors import TaesdError
+from taesd_ext.latent_formats import FAMILIES
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("inputs", nargs="+", metavar="LATENT", help="files that encode wrote, folders, or patterns")
+    parser.add_argument(
+        "-o", "--output", required=True, type=Path, metavar="IMAGE",
+        help=f"a {', '.join(WRITABLE_SUFFIXES)} file, or a folder for several",
+    )  # fmt: skip
+    parser.add_argument(
+        "--family",
+        help=f"decode by this codec instead of the one that the file names: {', '.join(FAMILIES)}, or a weight file. "
+        "Needed for TAESD's own latent pictures, which name none",
+    )
+    parser.add_argument(
+        "--format", choices=[suffix[1:] for suffix in WRITABLE_SUFFIXES], default="png",
+        help="what to write into a folder (png)",
+    )  # fmt: skip
+    add_codec_arguments(parser)
+    add_batch_arguments(parser)
+
+
+class DecodeWork:
+    """Decodes one latent at a time by the codec that its file names; made once in each process."""
+
+    def __init__(self, choice: CodecChoice, family: str | None) -> None:
+        self._choice = choice
+        self._codecs: dict[str, Codec] = {}
+        self._given = self._codec(family) if family else None
+
+    def load(self, source: Path) -> tuple[Tensor, LatentNote]:
+        return read_latent(source, self._given.family if self._given else None)
+
+    def make(self, loaded: tuple[Tensor, LatentNote], job: Job) -> bytes:
+        latent, note = loaded
+        codec = self._given or self._codec(_known(note.family))
+        if codec.format.name != note.format:
+            raise TaesdError(
+                f"{codec.family} cannot decode {job.source}",
+                f"it holds {note.format} latents where {codec.format.name} was expected",
+                "Leave out --family, or give the right one",
+            )
+        return picture_bytes(job.target.suffix.lower(), codec.decode(latent, size=note.size))
+
+    def _codec(self, family: str) -> Codec:
+        if family not in self._codecs:
+            self._codecs[family] = self._choice.load(family, "decoder")
+        return self._codecs[family]
+
+
+def _known(family: str) -> str:
+    """A file's own word for its codec must be a name: as a path it could make us open any file."""
+    if family not in FAMILIES:
+        raise TaesdError(f"The file names an unknown codec {family[:40]!r}", "", "Say which to use with --family")
+    return family
+
+
+def run(args: argparse.Namespace) -> int:
+    jobs = plan_jobs(
+        args.inputs,
+        args.output,
+        source_suffixes=LATENT_SUFFIXES,
+        target_suffixes=WRITABLE_SUFFIXES,
+        default_suffix=f".{args.format}",
+        shard=args.shard,
+    )
+    return run_jobs(jobs, DecodeWork, (codec_choice(args), args.family), args, title="decode").report("decoded")

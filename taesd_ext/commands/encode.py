@@ -1,0 +1,57 @@
+"""``encode``: pictures to latents, one file or many."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from torch import Tensor
+
+from taesd_ext.codec.latent_file import LATENT_SUFFIXES, latent_bytes
+from taesd_ext.codec.latent_image import note_for
+from taesd_ext.codec.picture_file import PICTURE_SUFFIXES, read_picture
+from taesd_ext.commands.batch import Job, add_batch_arguments, plan_jobs, run_jobs
+from taesd_ext.commands.codec_arguments import CodecChoice, add_codec_arguments, codec_choice
+from taesd_ext.latent_formats import FAMILIES
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("inputs", nargs="+", metavar="IMAGE", help="picture files, folders, or patterns")
+    parser.add_argument(
+        "-o", "--output", required=True, type=Path, metavar="LATENT",
+        help="a .png (8 bits) or .safetensors (exact) file, or a folder for several",
+    )  # fmt: skip
+    parser.add_argument("--family", default="taesd", help=f"{', '.join(FAMILIES)}, or a weight file (taesd)")
+    parser.add_argument(
+        "--format", choices=[suffix[1:] for suffix in LATENT_SUFFIXES], default="png",
+        help="what to write into a folder: png is 8 bits, safetensors is exact (png)",
+    )  # fmt: skip
+    add_codec_arguments(parser)
+    add_batch_arguments(parser)
+
+
+class EncodeWork:
+    """Encodes one picture at a time; made once in each process."""
+
+    def __init__(self, choice: CodecChoice, family: str) -> None:
+        self.codec = choice.load(family, "encoder")
+
+    def load(self, source: Path) -> Tensor:
+        return read_picture(source)
+
+    def make(self, image: Tensor, job: Job) -> bytes:
+        latent = self.codec.encode(image)
+        note = note_for(latent, self.codec.family, self.codec.format, image.shape[-2:])
+        return latent_bytes(job.target.suffix.lower(), latent, note)
+
+
+def run(args: argparse.Namespace) -> int:
+    jobs = plan_jobs(
+        args.inputs,
+        args.output,
+        source_suffixes=PICTURE_SUFFIXES,
+        target_suffixes=LATENT_SUFFIXES,
+        default_suffix=f".{args.format}",
+        shard=args.shard,
+    )
+    return run_jobs(jobs, EncodeWork, (codec_choice(args), args.family), args, title="encode").report("encoded")
