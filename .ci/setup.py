@@ -20,7 +20,7 @@ def main(folder: str, extras: str = "-", *pins: str) -> None:
     python = Path(folder) / ("Scripts/python.exe" if sys.platform == "win32" else "bin/python")
     if not python.exists():
         venv.create(folder, with_pip=True)
-    pip = [str(python), "-m", "pip", "--disable-pip-version-check", "-q"]
+    pip = [str(python), "-m", "pip", "--disable-pip-version-check"]
     torch = [pin for pin in pins if pin.startswith("torch==")] or [cpu_build(pip) or "torch"]
     if subprocess.run([python, "-c", "import torch"], capture_output=True).returncode:
         install(pip, *torch, *[pin for pin in pins if pin.startswith("numpy")])
@@ -40,7 +40,7 @@ def cpu_build(pip: list[str]) -> str | None:
 
 def install(pip: list[str], *wanted: str) -> None:
     print("installing", *wanted, flush=True)
-    subprocess.run([*pip, "install", *wanted], check=True)
+    subprocess.run([*pip, "install", "-q", *wanted], check=True)
 
 
 if __name__ == "__main__":
