@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from taesd_ext.codec.precision import DtypeChoice, is_finite, resolve_dtype
 from taesd_ext.errors import TaesdError, log_once
 from taesd_ext.latent_formats import LatentFormat, from_family_latent, to_family_latent
 from taesd_ext.models.fast import fast_decoder, fast_encoder
@@ -39,19 +40,21 @@ class Codec:
         encoder: nn.Module | None = None,
         decoder: nn.Module | None = None,
         device: str | torch.device = "cpu",
-        dtype: torch.dtype | None = None,
+        dtype: DtypeChoice = None,
         source: Source | None = None,
     ) -> None:
         self.name = name
         self.format = latent_format
         self.device = torch.device(device)
-        self.dtype = dtype or torch.float32
+        self.dtype = resolve_dtype(dtype, self.device)
         self.source = source or Source()
         self.encoder = encoder
         """The plain network as it was loaded, in the layout of the weight files; :meth:`encode` runs its fast form."""
         self.decoder = decoder
         self._encoder = self._placed(None if encoder is None else fast_encoder(encoder))
         self._decoder = self._placed(None if decoder is None else fast_decoder(decoder))
+        self._float32: Codec | None = None
+        self._overflowed = False
 
     @property
     def family(self) -> str:
@@ -81,12 +84,16 @@ class Codec:
         A size that is no multiple of the factor f is padded by repeating the right and lower edge, and that is said
         once in the log; give the original size to :meth:`decode` to have it cut back.
         """
+        if self._overflowed:
+            return self.in_float32().encode(image)
         encoder = self._need(self._encoder, "encoder")
         if image.ndim != 4 or image.shape[1] != 3 or 0 in image.shape:
             raise TaesdError(f"Cannot encode a tensor of shape {tuple(image.shape)}", "an image (B,3,H,W) was expected")
         dtype, device = _float_dtype(image), image.device
         padded = self._pad(image.to(self.device, self.dtype))
         latent = from_family_latent(encoder(padded), self.format)
+        if self._overflows(latent, image):
+            return self.in_float32().encode(image)
         return _normal_tensor(latent.to(device, dtype))
 
     @torch.inference_mode()
@@ -95,12 +102,43 @@ class Codec:
 
         ``size`` (H, W) is the original image's size, to cut off what :meth:`encode` padded.
         """
+        if self._overflowed:
+            return self.in_float32().decode(latent, size=size)
         decoder = self._need(self._decoder, "decoder")
         dtype, device = _float_dtype(latent), latent.device
-        image = decoder(self._family_latent(latent)).clamp_(0, 1)
+        image = decoder(self._family_latent(latent))
+        if self._overflows(image, latent):
+            return self.in_float32().decode(latent, size=size)
+        image = image.clamp_(0, 1)
         if size is not None:
             image = self._crop(image, size)
         return _normal_tensor(image.to(device, dtype))
+
+    def in_float32(self) -> Codec:
+        """The same codec computing in float32: itself, or one that is made on the first call and kept."""
+        if self.dtype == torch.float32:
+            return self
+        if self._float32 is None:
+            self._float32 = Codec(
+                self.name, self.format, encoder=self.encoder, decoder=self.decoder, device=self.device,
+                source=self.source,
+            )  # fmt: skip
+        return self._float32
+
+    def begin_job(self) -> None:
+        """Try the codec's own dtype again. After an overflow everything is computed in float32 until this is called."""
+        self._overflowed = False
+
+    def _overflows(self, result: Tensor, given: Tensor) -> bool:
+        """Whether a narrow dtype made NaN or infinity of something finite; from then on float32 does the job."""
+        if self.dtype == torch.float32 or is_finite(result) or not is_finite(given):
+            return False
+        self._overflowed = True
+        log_once(
+            f"overflow {self.name} {self.dtype}",
+            f"{self.name} overflowed in {str(self.dtype).removeprefix('torch.')}: this job goes on in float32.",
+        )
+        return True
 
     def _family_latent(self, latent: Tensor) -> Tensor:
         channels = latent.shape[1] if latent.ndim in (4, 5) else 0

@@ -8,6 +8,7 @@ from pathlib import Path
 import torch
 
 from taesd_ext.codec.codec import Codec, Source
+from taesd_ext.codec.precision import DtypeChoice
 from taesd_ext.errors import TaesdError
 from taesd_ext.latent_formats import FAMILIES, LATENT_FORMATS, LatentFormat, native_format
 from taesd_ext.weights.checkpoint import PARTS, TinyPart, read_tiny
@@ -19,11 +20,12 @@ def load_codec(
     *,
     models_dir: Path | str | Iterable[Path | str] | None = None,
     device: str | torch.device = "cpu",
-    dtype: torch.dtype | None = None,
+    dtype: DtypeChoice = None,
 ) -> Codec:
     """Load a tiny autoencoder by its family's name ("taesd", ...), or from a weight file or diffusers folder.
 
-    A family may lack its encoder or its decoder file: the codec then does the other half. ``dtype`` None is float32.
+    A family may lack its encoder or its decoder file: the codec then does the other half. ``dtype`` None is float32
+    and "auto" what the device does best, on a CPU found by a second's timing once per machine.
     Raises TaesdError when nothing usable is found.
     """
     name = str(family_or_path)
