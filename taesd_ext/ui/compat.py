@@ -1,0 +1,55 @@
+"""What differs between gradio 3.41, 4 and 6, in one place; the rest of ui/ uses only what all of them have."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Mapping
+from typing import Any
+
+import gradio as gr
+
+MAJOR = int(gr.__version__.split(".")[0])
+
+
+def js(code: str) -> dict[str, str]:
+    """The argument that runs ``code`` in the browser with an event: ``button.click(fn, ..., **js("() => ..."))``."""
+    return {"js" if MAJOR >= 4 else "_js": code}
+
+
+def known(function: Any, arguments: Mapping[str, Any]) -> dict[str, Any]:
+    """Those of the arguments that this gradio's function takes by name."""
+    taken = inspect.signature(function).parameters
+    return {name: value for name, value in arguments.items() if name in taken}
+
+
+def blocks(title: str, css: str) -> gr.Blocks:
+    """An empty page. gradio 6 wants its style at launch, see :func:`launch`."""
+    arguments = {"title": title, "css": css, "analytics_enabled": False}
+    if "css" in inspect.signature(gr.Blocks.launch).parameters:
+        del arguments["css"]
+    return gr.Blocks(**known(gr.Blocks.__init__, arguments))
+
+
+def file_box(label: str, **arguments: Any) -> gr.File:
+    """A file upload whose value is read with :func:`file_path`."""
+    return gr.File(label=label, type="filepath" if MAJOR >= 4 else "file", **arguments)
+
+
+def file_path(value: Any) -> str | None:
+    """Where an uploaded file lies: gradio 3 gives an open file, later ones a path."""
+    return None if value is None else str(getattr(value, "name", value))
+
+
+def launch(page: gr.Blocks, *, css: str, port: int | None, open_browser: bool, workers: int = 4) -> str:
+    """Serve the page on 127.0.0.1 only and return its address; the server runs in a thread of its own.
+
+    ``workers``: events that run at the same time, so that a long run does not hold up the other tabs.
+    """
+    page.queue(**{"default_concurrency_limit" if MAJOR >= 4 else "concurrency_count": workers})
+    wanted = {
+        "css": css, "server_name": "127.0.0.1", "server_port": port, "inbrowser": open_browser, "share": False,
+        "prevent_thread_lock": True, "quiet": True, "show_api": False, "footer_links": [],
+        "ssr_mode": False,
+    }  # fmt: skip
+    _, address, _ = page.launch(**known(page.launch, wanted))
+    return address

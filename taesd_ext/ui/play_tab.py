@@ -1,0 +1,118 @@
+"""The playground's first tab: choose a picture, press Generate, watch the live preview."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+from PIL import Image
+
+from taesd_ext.codec.codec import Codec
+from taesd_ext.errors import TaesdError, one_line
+from taesd_ext.latent_formats import FAMILIES, native_format
+from taesd_ext.settings import OPTION, PreviewSettings
+from taesd_ext.ui import texts
+from taesd_ext.ui.markup import notice, stage, table
+from taesd_ext.ui.play import Plan, Progress, generate
+from taesd_ext.ui.samples import sample_names, sample_picture
+
+SIZES = ("256", "384", "512", "768", "1024")
+
+
+def family_choices(installed: Mapping[str, Mapping[str, Path]]) -> list[tuple[str, str]]:
+    """(label, family), those with an encoder and a decoder file first."""
+    ready = [family for family in FAMILIES if len(installed.get(family, ())) == 2]
+    rest = [family for family in FAMILIES if family not in ready]
+    named = [(f"{family} · {native_format(family).title}", family) for family in ready]
+    return named + [(f"{family} · {native_format(family).title} · no weights", family) for family in rest]
+
+
+def build_play_tab(codec_for: Callable[[str], Codec], installed: Mapping[str, Mapping[str, Path]]) -> None:
+    """Add the tab's controls to the page that is being built."""
+    names = sample_names()
+    families = family_choices(installed)
+    with gr.Row(elem_classes="taesd-ext-columns"):
+        with gr.Column(scale=2, min_width=300):
+            gallery = gr.Gallery(
+                value=[(sample_picture(name), name) for name in names], label=texts.SAMPLES.label, columns=4,
+                height=132, allow_preview=False, object_fit="cover", elem_id="taesd_samples",
+                elem_classes="taesd-ext-samples",
+            )  # fmt: skip
+            picture = gr.Image(type="pil", height=200, elem_id="taesd_picture", **texts.PICTURE.control())
+            family = gr.Dropdown(families, value=families[0][1], elem_id="taesd_family", **texts.FAMILY.control())
+            with gr.Row():
+                detail = gr.Dropdown(
+                    list(OPTION["detail"].choices), value=OPTION["detail"].default, elem_id="taesd_detail",
+                    min_width=130, **texts.DETAIL.control(),
+                )  # fmt: skip
+                size = gr.Dropdown(
+                    list(SIZES), value="512", elem_id="taesd_size", min_width=130, **texts.SIZE.control()
+                )
+            with gr.Row():
+                interval = gr.Slider(
+                    1, 20, value=1, step=1, min_width=130, elem_id="taesd_interval", **texts.INTERVAL.control()
+                )
+                budget = gr.Slider(
+                    0, 100, value=50, step=1, min_width=130, elem_id="taesd_budget", **texts.BUDGET.control()
+                )
+            with gr.Row():
+                steps = gr.Slider(
+                    1, 60, value=20, step=1, min_width=130, elem_id="taesd_steps", **texts.STEPS.control()
+                )
+                step_time = gr.Slider(
+                    0, 2000, value=250, step=50, min_width=130, elem_id="taesd_step_time", **texts.STEP_TIME.control()
+                )
+        with gr.Column(scale=3, min_width=300):
+            with gr.Row():
+                run = gr.Button(texts.RUN.label, variant="primary", elem_id="taesd_run")
+                stop = gr.Button(texts.STOP.label, elem_id="taesd_stop")
+            preview = gr.HTML(stage(None, (1, 1), "", empty=texts.STAGE_EMPTY), elem_id="taesd_preview")
+            timings = gr.HTML("", elem_id="taesd_timings")
+
+    chosen = gr.State(names[0])
+
+    def choose(event: gr.SelectData) -> str:
+        return names[event.index]
+
+    def play(
+        sample: str, own: Image.Image | None, family: str, detail: str, size: str, interval: float, budget: float,
+        steps: float, step_time: float,
+    ) -> Iterator[tuple[Any, str]]:  # fmt: skip
+        settings = PreviewSettings(
+            family=family, detail=detail, interval=int(interval), budget=float(budget), min_time=0, max_side=0
+        )
+        source = own if own is not None else sample_picture(sample)
+        plan = Plan(source, int(size), int(steps), step_time / 1000, settings)
+        try:
+            for progress in generate(plan, codec_for):
+                yield _shown(progress, source.size)
+        except TaesdError as error:
+            yield gr.update(), notice(str(error), "bad")
+        except Exception as error:  # a broken picture, no memory: said in the page, which stays usable
+            yield gr.update(), notice(one_line(error), "bad")
+
+    # A picture of one's own counts until a sample is chosen again.
+    gallery.select(choose, None, chosen).then(lambda: None, None, picture)
+    inputs = [chosen, picture, family, detail, size, interval, budget, steps, step_time]
+    running = run.click(play, inputs, [preview, timings], show_progress="hidden")
+    stop.click(None, None, None, cancels=[running])
+
+
+def _shown(progress: Progress, shape: tuple[int, int]) -> tuple[str, str]:
+    """(stage, timings) as HTML."""
+    frame, stats = progress.frame, progress.stats
+    words = [f"step {progress.step} of {progress.steps}"]
+    if frame:
+        words.append(f"detail {frame.detail}")
+        words.append(f"{stats.milliseconds:.0f} ms a preview")
+        words.append(f"{100 * stats.share:.1f} % of the time")
+    if progress.done:
+        words[0] = "finished"
+    size = frame.full_size if frame else shape
+    html = stage(
+        frame.data_uri() if frame else None, size, " · ".join(words), progress.step / progress.steps,
+        texts.STAGE_WAITING,
+    )  # fmt: skip
+    return html, notice(progress.note) + (table((), progress.timings, "taesd-ext-pairs") if progress.timings else "")

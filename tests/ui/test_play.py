@@ -1,0 +1,103 @@
+"""The pretended generation, without a page around it."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from PIL import Image
+
+from taesd_ext.codec.loading import load_codec
+from taesd_ext.errors import TaesdError
+from taesd_ext.preview.session import LINEAR
+from taesd_ext.settings import PreviewSettings
+from taesd_ext.ui.play import Plan, fitted, generate, to_image
+from taesd_ext.ui.samples import sample_picture
+
+
+def plan_of(family="taesd", steps=6, size=64, picture=None, **settings) -> Plan:
+    settings = {"family": family, "budget": 0.0, "min_time": 0, **settings}
+    return Plan(picture or sample_picture("Leaves", 96), size, steps, 0.0, PreviewSettings(**settings))
+
+
+def no_sleep(_seconds: float) -> None:
+    pass
+
+
+def test_every_step_shows_a_frame_and_the_last_one_the_finished_picture(random_weights):
+    codec = load_codec("taesd", models_dir=random_weights)
+    seen = list(generate(plan_of(), lambda _family: codec, no_sleep))
+
+    assert [progress.step for progress in seen] == [1, 2, 3, 4, 5, 6, 6]
+    assert [progress.frame.step for progress in seen[:-1]] == [1, 2, 3, 4, 5, 6]
+    last = seen[-1]
+    assert last.done
+    assert not any(progress.done for progress in seen[:-1])
+    assert last.frame.image.size == last.frame.full_size == (64, 64)
+    wanted = codec.decode(codec.encode(to_image(fitted(sample_picture("Leaves", 96), 64))))
+    assert last.frame.image.tobytes() == (wanted * 255 + 0.5).byte()[0].permute(1, 2, 0).numpy().tobytes()
+    assert [what for what, _ in last.timings] == [
+        "Encode", "Previews", "One preview", "All previews", "Final decode", "Against the picture",
+    ]  # fmt: skip
+    assert last.note == ""
+
+
+def test_the_interval_is_kept(random_weights):
+    codec = load_codec("taesd", models_dir=random_weights)
+    seen = list(generate(plan_of(interval=3), lambda _family: codec, no_sleep))
+
+    assert [progress.frame.step if progress.frame else None for progress in seen[:-1]] == [None, None, 3, 3, 3, 6]
+
+
+@pytest.mark.parametrize("family", ["taesd", "taesd3", "taef2"])
+def test_without_weights_the_linear_preview_runs_and_the_file_is_named(no_weights, family):
+    def codec_for(name):
+        return load_codec(name, models_dir=no_weights)
+
+    picture = sample_picture("Lake", 96)
+    seen = list(generate(plan_of(family, picture=picture, size=96), codec_for, no_sleep))
+
+    assert seen[-1].frame.detail == LINEAR
+    assert f"{family}_encoder" in seen[-1].note
+    assert "linear preview" in seen[-1].note
+    shown = seen[-1].frame.at_full_size().resize((3, 3), Image.BOX)
+    wanted = picture.resize((3, 3), Image.BOX)
+    worst = max(abs(a - b) for a, b in zip(shown.tobytes(), wanted.tobytes(), strict=True))
+    assert worst < 24, "the preview has the picture's colours in their places"
+
+
+def test_a_family_without_weights_or_linear_preview_says_what_it_needs(no_weights):
+    with pytest.raises(TaesdError, match="taesana_encoder"):
+        list(generate(plan_of("taesana"), lambda name: load_codec(name, models_dir=no_weights), no_sleep))
+
+
+@pytest.mark.parametrize("size", [(50, 97), (97, 50), (8, 300), (301, 33)])
+def test_any_shape_of_picture_comes_back_whole(random_weights, size):
+    codec = load_codec("taesd", models_dir=random_weights)
+    picture = sample_picture("Leaves", 96).resize(size)
+    last = list(generate(plan_of(picture=picture, size=72, steps=2), lambda _family: codec, no_sleep))[-1]
+
+    assert last.frame.full_size == fitted(picture, 72).size
+    assert max(last.frame.full_size) == 72
+
+
+def test_pictures_of_every_mode_are_taken():
+    for mode in ("L", "LA", "P", "RGBA", "CMYK", "I;16", "1"):
+        assert fitted(Image.new(mode, (20, 10)), 40).mode == "RGB"
+
+
+def test_to_image_is_in_the_unit_range_and_its_own():
+    picture = Image.new("RGB", (3, 2), (255, 0, 51))
+    image = to_image(picture)
+
+    assert image.shape == (1, 3, 2, 3)
+    assert image[0, :, 0, 0].tolist() == pytest.approx([1.0, 0.0, 0.2])
+    image.zero_()
+    assert picture.getpixel((0, 0)) == (255, 0, 51)
+
+
+def test_the_random_state_is_left_alone(random_weights):
+    codec = load_codec("taesd", models_dir=random_weights)
+    state = torch.get_rng_state()
+    list(generate(plan_of(steps=3), lambda _family: codec, no_sleep))
+
+    assert torch.equal(torch.get_rng_state(), state)
