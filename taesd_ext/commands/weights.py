@@ -1,0 +1,128 @@
+"""``weights``: which weight files there are and what they are, get the official ones, check their checksums."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from taesd_ext.latent_formats import FAMILIES
+from taesd_ext.weights.catalog import CATALOG, TINY
+from taesd_ext.weights.checkpoint import PARTS
+from taesd_ext.weights.folders import installed, search_folders
+from taesd_ext.weights.identify import OFFICIAL, UNREADABLE, Identity
+from taesd_ext.weights.store import list_weights
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    actions = parser.add_subparsers(dest="action", metavar="ACTION", required=True)
+    listing = actions.add_parser("list", help="the weight files that are found, and the families that lack theirs")
+    verify = actions.add_parser("verify", help="compute every file's checksum; exit code 1 when one is unreadable")
+    for action in (listing, verify):
+        action.add_argument(
+            "--models", action="append", default=[], metavar="DIR", help="a folder of weight files (may be repeated)"
+        )
+        action.add_argument("--json", action="store_true", help="machine-readable")
+
+
+def run(args: argparse.Namespace) -> int:
+    return _list(args) if args.action == "list" else _verify(args)
+
+
+@dataclass(frozen=True)
+class Listing:
+    """What `weights list` and the model table show."""
+
+    folders: list[Path]
+    files: list[Identity]
+    used: dict[str, dict[str, Path]]
+    """Family -> part -> the file that serves it."""
+
+    @property
+    def lacking(self) -> dict[str, list[str]]:
+        """Family -> the parts without a file."""
+        parts = {family: [part for part in PARTS if part not in self.used.get(family, {})] for family in FAMILIES}
+        return {family: missing for family, missing in parts.items() if missing}
+
+
+def take_stock(models: Iterable[Path | str] = (), *, always_hash: bool = False, strays: bool = False) -> Listing:
+    """Look through the folders that are searched, those given first."""
+    folders = search_folders([Path(folder) for folder in models])
+    return Listing(folders, list_weights(folders, always_hash=always_hash, strays=strays), _used(folders))
+
+
+def _used(folders: list[Path]) -> dict[str, dict[str, Path]]:
+    found = installed(folders)
+    return {family: found[family] for family in FAMILIES if family in found}
+
+
+def _list(args: argparse.Namespace) -> int:
+    listing = take_stock(args.models)
+    print(json.dumps(_as_json(listing), indent=2) if args.json else _as_text(listing))
+    return 0
+
+
+def _verify(args: argparse.Namespace) -> int:
+    listing = take_stock(args.models, always_hash=True, strays=True)
+    print(json.dumps(_as_json(listing), indent=2) if args.json else _table(listing.files))
+    return 1 if any(identity.state == UNREADABLE for identity in listing.files) else 0
+
+
+def _as_json(listing: Listing) -> dict[str, object]:
+    return {
+        "folders": [str(folder) for folder in listing.folders],
+        "files": [_file_as_json(identity) for identity in listing.files],
+        "families": {
+            family: {part: str(path) if (path := listing.used.get(family, {}).get(part)) else None for part in PARTS}
+            for family in FAMILIES
+        },
+    }
+
+
+def _file_as_json(identity: Identity) -> dict[str, object]:
+    official = identity.official
+    return {
+        "path": str(identity.path),
+        "families": list(identity.families),
+        "parts": list(official.parts if official else identity.parts),
+        "version": official.version if official else None,
+        "state": identity.state,
+        "size": identity.size,
+        "licence": official.licence if official else None,
+        "is": str(identity),
+    }
+
+
+def _as_text(listing: Listing) -> str:
+    lines = [_table(listing.files)] if listing.files else ["No weight files were found."]
+    lines.append("Searched: " + (", ".join(map(str, listing.folders)) or "no folder of weights exists"))
+    for family, missing in listing.lacking.items():
+        known = {part for row in CATALOG if row.family == family and row.kind == TINY for part in row.parts}
+        get = f": python -m taesd_ext weights download {family}" if known.issuperset(missing) else ""
+        lines.append(f"{family} lacks its {' and '.join(missing)}{get}")
+    if any(identity.state != OFFICIAL for identity in listing.files):
+        lines.append("unverified: no official checksum is known for this content; its structure was checked.")
+    return "\n".join(lines)
+
+
+def _table(files: Iterable[Identity]) -> str:
+    rows = [("FAMILY", "PART", "VERSION", "STATE", "SIZE", "FILE")]
+    for identity in files:
+        official = identity.official
+        parts = official.parts if official else identity.parts
+        rows.append(
+            (
+                identity.families[0] if identity.families else "-",
+                " + ".join(parts) or "-",
+                official.version if official else "-",
+                identity.state,
+                f"{identity.size / 1e6:.2f} MB",
+                str(identity.path) + (f"  ({identity.error})" if identity.error else ""),
+            )
+        )
+    widths = [max(len(row[column]) for row in rows) for column in range(5)]
+    return "\n".join(
+        "  ".join([*(text.ljust(width) for text, width in zip(row, widths, strict=False)), row[-1]]) for row in rows
+    )

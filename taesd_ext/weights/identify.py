@@ -1,0 +1,157 @@
+"""What a weight file is: an official one by its checksum, else what its structure says."""
+
+from __future__ import annotations
+
+import hashlib
+import threading
+from dataclasses import dataclass
+from pathlib import Path
+
+from taesd_ext.errors import TaesdError
+from taesd_ext.latent_formats import FAMILIES, native_format
+from taesd_ext.weights.catalog import CATALOG, TINY, OfficialFile, by_checksum
+from taesd_ext.weights.checkpoint import TinyArchitecture, find_tiny_parts
+from taesd_ext.weights.tensor_file import open_tensor_file
+
+OFFICIAL, UNVERIFIED, UNREADABLE = "official", "unverified", "unreadable"
+
+HASH_UP_TO = 2**30
+"""Larger files take many seconds to read: their checksum is computed only when asked for (`weights verify`)."""
+
+_CHUNK = 2**20
+_MOST_REMEMBERED = 4096
+
+
+@dataclass(frozen=True)
+class Identity:
+    """What a file is, for people and for programs."""
+
+    path: Path
+    size: int
+    official: OfficialFile | None = None
+    parts: tuple[str, ...] = ()
+    """The parts of a tiny autoencoder that it holds, "encoder" and "decoder"."""
+    architecture: TinyArchitecture | None = None
+    hashed: bool = True
+    """Whether the checksum was computed; very large files are not read without need."""
+    error: str = ""
+
+    @property
+    def state(self) -> str:
+        if self.official:
+            return OFFICIAL
+        return UNREADABLE if self.error else UNVERIFIED
+
+    @property
+    def families(self) -> tuple[str, ...]:
+        """The family where it is certain, else those that the structure allows, likeliest first."""
+        if self.official:
+            return (self.official.family,)
+        return families_of(self.architecture, self.path) if self.architecture else ()
+
+    @property
+    def is_autoencoder(self) -> bool:
+        return bool(self.official or self.architecture)
+
+    def __str__(self) -> str:
+        if self.official:
+            return str(self.official)
+        if self.architecture:
+            return f"{self.architecture} tiny {' + '.join(self.parts)}"
+        return self.error or "no autoencoder known here"
+
+
+def families_of(architecture: TinyArchitecture, path: Path) -> tuple[str, ...]:
+    """Families whose networks look like this; one named in the file's or its folder's name comes first."""
+    fitting = [
+        family
+        for family in FAMILIES
+        if (row := native_format(family)).latent_channels == architecture.latent_channels
+        and row.spatial_scale_factor == architecture.spatial_scale_factor
+    ]
+    words = f"{path.parent.name}/{path.stem}".lower()
+    named = sorted((family for family in fitting if family in words), key=len, reverse=True)
+    return tuple(dict.fromkeys([*named[:1], *fitting]))
+
+
+def checksums(path: Path) -> tuple[str, str]:
+    """SHA-256 and git blob SHA-1 of a file, read once."""
+    sha256 = hashlib.sha256()
+    # It names a file as git does. Weights that bear this name are still read as hostile ones.
+    git = hashlib.sha1(f"blob {path.stat().st_size}\0".encode(), usedforsecurity=False)
+    with path.open("rb") as file:
+        while chunk := file.read(_CHUNK):
+            sha256.update(chunk)
+            git.update(chunk)
+    return sha256.hexdigest(), git.hexdigest()
+
+
+_remembered: dict[tuple[str, int, int], Identity] = {}
+_remembered_lock = threading.Lock()
+
+
+def identify(path: Path | str, *, always_hash: bool = False) -> Identity:
+    """Recognise a weight file. Never raises for a bad file: its Identity then holds the error's line.
+
+    The answer is remembered as long as the file's size and time of change stay the same. ``always_hash`` computes the
+    checksum also of files over ``HASH_UP_TO`` bytes and of those whose structure is of no network here.
+    """
+    path = Path(path)
+    try:
+        key = _key(path)
+        with _remembered_lock:
+            known = _remembered.get(key)
+        if known is None or (always_hash and not known.hashed):
+            known = _identify(path, key[1], always_hash)
+            if _key(path) == key:
+                _remember(key, known)
+    except OSError as error:
+        return Identity(path, 0, error=f"Cannot read {path}: {error.strerror or error}.", hashed=False)
+    return known
+
+
+def _key(path: Path) -> tuple[str, int, int]:
+    stat = path.stat()
+    return str(path), stat.st_size, stat.st_mtime_ns
+
+
+def _remember(key: tuple[str, int, int], identity: Identity) -> None:
+    with _remembered_lock:
+        if len(_remembered) >= _MOST_REMEMBERED:
+            _remembered.clear()
+        _remembered[key] = identity
+
+
+def _identify(path: Path, size: int, always_hash: bool) -> Identity:
+    parts: tuple[str, ...] = ()
+    architecture: TinyArchitecture | None = None
+    error = ""
+    if _may_be_tiny(size):
+        try:
+            found = find_tiny_parts(open_tensor_file(path))
+            parts = tuple(found)
+            architecture = next(iter(found.values())).architecture if found else None
+        except TaesdError as problem:
+            error = str(problem)
+    hashed = always_hash or architecture is not None or (size <= HASH_UP_TO and _size_is_official(size))
+    official = by_checksum(*checksums(path)) if hashed else None
+    return Identity(path, size, official, parts, architecture, hashed, error)
+
+
+# The largest tiny autoencoder, Sana's decoder, has 8.3 million weights: 33 MB in float32, with its encoder 38 MB.
+_LARGEST_TINY = 64 * 2**20
+# The smallest official file of another kind is Stable Diffusion's VAE in half precision, of 167 MB.
+_SMALLEST_OTHER = 100 * 2**20
+
+
+def _may_be_tiny(size: int) -> bool:
+    return size <= _LARGEST_TINY
+
+
+def _size_is_official(size: int) -> bool:
+    """Whether an official file can have this size; of some the size is not known."""
+    return any(
+        row.size == size
+        or (row.size is None and row.kind != TINY and size >= _SMALLEST_OTHER)
+        for row in CATALOG
+    )

@@ -1,0 +1,131 @@
+"""The folder of weight files as a person sees it: what lies there, put in a file of one's own, take one out.
+
+Reading follows links: a user may link his models folder, or a file in it, to anywhere. Writing does not: a file is
+put into or taken out of the given folder itself, and never through a link to another place.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+from taesd_ext.errors import TaesdError, one_line
+from taesd_ext.weights.folders import diffusers_files
+from taesd_ext.weights.identify import Identity, identify
+from taesd_ext.weights.tensor_file import SAFETENSORS_SUFFIXES, SUFFIXES, open_tensor_file
+
+_MOST_ENTRIES = 20_000
+"""Names read from one folder: a folder with more is no folder of weights."""
+
+_LARGEST_OWN = 8 * 2**30
+
+
+def weight_files(folders: Iterable[Path]) -> list[Path]:
+    """Weight files and diffusers folders' files in these folders (not below them), unopened, by folder and name."""
+    found: list[Path] = []
+    for folder in folders:
+        try:
+            with os.scandir(folder) as entries:
+                listed = sorted((entry for entry, _ in zip(entries, range(_MOST_ENTRIES), strict=False)), key=_name)
+        except OSError:
+            continue
+        for entry in listed:
+            path = Path(entry.path)
+            if path.suffix.lower() in SUFFIXES and _holds(entry.is_file):
+                found.append(path)
+            elif not path.suffix and _holds(entry.is_dir):
+                found += diffusers_files(path)
+    return list(dict.fromkeys(found))
+
+
+def _name(entry: os.DirEntry[str]) -> str:
+    return entry.name
+
+
+def _holds(question: Callable[[], bool]) -> bool:
+    """A link that leads nowhere, or in a circle, is neither a file nor a folder."""
+    try:
+        return question()
+    except OSError:
+        return False
+
+
+def list_weights(folders: Iterable[Path], *, strays: bool = False, always_hash: bool = False) -> list[Identity]:
+    """The autoencoders in these folders, recognised; with ``strays`` also the weight files that are none of ours."""
+    found = [identify(path, always_hash=always_hash) for path in weight_files(folders)]
+    return found if strays else [identity for identity in found if identity.is_autoencoder]
+
+
+def add_file(source: Path | str, folder: Path | str) -> Identity:
+    """Check a user's own weight file and put a copy into the folder, under a name by which it is found.
+
+    The name comes from what the file holds ("taesd_decoder.safetensors"), never from the file's own. Raises TaesdError
+    when the file holds no tiny autoencoder, when its place is taken by another one, or when it cannot be written.
+    """
+    source, folder = Path(source), Path(folder)
+    identity = identify(source)
+    if identity.error:
+        raise TaesdError(f"{source.name} was not taken", identity.error)
+    if not identity.parts or not identity.families:
+        raise TaesdError(f"{source.name} was not taken", "it holds no tiny autoencoder", "Use a TAESD weight file")
+    if identity.size > _LARGEST_OWN:
+        raise TaesdError(f"{source.name} was not taken", f"it has {identity.size:,} bytes")
+    target = folder / own_name(identity)
+    if target.is_symlink() or target.exists():
+        raise TaesdError(
+            f"{source.name} was not taken",
+            f"{target.name} is already in {folder}",
+            "Remove that one first",
+        )
+    copy_into(source, target)
+    return identify(target)
+
+
+def own_name(identity: Identity) -> str:
+    """The name under which a file with this content is looked for."""
+    family = identity.families[0]
+    part = f"_{identity.parts[0]}" if len(identity.parts) == 1 else ""
+    suffix = identity.path.suffix.lower()
+    is_safetensors = suffix in SAFETENSORS_SUFFIXES
+    return f"{family}{part}{'.safetensors' if is_safetensors else '.pth'}"
+
+
+def copy_into(source: Path, target: Path) -> None:
+    """Copy a file so that the target is whole or absent. Raises TaesdError."""
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.", suffix=".part")
+        temporary = Path(name)
+        try:
+            with os.fdopen(handle, "wb") as out, source.open("rb") as file:
+                shutil.copyfileobj(file, out, 2**20)
+            open_tensor_file(temporary)
+            temporary.chmod(0o644)
+            temporary.replace(target)
+        finally:
+            temporary.unlink(missing_ok=True)
+    except OSError as error:
+        why = error.strerror or one_line(error)
+        raise TaesdError(f"Cannot write {target}", why, "Choose another folder, or make room") from error
+
+
+def remove_file(path: Path | str, folders: Iterable[Path]) -> None:
+    """Delete a weight file that lies directly in one of these folders; of a link, the link alone. Raises TaesdError."""
+    path = Path(path)
+    inside = any(_same_folder(path.parent, folder) for folder in folders)
+    if ".." in path.parts or not inside or path.suffix.lower() not in SUFFIXES:
+        raise TaesdError(f"{path} was not removed", "it is no weight file in a folder of weights")
+    try:
+        path.unlink()
+    except OSError as error:
+        raise TaesdError(f"{path} was not removed", error.strerror or one_line(error)) from error
+
+
+def _same_folder(one: Path, other: Path) -> bool:
+    try:
+        return one.samefile(other)
+    except OSError:
+        return False
