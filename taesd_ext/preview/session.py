@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import threading
 import time
+import weakref
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import partial
@@ -14,16 +15,15 @@ import torch
 from torch import Tensor
 
 from taesd_ext.codec.codec import Codec
-from taesd_ext.errors import TaesdError, log_once, one_line
-from taesd_ext.latent_formats import LATENT_FORMATS, Detection, LatentFormat, native_format, to_family_latent
-from taesd_ext.models.latent_rgb import LATENT_RGB, latent_to_rgb
-from taesd_ext.preview.frame import Frame, PreviewImage, grid_shape, limited, preview_image
-from taesd_ext.settings import AUTO, BUILT_IN, DETAILS, PreviewSettings
+from taesd_ext.codec.policy import PreviewBudget, SpeedBook
+from taesd_ext.codec.stopwatch import Stopwatch
+from taesd_ext.errors import log_once, one_line
+from taesd_ext.latent_formats import Detection
+from taesd_ext.preview.drawing import LINEAR, Drawn, Subject, draw_linear, linear_format, no_decoder, subject_format
+from taesd_ext.preview.frame import Frame
+from taesd_ext.settings import AUTO, BUILT_IN, PreviewSettings
 
 _T = TypeVar("_T")
-
-LINEAR = "linear"
-"""The detail of a preview that no decoder made."""
 
 _FIRST_PAUSE = 5.0
 _LONGEST_PAUSE = 60.0
@@ -53,12 +53,8 @@ class Stats:
         return min(1.0, self.seconds / self.elapsed) if self.elapsed > 0 else 0.0
 
 
-@dataclass(frozen=True)
-class _Drawn:
-    image: PreviewImage
-    full_size: tuple[int, int]
-    detail: str
-    family: str | None
+class _NotYetError(Exception):
+    """The budget does not allow a preview now."""
 
 
 @dataclass
@@ -77,6 +73,9 @@ class _Job:
     drawn_at: float | None = None
     frames: int = 0
     spent: float = 0.0
+    budget: PreviewBudget | None = None
+    budget_for: object = None
+    """What the budget was made for: it is renewed when the model, the size or the settings change within a job."""
     failures: int = 0
     resting: dict[str, tuple[float, float]] = field(default_factory=dict)
     """Way of drawing -> (when it may be tried again, the pause before that)."""
@@ -95,7 +94,8 @@ class PreviewSession:
         self._state_lock = threading.Lock()
         self._decode_lock = threading.Lock()
         self._suspensions = 0
-        self._costs: dict[tuple[str, int], float] = {}
+        self._books: weakref.WeakKeyDictionary[Codec, SpeedBook] = weakref.WeakKeyDictionary()
+        self._streams: dict[torch.device, torch.cuda.Stream] = {}
         self._job = _Job(PreviewSettings(), 0, clock(), active=False)
         self._finished_after = 0.0
         self.last_error: str | None = None
@@ -190,10 +190,13 @@ class PreviewSession:
                 return self._visible(job)
             samples = latent.detach()[: None if grid else 1].clone()
             started = self._clock()
-            drawn = self._draw(job, settings, samples, detection)
+            try:
+                with torch.inference_mode(), self._beside_the_sampler(samples):
+                    drawn = self._draw(job, settings, samples, detection)
+            except _NotYetError:
+                return self._visible(job)
             with self._state_lock:
                 job.drawn_step, job.drawn_at = step, self._clock()
-                job.spent += job.drawn_at - started
                 if drawn and not job.cancelled:
                     job.failures = 0
                     job.frames += 1
@@ -217,39 +220,27 @@ class PreviewSession:
             return False
         if settings.skip_last and job.steps - job.step < settings.skip_last:
             return False
-        now = self._clock()
-        if job.drawn_at is not None:
-            if now - job.drawn_at < settings.min_time / 1000:
-                return False
-            if settings.budget and job.spent + job.spent / max(1, job.frames) > self._allowance(job, now):
-                return False
-        return True
+        return job.drawn_at is None or self._clock() - job.drawn_at >= settings.min_time / 1000
 
-    @staticmethod
-    def _allowance(job: _Job, now: float) -> float:
-        """Seconds that the job's previews may have taken by the end of the step that runs."""
-        elapsed = now - job.started
-        step_time = (job.stepped - job.started) / job.step if job.stepped and job.step else 0.0
-        return job.settings.budget / 100 * (elapsed + step_time)
+    def _draw(self, job: _Job, settings: PreviewSettings, samples: Tensor, detection: Detection) -> Drawn | None:
+        """The first way that works: the decoder, at less detail where it fails, then the linear preview.
 
-    def _draw(self, job: _Job, settings: PreviewSettings, samples: Tensor, detection: Detection) -> _Drawn | None:
-        """The first way that works: the decoder, at less detail where it fails, then the linear preview."""
+        None when all fail; raises _NotYetError when the budget does not allow a preview now.
+        """
         family = detection.family if settings.family == AUTO else settings.family
-        with torch.inference_mode():
-            if family is None:
-                self._note(_no_decoder(detection))
-            elif codec := self._try(job, "codec", partial(self._codec_for, family)):
-                fits = detection.format and detection.family == family
-                latent_format = detection.format if fits else native_format(family)
-                size = _full_size(samples, latent_format)
-                for detail in _details(codec, settings, size):
-                    if picture := self._try(
-                        job, detail, partial(self._decoded, codec, settings, samples, latent_format, detail)
-                    ):
-                        return _Drawn(picture, limited(size, settings.max_side), detail, family)
-            linear = _linear_format(samples, detection)
-            if linear and (picture := self._try(job, LINEAR, partial(_linear_picture, settings, samples, linear))):
-                return _Drawn(picture, limited(_full_size(samples, linear), settings.max_side), LINEAR, None)
+        if family is None:
+            self._note(no_decoder(detection))
+        elif codec := self._try(job, "codec", partial(self._codec_for, family)):
+            subject = Subject(codec, subject_format(family, detection), samples, settings)
+            budget = self._budget(job, subject)
+            details = subject.details
+            if budget:
+                details = details[details.index(self._chosen(job, budget)) :]
+            for detail in details:
+                if drawn := self._try(job, detail, partial(self._decoded, job, budget, subject, detail)):
+                    return drawn
+        if row := linear_format(samples, detection):
+            return self._try(job, LINEAR, partial(draw_linear, row, samples, settings))
         return None
 
     def _try(self, job: _Job, way: str, make: Callable[[], _T]) -> _T | None:
@@ -269,63 +260,53 @@ class PreviewSession:
         job.resting.pop(way, None)
         return made
 
-    def _decoded(
-        self, codec: Codec, settings: PreviewSettings, samples: Tensor, latent_format: LatentFormat, detail: str
-    ) -> PreviewImage:
+    def _decoded(self, job: _Job, budget: PreviewBudget | None, subject: Subject, detail: str) -> Drawn:
         started = self._clock()
-        latent = to_family_latent(samples, latent_format)
-        image = codec.decode(latent) if detail == "full" else codec.decode(latent, detail=detail)
-        if torch.isnan(image.sum(dtype=torch.float32)):
-            raise TaesdError(f"{codec.name} made a preview that is no picture", "the decoder's output is NaN")
-        picture = preview_image(image, max_side=settings.max_side, frame_format=settings.frame_format)
-        self._measured(detail, image.shape, self._clock() - started)
-        return picture
+        watch = Stopwatch(subject.codec.device)
+        drawn = subject.draw(detail, watch)
+        on_gpu = subject.codec.device.type == "cuda" and watch.seconds()
+        seconds = on_gpu or self._clock() - started
+        job.spent += seconds
+        if budget:
+            budget.record(detail, seconds)
+        return drawn
 
-    def _measured(self, detail: str, shape: torch.Size, seconds: float) -> None:
-        """Remember what a detail costs at a size: half the last time, half those before."""
-        key = (detail, shape[0] * shape[-2] * shape[-1])
-        self._costs[key] = (self._costs.get(key, seconds) + seconds) / 2
+    def _budget(self, job: _Job, subject: Subject) -> PreviewBudget | None:
+        """The job's ledger for this model at this size; None when the user sets no limit."""
+        percent = subject.settings.budget
+        if not percent:
+            return None
+        details = subject.details if subject.settings.detail == AUTO else subject.details[:1]
+        made_for = (subject.codec, details, subject.full_size, percent)
+        if job.budget is None or job.budget_for != made_for:
+            book = self._books.setdefault(subject.codec, SpeedBook())
+            width, height = subject.full_size
+            job.budget = PreviewBudget(details[::-1], book, width * height / 1e6, share=percent / 100, now=job.started)
+            job.budget.spent = job.spent
+            job.budget_for = made_for
+        return job.budget
+
+    def _chosen(self, job: _Job, budget: PreviewBudget) -> str:
+        last = job.frame is not None and 0 < job.steps <= job.step
+        chosen = budget.choose(self._clock(), last=last)
+        if chosen is None:
+            raise _NotYetError
+        return chosen
+
+    @contextlib.contextmanager
+    def _beside_the_sampler(self, samples: Tensor) -> Iterator[None]:
+        """On a CUDA device: a stream of its own, so that waiting for the frame is not waiting for the sampler."""
+        if samples.device.type != "cuda":
+            yield
+            return
+        stream = self._streams.get(samples.device)
+        if stream is None:
+            stream = self._streams[samples.device] = torch.cuda.Stream(samples.device)
+        stream.wait_stream(torch.cuda.current_stream(samples.device))
+        with torch.cuda.stream(stream):
+            samples.record_stream(stream)
+            yield
 
     def _note(self, error: Exception) -> None:
         self.last_error = one_line(error)
         log_once(f"preview {self.last_error}", self.last_error)
-
-
-def _no_decoder(detection: Detection) -> TaesdError:
-    what = (
-        f"There is no tiny decoder for {detection.format.title} yet" if detection.format else "No tiny decoder chosen"
-    )
-    return TaesdError(what, detection.reason, "A rough preview is shown where one is known")
-
-
-def _full_size(samples: Tensor, latent_format: LatentFormat) -> tuple[int, int]:
-    """(width, height) of the finished picture or grid of pictures."""
-    factor = latent_format.spatial_scale_factor
-    if samples.shape[1] != latent_format.latent_channels:
-        factor *= latent_format.packed
-    rows, columns = grid_shape(len(samples))
-    return columns * samples.shape[-1] * factor, rows * samples.shape[-2] * factor
-
-
-def _details(codec: Codec, settings: PreviewSettings, size: tuple[int, int]) -> list[str]:
-    """Details to try: the one chosen, unless a lesser one still fills ``max_side``, then the lesser ones."""
-    offered = [detail for detail in DETAILS if detail in getattr(codec, "details", ("full",))]
-    rank = 0 if settings.detail == AUTO else DETAILS.index(settings.detail)
-    while settings.max_side and rank < len(DETAILS) - 1 and max(size) >> (rank + 1) >= settings.max_side:
-        rank += 1
-    return [detail for detail in offered if DETAILS.index(detail) >= rank] or offered[-1:]
-
-
-def _linear_format(samples: Tensor, detection: Detection) -> LatentFormat | None:
-    """The format whose linear preview fits: the known one, else any with as many channels."""
-    for row in (detection.format,) if detection.format else LATENT_FORMATS:
-        if row.rgb in LATENT_RGB and row.accepts(samples.shape[1]):
-            return row
-    return None
-
-
-def _linear_picture(settings: PreviewSettings, samples: Tensor, latent_format: LatentFormat) -> PreviewImage:
-    image = latent_to_rgb(to_family_latent(samples, latent_format), latent_format.rgb)
-    if torch.isnan(image.sum()):
-        raise TaesdError("The latent is no picture", "it holds NaN")
-    return preview_image(image, max_side=settings.max_side, frame_format=settings.frame_format)

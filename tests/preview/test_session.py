@@ -9,7 +9,8 @@ from taesd_ext.codec.codec import Codec
 from taesd_ext.errors import TaesdError
 from taesd_ext.latent_formats import BY_NAME, Detection, ModelEvidence, detect, native_format
 from taesd_ext.models.tiny import Decoder
-from taesd_ext.preview.session import LINEAR, PreviewSession
+from taesd_ext.preview.drawing import LINEAR
+from taesd_ext.preview.session import PreviewSession
 from taesd_ext.settings import PreviewSettings
 
 SD1 = Detection(BY_NAME["sd1"], "test")
@@ -34,6 +35,7 @@ class FakeCodec:
         self.spatial_scale_factor = 8
         self.details = details
         self.clock, self.cost = clock, cost
+        self.device = torch.device("cpu")
         self.decoded: list[str] = []
         self.failing: dict[str, Exception | float] = {}
 
@@ -113,18 +115,59 @@ def test_minimum_time(clock):
     assert len(codec.decoded) == 3
 
 
-@pytest.mark.parametrize("cost", [0.01, 0.05, 0.3, 2.0])
-def test_the_budget_holds_whatever_a_decode_costs(clock, cost):
-    codec = FakeCodec(clock, cost, details=("full",))
-    session = session_of(codec, clock, PreviewSettings(min_time=0, budget=3), steps=400)
+@pytest.mark.parametrize("cost", [0.001, 0.01, 0.05, 0.3, 2.0])
+@pytest.mark.parametrize("detail", ["Auto", "full"])
+def test_the_budget_holds_whatever_a_decode_costs(clock, cost, detail):
+    codec = FakeCodec(clock, cost)
+    session = session_of(codec, clock, PreviewSettings(min_time=0, budget=3, detail=detail), steps=400)
     for step in range(1, 401):
         clock.now += 0.25
         session.step(step)
         session.poll(latent(), SD1)
     assert session.stats.frames >= 1
-    assert session.stats.share <= 0.03 + cost / 100
+    assert session.stats.seconds <= 0.03 * 100 + cost
     if cost <= 0.3:
         assert session.stats.frames >= 0.6 * min(400, 0.03 * 100 / cost)
+    if detail == "full":
+        assert set(codec.decoded) == {"full"}
+
+
+def test_auto_starts_cheap_and_takes_more_when_there_is_time(clock):
+    codec = FakeCodec(clock, 0.001)
+    session = session_of(codec, clock, PreviewSettings(min_time=0, budget=3), steps=20)
+    for step in range(1, 21):
+        clock.now += 1
+        session.step(step)
+        session.poll(latent(), SD1)
+    assert codec.decoded[0] == "1/8"
+    assert codec.decoded[-1] == "full"
+
+
+def test_slow_steps_pay_for_a_preview_within_the_step(clock):
+    codec = FakeCodec(clock, 1.0, details=("full",))
+    session = session_of(codec, clock, PreviewSettings(min_time=0, budget=10), steps=3)
+    session.step(1)
+    session.poll(latent(), SD1)
+    session.step(2)
+    for _ in range(30):
+        clock.now += 1
+        session.poll(latent(), SD1)
+    assert session.stats.frames == 2
+
+
+def test_a_lower_budget_while_the_job_runs_acts_at_once(clock):
+    codec = FakeCodec(clock, 0.1)
+    session = session_of(codec, clock, PreviewSettings(min_time=0, budget=0), steps=20)
+    for step in range(1, 11):
+        clock.now += 0.1
+        session.step(step)
+        session.poll(latent(), SD1)
+    session.update(PreviewSettings(min_time=0, budget=1))
+    for step in range(11, 21):
+        clock.now += 0.1
+        session.step(step)
+        session.poll(latent(), SD1)
+    assert session.stats.frames == 11  # the first one under a new budget is on credit
 
 
 def test_settings_take_effect_at_once(clock):
