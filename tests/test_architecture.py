@@ -14,7 +14,8 @@ PACKAGE = ROOT / "taesd_ext"
 # From the ground up. A floor may import itself and what lies below it.
 FLOORS = [
     ("errors",),
-    ("latent_formats", "settings"),
+    ("latent_formats",),
+    ("settings",),
     ("models",),
     ("weights",),
     ("codec",),
