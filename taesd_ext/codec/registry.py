@@ -1,0 +1,146 @@
+"""CodecRegistry: each codec loaded once, failures remembered, everything let go on request."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from taesd_ext.codec.codec import Codec
+from taesd_ext.codec.loading import load_codec
+from taesd_ext.errors import TaesdError, one_line
+from taesd_ext.weights.checkpoint import PARTS
+from taesd_ext.weights.folders import candidates, search_folders
+
+FIRST_PAUSE = 10.0
+LONGEST_PAUSE = 600.0
+"""Seconds until a failed load is tried again: doubled at each failure. A change in the files ends the pause."""
+
+
+@dataclass(frozen=True)
+class _Key:
+    family: str
+    device: str
+    dtype: torch.dtype | None
+
+
+@dataclass(frozen=True)
+class _Failure:
+    error: TaesdError
+    files: tuple
+    retry_at: float
+    pause: float
+
+
+class CodecRegistry:
+    """Codecs by family, device and dtype. Any thread may ask; one loads at a time.
+
+    ``folders`` gives the folders of weights to look in first, anew at each load, so that changing them takes effect.
+    """
+
+    def __init__(
+        self,
+        folders: Callable[[], Iterable[Path | str]] = tuple,
+        clock: Callable[[], float] = time.monotonic,
+        load: Callable[..., Codec] = load_codec,
+    ) -> None:
+        self._folders = folders
+        self._clock = clock
+        self._load = load
+        self._codecs: dict[_Key, Codec] = {}
+        self._failures: dict[_Key, _Failure] = {}
+        self._state_lock = threading.Lock()
+        self._load_lock = threading.Lock()
+
+    def get(
+        self, family: str, *, device: str | torch.device = "cpu", dtype: torch.dtype | None = None, wait: bool = True
+    ) -> Codec:
+        """The codec, loaded if it is not yet. Raises TaesdError, at once where it failed a short while ago.
+
+        ``wait`` False raises rather than waits for another thread that is loading.
+        """
+        key = _key(family, device, dtype)
+        if codec := self._codecs.get(key):
+            return codec
+        if not self._load_lock.acquire(blocking=wait):
+            raise _loading(family)
+        try:
+            with self._state_lock:
+                if codec := self._codecs.get(key):
+                    return codec
+                failure = self._failures.get(key)
+            folders = list(self._folders())
+            files = _files(family, folders)
+            if failure and self._clock() < failure.retry_at and failure.files == files:
+                raise failure.error
+            return self._loaded(key, folders, files, failure)
+        finally:
+            self._load_lock.release()
+
+    def loaded(self, family: str, *, device: str | torch.device = "cpu", dtype: torch.dtype | None = None) -> Codec:
+        """The codec if it is loaded; never opens a file. For threads that must not wait."""
+        key = _key(family, device, dtype)
+        if codec := self._codecs.get(key):
+            return codec
+        failure = self._failures.get(key)
+        raise failure.error if failure else _loading(family)
+
+    def release(self, family: str | None = None) -> None:
+        """Forget a family's codecs and failures, or all of them: the next call reads the files again."""
+        with self._state_lock:
+            for held in (self._codecs, self._failures):
+                for key in [key for key in held if family in (None, key.family)]:
+                    del held[key]
+
+    @property
+    def families(self) -> tuple[str, ...]:
+        """Families of which a codec is loaded."""
+        with self._state_lock:
+            return tuple(dict.fromkeys(key.family for key in self._codecs))
+
+    @property
+    def errors(self) -> dict[str, TaesdError]:
+        """Why families could not be loaded."""
+        with self._state_lock:
+            return {key.family: failure.error for key, failure in self._failures.items()}
+
+    def _loaded(self, key: _Key, folders: list[Path | str], files: tuple, failure: _Failure | None) -> Codec:
+        try:
+            # A host may call from inference mode; tensors made there could not be used outside it.
+            with torch.inference_mode(False), torch.no_grad():
+                codec = self._load(key.family, models_dir=folders, device=key.device, dtype=key.dtype)
+        except Exception as error:
+            ours = error if isinstance(error, TaesdError) else TaesdError(f"Cannot load {key.family}", one_line(error))
+            pause = min(2 * failure.pause, LONGEST_PAUSE) if failure and failure.files == files else FIRST_PAUSE
+            with self._state_lock:
+                self._failures[key] = _Failure(ours, files, self._clock() + pause, pause)
+            raise ours from error
+        with self._state_lock:
+            self._codecs[key] = codec
+            self._failures.pop(key, None)
+        return codec
+
+
+def _key(family: str, device: str | torch.device, dtype: torch.dtype | None) -> _Key:
+    return _Key(family, str(device), dtype)
+
+
+def _files(family: str, folders: list[Path | str]) -> tuple:
+    """The family's files with their sizes and times: a new answer means that it is worth another try."""
+    found = []
+    for part in PARTS:
+        for path in candidates(family, part, search_folders(folders)):
+            try:
+                stat = path.stat()
+            except OSError:
+                continue
+            found.append((path, stat.st_size, stat.st_mtime_ns))
+    return tuple(found)
+
+
+def _loading(family: str) -> TaesdError:
+    return TaesdError(f"The weights of {family} are not loaded yet", "they are read when a generation starts")

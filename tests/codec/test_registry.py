@@ -1,0 +1,121 @@
+from __future__ import annotations
+
+import threading
+import time
+
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from taesd_ext.codec.codec import Codec
+from taesd_ext.codec.registry import FIRST_PAUSE, CodecRegistry
+from taesd_ext.errors import TaesdError
+from taesd_ext.latent_formats import native_format
+from taesd_ext.models.tiny import Decoder
+
+
+class Loader:
+    def __init__(self, delay: float = 0.0) -> None:
+        self.calls: list[str] = []
+        self.failing: Exception | None = None
+        self.delay = delay
+
+    def __call__(self, family, *, models_dir, device, dtype):
+        self.calls.append(family)
+        time.sleep(self.delay)
+        if self.failing:
+            raise self.failing
+        return Codec(family, native_format(family), device=device, dtype=dtype)
+
+
+class Clock:
+    now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def test_each_codec_is_loaded_once_however_many_ask():
+    load = Loader(delay=0.05)
+    registry = CodecRegistry(load=load)
+    got = []
+    threads = [threading.Thread(target=lambda: got.append(registry.get("taesd"))) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert load.calls == ["taesd"]
+    assert len(set(map(id, got))) == 1
+    assert registry.get("taesd", dtype=torch.bfloat16) is not got[0]
+    assert registry.families == ("taesd",)
+
+
+def test_who_must_not_wait_gets_an_error_while_another_loads():
+    load = Loader(delay=0.5)
+    registry = CodecRegistry(load=load)
+    thread = threading.Thread(target=registry.get, args=("taesd",))
+    thread.start()
+    while not load.calls:
+        time.sleep(0.001)
+    with pytest.raises(TaesdError, match="not loaded yet"):
+        registry.get("taesdxl", wait=False)
+    with pytest.raises(TaesdError, match="not loaded yet"):
+        registry.loaded("taesd")
+    thread.join()
+    assert registry.loaded("taesd") is registry.get("taesd", wait=False)
+
+
+def test_a_failure_is_remembered_for_a_while():
+    load, clock = Loader(), Clock()
+    load.failing = RuntimeError("boom")
+    registry = CodecRegistry(load=load, clock=clock)
+    for _ in range(5):
+        with pytest.raises(TaesdError, match="RuntimeError: boom"):
+            registry.get("taesd")
+    assert len(load.calls) == 1
+    assert "boom" in str(registry.errors["taesd"])
+    clock.now += FIRST_PAUSE + 1
+    for _ in range(2):
+        with pytest.raises(TaesdError):
+            registry.get("taesd")
+    assert len(load.calls) == 2
+    clock.now += FIRST_PAUSE + 1
+    with pytest.raises(TaesdError):
+        registry.get("taesd")
+    assert len(load.calls) == 2, "the pause doubles"
+    load.failing = None
+    registry.release("taesd")
+    assert registry.get("taesd").name == "taesd"
+    assert registry.errors == {}
+
+
+def test_a_file_put_in_place_is_found_at_once(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.chdir(tmp_path)
+    registry = CodecRegistry(lambda: [tmp_path])
+    with pytest.raises(TaesdError, match="No weights for taesd"):
+        registry.get("taesd")
+    save_file(Decoder().state_dict(), tmp_path / "taesd_decoder.safetensors")
+    assert registry.get("taesd").has_decoder
+
+
+def test_loaded_in_inference_mode_it_works_outside():
+    def load(family, **kwargs):
+        return Codec(family, native_format(family), decoder=Decoder())
+
+    registry = CodecRegistry(load=load)
+    with torch.inference_mode():
+        codec = registry.get("taesd")
+    assert not any(parameter.is_inference() for parameter in codec.decoder.parameters())
+    codec.decode(torch.zeros(1, 4, 2, 2))
+
+
+def test_release_lets_go():
+    load = Loader()
+    registry = CodecRegistry(load=load)
+    registry.get("taesd")
+    registry.get("taesdxl")
+    registry.release("taesd")
+    assert registry.families == ("taesdxl",)
+    registry.release()
+    assert registry.families == ()
