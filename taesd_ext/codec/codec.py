@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +15,7 @@ from taesd_ext.codec.precision import DtypeChoice, is_finite, resolve_dtype
 from taesd_ext.errors import TaesdError, log_once
 from taesd_ext.latent_formats import LatentFormat, from_family_latent, to_family_latent
 from taesd_ext.models.fast import fast_decoder, fast_encoder
+from taesd_ext.models.full_vae import GaussianEncoder
 
 
 @dataclass(frozen=True)
@@ -22,6 +24,8 @@ class Source:
 
     encoder: Path | None = None
     decoder: Path | None = None
+    reason: str = ""
+    """How the latent format was told, where the file alone does not say it."""
 
 
 class Codec:
@@ -78,22 +82,26 @@ class Codec:
         return self._decoder is not None
 
     @torch.inference_mode()
-    def encode(self, image: Tensor) -> Tensor:
+    def encode(self, image: Tensor, *, sample: int | torch.Generator | None = None) -> Tensor:
         """(B,3,H,W) image in [0,1] -> (B,C,ceil(H/f),ceil(W/f)) latent, in the image's dtype and on its device.
 
         A size that is no multiple of the factor f is padded by repeating the right and lower edge, and that is said
-        once in the log; give the original size to :meth:`decode` to have it cut back.
+        once in the log; give the original size to :meth:`decode` to have it cut back. An SD VAE gives the mean of its
+        distribution, or with ``sample`` (a seed for each picture, or a CPU generator) a latent drawn from it.
         """
         if self._overflowed:
-            return self.in_float32().encode(image)
+            return self.in_float32().encode(image, sample=sample)
         encoder = self._need(self._encoder, "encoder")
         if image.ndim != 4 or image.shape[1] != 3 or 0 in image.shape:
             raise TaesdError(f"Cannot encode a tensor of shape {tuple(image.shape)}", "an image (B,3,H,W) was expected")
         dtype, device = _float_dtype(image), image.device
         padded = self._pad(image.to(self.device, self.dtype))
-        latent = from_family_latent(encoder(padded), self.format)
+        if sample is not None and not isinstance(encoder, GaussianEncoder):
+            raise TaesdError(f"{self.name} cannot sample", "its latents are no distribution", "Leave the seed out")
+        raw = encoder(padded) if sample is None else encoder(padded, sample)
+        latent = from_family_latent(raw, self.format)
         if self._overflows(latent, image):
-            return self.in_float32().encode(image)
+            return self.in_float32().encode(image, sample=sample)
         return _normal_tensor(latent.to(device, dtype))
 
     @torch.inference_mode()
@@ -188,6 +196,9 @@ class Codec:
         if network is None:
             return None
         with torch.inference_mode(False), torch.no_grad():
+            if self.dtype != torch.float32 and (network is self.encoder or network is self.decoder):
+                # The plain network keeps its float32 weights for in_float32().
+                network = copy.deepcopy(network)
             return network.to(self.device, self.dtype).requires_grad_(False).eval()
 
     def __repr__(self) -> str:

@@ -8,11 +8,14 @@ from pathlib import Path
 import torch
 
 from taesd_ext.codec.codec import Codec, Source
+from taesd_ext.codec.full_loading import full_codec
 from taesd_ext.codec.precision import DtypeChoice
 from taesd_ext.errors import TaesdError
 from taesd_ext.latent_formats import FAMILIES, LATENT_FORMATS, LatentFormat, native_format
-from taesd_ext.weights.checkpoint import PARTS, TinyPart, read_tiny
+from taesd_ext.weights.checkpoint import PARTS, TinyPart, find_tiny_parts
 from taesd_ext.weights.folders import diffusers_files, find_part, search_folders
+from taesd_ext.weights.full_files import FULL_NAMES, find_full_vae, find_named_vae
+from taesd_ext.weights.tensor_file import open_tensor_file
 
 
 def load_codec(
@@ -21,20 +24,33 @@ def load_codec(
     models_dir: Path | str | Iterable[Path | str] | None = None,
     device: str | torch.device = "cpu",
     dtype: DtypeChoice = None,
+    variant: str | None = None,
 ) -> Codec:
-    """Load a tiny autoencoder by its family's name ("taesd", ...), or from a weight file or diffusers folder.
+    """Load an autoencoder by its name ("taesd", "sd-vae-ft-mse", ...), or from a weight file or diffusers folder.
 
     A family may lack its encoder or its decoder file: the codec then does the other half. ``dtype`` None is float32
-    and "auto" what the device does best, on a CPU found by a second's timing once per machine.
+    and "auto" what the device does best, on a CPU found by a second's timing once per machine. ``variant`` says what a
+    file is that does not tell it itself ("sd1-vae", "sdxl-vae", ...).
     Raises TaesdError when nothing usable is found.
     """
     name = str(family_or_path)
+    if name in FULL_NAMES:
+        return full_codec(find_named_vae(name, models_dir), device, dtype)
     if name in FAMILIES:
         parts = _family_parts(name, search_folders(models_dir))
         latent_format = native_format(name)
     else:
-        path = Path(family_or_path).expanduser()
-        parts = _path_parts(path)
+        path = _weight_file(Path(family_or_path).expanduser())
+        file = open_tensor_file(path)
+        parts = find_tiny_parts(file)
+        if not parts and (full := find_full_vae(file, variant)):
+            return full_codec(full, device, dtype)
+        if not parts:
+            raise TaesdError(
+                f"{path} holds no autoencoder known here",
+                f"none of its {len(file.shapes)} tensors is named and shaped like one of TAESD's or of a VAE's",
+                "Use a file such as taesd_decoder.safetensors or vae-ft-mse-840000-ema-pruned.safetensors",
+            )
         latent_format = _format_of(path, next(iter(parts.values())))
         name = latent_format.family
     networks = {part: found.build() for part, found in parts.items()}
@@ -54,7 +70,8 @@ def _family_parts(family: str, folders: list[Path]) -> dict[str, TinyPart]:
     return parts
 
 
-def _path_parts(path: Path) -> dict[str, TinyPart]:
+def _weight_file(path: Path) -> Path:
+    """The file itself, or the one in a diffusers folder."""
     if path.is_dir():
         files = diffusers_files(path)
         if not files:
@@ -63,12 +80,11 @@ def _path_parts(path: Path) -> dict[str, TinyPart]:
                 "it lacks config.json or diffusion_pytorch_model.safetensors",
                 f"Give a weight file, or one of the families {', '.join(FAMILIES)}",
             )
-        path = files[0]
-    elif not path.exists():
-        raise TaesdError(
-            f"{path} does not exist", "it is no family's name either", f"The families are {', '.join(FAMILIES)}"
-        )
-    return read_tiny(path)
+        return files[0]
+    if not path.exists():
+        names = ", ".join((*FAMILIES, *FULL_NAMES))
+        raise TaesdError(f"{path} does not exist", "it is no family's name either", f"The families are {names}")
+    return path
 
 
 def _format_of(path: Path, found: TinyPart) -> LatentFormat:

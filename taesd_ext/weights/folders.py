@@ -24,11 +24,13 @@ def cache_folder() -> Path:
     return (Path(base) if base else Path.home() / ".cache") / "taesd_ext"
 
 
-def search_folders(models_dir: Path | str | Iterable[Path | str] | None = None) -> list[Path]:
+def search_folders(
+    models_dir: Path | str | Iterable[Path | str] | None = None, host_folders: tuple[str, ...] = _HOST_FOLDERS
+) -> list[Path]:
     """Existing folders in the order in which they are searched.
 
     Those given, those of $TAESD_MODELS, the WebUI's and ComfyUI's below the working folder, the user's cache. A given
-    WebUI or ComfyUI folder stands for its own models folders too.
+    WebUI or ComfyUI folder stands for its own models folders too, which are called ``host_folders``.
     """
     given = [] if models_dir is None else [models_dir] if isinstance(models_dir, (str, Path)) else list(models_dir)
     named = [Path(folder).expanduser() for folder in given]
@@ -36,7 +38,7 @@ def search_folders(models_dir: Path | str | Iterable[Path | str] | None = None) 
     folders: list[Path] = []
     for folder in [*named, Path.cwd()]:
         own = [folder] if folder in named else []
-        folders += [*own, *(folder / sub for sub in (*_HOST_FOLDERS, *(Path(name).name for name in _HOST_FOLDERS)))]
+        folders += [*own, *(folder / sub for sub in (*host_folders, *(Path(name).name for name in host_folders)))]
     folders.append(cache_folder())
     return list(dict.fromkeys(folder for folder in folders if folder.is_dir()))
 

@@ -1,0 +1,110 @@
+"""Big pictures through a full-size VAE in overlapping tiles, blended where they meet.
+
+A full-size VAE looks at the whole picture (attention, norms over all positions), so that no overlap makes tiles exact,
+as it does for a tiny autoencoder: the overlap is blended linearly and what is left of the seams can be measured.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+TILE = 512
+"""Pixels: what SD1's VAE was tuned on."""
+STRIDE = 384
+"""Pixels from one tile to the next: a quarter of each tile is overlap."""
+WHOLE_PIXELS = 1536 * 1536
+"""Pictures of no more pixels are run at once. Decoding that many takes about 10 GB in float32."""
+
+
+@dataclass(frozen=True)
+class BlendedTiler:
+    """Runs a VAE's network over tiles, in sizes of the picture's pixels. A tiler of models/full_vae.py.
+
+    ``spread`` places the tiles evenly, each of full size. Without it they lie ``stride`` apart from the upper left and
+    the last are cut off, as diffusers does: a narrow last tile sees little of the picture.
+    """
+
+    spatial_scale_factor: int
+    tile: tuple[int, int] = (TILE, TILE)
+    """Height and width."""
+    stride: tuple[int, int] = (STRIDE, STRIDE)
+    whole_pixels: int = WHOLE_PIXELS
+    spread: bool = True
+
+    def encode(self, network: nn.Module, pixels: Tensor) -> Tensor:
+        """(B,3,H,W) pixels -> (B,C,H/f,W/f)"""
+        factor = self.spatial_scale_factor
+        height, width = pixels.shape[-2] // factor, pixels.shape[-1] // factor
+
+        def run(rows: slice, columns: slice) -> Tensor:
+            return network(pixels[..., _times(rows, factor), _times(columns, factor)])
+
+        return self._blend(run, height, width, 1, pixels)
+
+    def decode(self, network: nn.Module, latent: Tensor) -> Tensor:
+        """(B,C,h,w) latent -> (B,3,f*h,f*w)"""
+
+        def run(rows: slice, columns: slice) -> Tensor:
+            return network(latent[..., rows, columns])
+
+        return self._blend(run, *latent.shape[-2:], self.spatial_scale_factor, latent)
+
+    def spans(self, length: int, axis: int) -> list[slice]:
+        """The tiles' places along an axis (0 is height), in latent positions of ``length`` in all."""
+        tile, stride = (max(1, side[axis] // self.spatial_scale_factor) for side in (self.tile, self.stride))
+        if not self.spread:
+            return [slice(start, min(start + tile, length)) for start in range(0, length, stride)]
+        if length <= tile:
+            return [slice(0, length)]
+        steps = math.ceil((length - tile) / stride)
+        starts = [round(step * (length - tile) / steps) for step in range(steps + 1)]
+        return [slice(start, start + tile) for start in starts]
+
+    def _blend(
+        self, run: Callable[[slice, slice], Tensor], height: int, width: int, zoom: int, whole: Tensor
+    ) -> Tensor:
+        """Run all tiles; lengths are latent positions, and an output has ``zoom`` values for each."""
+        factor = self.spatial_scale_factor
+        fits = height * factor <= self.tile[0] and width * factor <= self.tile[1]
+        if fits or height * width * factor**2 <= self.whole_pixels:
+            return run(slice(0, height), slice(0, width))
+        rows, columns = self.spans(height, 0), self.spans(width, 1)
+        canvas: Tensor | None = None
+        above: list[Tensor] = []
+        for row, down in enumerate(rows):
+            below: list[Tensor] = []
+            overlap = (rows[row - 1].stop - down.start) * zoom if row else 0
+            kept = (down.stop - rows[row + 1].start) * zoom if row + 1 < len(rows) else 0
+            left = whole
+            for column, right in enumerate(columns):
+                tile = run(down, right)
+                if row:
+                    tile = _faded(above[column], tile, overlap, dim=-2)
+                if column:
+                    tile = _faded(left, tile, (columns[column - 1].stop - right.start) * zoom, dim=-1)
+                if column + 1 < len(columns):
+                    left = tile[..., tile.shape[-1] - (right.stop - columns[column + 1].start) * zoom :]
+                below.append(tile[..., tile.shape[-2] - kept :, :].clone())
+                if canvas is None:
+                    canvas = tile.new_empty(*tile.shape[:-2], height * zoom, width * zoom)
+                canvas[..., _times(down, zoom), _times(right, zoom)] = tile
+            above = below
+        return canvas
+
+
+def _times(span: slice, factor: int) -> slice:
+    return slice(span.start * factor, span.stop * factor)
+
+
+def _faded(before: Tensor, tile: Tensor, overlap: int, dim: int) -> Tensor:
+    """The tile, whose first ``overlap`` lines come in as those of the one before it go out."""
+    shape = [1, 1]
+    shape[dim] = overlap
+    weight = (torch.arange(overlap, dtype=torch.float32, device=tile.device) / overlap).to(tile.dtype).view(shape)
+    first, rest = tile.split([overlap, tile.shape[dim] - overlap], dim=dim)
+    return torch.cat((before * (1 - weight) + first * weight, rest), dim=dim)

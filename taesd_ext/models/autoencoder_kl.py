@@ -1,0 +1,135 @@
+"""The SD VAE (AutoencoderKL) of SD1/2, SDXL, SD3, FLUX.1 and FLUX.2, in the VAE's own numbers.
+
+Pixels are in [-1, 1]; latents are not scaled yet (see models/full_vae.py). Each network is one ``nn.Sequential``, so
+that it reads as a picture of itself; weights/autoencoder_kl_files.py knows the keys of the published layouts.
+
+Source of the structure: CompVis/latent-diffusion (ldm), black-forest-labs/flux (quant convolutions left out).
+"""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+from torch.nn import functional
+
+WIDTHS = (128, 256, 512, 512)
+"""Channels at 1/1, 1/2, 1/4 and 1/8 of the size."""
+
+NORM_GROUPS = 32
+NORM_EPS = 1e-6
+
+
+def conv3x3(channels_in: int, channels_out: int) -> nn.Conv2d:
+    return nn.Conv2d(channels_in, channels_out, kernel_size=3, padding=1)
+
+
+def conv1x1(channels_in: int, channels_out: int) -> nn.Conv2d:
+    return nn.Conv2d(channels_in, channels_out, kernel_size=1)
+
+
+def group_norm(channels: int, groups: int) -> nn.GroupNorm:
+    return nn.GroupNorm(groups, channels, eps=NORM_EPS)
+
+
+class ResBlock(nn.Module):
+    """Two normalised 3x3 convolutions added to their input. (B,C,h,w) -> (B,C',h,w)"""
+
+    def __init__(self, channels_in: int, channels_out: int, groups: int = NORM_GROUPS) -> None:
+        super().__init__()
+        self.norm1 = group_norm(channels_in, groups)
+        self.conv1 = conv3x3(channels_in, channels_out)
+        self.norm2 = group_norm(channels_out, groups)
+        self.conv2 = conv3x3(channels_out, channels_out)
+        self.shortcut = conv1x1(channels_in, channels_out) if channels_in != channels_out else None
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.conv1(functional.silu(self.norm1(x)))
+        y = self.conv2(functional.silu(self.norm2(y)))
+        return y + (x if self.shortcut is None else self.shortcut(x))
+
+
+class Attention(nn.Module):
+    """Each position looks at all others, with one head, added to its input. (B,C,h,w) -> (B,C,h,w)"""
+
+    def __init__(self, channels: int, groups: int = NORM_GROUPS) -> None:
+        super().__init__()
+        self.norm = group_norm(channels, groups)
+        self.qkv = conv1x1(channels, 3 * channels)
+        self.out = conv1x1(channels, channels)
+
+    def forward(self, x: Tensor) -> Tensor:
+        # (B,3C,h,w) -> three of (B,1,h*w,C)
+        query, key, value = self.qkv(self.norm(x)).flatten(2).unsqueeze(1).transpose(2, 3).chunk(3, dim=3)
+        seen = functional.scaled_dot_product_attention(query.contiguous(), key.contiguous(), value.contiguous())
+        return x + self.out(seen.squeeze(1).transpose(1, 2).reshape(x.shape))
+
+
+class Halve(nn.Conv2d):
+    """(B,C,h,w) -> (B,C,h/2,w/2); only the right and the lower edge are padded."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__(channels, channels, kernel_size=3, stride=2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(functional.pad(x, (0, 1, 0, 1)))
+
+
+def double(channels: int) -> list[nn.Module]:
+    """(B,C,h,w) -> (B,C,2h,2w)"""
+    return [nn.Upsample(scale_factor=2), conv3x3(channels, channels)]
+
+
+def blocks(channels_in: int, channels_out: int, count: int, groups: int) -> list[nn.Module]:
+    return [ResBlock(channels_out if i else channels_in, channels_out, groups) for i in range(count)]
+
+
+def middle(channels: int, groups: int) -> list[nn.Module]:
+    return [ResBlock(channels, channels, groups), Attention(channels, groups), ResBlock(channels, channels, groups)]
+
+
+class Encoder(nn.Sequential):
+    """(B,3,H,W) pixels in [-1,1] -> (B,2C,H/8,W/8): means, then logarithms of variances. H and W are multiples of 8."""
+
+    def __init__(
+        self,
+        latent_channels: int = 4,
+        widths: tuple[int, int, int, int] = WIDTHS,
+        *,
+        groups: int = NORM_GROUPS,
+        quant_conv: bool = True,
+    ) -> None:
+        a, b, c, d = widths
+        moments = 2 * latent_channels
+        super().__init__(
+            conv3x3(3, a),
+            *blocks(a, a, 2, groups), Halve(a),
+            *blocks(a, b, 2, groups), Halve(b),
+            *blocks(b, c, 2, groups), Halve(c),
+            *blocks(c, d, 2, groups),
+            *middle(d, groups),
+            group_norm(d, groups), nn.SiLU(), conv3x3(d, moments),
+            *([conv1x1(moments, moments)] if quant_conv else []),
+        )  # fmt: skip
+
+
+class Decoder(nn.Sequential):
+    """(B,C,h,w) latent -> (B,3,8h,8w) pixels, about [-1,1] and not clamped."""
+
+    def __init__(
+        self,
+        latent_channels: int = 4,
+        widths: tuple[int, int, int, int] = WIDTHS,
+        *,
+        groups: int = NORM_GROUPS,
+        quant_conv: bool = True,
+    ) -> None:
+        a, b, c, d = widths
+        super().__init__(
+            *([conv1x1(latent_channels, latent_channels)] if quant_conv else []),
+            conv3x3(latent_channels, d),
+            *middle(d, groups),
+            *blocks(d, d, 3, groups), *double(d),
+            *blocks(d, c, 3, groups), *double(c),
+            *blocks(c, b, 3, groups), *double(b),
+            *blocks(b, a, 3, groups),
+            group_norm(a, groups), nn.SiLU(), conv3x3(a, 3),
+        )  # fmt: skip

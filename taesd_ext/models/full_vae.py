@@ -1,0 +1,137 @@
+"""What every full-size VAE shares: pixel range, latent scale, one picture at a time, tiles.
+
+A network here works in its own numbers: pixels in [-1, 1], latents as it was trained. The modules around it speak the
+codec's language: images in [0, 1], latents in the diffusion model's scale.
+"""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+# A float32 exp() overflows beyond 88; no trained variance comes near. The bounds are those of the reference VAE.
+_LOG_VARIANCE_RANGE = (-30.0, 20.0)
+
+
+class Tiler(Protocol):
+    """Runs a network over overlapping pieces of what is too big for it at once."""
+
+    def encode(self, network: nn.Module, pixels: Tensor) -> Tensor: ...
+
+    def decode(self, network: nn.Module, latent: Tensor) -> Tensor: ...
+
+
+class Scale(nn.Module):
+    """A VAE's own latent -> the diffusion model's: (latent - shift) * scale; and back."""
+
+    def __init__(self, scaling_factor: float = 1.0, shift_factor: float = 0.0) -> None:
+        super().__init__()
+        self.scaling_factor, self.shift_factor = scaling_factor, shift_factor
+
+    def forward(self, latent: Tensor) -> Tensor:
+        return (latent - self.shift_factor) * self.scaling_factor
+
+    def inverse(self, latent: Tensor) -> Tensor:
+        return latent / self.scaling_factor + self.shift_factor
+
+
+class PatchScale(nn.Module):
+    """FLUX.2's scale: every channel has a mean and a variance for each position of a 2x2 square.
+
+    Source: the ``bn`` buffers of FLUX.2's autoencoder, batch_norm_eps 1e-4.
+    """
+
+    fold = 2
+    eps = 1e-4
+
+    def __init__(self, latent_channels: int) -> None:
+        super().__init__()
+        self.register_buffer("running_mean", torch.zeros(latent_channels * self.fold**2))
+        self.register_buffer("running_var", torch.ones(latent_channels * self.fold**2))
+
+    def forward(self, latent: Tensor) -> Tensor:
+        mean, deviation = self._like(latent)
+        return (latent - mean) / deviation
+
+    def inverse(self, latent: Tensor) -> Tensor:
+        mean, deviation = self._like(latent)
+        return latent * deviation + mean
+
+    def _like(self, latent: Tensor) -> tuple[Tensor, Tensor]:
+        """Mean and deviation at each position of the latent, whose sides may be odd."""
+        height, width = latent.shape[-2:]
+        square = torch.stack((self.running_mean, torch.sqrt(self.running_var + self.eps))).view(2, -1, 1, 1)
+        square = functional.pixel_shuffle(square, self.fold)
+        pattern = square.repeat(1, 1, -(-height // self.fold), -(-width // self.fold))[..., :height, :width]
+        return pattern[:1], pattern[1:]
+
+
+class FullEncoder(nn.Module):
+    """(B,3,H,W) image in [0,1] -> (B,C,H/f,W/f) latent in the diffusion model's scale."""
+
+    def __init__(self, network: nn.Module, scale: nn.Module) -> None:
+        super().__init__()
+        self.network, self.scale = network, scale
+        self.slicing = True
+        """One picture at a time: memory does not grow with the batch."""
+        self.tiler: Tiler | None = None
+
+    def forward(self, image: Tensor) -> Tensor:
+        return self.scale(self.raw(image))
+
+    def raw(self, image: Tensor) -> Tensor:
+        """What the network itself says of the image: (B,C',H/f,W/f)."""
+        return _sliced(self._one, image * 2 - 1, self.slicing)
+
+    def _one(self, pixels: Tensor) -> Tensor:
+        return self.tiler.encode(self.network, pixels) if self.tiler else self.network(pixels)
+
+
+class GaussianEncoder(FullEncoder):
+    """A FullEncoder whose network gives a normal distribution, (B,2C,h,w): means, then logarithms of variances."""
+
+    def forward(self, image: Tensor, sample: int | torch.Generator | None = None) -> Tensor:
+        """The mean latent, or with ``sample`` a drawn one.
+
+        An integer is a seed that every picture starts from, so that no latent depends on its neighbours in the batch;
+        a CPU generator is drawn from once for the whole batch. The global random state is left alone.
+        """
+        latent, log_variance = self.raw(image).chunk(2, dim=1)
+        if sample is not None:
+            deviation = torch.exp(0.5 * log_variance.clamp(*_LOG_VARIANCE_RANGE))
+            latent = latent + deviation * _noise(latent, sample)
+        return self.scale(latent)
+
+
+class FullDecoder(nn.Module):
+    """(B,C,h,w) latent in the diffusion model's scale -> (B,3,f*h,f*w) image, about [0,1] and not clamped."""
+
+    def __init__(self, network: nn.Module, scale: nn.Module) -> None:
+        super().__init__()
+        self.network, self.scale = network, scale
+        self.slicing = True
+        """One picture at a time: memory does not grow with the batch."""
+        self.tiler: Tiler | None = None
+
+    def forward(self, latent: Tensor) -> Tensor:
+        return _sliced(self._one, self.scale.inverse(latent), self.slicing) / 2 + 0.5
+
+    def _one(self, latent: Tensor) -> Tensor:
+        return self.tiler.decode(self.network, latent) if self.tiler else self.network(latent)
+
+
+def _sliced(run, batch: Tensor, slicing: bool) -> Tensor:
+    if not slicing or len(batch) == 1:
+        return run(batch)
+    return torch.cat([run(one) for one in batch.split(1)])
+
+
+def _noise(like: Tensor, sample: int | torch.Generator) -> Tensor:
+    if isinstance(sample, torch.Generator):
+        drawn = torch.randn(like.shape, generator=sample)
+    else:
+        drawn = torch.randn(like.shape[1:], generator=torch.Generator().manual_seed(sample)).expand(like.shape)
+    return drawn.to(like.device, like.dtype)

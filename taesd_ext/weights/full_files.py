@@ -1,0 +1,99 @@
+"""Full-size VAEs in weight files: what they are, and where one with a name lies."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+from taesd_ext.errors import TaesdError, log_once
+from taesd_ext.latent_formats import LatentFormat
+from taesd_ext.models.autoencoder_kl import NORM_GROUPS
+from taesd_ext.models.full_vae import PatchScale, Scale
+from taesd_ext.weights.autoencoder_kl_files import architecture_of, find_kl_parts, find_prefix
+from taesd_ext.weights.folders import diffusers_files, search_folders
+from taesd_ext.weights.full_part import FullPart
+from taesd_ext.weights.tensor_file import SUFFIXES, TensorFile, open_tensor_file
+from taesd_ext.weights.vae_kind import kind_of, read_config
+from taesd_ext.weights.vae_rows import NAMED_VAES, VAE_BY_NAME
+
+FULL_NAMES: tuple[str, ...] = tuple(row.name for row in NAMED_VAES)
+"""The full-size VAEs that have a name."""
+
+_HOST_FOLDERS = ("models/VAE", "models/vae")
+"""Where A1111 and ComfyUI keep full-size VAEs."""
+
+
+@dataclass(frozen=True)
+class FullVAE:
+    """A full-size VAE in a weight file."""
+
+    name: str
+    latent_format: LatentFormat
+    parts: dict[str, FullPart]
+    reason: str
+    """How its kind was told, in words for a person."""
+    float16_overflows: bool = False
+
+
+def find_full_vae(file: TensorFile, variant: str | None = None) -> FullVAE | None:
+    """The full-size VAE in an opened file, None when there is none. ``variant`` is what the user says it is.
+
+    Raises TaesdError when it does not fit its network, or when nothing tells which of several it is.
+    """
+    return _find_kl(file, variant)
+
+
+def _find_kl(file: TensorFile, variant: str | None) -> FullVAE | None:
+    found = find_prefix(file)
+    if found is None:
+        return None
+    layout, prefix = found
+    config = read_config(file.path)
+    groups = config.get("norm_num_groups", NORM_GROUPS)
+    sizes = [architecture_of(file, layout, prefix, part, NORM_GROUPS) for part in ("encoder", "decoder")]
+    latent_channels = next((size.latent_channels for size in sizes if size), 0)
+    kind = kind_of(file, prefix, latent_channels, config, variant)
+    if kind.row.scaling_factor is None:
+        scale = partial(PatchScale, latent_channels)
+    else:
+        scale = partial(Scale, kind.row.scaling_factor, kind.row.shift_factor)
+    parts = find_kl_parts(file, scale, layout, prefix, groups if isinstance(groups, int) else NORM_GROUPS)
+    return FullVAE(kind.name, kind.row.latent_format, parts, kind.reason, kind.float16_overflows)
+
+
+def find_named_vae(name: str, models_dir: Path | str | Iterable[Path | str] | None = None) -> FullVAE:
+    """The VAE of this name from the first file in the search folders that holds it.
+
+    A bad file is passed over, and said once, when a good one follows; alone it raises its TaesdError.
+    """
+    folders = search_folders(models_dir, _HOST_FOLDERS)
+    bad: TaesdError | None = None
+    for path in vae_candidates(name, folders):
+        try:
+            found = find_full_vae(open_tensor_file(path), variant=name)
+            if found is None:
+                raise TaesdError(f"{path} holds no full-size VAE", "", f"Put the right {name} file in its place")
+        except TaesdError as error:
+            bad = bad or error
+        else:
+            if bad:
+                log_once(f"bad file {bad.what}", f"{bad} Using {path} instead.")
+            return found
+    if bad:
+        raise bad
+    raise TaesdError(
+        f"No weights for {name}",
+        f"looked for {' or '.join(VAE_BY_NAME[name].stems)} ({', '.join(SUFFIXES)}) or a diffusers folder {name} in: "
+        f"{', '.join(map(str, folders)) or 'no folder of weights exists'}",
+        "Put the file into models/VAE, or give its path",
+    )
+
+
+def vae_candidates(name: str, folders: Iterable[Path]) -> Iterator[Path]:
+    """Existing files that may hold the VAE of this name, best first."""
+    for folder in folders:
+        stems = VAE_BY_NAME[name].stems
+        yield from (path for stem in stems for suffix in SUFFIXES if (path := folder / f"{stem}{suffix}").is_file())
+        yield from (path for stem in stems for path in diffusers_files(folder / stem))

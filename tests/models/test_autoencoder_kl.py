@@ -1,0 +1,289 @@
+"""The SD VAE against diffusers' AutoencoderKL, from every published layout."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from full_vae_reference import LARGEST_ERROR, latent_like, make_up, picture, relative_error
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from taesd_ext import load_codec
+from taesd_ext.codec.codec import Codec
+from taesd_ext.codec.full_tiling import BlendedTiler
+from taesd_ext.errors import TaesdError
+from taesd_ext.models import autoencoder_kl
+from taesd_ext.weights.autoencoder_kl_files import LAYOUTS, KLArchitecture, Layout, network_keys
+from taesd_ext.weights.vae_rows import KIND_BY_NAME, KL_KINDS, KLKind
+
+diffusers = pytest.importorskip("diffusers")
+
+SMALL = {"block_out_channels": (16, 24, 32, 32), "norm_num_groups": 8, "layers_per_block": 2}
+TRUE_SIZE = {"block_out_channels": (128, 256, 512, 512), "layers_per_block": 2}
+LDM, FLUX2, DIFFUSERS, OLD_DIFFUSERS = LAYOUTS
+
+State = dict[str, Tensor]
+
+
+def reference(kind: KLKind, sizes: dict, seed: int = 0) -> nn.Module:
+    """diffusers' network of this kind as its published config.json describes it."""
+    common = {
+        **sizes,
+        "latent_channels": kind.latent_channels,
+        "down_block_types": ("DownEncoderBlock2D",) * 4,
+        "up_block_types": ("UpDecoderBlock2D",) * 4,
+    }
+    if kind.name == "flux2-vae":
+        return make_up(diffusers.AutoencoderKLFlux2(**common), seed)
+    quant = kind.latent_channels == 4
+    return make_up(
+        diffusers.AutoencoderKL(
+            **common,
+            scaling_factor=kind.scaling_factor,
+            shift_factor=kind.shift_factor or None,
+            use_quant_conv=quant,
+            use_post_quant_conv=quant,
+        ),
+        seed,
+    )
+
+
+def saved(vae: nn.Module, folder: Path) -> Path:
+    vae.save_pretrained(folder)
+    return folder
+
+
+def flux2_scale(vae: nn.Module) -> tuple[Tensor, Tensor]:
+    """Mean and deviation of the packed latent, as diffusers' pipeline takes them."""
+    mean = vae.bn.running_mean.view(1, -1, 1, 1)
+    return mean, torch.sqrt(vae.bn.running_var.view(1, -1, 1, 1) + vae.config.batch_norm_eps)
+
+
+def scaled(vae: nn.Module, latent: Tensor) -> Tensor:
+    if hasattr(vae, "bn"):
+        mean, deviation = flux2_scale(vae)
+        return nn.functional.pixel_shuffle((nn.functional.pixel_unshuffle(latent, 2) - mean) / deviation, 2)
+    return (latent - (vae.config.shift_factor or 0)) * vae.config.scaling_factor
+
+
+def unscaled(vae: nn.Module, latent: Tensor) -> Tensor:
+    if hasattr(vae, "bn"):
+        mean, deviation = flux2_scale(vae)
+        return nn.functional.pixel_shuffle(nn.functional.pixel_unshuffle(latent, 2) * deviation + mean, 2)
+    return latent / vae.config.scaling_factor + (vae.config.shift_factor or 0)
+
+
+def reference_encode(vae: nn.Module, image: Tensor) -> Tensor:
+    with torch.no_grad():
+        return scaled(vae, vae.encode(image * 2 - 1).latent_dist.mean)
+
+
+def reference_decode(vae: nn.Module, latent: Tensor) -> Tensor:
+    with torch.no_grad():
+        return (vae.decode(unscaled(vae, latent)).sample / 2 + 0.5).clamp(0, 1)
+
+
+def assert_equal(codec: Codec, vae: nn.Module, height: int, width: int, batch: int = 1) -> None:
+    image = picture(height, width, batch)
+    assert relative_error(codec.encode(image), reference_encode(vae, image)) <= LARGEST_ERROR
+    latent = latent_like(codec, height // 8, width // 8, batch)
+    decoded = codec.decode(latent)
+    assert relative_error(decoded, reference_decode(vae, latent)) <= LARGEST_ERROR
+    assert float(decoded.std()) > 0.05, "a flat picture would prove nothing"
+
+
+@pytest.mark.parametrize("kind", KL_KINDS, ids=lambda kind: kind.name)
+def test_small_networks_equal_diffusers_from_its_own_folder(kind: KLKind, tmp_path: Path) -> None:
+    vae = reference(kind, SMALL)
+    codec = load_codec(saved(vae, tmp_path))
+    assert (codec.name, codec.format.name) == (kind.name, kind.format_name)
+    assert_equal(codec, vae, 80, 48, batch=2)
+
+
+@pytest.mark.parametrize("kind", KL_KINDS, ids=lambda kind: kind.name)
+def test_tiles_equal_diffusers(kind: KLKind, tmp_path: Path) -> None:
+    vae = reference(kind, SMALL)
+    vae.enable_tiling()
+    vae.tile_sample_min_size, vae.tile_latent_min_size = 64, 8
+    codec = load_codec(saved(vae, tmp_path))
+    tiler = BlendedTiler(8, tile=(64, 64), stride=(48, 48), whole_pixels=0, spread=False)
+    codec.encoder.tiler = codec.decoder.tiler = tiler
+    assert_equal(codec, vae, 144, 112)
+
+
+@pytest.mark.parametrize("name", ["sd1-vae", "sdxl-vae", "flux-vae"])
+def test_true_sizes_equal_diffusers(name: str, tmp_path: Path) -> None:
+    vae = reference(KIND_BY_NAME[name], TRUE_SIZE)
+    assert_equal(load_codec(saved(vae, tmp_path)), vae, 64, 96)
+
+
+def test_flux2_with_a_narrower_decoder(tmp_path: Path) -> None:
+    sizes = {**SMALL, "decoder_block_out_channels": (8, 16, 16, 24)}
+    vae = reference(KIND_BY_NAME["flux2-vae"], sizes)
+    assert_equal(load_codec(saved(vae, tmp_path)), vae, 48, 64)
+
+
+def test_flux2_takes_the_samplers_packed_latent(tmp_path: Path) -> None:
+    vae = reference(KIND_BY_NAME["flux2-vae"], SMALL)
+    codec = load_codec(saved(vae, tmp_path))
+    latent = latent_like(codec, 8, 6)
+    assert torch.equal(codec.decode(nn.functional.pixel_unshuffle(latent, 2)), codec.decode(latent))
+
+
+def test_published_parameter_counts_of_sd1() -> None:
+    """Counted without the quant convolutions, 72 and 20 weights, which ldm keeps outside the two networks."""
+    counts = []
+    for part in ("encoder", "decoder"):
+        network = KLArchitecture(quant_conv=False).build(part)
+        counts.append(sum(weight.numel() for weight in network.parameters()))
+    assert counts == [34_163_592, 49_490_179]
+    whole = sum(w.numel() for part in ("encoder", "decoder") for w in KLArchitecture().build(part).parameters())
+    assert whole == sum(counts) + 72 + 20
+
+
+def in_layout(vae: nn.Module, source: Layout, target: Layout, prefix: str = "") -> State:
+    """diffusers' weights under another layout's keys, by our tables."""
+    state, written = vae.state_dict(), {}
+    channels, quant = vae.config.latent_channels, "quant_conv.weight" in state
+    for part in ("encoder", "decoder"):
+        architecture = KLArchitecture(channels, vae.config.block_out_channels, vae.config.norm_num_groups, quant)
+        theirs = network_keys(target, part, architecture, prefix)
+        for key, names in network_keys(source, part, architecture).items():
+            written |= {new: state[name] for name, new in zip(names, theirs[key], strict=True)}
+    return written | {prefix + name: value for name, value in state.items() if name.startswith("bn.")}
+
+
+def as_convolutions(state: State) -> State:
+    """The original layout has 1x1 convolutions where diffusers has linear layers."""
+    return {
+        key: value[..., None, None] if ".attn_1." in key and value.ndim == 2 else value for key, value in state.items()
+    }
+
+
+def write_safetensors(state: State, path: Path) -> Path:
+    save_file({key: value.contiguous() for key, value in state.items()}, path.with_suffix(".safetensors"))
+    return path.with_suffix(".safetensors")
+
+
+def write_ckpt(state: State, path: Path) -> Path:
+    torch.save({"state_dict": state, "global_step": 840000}, path.with_suffix(".ckpt"))
+    return path.with_suffix(".ckpt")
+
+
+@pytest.mark.parametrize("write", [write_safetensors, write_ckpt])
+@pytest.mark.parametrize("prefix", ["", "first_stage_model.", "vae."])
+@pytest.mark.parametrize("name", ["sd1-vae", "sd3-vae"])
+def test_the_original_layout(name: str, prefix: str, write: Callable[[State, Path], Path], tmp_path: Path) -> None:
+    vae = reference(KIND_BY_NAME[name], SMALL)
+    layout = LDM
+    state = as_convolutions(in_layout(vae, DIFFUSERS, layout, prefix))
+    # Groups are written nowhere in this layout: 32 is right for every published file, and here 8 lie in a config.
+    codec = load_codec(beside_config(write(state, tmp_path / "diffusion_pytorch_model"), groups=8), variant=name)
+    assert_equal(codec, vae, 64, 40)
+
+
+def beside_config(path: Path, **values: int) -> Path:
+    entries = ", ".join(f'"norm_num_{key}": {value}' for key, value in values.items())
+    (path.parent / "config.json").write_text(f"{{{entries}}}", encoding="utf-8")
+    return path
+
+
+def test_flux2s_original_layout(tmp_path: Path) -> None:
+    vae = reference(KIND_BY_NAME["flux2-vae"], {**SMALL, "norm_num_groups": 8})
+    state = as_convolutions(in_layout(vae, DIFFUSERS, FLUX2))
+    assert "encoder.quant_conv.weight" in state
+    assert "decoder.post_quant_conv.weight" in state
+    codec = load_codec(beside_config(write_safetensors(state, tmp_path / "diffusion_pytorch_model"), groups=8))
+    assert_equal(codec, vae, 64, 48)
+
+
+def test_diffusers_old_attention_names(tmp_path: Path) -> None:
+    vae = reference(KIND_BY_NAME["sdxl-vae"], SMALL)
+    folder = saved(vae, tmp_path)
+    state = in_layout(vae, DIFFUSERS, OLD_DIFFUSERS)
+    assert "encoder.mid_block.attentions.0.proj_attn.weight" in state
+    save_file(state, folder / "diffusion_pytorch_model.safetensors")
+    assert_equal(load_codec(folder), vae, 40, 64)
+
+
+def test_key_tables_agree_with_diffusers_converter() -> None:
+    """Our original keys, read by diffusers' converter, are the very weights again: the table holds both ways."""
+    from diffusers.loaders.single_file_utils import convert_ldm_vae_checkpoint
+
+    vae = reference(KIND_BY_NAME["sd1-vae"], SMALL)
+    written = as_convolutions(in_layout(vae, DIFFUSERS, LDM))
+    back = convert_ldm_vae_checkpoint(written, vae.config)
+    state = vae.state_dict()
+    assert back.keys() == state.keys()
+    assert all(torch.equal(back[key], state[key]) for key in state)
+    assert len(written) == len(state)
+
+
+def test_sampled_latents(tmp_path: Path) -> None:
+    vae = reference(KIND_BY_NAME["sd1-vae"], SMALL)
+    codec = load_codec(saved(vae, tmp_path))
+    image = picture(48, 40, batch=2)
+    state = torch.get_rng_state()
+    drawn = codec.encode(image, sample=torch.Generator().manual_seed(7))
+    with torch.no_grad():
+        distribution = vae.encode(image * 2 - 1).latent_dist
+        expected = distribution.sample(torch.Generator().manual_seed(7)) * vae.config.scaling_factor
+    assert relative_error(drawn, expected) <= LARGEST_ERROR
+    seeded = codec.encode(image, sample=7)
+    assert torch.equal(seeded, codec.encode(image, sample=7))
+    assert torch.equal(seeded[1:], codec.encode(image[1:], sample=7)), "a picture's latent depends on its neighbour"
+    assert not torch.equal(seeded, codec.encode(image, sample=8))
+    assert torch.equal(torch.get_rng_state(), state)
+
+
+def test_slicing_changes_nothing(tmp_path: Path) -> None:
+    codec = load_codec(saved(reference(KIND_BY_NAME["sd1-vae"], SMALL), tmp_path))
+    latent = latent_like(codec, 5, 7, batch=3)
+    one_by_one = codec.decode(latent)
+    assert torch.equal(one_by_one[1:2], codec.decode(latent[1:2]))
+    codec.decoder.slicing = False
+    assert relative_error(codec.decode(latent), one_by_one) <= LARGEST_ERROR
+
+
+def test_half_precision_leaves_the_exact_weights_alone(tmp_path: Path) -> None:
+    codec = load_codec(saved(reference(KIND_BY_NAME["sd1-vae"], SMALL), tmp_path), dtype=torch.bfloat16)
+    latent = latent_like(codec, 5, 7)
+    narrow = codec.decode(latent)
+    exact = codec.in_float32().decode(latent)
+    assert relative_error(narrow, exact) < 0.2
+    assert torch.equal(codec.decode(latent), narrow)
+
+
+def test_sdxl_does_not_run_in_float16(tmp_path: Path) -> None:
+    sdxl = load_codec(saved(reference(KIND_BY_NAME["sdxl-vae"], SMALL), tmp_path), dtype=torch.float16)
+    assert sdxl.dtype == torch.float32
+    fixed = load_codec(tmp_path, dtype=torch.float16, variant="sdxl-vae-fp16-fix")
+    assert fixed.dtype == torch.float16
+
+
+@pytest.mark.parametrize("change", ["missing", "misshapen", "additional"])
+def test_files_that_do_not_fit_are_refused(change: str, tmp_path: Path) -> None:
+    folder = saved(reference(KIND_BY_NAME["sd1-vae"], SMALL), tmp_path)
+    path = folder / "diffusion_pytorch_model.safetensors"
+    state = load_file(path)
+    key = "decoder.up_blocks.1.resnets.0.conv2.weight"
+    if change == "missing":
+        del state[key]
+    elif change == "misshapen":
+        state[key] = state[key][:, :-1].contiguous()
+    else:
+        state["decoder.up_blocks.1.resnets.9.conv2.weight"] = state[key].clone()
+    save_file(state, path)
+    with pytest.raises(TaesdError, match=r"decoder\.up_blocks\.1\.resnets"):
+        load_codec(folder)
+
+
+def test_networks_draw_no_random_numbers() -> None:
+    state = torch.get_rng_state()
+    KLArchitecture().build("encoder")
+    assert torch.equal(torch.get_rng_state(), state)
+    assert next(KLArchitecture().build("decoder").parameters()).is_meta
+    assert isinstance(KLArchitecture().build("decoder"), autoencoder_kl.Decoder)
