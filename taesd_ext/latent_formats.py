@@ -100,8 +100,12 @@ LATENT_FORMATS: tuple[LatentFormat, ...] = (
         host_names=("Sana",), flags=("is_sana",),
     ),
     LatentFormat(
-        "wan21", "Wan 2.1, Qwen Image", None, 16, 8, rgb="wan21", frames=True,
+        "wan21", "Wan 2.1, Qwen Image", "taew2_1", 16, 8, rgb="wan21", frames=True,
         host_names=("Wan21", "QwenImage"), flags=("is_wan",),
+    ),
+    LatentFormat(
+        "qwen21", "Qwen Image 2.1", "taeqi2_1", 64, 16, rgb="qwen21",
+        host_names=("QwenImage21",),
     ),
 )  # fmt: skip
 
@@ -206,7 +210,7 @@ def _claims(evidence: ModelEvidence) -> list[tuple[LatentFormat, str]]:
         if evidence.latent_format in row.host_names
     ]
     if evidence.decoder_name:
-        stem = evidence.decoder_name.split("_")[0]
+        stem = evidence.decoder_name.removesuffix("_decoder")
         claims += [
             (row, f"the host names the decoder {evidence.decoder_name}")
             for row in LATENT_FORMATS

@@ -42,6 +42,9 @@ def evidence(latent_format=None, decoder_name=None, flags=(), channels=None, str
         (evidence(channels=128, stride=16), "flux2"),
         (evidence(channels=32, stride=32), "sana"),
         (evidence("Wan21", "taew2_1", {"is_wan"}, 16, 8, True), "wan21"),
+        (evidence("UnheardOf", "taew2_1", (), 16, 8, True), "wan21"),
+        (evidence("QwenImage21", "taeqi2_1_decoder", (), 64, 16), "qwen21"),
+        (evidence("UnheardOf", "taeqi2_1_decoder", (), 64), "qwen21"),
         # The model was switched under the host's flags: what the latent is decides over what is said.
         (evidence("SDXL", "taesdxl_decoder", {"is_sdxl"}, 16), None),
         (evidence(flags={"is_sdxl"}, channels=32), None),
@@ -63,7 +66,7 @@ def test_detect(said: ModelEvidence, name: str | None) -> None:
 
 def test_rows_are_whole() -> None:
     assert len(BY_NAME) == len(LATENT_FORMATS)
-    assert set(FAMILIES) == {"taesd", "taesdxl", "taesd3", "taef1", "taef2", "taesana"}
+    assert set(FAMILIES) == {"taesd", "taesdxl", "taesd3", "taef1", "taef2", "taesana", "taew2_1", "taeqi2_1"}
     for row in LATENT_FORMATS:
         factors = LATENT_RGB[row.rgb]
         assert len(factors.factors) == row.latent_channels

@@ -93,10 +93,7 @@ def _format_of(path: Path, found: TinyPart) -> LatentFormat:
     fitting = [
         row
         for row in LATENT_FORMATS
-        if row.family
-        and row.to_family is None
-        and row.latent_channels == architecture.latent_channels
-        and row.spatial_scale_factor == architecture.spatial_scale_factor
+        if row.family and row.to_family is None and architecture.reads(row)
     ]
     if not fitting:
         raise TaesdError(

@@ -3,13 +3,14 @@
 A latent is in the diffusion model's own scale (already scaled and shifted); an image is in [0, 1]. Each network is one
 ``nn.Sequential``, so that its state dict has the original keys ("1.weight", "3.conv.0.weight", ...).
 
-Source of the structure: madebyollin/taesd (MIT), Sana and FLUX.2 variants included.
+Source of the structure: madebyollin/taesd (MIT), Sana, FLUX.2 and Qwen Image 2.1 variants included.
 """
 
 from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 WIDTH = 64
 """Channels of every stage of the 8x networks."""
@@ -138,4 +139,58 @@ class F32Decoder(nn.Sequential):
             *blocks(WIDTH), *double(WIDTH),
             *blocks(WIDTH), *double(WIDTH),
             *blocks(WIDTH, 1), conv3x3(WIDTH, 3),
+        )  # fmt: skip
+
+
+PATCH = 2
+"""Side of the squares of pixels that the 16x networks fold into channels."""
+
+
+class FoldPatches(nn.Module):
+    """(B,3,H,W) image -> (B,4C,H/2,W/2), with an opaque alpha channel where C is 4."""
+
+    def __init__(self, image_channels: int) -> None:
+        super().__init__()
+        self.image_channels = image_channels
+
+    def forward(self, image: Tensor) -> Tensor:
+        if image.shape[1] < self.image_channels:
+            image = functional.pad(image, (0, 0, 0, 0, 0, 1), value=1.0)
+        return functional.pixel_unshuffle(image, PATCH)
+
+
+class UnfoldPatches(nn.Module):
+    """(B,4C,h,w) -> (B,3,2h,2w) image; a fourth channel is straight alpha, which leaves the colours as they are."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return functional.pixel_shuffle(x, PATCH)[:, :3]
+
+
+class F16Encoder(nn.Sequential):
+    """(B,3,H,W) image in [0,1] -> (B,64,H/16,W/16) latent of Qwen Image 2.1. H and W are multiples of 16."""
+
+    spatial_scale_factor = 16
+
+    def __init__(self, latent_channels: int = 64, image_channels: int = 4) -> None:
+        super().__init__(
+            FoldPatches(image_channels), conv3x3(image_channels * PATCH**2, WIDTH), nn.ReLU(), *blocks(WIDTH, 1),
+            halve(WIDTH), *blocks(WIDTH),
+            conv3x3(WIDTH, 2 * WIDTH, stride=2, bias=False), *blocks(2 * WIDTH),
+            conv3x3(2 * WIDTH, 4 * WIDTH, stride=2, bias=False), *blocks(4 * WIDTH),
+            conv3x3(4 * WIDTH, latent_channels),
+        )  # fmt: skip
+
+
+class F16Decoder(nn.Sequential):
+    """(B,64,h,w) latent of Qwen Image 2.1 -> (B,3,16h,16w) image, about [0,1] and not clamped."""
+
+    spatial_scale_factor = 16
+
+    def __init__(self, latent_channels: int = 64, image_channels: int = 4) -> None:
+        super().__init__(
+            Clamp(), conv3x3(latent_channels, 4 * WIDTH), nn.ReLU(),
+            *blocks(4 * WIDTH), *double(4 * WIDTH, 2 * WIDTH),
+            *blocks(2 * WIDTH), *double(2 * WIDTH, WIDTH),
+            *blocks(WIDTH), *double(WIDTH),
+            *blocks(WIDTH, 1), conv3x3(WIDTH, image_channels * PATCH**2), UnfoldPatches(),
         )  # fmt: skip

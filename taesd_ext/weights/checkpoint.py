@@ -4,7 +4,9 @@ Layouts of the tiny autoencoders found in the wild, all read into the networks' 
 
 - original: one part a file, "1.weight", "3.conv.0.weight" (``.pth`` or ``.safetensors``);
 - combined: both parts in one file behind prefixes, "taesd_encoder.", "taesd_decoder.", "encoder.", ...;
-- diffusers AutoencoderTiny: "encoder.layers.N", "decoder.layers.N", whose decoder counts without the clamp.
+- diffusers AutoencoderTiny: "encoder.layers.N", "decoder.layers.N", which count without a clamp or fold in front.
+
+TAEHV's files, for video models, are of the combined layout.
 """
 
 from __future__ import annotations
@@ -17,7 +19,8 @@ import torch
 from torch import Tensor, nn
 
 from taesd_ext.errors import TaesdError
-from taesd_ext.models import tiny
+from taesd_ext.latent_formats import LatentFormat
+from taesd_ext.models import tiny, tiny_video
 from taesd_ext.weights.tensor_file import TensorFile, open_tensor_file
 
 PARTS = ("encoder", "decoder")
@@ -32,17 +35,35 @@ class TinyArchitecture:
     latent_channels: int
     spatial_scale_factor: int = 8
     midblock_norm: bool = False
+    frames: bool = False
+    """Its blocks remember the frame before (TAEHV, for video models)."""
+    image_channels: int = 3
 
     def build(self, part: str) -> nn.Sequential:
         """The network on the meta device: no memory, and the global random state stays as it is."""
         with torch.device("meta"):
+            if self.frames:
+                return (tiny_video.VideoEncoder if part == "encoder" else tiny_video.VideoDecoder)(self.latent_channels)
             if self.spatial_scale_factor == 32:
                 return (tiny.F32Encoder if part == "encoder" else tiny.F32Decoder)(self.latent_channels)
+            if self.spatial_scale_factor == 16:
+                network = tiny.F16Encoder if part == "encoder" else tiny.F16Decoder
+                return network(self.latent_channels, self.image_channels)
             network = tiny.Encoder if part == "encoder" else tiny.Decoder
             return network(self.latent_channels, midblock_norm=self.midblock_norm)
 
+    def reads(self, latent_format: LatentFormat) -> bool:
+        """Whether a network of this shape can be of the format's family."""
+        return (self.latent_channels, self.spatial_scale_factor, self.frames) == (
+            latent_format.latent_channels,
+            latent_format.spatial_scale_factor,
+            latent_format.frames,
+        )
+
     def __str__(self) -> str:
         words = f"{self.latent_channels}-channel {self.spatial_scale_factor}x"
+        if self.frames:
+            words += " video"
         return f"{words} with mid-block norm" if self.midblock_norm else words
 
 
@@ -118,24 +139,38 @@ def _recognise(file: TensorFile, prefix: str, numbered: dict[tuple[int, str], st
     }
     last = max(index for index, _ in numbered)
     out_shape = file.shapes.get(numbered.get((last, "weight"), ""), ())
-    if 0 in first and first[0] in ((64, 3, 3, 3), (32, 3, 3, 3)) and len(out_shape) == 4:
-        part, shift, channels, wide = "encoder", 0, out_shape[0], first[0][0] == 32
-    elif 1 in first and 0 not in first and out_shape[:1] == (3,):
-        part, shift, channels, wide = "decoder", 0, first[1][1], first[1][0] == 256
-    elif 0 in first and first[0][1] != 3 and first[0][2:] == (3, 3) and out_shape[:1] == (3,):
-        # diffusers keeps the clamp out of the list of layers, so that every index is one less.
-        part, shift, channels, wide = "decoder", 1, first[0][1], first[0][0] == 256
-    else:
+    found = _architecture(first, out_shape, numbered)
+    if found is None:
         return None
-    architecture = TinyArchitecture(
-        latent_channels=channels,
-        spatial_scale_factor=32 if wide else 8,
-        midblock_norm=any(rest.startswith("pool.") for _, rest in numbered),
-    )
+    part, shift, architecture = found
     keys = {f"{index + shift}.{rest}": name for (index, rest), name in numbered.items()}
     _check_shapes(file, part, architecture, keys)
     layout = "diffusers" if prefix.endswith("layers.") else "combined" if prefix else "original"
     return TinyPart(file, part, architecture, layout, keys)
+
+
+def _architecture(
+    first: dict[int, tuple[int, ...]], last: tuple[int, ...], numbered: dict[tuple[int, str], str]
+) -> tuple[str, int, TinyArchitecture] | None:
+    """Which part, by how much its indices are short, and the architecture, from its first and last convolutions."""
+    shape = first.get(0, first.get(1))
+    if shape is None or len(last) != 4 or shape[2:] != (3, 3):
+        return None
+    wide, channels = shape[:2]
+    norm = any(rest.startswith("pool.") for _, rest in numbered)
+    # Only TAEHV's joining and splitting of frames is one convolution called "conv".
+    frames = any(rest == "conv.weight" for _, rest in numbered)
+    if shape in ((64, 3, 3, 3), (32, 3, 3, 3)):
+        return "encoder", 0, TinyArchitecture(last[0], 32 if wide == 32 else 8, norm, frames)
+    # diffusers leaves out what has no weights at the front (a clamp, a fold), so that every index is one less.
+    shift = 1 if 0 in first else 0
+    if last[0] == 3:
+        return "decoder", shift, TinyArchitecture(channels, 32 if wide == 256 and not frames else 8, norm, frames)
+    if wide == 256 and last[0] in (12, 16):
+        return "decoder", shift, TinyArchitecture(channels, 16, image_channels=last[0] // 4)
+    if wide == 64 and channels in (12, 16) and last[1] == 256:
+        return "encoder", shift, TinyArchitecture(last[0], 16, image_channels=channels // 4)
+    return None
 
 
 def _check_shapes(file: TensorFile, part: str, architecture: TinyArchitecture, keys: dict[str, str]) -> None:

@@ -73,8 +73,7 @@ def find_part(family: str, part: str, folders: Iterable[Path]) -> TinyPart | Non
             if found is None:
                 continue
             architecture = found.architecture
-            have = (architecture.latent_channels, architecture.spatial_scale_factor)
-            if have != (wanted.latent_channels, wanted.spatial_scale_factor):
+            if not architecture.reads(wanted):
                 raise TaesdError(
                     f"{path} is not a {family} {part}",
                     f"it is a {architecture} one where {wanted.latent_channels}-channel "

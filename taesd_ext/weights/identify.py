@@ -66,8 +66,7 @@ def families_of(architecture: TinyArchitecture, path: Path) -> tuple[str, ...]:
     fitting = [
         family
         for family in FAMILIES
-        if (row := native_format(family)).latent_channels == architecture.latent_channels
-        and row.spatial_scale_factor == architecture.spatial_scale_factor
+        if architecture.reads(native_format(family))
     ]
     words = f"{path.parent.name}/{path.stem}".lower()
     named = sorted((family for family in fitting if family in words), key=len, reverse=True)
