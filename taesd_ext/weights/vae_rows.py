@@ -26,7 +26,7 @@ class KLKind:
     context: tuple[int, ...] = ()
     """Widths of the text that the UNet in the same checkpoint attends to."""
     keys: tuple[str, ...] = ()
-    """Pieces of a transformer's keys in the same checkpoint."""
+    """Pieces of keys of the transformer or the text encoders in the same checkpoint."""
     words: tuple[str, ...] = ()
     """Words in a file's or its folder's name, the last resort."""
     float16_overflows: bool = False
@@ -41,12 +41,12 @@ class KLKind:
 # stabilityai/stable-diffusion-3-medium-diffusers and black-forest-labs/FLUX.1-dev; FLUX.2's lie in its file.
 KL_KINDS: tuple[KLKind, ...] = (
     KLKind(
-        "sd1-vae", "sd1", 4, 0.18215, context=(768, 1024),
+        "sd1-vae", "sd1", 4, 0.18215, context=(768, 1024), keys=("cond_stage_model.",),
         words=("sd1", "sd-1", "sd_1", "sd2", "sd-2", "sd_2", "v1-5", "v2-1", "sd-vae-ft", "vae-ft", "kl-f8"),
     ),
     KLKind(
-        "sdxl-vae", "sdxl", 4, 0.13025, context=(2048, 1280), words=("sdxl", "sd_xl", "sd-xl", "xlvae", "xl_vae"),
-        float16_overflows=True,
+        "sdxl-vae", "sdxl", 4, 0.13025, context=(2048, 1280), keys=("conditioner.embedders.",),
+        words=("sdxl", "sd_xl", "sd-xl", "xlvae", "xl_vae"), float16_overflows=True,
     ),
     KLKind("sd3-vae", "sd3", 16, 1.5305, 0.0609, keys=("joint_blocks.0.",), words=("sd3", "sd-3", "sd_3")),
     KLKind(

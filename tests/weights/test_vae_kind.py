@@ -1,0 +1,160 @@
+"""Whose latents a VAE makes: told by evidence, never by a guess."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import save_file
+from torch import Tensor
+
+from taesd_ext import load_codec
+from taesd_ext.errors import TaesdError
+from taesd_ext.weights import vae_kind
+from taesd_ext.weights.autoencoder_kl_files import LAYOUTS, KLArchitecture, network_keys
+from taesd_ext.weights.catalog import AUTOENCODER_KL, CATALOG
+from taesd_ext.weights.full_files import FULL_NAMES
+from taesd_ext.weights.identify import Identity
+from taesd_ext.weights.vae_rows import KIND_BY_NAME, KL_KINDS, NAMED_VAES
+
+WIDTHS = (32, 32, 32, 32)
+
+
+def vae_state(channels: int, prefix: str = "") -> dict[str, Tensor]:
+    """A VAE as small as 32 groups allow, in the original layout."""
+    flux2 = channels == 32
+    state = {f"{prefix}bn.{name}": torch.ones(128) for name in ("running_mean", "running_var") if flux2}
+    for part in ("encoder", "decoder"):
+        architecture = KLArchitecture(channels, WIDTHS, quant_conv=channels != 16)
+        shapes = {key: value.shape for key, value in architecture.build(part).state_dict().items()}
+        for key, names in network_keys(LAYOUTS[flux2], part, architecture, prefix).items():
+            shape = shapes[key]
+            state |= {name: torch.full((shape[0] // len(names), *shape[1:]), 0.01) for name in names}
+    return state
+
+
+def written(path: Path, channels: int, prefix: str = "", **others: tuple[int, ...]) -> Path:
+    path.parent.mkdir(exist_ok=True, parents=True)
+    beside = {name: torch.zeros(shape) for name, shape in others.items()}
+    save_file(vae_state(channels, prefix) | beside, path)
+    return path
+
+
+NEIGHBOURS = {
+    "model.diffusion_model.input_blocks.1.1.transformer_blocks.0.attn2.to_k.weight": {
+        (320, 768): "sd1", (320, 1024): "sd1", (640, 2048): "sdxl", (768, 1280): "sdxl",
+    },
+    "cond_stage_model.transformer.text_model.embeddings.position_ids": {(1, 8): "sd1"},
+    "conditioner.embedders.0.transformer.text_model.embeddings.position_ids": {(1, 8): "sdxl"},
+    "model.diffusion_model.joint_blocks.0.x_block.attn.qkv.bias": {(8,): "sd3"},
+    "model.diffusion_model.double_blocks.0.img_attn.qkv.weight": {(8, 8): "flux1"},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("name", "shape", "expected"),
+    [(name, shape, found) for name, row in NEIGHBOURS.items() for shape, found in row.items()],
+)
+@pytest.mark.parametrize("prefix", ["first_stage_model.", "vae."])
+def test_the_model_in_the_same_checkpoint_tells(
+    name: str, shape: tuple[int, ...], expected: str, prefix: str, tmp_path: Path
+) -> None:
+    channels = {"sd1": 4, "sdxl": 4, "sd3": 16, "flux1": 16}[expected]
+    codec = load_codec(written(tmp_path / "some checkpoint.safetensors", channels, prefix, **{name: shape}))
+    assert codec.format.name == expected
+    assert codec.source.reason
+
+
+@pytest.mark.parametrize(
+    ("place", "channels", "expected"),
+    [
+        ("my_sdxl_tuned.safetensors", 4, "sdxl"),
+        ("sdxl/tuned.safetensors", 4, "sdxl"),
+        ("sdxl/kl-f8-anime2.safetensors", 4, "sd1"),
+        ("vae-ft-mse-840000-ema-pruned-fp16.safetensors", 4, "sd1"),
+        ("FLUX-something.safetensors", 16, "flux1"),
+        ("sd3.5_large_vae.safetensors", 16, "sd3"),
+    ],
+)
+def test_words_in_the_name_are_the_last_resort(place: str, channels: int, expected: str, tmp_path: Path) -> None:
+    codec = load_codec(written(tmp_path / place, channels))
+    assert codec.format.name == expected
+    assert "name" in codec.source.reason
+
+
+@pytest.mark.parametrize(("channels", "words"), [(4, "sdxl-vae"), (16, "flux-vae")])
+def test_without_evidence_it_is_not_guessed(channels: int, words: str, tmp_path: Path) -> None:
+    path = written(tmp_path / "x" / "model.safetensors", channels)
+    with pytest.raises(TaesdError, match=words) as caught:
+        load_codec(path)
+    assert "variant=" in str(caught.value)
+    assert load_codec(path, variant=words).name == words
+
+
+def test_two_words_are_no_evidence(tmp_path: Path) -> None:
+    with pytest.raises(TaesdError, match="differ in nothing but their numbers"):
+        load_codec(written(tmp_path / "x" / "sd15_or_sdxl.safetensors", 4))
+
+
+def test_the_users_word_must_be_possible(tmp_path: Path) -> None:
+    path = written(tmp_path / "x" / "model.safetensors", 16)
+    with pytest.raises(TaesdError, match="16 channels"):
+        load_codec(path, variant="sdxl-vae")
+    with pytest.raises(TaesdError, match="cannot be nonsense"):
+        load_codec(path, variant="nonsense")
+
+
+def test_config_tells_and_an_unknown_factor_does_not(tmp_path: Path) -> None:
+    path = written(tmp_path / "x" / "diffusion_pytorch_model.safetensors", 16)
+    config = path.parent / "config.json"
+    config.write_text(json.dumps({"scaling_factor": 1.5305, "shift_factor": 0.0609}))
+    assert load_codec(path.parent).format.name == "sd3"
+    for broken in ('{"scaling_factor": 0.5}', '{"scaling_factor": "0.3611"}', "[1]", "{", "\xff" * 70000):
+        config.write_text(broken)
+        with pytest.raises(TaesdError, match="variant="):
+            load_codec(path)
+
+
+def test_a_known_checksum_tells(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = written(tmp_path / "x" / "model.safetensors", 4)
+    row = next(row for row in CATALOG if row.family == "sd-vae-ft-ema")
+    monkeypatch.setattr(vae_kind, "identify", lambda path: Identity(path, 1, row))
+    codec = load_codec(path)
+    assert (codec.name, codec.format.name) == ("sd-vae-ft-ema", "sd1")
+    assert "560000" in codec.source.reason
+
+
+@pytest.mark.parametrize("row", NAMED_VAES, ids=lambda row: row.name)
+def test_named_vaes_are_found_in_the_hosts_folders(row, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    channels = KIND_BY_NAME[row.kind].latent_channels
+    with pytest.raises(TaesdError, match=f"No weights for {row.name}"):
+        load_codec(row.name)
+    path = written(tmp_path / "models" / "VAE" / f"{row.stems[0]}.safetensors", channels)
+    codec = load_codec(row.name)
+    assert codec.name == row.name
+    assert codec.source.decoder == path
+    assert codec.format.name == KIND_BY_NAME[row.kind].format_name
+
+
+def test_a_named_vae_with_a_bad_file_says_so(tmp_path: Path) -> None:
+    (tmp_path / "sdxl_vae.safetensors").write_bytes(b"<html>")
+    with pytest.raises(TaesdError, match="web page"):
+        load_codec("sdxl-vae", models_dir=tmp_path)
+    good = written(tmp_path / "sdxl-vae.safetensors", 4)
+    assert load_codec("sdxl-vae", models_dir=tmp_path).source.encoder == good
+
+
+def test_the_catalogue_and_the_rows_name_the_same_vaes() -> None:
+    assert {row.family for row in CATALOG if row.kind == AUTOENCODER_KL} <= {row.name for row in NAMED_VAES}
+    assert {row.name for row in NAMED_VAES} <= set(FULL_NAMES)
+    assert {row.kind for row in NAMED_VAES} == {row.name for row in KL_KINDS}
+
+
+def test_every_kind_has_the_channels_of_its_format() -> None:
+    for row in KL_KINDS:
+        assert row.latent_channels == row.latent_format.latent_channels
+        assert row.latent_format.spatial_scale_factor == 8
