@@ -5,7 +5,8 @@ channels are a grid of RGBA tiles, channels 0-3 in the upper left tile, then row
 wide as high (16 channels 2x2, 32 channels 4x2).
 
 A JSON text chunk says what the pixels mean, with a checksum over itself and the pixels: a picture that was edited,
-scaled or saved again by another program would decode to nonsense, so it is refused.
+scaled or saved again by another program would decode to nonsense, so it is refused. It also lists the few values
+beyond -3 to 3, whose loss would cost more than all the rounding.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ from torch import Tensor
 
 from taesd_ext.errors import TaesdError, one_line
 from taesd_ext.latent_formats import BY_NAME, LatentFormat, native_format
-from taesd_ext.models.latent_rgb import latent_to_rgb
+from taesd_ext.models.latent_rgb import LATENT_RGB, latent_to_rgb
 
 LATENT_MAGNITUDE = 3.0
 """Bytes cover latents of -3 to 3, the range to which the tiny decoders squash them anyway."""
@@ -39,6 +40,8 @@ LARGEST_SIDE = 2**16
 """No picture behind a stored latent may claim a longer side."""
 _MOST_PIXELS = 2**26  # of the PNG itself: 32 channels of a 16384x16384 picture at 1/8 are half of it
 _MOST_BYTES = 2**28 + 2**20  # those pixels uncompressed, and room for chunks
+_MOST_BEYOND = 2**13  # values; keeps the note far below the 1 MB at which PIL refuses a text
+_STRONGEST_LEVEL = 2**15  # a latent of 768
 _PNG_START = b"\x89PNG\r\n\x1a\n"
 
 
@@ -75,6 +78,10 @@ def note_for(latent: Tensor, family: str, latent_format: LatentFormat, size: tup
             f"Cannot store a latent of shape {tuple(latent.shape)}",
             f"{family} makes {note.latent_shape} of a {size[1]}x{size[0]} picture",
         )
+    if not torch.isfinite(latent).all():
+        raise TaesdError(
+            "Cannot store this latent", "it holds infinite or undefined numbers", "Encode in fp32 rather than fp16"
+        )
     return note
 
 
@@ -101,12 +108,39 @@ _FIELDS: dict[str, type] = {"family": str, "format": str, "channels": int, "heig
 
 def quantise(latent: Tensor) -> Tensor:
     """(..., h, w) latent -> uint8 of the same shape: -3 is 0, 3 is 255."""
-    return latent.float().div(2 * LATENT_MAGNITUDE).add(LATENT_SHIFT).clamp(0, 1).mul(255).round().byte()
+    return _levels(latent).clamp(0, 255).byte()
 
 
 def dequantise(stored: Tensor) -> Tensor:
-    """uint8 -> float32 latent in [-3, 3]."""
+    """uint8, or levels beyond it -> float32 latent; 0 to 255 are -3 to 3."""
     return stored.float().div(255).sub(LATENT_SHIFT).mul(2 * LATENT_MAGNITUDE)
+
+
+def _levels(latent: Tensor) -> Tensor:
+    return latent.float().div(2 * LATENT_MAGNITUDE).add(LATENT_SHIFT).mul(255).round()
+
+
+def _find_beyond(latent: Tensor) -> list[int]:
+    """Places in the flat latent and levels there, in turn, of the values that bytes cannot hold; the strongest few."""
+    levels = _levels(latent).flatten()
+    excess = torch.maximum(-levels, levels - 255)
+    places = excess.gt(0).nonzero().flatten()
+    if len(places) > _MOST_BEYOND:
+        places = places[excess[places].argsort(descending=True, stable=True)[:_MOST_BEYOND]].sort().values
+    strongest = levels[places].clamp(-_STRONGEST_LEVEL, _STRONGEST_LEVEL)
+    return torch.stack([places, strongest.long()], dim=1).flatten().tolist()
+
+
+def _restore_beyond(latent: Tensor, beyond: object) -> None:
+    """Write the values of an untrusted list into a fresh latent."""
+    if beyond == []:
+        return
+    whole = isinstance(beyond, list) and len(beyond) % 2 == 0 and all(type(number) is int for number in beyond)
+    if not whole or not all(0 <= place < latent.numel() for place in beyond[::2]):
+        raise ValueError("its list of values beyond the bytes is damaged")
+    if not all(abs(level) <= _STRONGEST_LEVEL for level in beyond[1::2]):
+        raise ValueError("its list of values beyond the bytes holds absurd ones")
+    latent.view(-1)[torch.tensor(beyond[::2])] = dequantise(torch.tensor(beyond[1::2]))
 
 
 def grid_of(channels: int) -> tuple[int, int]:
@@ -131,15 +165,15 @@ def from_pixels(pixels: np.ndarray, channels: int) -> Tensor:
     rows, columns = grid_of(channels)
     height, width = pixels.shape[0] // rows, pixels.shape[1] // columns
     tiles = torch.from_numpy(np.array(pixels)).reshape(rows, height, columns, width, 4)
-    return dequantise(tiles.permute(0, 2, 4, 1, 3).reshape(1, channels, height, width))
+    return dequantise(tiles.permute(0, 2, 4, 1, 3).reshape(1, channels, height, width).contiguous())
 
 
 def latent_to_png(latent: Tensor, note: LatentNote) -> bytes:
     """A (1,C,h,w) latent as a PNG file with its note."""
     pixels = to_pixels(latent)
-    values = {**asdict(note), "layout": LAYOUT}
+    values = {**asdict(note), "layout": LAYOUT, "beyond": _find_beyond(latent.cpu())}
     text = PngImagePlugin.PngInfo()
-    text.add_text(TEXT_KEY, json.dumps({**values, "sha256": _checksum(values, pixels)}))
+    text.add_text(TEXT_KEY, json.dumps({**values, "sha256": _checksum(values, pixels)}), zip=True)
     text.add_text("Comment", "A latent as a picture: decode it with taesd_ext. Editing or resaving makes it useless.")
     buffer = io.BytesIO()
     Image.fromarray(pixels).save(buffer, "PNG", pnginfo=text)
@@ -168,14 +202,15 @@ def png_to_latent(source: Path | str | bytes) -> tuple[Tensor, LatentNote]:
             if picture.size != expected:
                 raise ValueError(f"it has {_sides(picture.size)} pixels where its note says {_sides(expected)}")
             pixels = np.asarray(picture)
+        if values.pop("sha256", None) != _checksum(values, pixels):
+            raise ValueError("its pixels or its note were changed after it was written")
+        latent = from_pixels(pixels, note.channels)
+        _restore_beyond(latent, values.get("beyond"))
     except TaesdError:
         raise
     except Exception as error:
         raise _refused(name, str(error) if type(error) is ValueError else one_line(error)) from error
-    claimed = values.pop("sha256", None)
-    if claimed != _checksum(values, pixels):
-        raise _refused(name, "its pixels or its note were changed after it was written")
-    return from_pixels(pixels, note.channels), note
+    return latent, note
 
 
 def plain_png_to_latent(source: Path | str | bytes, family: str) -> tuple[Tensor, LatentNote]:
@@ -203,10 +238,15 @@ def has_note(source: Path | str | bytes) -> bool:
 
 
 def latent_view(latent: Tensor, latent_format: LatentFormat) -> Image.Image:
-    """A (1,C,h,w) latent for people's eyes: the linear RGB preview, then each channel as a grey tile, -3 to 3."""
+    """A (1,C,h,w) latent for people's eyes: the linear RGB preview, then each channel as a grey tile, -3 to 3.
+
+    A format without a linear preview shows its channels only.
+    """
     height, width = latent.shape[-2:]
-    rgb = latent_to_rgb(latent.float().cpu(), latent_format.rgb)[0].clamp(0, 1)
-    tiles = [rgb.mul(255).round().byte().permute(1, 2, 0)]
+    tiles = []
+    if latent_format.rgb in LATENT_RGB:
+        rgb = latent_to_rgb(latent.float().cpu(), latent_format.rgb)[0].clamp(0, 1)
+        tiles.append(rgb.mul(255).round().byte().permute(1, 2, 0))
     tiles += [grey[..., None].expand(height, width, 3) for grey in quantise(latent[0].cpu())]
     columns = math.ceil(math.sqrt(len(tiles)))
     sheet = torch.full((math.ceil(len(tiles) / columns) * (height + 1) - 1, columns * (width + 1) - 1, 3), 128).byte()

@@ -1,0 +1,336 @@
+"""Latents as pictures: the numbers of TAESD's own way, the way back, and every kind of file that must be refused."""
+
+from __future__ import annotations
+
+import io
+import json
+import zlib
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image, PngImagePlugin
+
+from taesd_ext import TaesdError, load_codec
+from taesd_ext.codec import latent_image
+from taesd_ext.codec.latent_file import latent_bytes, read_latent
+from taesd_ext.codec.latent_image import (
+    TEXT_KEY,
+    dequantise,
+    grid_of,
+    has_note,
+    latent_to_png,
+    latent_view,
+    note_for,
+    plain_png_to_latent,
+    png_to_latent,
+    quantise,
+    to_pixels,
+)
+from taesd_ext.latent_formats import FAMILIES, native_format
+from taesd_ext.models.latent_rgb import LATENT_RGB
+
+STEP = 6 / 255
+
+
+def latent_of(family: str, size: tuple[int, int] = (40, 72), scale: float = 1.0, seed: int = 0) -> torch.Tensor:
+    row = native_format(family)
+    factor = row.spatial_scale_factor
+    shape = (1, row.latent_channels, -(-size[0] // factor), -(-size[1] // factor))
+    return torch.randn(shape, generator=torch.Generator().manual_seed(seed)) * scale
+
+
+def png_of(family: str, size: tuple[int, int] = (40, 72), scale: float = 1.0) -> tuple[torch.Tensor, bytes]:
+    latent = latent_of(family, size, scale)
+    return latent, latent_to_png(latent, note_for(latent, family, native_format(family), size))
+
+
+def rewritten(data: bytes, change) -> bytes:
+    """The PNG with its note changed by ``change(values)``."""
+    with Image.open(io.BytesIO(data)) as picture:
+        values = json.loads(picture.info[TEXT_KEY])
+        change(values)
+        text = PngImagePlugin.PngInfo()
+        text.add_text(TEXT_KEY, json.dumps(values))
+        buffer = io.BytesIO()
+        picture.save(buffer, "PNG", pnginfo=text)
+    return buffer.getvalue()
+
+
+def signed(values: dict, pixels: np.ndarray) -> None:
+    """Give a forged note its right checksum, as an attacker would."""
+    values.pop("sha256", None)
+    values["sha256"] = latent_image._checksum(values, pixels)
+
+
+def test_bytes_are_those_of_taesd():
+    latent = torch.tensor([-4.0, -3.0, -1.0, 0.0, 0.7, 3.0, 9.0])
+    # The author's example: x.div(6).add(0.5).clamp(0, 1), then a byte; 0.5 * 255 rounds to even.
+    expected = [round(min(max(value / 6 + 0.5, 0), 1) * 255) for value in latent.tolist()]
+    assert quantise(latent).tolist() == expected == [0, 0, 85, 128, 157, 255, 255]
+
+
+def test_every_byte_survives():
+    every = torch.arange(256, dtype=torch.uint8)
+    assert torch.equal(quantise(dequantise(every)), every)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("size", [(64, 64), (40, 72), (33, 65), (1, 1)])
+def test_round_trip_within_half_a_step(family, size):
+    latent, data = png_of(family, size, scale=2.0)
+    assert latent.abs().max() > 3 or size == (1, 1)
+    back, note = png_to_latent(data)
+    assert back.shape == latent.shape
+    assert (back - latent).abs().max() <= STEP / 2 + 1e-5
+    assert (note.family, note.size, note.format) == (family, size, native_format(family).name)
+
+
+@settings(max_examples=30, deadline=None)
+@given(height=st.integers(1, 90), width=st.integers(1, 90), family=st.sampled_from(FAMILIES), seed=st.integers(0, 99))
+def test_round_trip_of_any_size(height, width, family, seed):
+    latent = latent_of(family, (height, width), seed=seed)
+    note = note_for(latent, family, native_format(family), (height, width))
+    back, read = png_to_latent(latent_to_png(latent, note))
+    assert read == note
+    assert (back - latent).abs().max() <= STEP / 2 + 1e-5
+
+
+def test_storing_twice_changes_nothing():
+    data = png_of("taesd3", scale=2.0)[1]
+    back, note = png_to_latent(data)
+    assert latent_to_png(back, note) == data
+
+
+@pytest.mark.parametrize(("channels", "grid"), [(4, (1, 1)), (8, (1, 2)), (16, (2, 2)), (32, (2, 4)), (128, (4, 8))])
+def test_grids(channels, grid):
+    assert grid_of(channels) == grid
+
+
+@pytest.mark.parametrize("channels", [0, 3, 6, 12])
+def test_no_grid_for_odd_channels(channels):
+    with pytest.raises(TaesdError, match="channels"):
+        grid_of(channels)
+
+
+def test_layout_of_tiles():
+    latent = torch.arange(32).float().view(1, 32, 1, 1).expand(1, 32, 2, 3) / 10 - 1.5
+    pixels = to_pixels(latent)
+    assert pixels.shape == (2 * 2, 4 * 3, 4)
+    stored = quantise(latent)[0, :, 0, 0].tolist()
+    for tile in range(8):
+        top, left = tile // 4 * 2, tile % 4 * 3
+        assert (pixels[top : top + 2, left : left + 3] == stored[4 * tile : 4 * tile + 4]).all()
+
+
+def test_four_channels_are_taesds_own_picture():
+    latent, data = png_of("taesd")
+    with Image.open(io.BytesIO(data)) as picture:
+        assert picture.mode == "RGBA"
+        expected = latent[0].div(6).add(0.5).clamp(0, 1).mul(255).round().byte().permute(1, 2, 0)
+        assert np.array_equal(np.asarray(picture), expected.numpy())
+
+
+def test_many_values_beyond_the_bytes_keep_the_strongest():
+    latent = latent_of("taesd", (1024, 1024), scale=30.0)
+    data = latent_to_png(latent, note_for(latent, "taesd", native_format("taesd"), (1024, 1024)))
+    back, _ = png_to_latent(data)
+    strongest = latent.abs().flatten().topk(100).indices
+    assert (back - latent).flatten()[strongest].abs().max() <= STEP / 2 + 1e-4
+
+
+def test_undefined_latents_are_not_stored():
+    latent = latent_of("taesd")
+    latent[0, 1, 2, 3] = float("nan")
+    with pytest.raises(TaesdError, match="undefined"):
+        note_for(latent, "taesd", native_format("taesd"), (40, 72))
+
+
+def test_a_wrong_size_is_not_stored():
+    with pytest.raises(TaesdError, match="shape"):
+        note_for(latent_of("taesd"), "taesd", native_format("taesd"), (40, 80))
+
+
+def changed_pixel(data: bytes) -> bytes:
+    with Image.open(io.BytesIO(data)) as picture:
+        text = PngImagePlugin.PngInfo()
+        text.add_text(TEXT_KEY, picture.info[TEXT_KEY])
+        pixels = np.array(picture)
+        pixels[0, 0, 0] ^= 1
+        buffer = io.BytesIO()
+        Image.fromarray(pixels).save(buffer, "PNG", pnginfo=text)
+    return buffer.getvalue()
+
+
+def with_header(data: bytes, width: int, height: int, depth: int = 8, colour: int = 6) -> bytes:
+    """The PNG whose header lies."""
+    body = width.to_bytes(4, "big") + height.to_bytes(4, "big") + bytes([depth, colour]) + data[26:29]
+    return data[:12] + b"IHDR" + body + zlib.crc32(b"IHDR" + body).to_bytes(4, "big") + data[33:]
+
+
+def jpeg(_: bytes) -> bytes:
+    buffer = io.BytesIO()
+    Image.new("RGB", (9, 5)).save(buffer, "JPEG")
+    return buffer.getvalue()
+
+
+def plain(data: bytes) -> bytes:
+    buffer = io.BytesIO()
+    with Image.open(io.BytesIO(data)) as picture:
+        Image.fromarray(np.asarray(picture)).save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+REFUSED = {
+    "empty": (lambda data: b"", "no PNG"),
+    "a JPEG": (jpeg, "no PNG"),
+    "cut off": (lambda data: data[: len(data) // 2], "no stored latent"),
+    "no note": (plain, "no note"),
+    "one bit of one pixel changed": (changed_pixel, "changed after"),
+    "family changed": (lambda data: rewritten(data, lambda v: v.update(family="taesdxl")), "changed after"),
+    "size changed": (lambda data: rewritten(data, lambda v: v.update(width=71)), "changed after"),
+    "a size that does not fit the pixels": (lambda data: rewritten(data, lambda v: v.update(width=720)), "note says"),
+    "an absurd size": (lambda data: rewritten(data, lambda v: v.update(width=2**40)), "claims an original"),
+    "a negative size": (lambda data: rewritten(data, lambda v: v.update(height=-8)), "claims an original"),
+    "a size that is no number": (lambda data: rewritten(data, lambda v: v.update(height="tall")), "incomplete"),
+    "infinite size": (lambda data: rewritten(data, lambda v: v.update(height=float("inf"))), "no stored latent"),
+    "unknown format": (lambda data: rewritten(data, lambda v: v.update(format="sd9")), "unknown latent format"),
+    "other channels": (lambda data: rewritten(data, lambda v: v.update(channels=16)), "channels"),
+    "a later version": (lambda data: rewritten(data, lambda v: v.update(version=2)), "version 2"),
+    "another layout": (lambda data: rewritten(data, lambda v: v.update(layout="rows")), "layout"),
+    "a note that lacks a part": (lambda data: rewritten(data, lambda v: v.pop("family")), "incomplete"),
+    "no checksum": (lambda data: rewritten(data, lambda v: v.pop("sha256")), "changed after"),
+    "a bomb": (lambda data: with_header(data, 2**31 - 1, 2**31 - 1), "claims"),
+    "sixteen bits": (lambda data: with_header(data, 9, 5, depth=16), "8-bit RGBA"),
+    "a palette": (lambda data: with_header(data, 9, 5, colour=3), "8-bit RGBA"),
+}
+
+
+@pytest.mark.parametrize("kind", REFUSED)
+def test_foreign_and_edited_pictures_are_refused(kind):
+    spoil, reason = REFUSED[kind]
+    _, data = png_of("taesd")
+    with pytest.raises(TaesdError, match=reason) as caught:
+        png_to_latent(spoil(data))
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "beyond", [None, "x", [1], [0.5, 300], [-1, 300], [10**9, 300], [0, 10**9], [True, 300], {"0": 300}]
+)
+def test_a_forged_list_of_strong_values_is_refused(beyond):
+    _, data = png_of("taesd")
+    with Image.open(io.BytesIO(data)) as picture:
+        pixels = np.asarray(picture)
+
+    def forge(values: dict) -> None:
+        values["beyond"] = beyond
+        signed(values, pixels)
+
+    with pytest.raises(TaesdError, match="beyond"):
+        png_to_latent(rewritten(data, forge))
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.binary(max_size=200), st.integers(0, 10**6))
+def test_damage_is_refused_or_harmless(junk, place):
+    latent, data = png_of("taesd")
+    spoilt = bytearray(data)
+    place %= len(spoilt)
+    spoilt[place : place + len(junk)] = junk
+    try:
+        back, _ = png_to_latent(bytes(spoilt))
+    except TaesdError:
+        return
+    assert (back - latent).abs().max() <= STEP / 2 + 1e-5  # a byte that means nothing, such as the comment's
+
+
+def test_taesds_own_picture_needs_the_family(tmp_path):
+    latent, data = png_of("taesd", (40, 72))
+    path = tmp_path / "theirs.png"
+    path.write_bytes(plain(data))
+    assert not has_note(path)
+    with pytest.raises(TaesdError, match="no note"):
+        read_latent(path)
+    back, note = read_latent(path, family="taesd")
+    assert note.size == (40, 72)
+    assert (back - latent.clamp(-3, 3)).abs().max() <= STEP / 2 + 1e-5
+    with pytest.raises(TaesdError, match="4 channels"):
+        plain_png_to_latent(path, "taesd3")
+
+
+def test_a_given_family_does_not_excuse_an_edited_file(tmp_path):
+    _, data = png_of("taesd")
+    path = tmp_path / "edited.png"
+    path.write_bytes(changed_pixel(data))
+    with pytest.raises(TaesdError, match="changed after"):
+        read_latent(path, family="taesd")
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_safetensors_are_exact(family, tmp_path):
+    latent = latent_of(family, scale=5.0)
+    note = note_for(latent, family, native_format(family), (40, 72))
+    path = tmp_path / "latent.safetensors"
+    path.write_bytes(latent_bytes(".safetensors", latent, note))
+    back, read = read_latent(path)
+    assert torch.equal(back, latent)
+    assert read == note
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({"height": "999"}, "note says"),
+        ({"channels": "16"}, "channels"),
+        ({"format": "??"}, "unknown"),
+        ({"version": "9"}, "version"),
+    ],
+)
+def test_safetensors_that_contradict_themselves(changes, reason, tmp_path):
+    import safetensors.torch
+
+    note = {"family": "taesd", "format": "sd1", "channels": "4", "height": "40", "width": "72", "version": "1"}
+    path = tmp_path / "latent.safetensors"
+    safetensors.torch.save_file({"latent": latent_of("taesd")}, path, {**note, **changes})
+    with pytest.raises(TaesdError, match=reason):
+        read_latent(path)
+
+
+def test_other_safetensors_are_refused(tmp_path):
+    import safetensors.torch
+
+    path = tmp_path / "weights.safetensors"
+    safetensors.torch.save_file({"1.weight": torch.zeros(2)}, path)
+    with pytest.raises(TaesdError, match="no tensor 'latent'"):
+        read_latent(path)
+    path.write_bytes(b"\xff" * 64)
+    with pytest.raises(TaesdError, match="no stored latent"):
+        read_latent(path)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_view_for_people(family):
+    row = native_format(family)
+    latent = latent_of(family, (64, 64))
+    view = latent_view(latent, row)
+    height, width = latent.shape[-2:]
+    assert view.mode == "RGB"
+    assert (view.width + 1) % (width + 1) == 0
+    assert (view.width + 1) // (width + 1) * ((view.height + 1) // (height + 1)) >= row.latent_channels
+    first = 1 if row.rgb in LATENT_RGB else 0  # the tile of channel 0
+    grey = np.asarray(view.crop((first * (width + 1), 0, first * (width + 1) + width, height)))
+    assert np.array_equal(grey[..., 0], quantise(latent[0, 0]).numpy())
+
+
+def test_costs_little_on_real_weights(weights_dir, reference_dir):
+    from taesd_ext.codec.picture_file import read_picture
+
+    codec = load_codec("taesd", models_dir=weights_dir)
+    image = read_picture(reference_dir / "notebook_input.png")
+    latent = codec.encode(image)
+    stored, note = png_to_latent(latent_to_png(latent, note_for(latent, "taesd", codec.format, (512, 512))))
+    error = (codec.decode(stored, size=note.size) - codec.decode(latent)).square().mean()
+    assert -10 * torch.log10(error) >= 40
