@@ -41,7 +41,7 @@ class Outcome:
     def report(self, verb: str) -> int:
         """Say it on stderr, broken files last; the exit code."""
         for source, why in self.failed[:MOST_REPORTED]:
-            print(f"failed: {source}: {why}", file=sys.stderr)
+            print(f"failed: {why if str(source) in why else f'{source}: {why}'}", file=sys.stderr)
         if len(self.failed) > MOST_REPORTED:
             print(f"... and {len(self.failed) - MOST_REPORTED} more", file=sys.stderr)
         words = [f"{self.done} {verb}"]
@@ -126,9 +126,7 @@ def find_files(
         elif path.is_file():
             pairs = iter([(path, Path(path.name))])
         elif glob.has_magic(text):
-            root = _fixed_part(path)
-            matches = sorted(root.glob(str(path.relative_to(root))))
-            pairs = ((m, m.relative_to(root)) for m in matches if m.is_file() and m.suffix.lower() in suffixes)
+            pairs = iter(_files_matching(path, suffixes, outside))
         else:
             raise TaesdError(f"{text} does not exist", "", "Give files, folders, or patterns such as 'photos/**/*.jpg'")
         found = False
@@ -150,6 +148,20 @@ def _files_below(folder: Path, suffixes: Sequence[str], skip: Path | None) -> It
         for name in sorted(files):
             if not name.startswith(".") and Path(name).suffix.lower() in suffixes:
                 yield here / name
+
+
+def _files_matching(pattern: Path, suffixes: Sequence[str], skip: Path | None) -> list[tuple[Path, Path]]:
+    root = _fixed_part(pattern)
+    skip = skip if skip != root.resolve() else None
+    pairs = [(file, file.relative_to(root)) for file in sorted(root.glob(str(pattern.relative_to(root))))]
+    return [
+        (file, relative)
+        for file, relative in pairs
+        if file.suffix.lower() in suffixes
+        and file.is_file()
+        and not any(part.startswith(".") for part in relative.parts)
+        and skip not in file.resolve().parents
+    ]
 
 
 def _fixed_part(pattern: Path) -> Path:
