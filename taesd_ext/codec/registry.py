@@ -12,6 +12,7 @@ import torch
 
 from taesd_ext.codec.codec import Codec
 from taesd_ext.codec.loading import load_codec
+from taesd_ext.codec.precision import DtypeChoice, resolve_dtype
 from taesd_ext.errors import TaesdError, one_line
 from taesd_ext.weights.checkpoint import PARTS
 from taesd_ext.weights.folders import candidates, search_folders
@@ -25,7 +26,7 @@ LONGEST_PAUSE = 600.0
 class _Key:
     family: str
     device: str
-    dtype: torch.dtype | None
+    dtype: torch.dtype
 
 
 @dataclass(frozen=True)
@@ -57,7 +58,7 @@ class CodecRegistry:
         self._load_lock = threading.Lock()
 
     def get(
-        self, family: str, *, device: str | torch.device = "cpu", dtype: torch.dtype | None = None, wait: bool = True
+        self, family: str, *, device: str | torch.device = "cpu", dtype: DtypeChoice = None, wait: bool = True
     ) -> Codec:
         """The codec, loaded if it is not yet. Raises TaesdError, at once where it failed a short while ago.
 
@@ -81,7 +82,7 @@ class CodecRegistry:
         finally:
             self._load_lock.release()
 
-    def loaded(self, family: str, *, device: str | torch.device = "cpu", dtype: torch.dtype | None = None) -> Codec:
+    def loaded(self, family: str, *, device: str | torch.device = "cpu", dtype: DtypeChoice = None) -> Codec:
         """The codec if it is loaded; never opens a file. For threads that must not wait."""
         key = _key(family, device, dtype)
         if codec := self._codecs.get(key):
@@ -125,8 +126,8 @@ class CodecRegistry:
         return codec
 
 
-def _key(family: str, device: str | torch.device, dtype: torch.dtype | None) -> _Key:
-    return _Key(family, str(device), dtype)
+def _key(family: str, device: str | torch.device, dtype: DtypeChoice) -> _Key:
+    return _Key(family, str(device), resolve_dtype(dtype, device))
 
 
 def _files(family: str, folders: list[Path | str]) -> tuple:

@@ -159,6 +159,11 @@ class PreviewSession:
             return Stats(job.frames, job.spent, elapsed, job.frame.detail if job.frame else None)
 
     @property
+    def active(self) -> bool:
+        """Whether a job was started and not finished."""
+        return self._job.active
+
+    @property
     def settings(self) -> PreviewSettings:
         return self._job.settings
 

@@ -1,0 +1,32 @@
+"""Entry point of the WebUI extension: a script that is always visible, and the registration."""
+
+from __future__ import annotations
+
+from modules import scripts
+
+from taesd_ext.host.accordion import TITLE
+from taesd_ext.host.register import register
+
+extension = register()
+
+
+class TaesdScript(scripts.Script):
+    """Per-generation controls of the live previews."""
+
+    def title(self):
+        return TITLE
+
+    def show(self, is_img2img):
+        return scripts.AlwaysVisible if extension else False
+
+    def ui(self, is_img2img):
+        return extension.build_controls(self, is_img2img)
+
+    def before_process(self, p, *args):
+        extension.before_process(p, args, self.is_img2img)
+
+    def process(self, p, *args):
+        extension.process(p)
+
+    def postprocess(self, p, processed, *args):
+        extension.postprocess(p)

@@ -1,0 +1,61 @@
+"""The per-generation controls: an accordion in txt2img and img2img, the same by the API."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import gradio as gr
+
+from taesd_ext.errors import log_once
+from taesd_ext.host.generation import Choices
+from taesd_ext.settings import OPTION
+
+TITLE = "TAESD preview"
+"""The script's name; API users pass alwayson_scripts: {"taesd preview": {"args": [...]}}."""
+
+AS_SET = "as in Settings"
+
+ARGUMENTS = ("enabled", "family", "interval", "detail")
+"""Order of the arguments. It is part of the API: new ones are added at the end."""
+
+
+def build(elem_id: Callable[[str], str], change: Callable[[Choices], None]) -> list[Any]:
+    """The controls, in the order of ARGUMENTS; ``change`` hears of a change while a generation may run."""
+    with gr.Accordion(TITLE, open=False, elem_id=elem_id("accordion")):
+        enabled = gr.Checkbox(True, label="Live previews for this generation", elem_id=elem_id("enabled"))
+        family = gr.Dropdown(
+            [AS_SET, *OPTION["family"].choices], value=AS_SET, label="Preview family", elem_id=elem_id("family")
+        )
+        interval = gr.Slider(
+            0, 50, value=0, step=1, label="Preview interval in steps (0 = as in Settings)", elem_id=elem_id("interval")
+        )
+        detail = gr.Radio(
+            [AS_SET, *OPTION["detail"].choices], value=AS_SET, label="Preview detail", elem_id=elem_id("detail")
+        )
+    controls = [enabled, family, interval, detail]
+    for control in controls:
+        control.change(lambda *values: change(choices_of(values)), inputs=controls, outputs=[], queue=False)
+    return controls
+
+
+def choices_of(arguments: Sequence[Any]) -> Choices:
+    """Arguments as the page or the API gives them -> choices. Bad or missing ones mean "as in Settings".
+
+    By the API the first argument may also be an object: {"enabled": false, "detail": "1/4"}.
+    """
+    given = (
+        arguments[0] if arguments and isinstance(arguments[0], dict) else dict(zip(ARGUMENTS, arguments, strict=False))
+    )
+    chosen: dict[str, Any] = {}
+    for name, value in given.items():
+        if name == "enabled":
+            chosen[name] = value is not False
+        elif name not in ARGUMENTS:
+            log_once(f"argument {name}", f"{TITLE} has no argument {name!r}; it has {', '.join(ARGUMENTS)}.")
+        elif value not in (None, AS_SET, "", 0):
+            try:
+                chosen[name] = OPTION[name].check(value)
+            except ValueError as error:
+                log_once(f"argument {name} {value!r}", f"{TITLE}: {name} cannot be {value!r}: {error}.")
+    return Choices(**chosen)

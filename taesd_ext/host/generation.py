@@ -1,0 +1,94 @@
+"""What belongs to one generation: its processing object, its choices, its thread."""
+
+from __future__ import annotations
+
+import threading
+import weakref
+from dataclasses import dataclass, replace
+from typing import Any
+
+from taesd_ext.settings import PreviewSettings
+
+
+@dataclass(frozen=True)
+class Choices:
+    """The per-generation controls; None = as in the settings."""
+
+    enabled: bool = True
+    family: str | None = None
+    interval: int | None = None
+    detail: str | None = None
+
+    def apply(self, settings: PreviewSettings) -> PreviewSettings:
+        chosen = {name: getattr(self, name) for name in ("family", "interval", "detail")}
+        return replace(
+            settings, enabled=self.enabled, **{name: value for name, value in chosen.items() if value is not None}
+        )
+
+
+@dataclass(frozen=True)
+class Generation:
+    """One run of the host's ``process_images``."""
+
+    processing: Any
+    """Weak reference to the host's processing object."""
+    choices: Choices
+    job: object
+    """What tells one job of the host from the next."""
+    tab: str
+    """The tab whose controls it goes by, "txt2img" or "img2img"."""
+    thread: int
+
+
+class Generations:
+    """The generations that run now, innermost last: some extensions start one inside another.
+
+    A generation that ended by an exception never says so; it is dropped when the next job begins.
+    """
+
+    def __init__(self) -> None:
+        self._stack: list[Generation] = []
+        self._lock = threading.Lock()
+
+    def begin(self, processing: Any, choices: Choices, job: object, tab: str = "txt2img") -> None:
+        with self._lock:
+            self._stack = [
+                running
+                for running in self._stack
+                if running.job == job and running.processing() not in (None, processing)
+            ]
+            self._stack.append(Generation(weakref.ref(processing), choices, job, tab, threading.get_ident()))
+
+    def change(self, choices: Choices, tab: str) -> None:
+        """Change the choices of the running generations of a tab."""
+        with self._lock:
+            self._stack = [
+                replace(running, choices=choices) if running.tab == tab else running for running in self._stack
+            ]
+
+    def end(self, processing: Any) -> None:
+        """Forget a generation, and those that were started inside it."""
+        with self._lock:
+            for index, running in enumerate(self._stack):
+                if running.processing() is processing:
+                    del self._stack[index:]
+                    return
+
+    def clear(self) -> None:
+        with self._lock:
+            self._stack.clear()
+
+    @property
+    def current(self) -> Generation | None:
+        stack = self._stack
+        return stack[-1] if stack else None
+
+    @property
+    def choices(self) -> Choices:
+        current = self.current
+        return current.choices if current else Choices()
+
+    def in_sampling_thread(self) -> bool:
+        """Whether the caller is the thread in which a generation runs."""
+        current = self.current
+        return current is not None and current.thread == threading.get_ident()

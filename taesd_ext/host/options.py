@@ -1,0 +1,33 @@
+"""The table of options as options of the host, in the sections where it has its own."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import gradio as gr
+
+from taesd_ext.host.webui import DECODE_METHOD, PREVIEW_METHOD, WebUI
+from taesd_ext.settings import OPTIONS, Option
+
+_NEIGHBOUR = {"previews": PREVIEW_METHOD, "vae": DECODE_METHOD}
+"""The host's option in whose section ours go; the sections' names differ between hosts."""
+
+_FALLBACK = {"previews": ("ui", "Live previews"), "vae": ("vae", "VAE")}
+
+
+def add_options(host: WebUI) -> None:
+    """Add every option. Doing it again replaces them, and keeps what the user has set."""
+    for option in OPTIONS:
+        neighbour = host.option_info(_NEIGHBOUR[option.section])
+        section = getattr(neighbour, "section", None) or _FALLBACK[option.section]
+        host.add_option(option.key, option.default, option.label, option.help, section, **_component(option))
+
+
+def _component(option: Option) -> dict[str, Any]:
+    extra = {"infotext": option.infotext} if option.infotext else {}
+    if option.kind == "choice":
+        return {"component": gr.Radio, "component_args": {"choices": list(option.choices)}, **extra}
+    if option.kind == "bool":
+        return {"component": gr.Checkbox, **extra}
+    limits = {"minimum": option.minimum, "maximum": option.maximum, "step": option.step}
+    return {"component": gr.Slider, "component_args": limits, **extra}

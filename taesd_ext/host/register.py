@@ -1,0 +1,119 @@
+"""The extension goes into the host, and comes out again."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+from taesd_ext.errors import log, log_once, one_line
+from taesd_ext.host import accordion
+from taesd_ext.host.generation import Choices
+from taesd_ext.host.hooks import Hooks
+from taesd_ext.host.options import add_options
+from taesd_ext.host.runtime import Runtime
+from taesd_ext.host.webui import webui
+
+
+class Extension:
+    """What is in force between register() and unregister(). The host's callbacks and script hooks end here."""
+
+    def __init__(self) -> None:
+        self.host = webui()
+        self.runtime = Runtime(self.host)
+        self.hooks = Hooks(self.runtime)
+        self._evaluation: tuple[int, int] | None = None
+
+    def listen(self) -> None:
+        """Register for what the host calls; it forgets all of it on Reload UI."""
+        for event, callback in (
+            ("before_ui", self.hooks.apply),
+            ("ui_settings", self.add_options),
+            ("model_loaded", self.model_loaded),
+            ("cfg_denoiser", self.evaluation_begins),
+            ("cfg_after_cfg", self.evaluation_done),
+            ("script_unloaded", unregister),
+        ):
+            if not self.host.on(event, callback):
+                log_once(f"callback {event}", f"This WebUI has no callback on_{event}.")
+
+    def add_options(self) -> None:
+        if "options" in self.host.supports:
+            add_options(self.host)
+
+    def model_loaded(self, model: Any) -> None:
+        """A checkpoint is there, perhaps in the middle of a generation: have its decoder ready."""
+        self.runtime.preload()
+
+    def evaluation_begins(self, params: Any) -> None:
+        """The sampler asks its model once more; second-order samplers do so twice a step."""
+        denoiser = getattr(params, "denoiser", None)
+        step, total = getattr(denoiser, "step", None), getattr(denoiser, "total_steps", None)
+        self._evaluation = (step, total) if isinstance(step, int) and isinstance(total, int) and total > 0 else None
+
+    def evaluation_done(self, params: Any) -> None:
+        steps = int(params.total_sampling_steps or 0)
+        if self._evaluation is None:
+            self.runtime.step_done(int(params.sampling_step) + 1, steps)
+            return
+        evaluation, total = self._evaluation
+        if evaluation == 0:
+            self.runtime.step_done(0, steps)
+        self.runtime.step_done(math.ceil((evaluation + 1) * steps / total), steps)
+
+    # Script hooks
+
+    def build_controls(self, script: Any, is_img2img: bool) -> list[Any]:
+        tab = _tab(is_img2img)
+
+        def change(choices: Choices) -> None:
+            self.runtime.generations.change(choices, tab)
+
+        return accordion.build(script.elem_id, change)
+
+    def before_process(self, processing: Any, arguments: Sequence[Any], is_img2img: bool) -> None:
+        """The generation's choices are known; the options are not yet overridden."""
+        self.hooks.apply()
+        job = getattr(self.host.state, "time_start", None)
+        choices = accordion.choices_of(arguments)
+        self.runtime.generations.begin(processing, choices, job, _tab(is_img2img))
+
+    def process(self, processing: Any) -> None:
+        """Options and model are those of the generation; sampling is next."""
+        self.runtime.preload()
+        self.runtime.begin_previews(int(getattr(processing, "steps", 0) or 0))
+
+    def postprocess(self, processing: Any) -> None:
+        self.runtime.generations.end(processing)
+        if self.runtime.generations.current is None:
+            self.runtime.session.finish()
+
+
+_extension: Extension | None = None
+
+
+def register() -> Extension | None:
+    """Put the extension into the host, once; None, and a line in the log, where that cannot be done."""
+    global _extension
+    if _extension is None:
+        try:
+            extension = Extension()
+            extension.listen()
+        except Exception as error:
+            log.error("[TAESD] The extension is off: %s", one_line(error))
+            return None
+        _extension = extension
+    return _extension
+
+
+def unregister() -> None:
+    """Take everything out of the host again."""
+    global _extension
+    if _extension is not None:
+        _extension.hooks.undo()
+        _extension.runtime.close()
+        _extension = None
+
+
+def _tab(is_img2img: bool) -> str:
+    return "img2img" if is_img2img else "txt2img"

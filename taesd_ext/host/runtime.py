@@ -1,0 +1,216 @@
+"""The extension inside one WebUI: its codecs, its preview session, and what the settings ask of them."""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from taesd_ext.codec.codec import Codec
+from taesd_ext.codec.registry import CodecRegistry
+from taesd_ext.errors import TaesdError, log_once, one_line
+from taesd_ext.host import infotext
+from taesd_ext.host.generation import Generations
+from taesd_ext.host.webui import DECODE_METHOD, ENCODE_METHOD, PREVIEW_METHOD, WebUI
+from taesd_ext.latent_formats import Detection, detect, from_family_latent, to_family_latent
+from taesd_ext.models.latent_rgb import latent_to_rgb
+from taesd_ext.preview.drawing import linear_format, no_decoder, subject_format
+from taesd_ext.preview.session import PreviewSession
+from taesd_ext.settings import (
+    AUTO,
+    BUILT_IN,
+    DEVICE_CPU,
+    FAIL_TO_FULL_VAE,
+    OPTIONS,
+    PreviewSettings,
+    option_value,
+)
+
+PREVIEW_DTYPE = "auto"
+"""Previews take the precision that is quickest on the device; finished pictures are float32."""
+
+
+class Runtime:
+    """Everything of ours that lives as long as the WebUI does."""
+
+    def __init__(self, host: WebUI) -> None:
+        self.host = host
+        self.registry = CodecRegistry(host.weights_folders)
+        self.generations = Generations()
+        self.session = PreviewSession(self._preview_codec)
+        self._shown: object = None
+        self._show_lock = threading.Lock()
+
+    # Settings
+
+    def value(self, name: str) -> Any:
+        """An option's checked value."""
+        return option_value(name, self._values())
+
+    def _values(self) -> dict[str, Any]:
+        return {option.key: self.host.option(option.key) for option in OPTIONS}
+
+    def preview_settings(self) -> PreviewSettings:
+        """The settings now: options, then the choices of the running generation, then what the host has a say in."""
+        settings = self.generations.choices.apply(PreviewSettings.from_options(self._values()))
+        return replace(
+            settings,
+            interval=settings.interval or max(1, self.host.preview_period()),
+            frame_format=self.host.frame_format() or settings.frame_format,
+        )
+
+    def draws_previews(self) -> bool:
+        """Whether previews are ours: the host's method is TAESD, and not left to the built-in one."""
+        return self.host.uses_taesd(PREVIEW_METHOD) and self.preview_settings().family != BUILT_IN
+
+    def replaces_vae(self) -> bool:
+        """Whether TAESD as a VAE is ours rather than the built-in one."""
+        return self.value("family") != BUILT_IN
+
+    def detection(self, shape: tuple[int, ...] | None = None) -> Detection:
+        """Which latent format the loaded model has; asked anew each time, as it changes within a generation."""
+        return detect(self.host.evidence(shape))
+
+    # Codecs
+
+    def preload(self) -> None:
+        """Load what the settings will need, before sampling begins. What fails is reported when it is needed."""
+        detection = self.detection()
+        settings = self.preview_settings()
+        wanted = []
+        if self.draws_previews() and settings.enabled and self.host.previews_wanted():
+            wanted.append((self._family(settings.family, detection), self._preview_device(settings), PREVIEW_DTYPE))
+        if self.replaces_vae() and (self.host.uses_taesd(DECODE_METHOD) or self.host.uses_taesd(ENCODE_METHOD)):
+            wanted.append((self._family(self.value("family"), detection), self.host.device(), None))
+        for family, device, dtype in wanted:
+            if family:
+                with contextlib.suppress(TaesdError):
+                    self.registry.get(family, device=device, dtype=dtype)
+
+    @staticmethod
+    def _family(chosen: str, detection: Detection) -> str | None:
+        return detection.family if chosen == AUTO else chosen
+
+    def _preview_device(self, settings: PreviewSettings) -> Any:
+        return "cpu" if settings.device == DEVICE_CPU else self.host.device()
+
+    def _preview_codec(self, family: str) -> Codec:
+        """For the session. In the sampling thread only what is loaded; elsewhere loading is quick and nobody waits."""
+        device = self._preview_device(self.session.settings)
+        if self.generations.in_sampling_thread():
+            return self.registry.loaded(family, device=device, dtype=PREVIEW_DTYPE)
+        return self.registry.get(family, device=device, dtype=PREVIEW_DTYPE, wait=False)
+
+    def _final_codec(self, detection: Detection) -> tuple[Codec, str]:
+        family = self._family(self.value("family"), detection)
+        if family is None:
+            raise no_decoder(detection)
+        return self.registry.get(family, device=self.host.device()), family
+
+    # Previews
+
+    def begin_previews(self, steps: int) -> None:
+        self.session.start(self.preview_settings(), steps)
+
+    def step_done(self, step: int, steps: int) -> None:
+        """A sampling step is done (counted from 1). Also starts the session for jobs that run no scripts."""
+        if not self.session.active:
+            self.begin_previews(steps)
+        self.session.step(step, steps)
+
+    def show_preview(self, state: Any) -> None:
+        """What a poll does: give the host's state a new frame, if there is one."""
+        settings = self.preview_settings()
+        if settings != self.session.settings:
+            self.session.update(settings)
+        latent = state.current_latent
+        shape = None if latent is None else tuple(latent.shape)
+        grid = bool(self.host.option("show_progress_grid", True))
+        frame = self.session.poll(latent, self.detection(shape), grid=grid)
+        with self._show_lock:
+            if frame is None or frame is self._shown:
+                return
+            self._shown = frame
+            state.assign_current_image(frame.image)
+            state.current_image_sampling_step = state.sampling_step
+
+    @torch.inference_mode()
+    def preview_tensor(self, sample: Tensor) -> Tensor:
+        """(B,C,h,w) latent -> (B,3,H,W) image in [-1,1] for the host's own preview functions. Never raises."""
+        detection = self.detection(tuple(sample.shape))
+        family = self._family(self.preview_settings().family, detection)
+        try:
+            if family is None:
+                raise no_decoder(detection)
+            codec = self._preview_codec(family)
+            image = codec.decode(to_family_latent(sample, subject_format(family, detection)))
+        except Exception as error:
+            log_once(f"preview tensor {one_line(error)}", one_line(error))
+            image = self._linear_tensor(sample, detection)
+        with torch.inference_mode(False):
+            return image.float() * 2 - 1
+
+    @staticmethod
+    def _linear_tensor(sample: Tensor, detection: Detection) -> Tensor:
+        row = linear_format(sample, detection)
+        if row is None:
+            return sample.new_full((len(sample), 3, *sample.shape[-2:]), 0.5)
+        return latent_to_rgb(to_family_latent(sample, row), row.rgb)
+
+    # Finished pictures
+
+    def decode(self, sample: Tensor) -> Tensor:
+        """(B,C,h,w) latent -> (B,3,H,W) image in [-1,1], exact. Raises where it cannot be done."""
+        detection = self.detection(tuple(sample.shape))
+        codec, family = self._final_codec(detection)
+        image = codec.decode(to_family_latent(sample, subject_format(family, detection)))
+        if not torch.isfinite(image).all():
+            raise TaesdError(f"{codec.name} made a picture that is none", "its output is NaN or infinite")
+        self._record("decoder", codec)
+        return image.mul_(2).sub_(1)
+
+    def encode(self, image: Tensor) -> Tensor:
+        """(B,3,H,W) image in [0,1] -> (B,C,h,w) latent as the sampler wants it. Raises where it cannot be done."""
+        evidence = self.host.evidence()
+        detection = detect(evidence)
+        codec, family = self._final_codec(detection)
+        latent_format = subject_format(family, detection)
+        latent = codec.encode(image)
+        packed = evidence.channels not in (None, latent_format.latent_channels)
+        latent = from_family_latent(latent, latent_format, packed=packed)
+        if not torch.isfinite(latent).all():
+            raise TaesdError(f"{codec.name} made a latent that is none", "its output is NaN or infinite")
+        self._record("encoder", codec)
+        return latent.to(self.host.device(), self.host.dtype() or latent.dtype)
+
+    def failed(self, part: str, error: Exception) -> None:
+        """A finished picture could not be made or read: raises, or lets the full VAE do it, as the option says."""
+        if self.value("decode_failure") != FAIL_TO_FULL_VAE:
+            raise error
+        self.used_full_vae(part, error)
+
+    def used_full_vae(self, part: str, error: Exception) -> None:
+        """Note that the full VAE stands in for TAESD."""
+        line = f"{one_line(error)} The full VAE was used instead."
+        log_once(f"full VAE {line}", line)
+        current = self.generations.current
+        if current:
+            infotext.record(current.processing(), part, None)
+            infotext.comment(current.processing(), f"TAESD: {line}")
+
+    def used_built_in(self, part: str) -> None:
+        if current := self.generations.current:
+            infotext.record_built_in(current.processing(), part)
+
+    def _record(self, part: str, codec: Codec) -> None:
+        if current := self.generations.current:
+            infotext.record(current.processing(), part, codec)
+
+    def close(self) -> None:
+        self.session.cancel()
+        self.generations.clear()
+        self.registry.release()

@@ -1,0 +1,226 @@
+"""The one file that imports a WebUI: which one it is and what it can do, resolved once; everything else asks here."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import importlib.util
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from taesd_ext.errors import TaesdError, log_once, one_line
+from taesd_ext.latent_formats import LATENT_FORMATS, ModelEvidence
+
+TAESD = "TAESD"
+"""The host's name for its tiny decoder, which we take over."""
+
+PREVIEW_METHOD = "show_progress_type"
+DECODE_METHOD = "sd_vae_decode_method"
+ENCODE_METHOD = "sd_vae_encode_method"
+
+_FLAGS = tuple(dict.fromkeys(flag for row in LATENT_FORMATS for flag in row.flags))
+
+
+class WebUI:
+    """A running WebUI of A1111's kind. Asks for what it holds, each time anew; keeps no reference to its model."""
+
+    def __init__(self) -> None:
+        self.common = _module("sd_samplers_common")
+        self.processing = _module("processing")
+        self.shared = _module("shared")
+        self.devices = _module("devices")
+        self.callbacks = _module("script_callbacks")
+        self._models = _module("sd_models")
+        self._paths = _module("paths_internal")
+        self._options = _module("options") or self.shared
+        self.name = self._name()
+        self.supports = self._capabilities()
+
+    @property
+    def state(self) -> Any:
+        return self.shared.state
+
+    @property
+    def version(self) -> str:
+        """What the host calls itself, for reports."""
+        forge = sys.modules.get("modules_forge.forge_version")
+        return str(getattr(forge, "version", "")) or "?"
+
+    # Options
+
+    def option(self, key: str, default: Any = None) -> Any:
+        """The option's value now, overrides of the running generation included."""
+        value = getattr(self.shared.opts, key, None)
+        return default if value is None else value
+
+    def option_info(self, key: str) -> Any:
+        """The host's OptionInfo, or None where it has no such option."""
+        return self.shared.opts.data_labels.get(key)
+
+    def add_option(self, key: str, default: Any, label: str, help_text: str, section: tuple, **component: Any) -> None:
+        """Add an option to the Settings tab, at the end of a section; replaces one of that key."""
+        info = self._options.OptionInfo(default, label, section=section, **component).info(help_text)
+        self.shared.opts.add_option(key, info)
+
+    def uses_taesd(self, method: str) -> bool:
+        """Whether TAESD is chosen in one of the three method options."""
+        return self.option(method) == TAESD
+
+    @property
+    def taesd_index(self) -> int:
+        """The number by which the host's functions know TAESD."""
+        return getattr(self.common, "approximation_indexes", {}).get(TAESD, 3)
+
+    def fast_interrupt(self) -> bool:
+        """Whether a final picture is now made by the preview's method."""
+        return bool(getattr(self.state, "interrupted", False) and self.option("live_preview_fast_interrupt", False))
+
+    @contextlib.contextmanager
+    def not_interrupted(self) -> Iterator[None]:
+        """The host believes that nobody pressed Interrupt: for a full decode in spite of fast interrupt."""
+        interrupted = getattr(self.state, "interrupted", False)
+        self.state.interrupted = False
+        try:
+            yield
+        finally:
+            self.state.interrupted = interrupted
+
+    def previews_wanted(self) -> bool:
+        """Whether the user wants pictures while sampling; -1 stands for none until a batch is done."""
+        return bool(self.option("live_previews_enable", True)) and self.preview_period() != -1
+
+    def preview_period(self) -> int:
+        return int(self.option("show_progress_every_n_steps", 1))
+
+    def frame_format(self) -> str | None:
+        """The host's live preview format where the user changed it."""
+        info = self.option_info("live_previews_image_format")
+        value = self.option("live_previews_image_format")
+        return value if info is not None and value != info.default else None
+
+    def previews_in_sampling_thread(self) -> bool:
+        """Whether the host decodes previews itself, between two steps, as under --medvram and --lowvram."""
+        return not getattr(self.shared, "parallel_processing_allowed", True)
+
+    # Where things are
+
+    def weights_folders(self) -> list[Path]:
+        """Where this host keeps tiny autoencoders, best first."""
+        models = getattr(self._paths, "models_path", None)
+        return [Path(models) / "VAE-taesd", Path(models) / "VAE-approx"] if models else []
+
+    def device(self) -> Any:
+        return getattr(self.devices, "device", "cpu")
+
+    def dtype(self) -> Any:
+        """What the host's own tiny encoder would answer in."""
+        return getattr(self.devices, "dtype", None)
+
+    # The model
+
+    def model(self) -> Any:
+        """The loaded diffusion model or None; never loads one, as reading shared.sd_model would."""
+        return getattr(getattr(self._models, "model_data", None), "sd_model", None)
+
+    def evidence(self, shape: tuple[int, ...] | None = None) -> ModelEvidence:
+        """What the loaded model says about its latents; ``shape`` is that of one at hand."""
+        model = self.model()
+        latent_format = _latent_format(model)
+        channels = shape[1] if shape else _channels(model)
+        decoder_name = _quiet(latent_format, "taesd_decoder_name")
+        return ModelEvidence(
+            latent_format=type(latent_format).__name__ if latent_format is not None else None,
+            decoder_name=decoder_name if isinstance(decoder_name, str) else None,
+            flags=frozenset(flag for flag in _FLAGS if _quiet(model, flag) is True),
+            channels=channels,
+            frames=bool(shape) and len(shape) == 5,
+        )
+
+    # What it can do
+
+    def _name(self) -> str:
+        if importlib.util.find_spec("modules_forge"):
+            forge = _try_import("modules_forge.forge_version")
+            version = str(getattr(forge, "version", "")).lower()
+            if "neo" in version or "classic" in version:
+                return "Forge Neo" if "neo" in version else "Forge Classic"
+            return "Forge" if importlib.util.find_spec("backend") else "reForge"
+        return "A1111" if hasattr(self.common, "samples_to_images_tensor") else "unknown WebUI"
+
+    def _capabilities(self) -> frozenset[str]:
+        """Names of what works here: decode, encode, preview, options; each missing one is said once."""
+        state_class = type(getattr(self.shared, "state", None))
+        opts = getattr(self.shared, "opts", None)
+        needs = {
+            "decode": hasattr(self.common, "samples_to_images_tensor"),
+            "encode": hasattr(self.common, "images_tensor_to_samples"),
+            "preview": hasattr(state_class, "set_current_image") and hasattr(state_class, "assign_current_image"),
+            "options": hasattr(opts, "add_option") and hasattr(opts, "data_labels"),
+        }
+        for capability, there in needs.items():
+            if not there:
+                log_once(f"capability {capability}", f"This WebUI offers no way in for: {capability}. It stays off.")
+        return frozenset(capability for capability, there in needs.items() if there)
+
+    def on(self, event: str, callback: Callable[..., Any]) -> bool:
+        """Register for a script callback, ``on_<event>``; False where the host has none of that name."""
+        register = getattr(self.callbacks, f"on_{event}", None)
+        if register is None:
+            return False
+        register(callback)
+        return True
+
+
+_webui: WebUI | None = None
+
+
+def webui() -> WebUI:
+    """The WebUI that we run in. Raises TaesdError outside one."""
+    global _webui
+    if _webui is None:
+        if importlib.util.find_spec("modules") is None:
+            raise TaesdError("There is no WebUI here", "its `modules` cannot be imported", "Use `python -m taesd_ext`")
+        _webui = WebUI()
+    return _webui
+
+
+def _module(name: str) -> ModuleType | None:
+    found = _try_import(f"modules.{name}")
+    if found is None:
+        log_once(f"module {name}", f"This WebUI has no modules.{name}.")
+    return found
+
+
+def _try_import(name: str) -> ModuleType | None:
+    try:
+        return importlib.import_module(name)
+    except Exception as error:
+        log_once(f"import {name}", f"Cannot import {name}: {one_line(error)}")
+        return None
+
+
+def _quiet(owner: Any, *path: str) -> Any:
+    """owner.a.b.c, or None: a model that is being swapped raises anything for any attribute."""
+    try:
+        for name in path:
+            owner = getattr(owner, name, None)
+    except Exception:
+        return None
+    return owner
+
+
+def _latent_format(model: Any) -> Any:
+    return _quiet(model, "model_config", "latent_format") or _quiet(
+        model, "forge_objects", "unet", "model", "model_config", "latent_format"
+    )
+
+
+def _channels(model: Any) -> int | None:
+    for path in (("forge_objects", "vae", "latent_channels"), ("latent_channels",)):
+        channels = _quiet(model, *path)
+        if isinstance(channels, int):
+            return channels
+    return None

@@ -1,0 +1,95 @@
+"""The finished latents of the last jobs, on the CPU and within a bound, so that they can be decoded once more."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from torch import Tensor
+
+from taesd_ext.latent_formats import LatentFormat
+
+DEFAULT_LIMIT = 64 * 2**20
+"""Bytes: 256 pictures of 1024 pixels with 16 channels in half precision."""
+
+
+@dataclass(frozen=True)
+class KeptLatent:
+    """One finished picture's latent, before it was decoded."""
+
+    id: int
+    latent: Tensor
+    """(1,C,h,w), on the CPU, in the dtype that the sampler had."""
+    latent_format: LatentFormat | None
+    title: str
+    """For people: the prompt's beginning, or the like."""
+    decoder: str
+    """What decoded it the first time."""
+    infotext: str = ""
+    """The generation parameters as they were saved with the picture."""
+    kept_at: float = 0.0
+    """Seconds since the epoch."""
+    extra: Mapping[str, Any] = field(default_factory=dict)
+    """What the host needs to save it again."""
+
+    @property
+    def size(self) -> int:
+        return self.latent.numel() * self.latent.element_size()
+
+
+class LatentKeeper:
+    """Keeps the last latents; when there are too many bytes, the oldest goes. Any thread may call any method."""
+
+    def __init__(self, limit: int = DEFAULT_LIMIT, clock: Callable[[], float] = time.time) -> None:
+        self._limit = limit
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._kept: list[KeptLatent] = []
+        self._next_id = 1
+        self._enabled = True
+
+    @property
+    def enabled(self) -> bool:
+        return self._enabled
+
+    @enabled.setter
+    def enabled(self, enabled: bool) -> None:
+        """Switched off, what was kept is dropped at once."""
+        self._enabled = enabled
+        if not enabled:
+            self.clear()
+
+    def keep(
+        self, latent: Tensor, latent_format: LatentFormat | None, *, title: str = "", decoder: str = "",
+        infotext: str = "", extra: Mapping[str, Any] | None = None,
+    ) -> None:  # fmt: skip
+        """Copy a (B,C,h,w) latent, one entry for each picture of the batch."""
+        if not self._enabled:
+            return
+        copies = [part.detach().to("cpu", copy=True) for part in latent.split(1)]
+        with self._lock:
+            for copy in copies:
+                self._kept.append(
+                    KeptLatent(
+                        self._next_id, copy, latent_format, title, decoder, infotext, self._clock(), dict(extra or {})
+                    )
+                )
+                self._next_id += 1
+            while self._kept and sum(kept.size for kept in self._kept) > self._limit:
+                del self._kept[0]
+
+    def kept(self) -> list[KeptLatent]:
+        """Newest first."""
+        with self._lock:
+            return self._kept[::-1]
+
+    def get(self, kept_id: int) -> KeptLatent | None:
+        with self._lock:
+            return next((kept for kept in self._kept if kept.id == kept_id), None)
+
+    def clear(self) -> None:
+        with self._lock:
+            self._kept.clear()
