@@ -109,7 +109,14 @@ LATENT_FORMATS: tuple[LatentFormat, ...] = (
     ),
 )  # fmt: skip
 
-BY_NAME: dict[str, LatentFormat] = {row.name: row for row in LATENT_FORMATS}
+CODEC_FORMATS: tuple[LatentFormat, ...] = tuple(
+    LatentFormat(f"dc-ae-{size}-{data}", f"DC-AE {size}, {title}", None, channels, factor, rgb="")
+    for size, factor, channels in (("f32c32", 32, 32), ("f64c128", 64, 128), ("f128c512", 128, 512))
+    for data, title in (("in", "ImageNet"), ("mix", "mixture"))
+)
+"""Formats that no host samples in: they are encoded and decoded, never detected, and have no linear preview."""
+
+BY_NAME: dict[str, LatentFormat] = {row.name: row for row in (*LATENT_FORMATS, *CODEC_FORMATS)}
 
 FAMILIES: tuple[str, ...] = tuple(dict.fromkeys(row.family for row in LATENT_FORMATS if row.family))
 """The tiny autoencoders, by the stem of their weight files."""

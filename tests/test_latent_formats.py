@@ -7,6 +7,7 @@ import torch
 
 from taesd_ext.latent_formats import (
     BY_NAME,
+    CODEC_FORMATS,
     FAMILIES,
     LATENT_FORMATS,
     ModelEvidence,
@@ -65,7 +66,7 @@ def test_detect(said: ModelEvidence, name: str | None) -> None:
 
 
 def test_rows_are_whole() -> None:
-    assert len(BY_NAME) == len(LATENT_FORMATS)
+    assert len(BY_NAME) == len(LATENT_FORMATS) + len(CODEC_FORMATS)
     assert set(FAMILIES) == {"taesd", "taesdxl", "taesd3", "taef1", "taef2", "taesana", "taew2_1", "taeqi2_1"}
     for row in LATENT_FORMATS:
         factors = LATENT_RGB[row.rgb]

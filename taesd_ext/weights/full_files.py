@@ -11,14 +11,17 @@ from taesd_ext.errors import TaesdError, log_once
 from taesd_ext.latent_formats import LatentFormat
 from taesd_ext.models.autoencoder_kl import NORM_GROUPS
 from taesd_ext.models.full_vae import PatchScale, Scale
+from taesd_ext.weights.autoencoder_dc_files import find_dc_parts, find_layout
 from taesd_ext.weights.autoencoder_kl_files import architecture_of, find_kl_parts, find_prefix
+from taesd_ext.weights.dc_kind import dc_kind_of
+from taesd_ext.weights.dc_rows import DC_BY_NAME, DC_VARIANTS
 from taesd_ext.weights.folders import diffusers_files, search_folders
 from taesd_ext.weights.full_part import FullPart
 from taesd_ext.weights.tensor_file import SUFFIXES, TensorFile, open_tensor_file
 from taesd_ext.weights.vae_kind import kind_of, read_config
 from taesd_ext.weights.vae_rows import NAMED_VAES, VAE_BY_NAME
 
-FULL_NAMES: tuple[str, ...] = tuple(row.name for row in NAMED_VAES)
+FULL_NAMES: tuple[str, ...] = tuple(row.name for row in (*NAMED_VAES, *DC_VARIANTS))
 """The full-size VAEs that have a name."""
 
 _HOST_FOLDERS = ("models/VAE", "models/vae")
@@ -42,7 +45,7 @@ def find_full_vae(file: TensorFile, variant: str | None = None) -> FullVAE | Non
 
     Raises TaesdError when it does not fit its network, or when nothing tells which of several it is.
     """
-    return _find_kl(file, variant)
+    return _find_kl(file, variant) or _find_dc(file, variant)
 
 
 def _find_kl(file: TensorFile, variant: str | None) -> FullVAE | None:
@@ -61,6 +64,16 @@ def _find_kl(file: TensorFile, variant: str | None) -> FullVAE | None:
         scale = partial(Scale, kind.row.scaling_factor, kind.row.shift_factor)
     parts = find_kl_parts(file, scale, layout, prefix, groups if isinstance(groups, int) else NORM_GROUPS)
     return FullVAE(kind.name, kind.row.latent_format, parts, kind.reason, kind.float16_overflows)
+
+
+def _find_dc(file: TensorFile, variant: str | None) -> FullVAE | None:
+    found = find_layout(file)
+    if found is None:
+        return None
+    layout, prefix = found
+    kind = dc_kind_of(file, layout, prefix, read_config(file.path), variant)
+    parts = find_dc_parts(file, kind.architecture, kind.scaling_factor, layout, prefix)
+    return FullVAE(kind.name, kind.latent_format, parts, kind.reason)
 
 
 def find_named_vae(name: str, models_dir: Path | str | Iterable[Path | str] | None = None) -> FullVAE:
@@ -85,15 +98,19 @@ def find_named_vae(name: str, models_dir: Path | str | Iterable[Path | str] | No
         raise bad
     raise TaesdError(
         f"No weights for {name}",
-        f"looked for {' or '.join(VAE_BY_NAME[name].stems)} ({', '.join(SUFFIXES)}) or a diffusers folder {name} in: "
+        f"looked for {' or '.join(_stems(name))} ({', '.join(SUFFIXES)}) or a diffusers folder {name} in: "
         f"{', '.join(map(str, folders)) or 'no folder of weights exists'}",
         "Put the file into models/VAE, or give its path",
     )
 
 
+def _stems(name: str) -> tuple[str, ...]:
+    return (VAE_BY_NAME.get(name) or DC_BY_NAME[name]).stems
+
+
 def vae_candidates(name: str, folders: Iterable[Path]) -> Iterator[Path]:
     """Existing files that may hold the VAE of this name, best first."""
     for folder in folders:
-        stems = VAE_BY_NAME[name].stems
+        stems = _stems(name)
         yield from (path for stem in stems for suffix in SUFFIXES if (path := folder / f"{stem}{suffix}").is_file())
         yield from (path for stem in stems for path in diffusers_files(folder / stem))

@@ -1,0 +1,269 @@
+"""DC-AE (AutoencoderDC), the deep compression autoencoder of Sana, in its own numbers.
+
+Pixels are in [-1, 1]; latents are not scaled yet (see models/full_vae.py). Early stages are residual blocks, late ones
+EfficientViT blocks: linear attention, then a gated convolution. Where the size changes, a shortcut without weights
+carries the values across (space to channels and back). Each network is one ``nn.Sequential``;
+weights/autoencoder_dc_files.py knows the keys of the published layouts.
+
+Source of the structure: arXiv 2410.10733, mit-han-lab/efficientvit (Apache-2.0).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+NORM_EPS = 1e-5
+ATTENTION_EPS = 1e-15
+HEAD_CHANNELS = 32
+MLP_RATIO = 4
+"""A gated convolution is so many times as wide as its block, twice: the values and their gates."""
+
+ACTIVATIONS = {"silu": nn.SiLU, "relu": nn.ReLU, "relu6": nn.ReLU6, "gelu": nn.GELU}
+
+
+@dataclass(frozen=True)
+class Stage:
+    """The blocks at one size. ``scales`` are the kernels with which attention looks around before it compares."""
+
+    width: int
+    blocks: int
+    attention: bool = False
+    scales: tuple[int, ...] = ()
+    norm: str = "rms_norm"
+    activation: str = "silu"
+
+
+def conv3x3(channels_in: int, channels_out: int, *, stride: int = 1, bias: bool = True) -> nn.Conv2d:
+    return nn.Conv2d(channels_in, channels_out, kernel_size=3, stride=stride, padding=1, bias=bias)
+
+
+def conv1x1(channels_in: int, channels_out: int, *, bias: bool = False, groups: int = 1) -> nn.Conv2d:
+    return nn.Conv2d(channels_in, channels_out, kernel_size=1, bias=bias, groups=groups)
+
+
+def norm_of(kind: str, channels: int) -> nn.Module:
+    return nn.BatchNorm2d(channels, eps=NORM_EPS) if kind == "batch_norm" else RMSNorm(channels)
+
+
+class RMSNorm(nn.Module):
+    """Each position's channels over their root mean square. (B,C,h,w) -> (B,C,h,w)"""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(channels))
+        self.bias = nn.Parameter(torch.zeros(channels))
+
+    def forward(self, x: Tensor) -> Tensor:
+        # In float32: the squares of float16 activations overflow.
+        wide = x.float()
+        scale = torch.rsqrt(wide.square().mean(dim=1, keepdim=True) + NORM_EPS)
+        return (wide * scale).to(x.dtype) * self.weight[:, None, None] + self.bias[:, None, None]
+
+
+class ResBlock(nn.Module):
+    """Two 3x3 convolutions and a norm, added to their input. (B,C,h,w) -> (B,C,h,w)"""
+
+    def __init__(self, stage: Stage) -> None:
+        super().__init__()
+        self.conv1 = conv3x3(stage.width, stage.width)
+        self.activation = ACTIVATIONS[stage.activation]()
+        self.conv2 = conv3x3(stage.width, stage.width, bias=False)
+        self.norm = norm_of(stage.norm, stage.width)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + self.norm(self.conv2(self.activation(self.conv1(x))))
+
+
+class LinearAttention(nn.Module):
+    """Attention with ReLU in place of softmax, added to its input: its cost grows with the area, not its square.
+
+    (B,C,h,w) -> (B,C,h,w)
+    """
+
+    def __init__(self, stage: Stage, head_channels: int = HEAD_CHANNELS) -> None:
+        super().__init__()
+        heads = stage.width // head_channels
+        inner = heads * head_channels
+        self.head_channels = head_channels
+        self.qkv = conv1x1(stage.width, 3 * inner)
+        self.scales = nn.ModuleList(
+            nn.Sequential(
+                nn.Conv2d(3 * inner, 3 * inner, size, padding=size // 2, groups=3 * inner, bias=False),
+                conv1x1(3 * inner, 3 * inner, groups=3 * heads),
+            )
+            for size in stage.scales
+        )
+        self.out = conv1x1(inner * (1 + len(stage.scales)), stage.width)
+        self.norm = norm_of(stage.norm, stage.width)
+
+    def forward(self, x: Tensor) -> Tensor:
+        qkv = self.qkv(x)
+        qkv = torch.cat([qkv, *(scale(qkv) for scale in self.scales)], dim=1)
+        # (B,heads,3d,h*w): the trained weights count on each head's three parts lying one after the other.
+        query, key, value = qkv.flatten(2).unflatten(1, (-1, 3 * self.head_channels)).chunk(3, dim=2)
+        attend = self._linear if x.shape[-2] * x.shape[-1] > self.head_channels else self._quadratic
+        seen = attend(functional.relu(query), functional.relu(key), value).to(x.dtype)
+        return x + self.norm(self.out(seen.flatten(1, 2).unflatten(2, x.shape[-2:])))
+
+    @staticmethod
+    def _linear(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+        """value @ (key^T @ query), multiplied from the other side; a row of ones sums the weights along with it."""
+        # In float32: the sums run over every position.
+        query, key, value = query.float(), key.float(), functional.pad(value.float(), (0, 0, 0, 1), value=1.0)
+        sums = (value @ key.transpose(-1, -2)) @ query
+        return sums[:, :, :-1] / (sums[:, :, -1:] + ATTENTION_EPS)
+
+    @staticmethod
+    def _quadratic(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+        """The same, multiplied from the near side: cheaper for fewer positions than channels."""
+        weights = (key.transpose(-1, -2) @ query).float()
+        weights = weights / (weights.sum(dim=2, keepdim=True) + ATTENTION_EPS)
+        return value @ weights.to(value.dtype)
+
+
+class GatedConv(nn.Module):
+    """A wide depthwise convolution whose one half gates the other, added to its input. (B,C,h,w) -> (B,C,h,w)"""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        wide = MLP_RATIO * channels
+        self.inverted = conv1x1(channels, 2 * wide, bias=True)
+        self.depth = nn.Conv2d(2 * wide, 2 * wide, kernel_size=3, padding=1, groups=2 * wide)
+        self.point = conv1x1(wide, channels)
+        self.norm = RMSNorm(channels)
+
+    def forward(self, x: Tensor) -> Tensor:
+        values, gate = self.depth(functional.silu(self.inverted(x))).chunk(2, dim=1)
+        return x + self.norm(self.point(values * functional.silu(gate)))
+
+
+class EfficientViTBlock(nn.Sequential):
+    """(B,C,h,w) -> (B,C,h,w)"""
+
+    def __init__(self, stage: Stage, head_channels: int = HEAD_CHANNELS) -> None:
+        super().__init__()
+        self.attention = LinearAttention(stage, head_channels)
+        self.mlp = GatedConv(stage.width)
+
+
+class Down(nn.Module):
+    """(B,C,h,w) -> (B,C',h/2,w/2); the shortcut folds squares into channels and averages groups of them."""
+
+    def __init__(self, channels_in: int, channels_out: int, *, strided: bool, shortcut: bool = True) -> None:
+        super().__init__()
+        self.strided = strided
+        self.group = 4 * channels_in // channels_out if shortcut else 0
+        self.conv = conv3x3(channels_in, channels_out if strided else channels_out // 4, stride=2 if strided else 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.conv(x) if self.strided else functional.pixel_unshuffle(self.conv(x), 2)
+        return y + functional.pixel_unshuffle(x, 2).unflatten(1, (-1, self.group)).mean(dim=2) if self.group else y
+
+
+class Up(nn.Module):
+    """(B,C,h,w) -> (B,C',2h,2w); the shortcut repeats channels and unfolds them into squares."""
+
+    def __init__(self, channels_in: int, channels_out: int, *, interpolate: bool, shortcut: bool = True) -> None:
+        super().__init__()
+        self.interpolate = interpolate
+        self.repeats = 4 * channels_out // channels_in if shortcut else 0
+        self.conv = conv3x3(channels_in, channels_out if interpolate else 4 * channels_out)
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.interpolate:
+            y = self.conv(functional.interpolate(x, scale_factor=2, mode="nearest"))
+        else:
+            y = functional.pixel_shuffle(self.conv(x), 2)
+        return y + functional.pixel_shuffle(x.repeat_interleave(self.repeats, dim=1), 2) if self.repeats else y
+
+
+class ToLatent(nn.Module):
+    """(B,C,h,w) -> (B,latent channels,h,w); the shortcut averages groups of channels."""
+
+    def __init__(self, channels: int, latent_channels: int, *, shortcut: bool = True) -> None:
+        super().__init__()
+        self.conv = conv3x3(channels, latent_channels)
+        self.group = channels // latent_channels if shortcut else 0
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.conv(x)
+        return y + x.unflatten(1, (-1, self.group)).mean(dim=2) if self.group else y
+
+
+class FromLatent(nn.Module):
+    """(B,latent channels,h,w) -> (B,C,h,w); the shortcut repeats channels."""
+
+    def __init__(self, latent_channels: int, channels: int, *, shortcut: bool = True) -> None:
+        super().__init__()
+        self.conv = conv3x3(latent_channels, channels)
+        self.repeats = channels // latent_channels if shortcut else 0
+
+    def forward(self, latent: Tensor) -> Tensor:
+        y = self.conv(latent)
+        return y + latent.repeat_interleave(self.repeats, dim=1) if self.repeats else y
+
+
+def blocks(stage: Stage, head_channels: int) -> list[nn.Module]:
+    if stage.attention:
+        return [EfficientViTBlock(stage, head_channels) for _ in range(stage.blocks)]
+    return [ResBlock(stage) for _ in range(stage.blocks)]
+
+
+class Encoder(nn.Sequential):
+    """(B,3,H,W) pixels in [-1,1] -> (B,C,H/f,W/f) latent, f = 2 ** (stages - 1). H and W are multiples of f.
+
+    A first stage without blocks is skipped: the first layer then halves the picture at once.
+    """
+
+    def __init__(
+        self,
+        latent_channels: int,
+        stages: Sequence[Stage],
+        *,
+        strided: bool,
+        head_channels: int = HEAD_CHANNELS,
+        shortcut: bool = True,
+    ) -> None:
+        first, *later = stages
+        if first.blocks:
+            layers = [conv3x3(3, first.width), *blocks(first, head_channels)]
+            layers += [Down(first.width, later[0].width, strided=strided)] if later else []
+        else:
+            layers = [Down(3, later[0].width, strided=strided, shortcut=False)]
+        for i, stage in enumerate(later, start=1):
+            layers += blocks(stage, head_channels)
+            layers += [Down(stage.width, stages[i + 1].width, strided=strided)] if i + 1 < len(stages) else []
+        super().__init__(*layers, ToLatent(stages[-1].width, latent_channels, shortcut=shortcut))
+
+
+class Decoder(nn.Sequential):
+    """(B,C,h,w) latent -> (B,3,f*h,f*w) pixels, about [-1,1] and not clamped."""
+
+    def __init__(
+        self,
+        latent_channels: int,
+        stages: Sequence[Stage],
+        *,
+        interpolate: bool,
+        head_channels: int = HEAD_CHANNELS,
+        shortcut: bool = True,
+        activation: str = "relu",
+    ) -> None:
+        first, *later = stages
+        layers: list[nn.Module] = [FromLatent(latent_channels, stages[-1].width, shortcut=shortcut)]
+        for i in range(len(stages) - 1, 0, -1):
+            layers += [Up(stages[i + 1].width, stages[i].width, interpolate=interpolate)] if i + 1 < len(stages) else []
+            layers += blocks(stages[i], head_channels)
+        if first.blocks:
+            layers += [Up(later[0].width, first.width, interpolate=interpolate)] if later else []
+            layers += [*blocks(first, head_channels), RMSNorm(first.width), ACTIVATIONS[activation]()]
+            layers += [conv3x3(first.width, 3)]
+        else:
+            layers += [RMSNorm(later[0].width), ACTIVATIONS[activation]()]
+            layers += [Up(later[0].width, 3, interpolate=interpolate, shortcut=False)]
+        super().__init__(*layers)
