@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -39,11 +40,13 @@ def run_on_ray(
     if started:
         ray.init(logging_level="error", include_dashboard=False)
     try:
+        ray.data.DataContext.get_current().enable_progress_bars = False
+        logging.getLogger("ray.data").setLevel(logging.ERROR)
         rows = [{"source": str(job.source.resolve()), "target": str(job.target.resolve())} for job in jobs]
         data = ray.data.from_items(rows, override_num_blocks=min(len(rows), 4 * workers)).map(
             _Worker,
             fn_constructor_args=(work, settings, torch.get_num_threads()),
-            concurrency=workers,
+            compute=ray.data.ActorPoolStrategy(size=workers),
             num_gpus=1 if torch.cuda.is_available() else 0,
         )
         for row in data.iter_rows():
