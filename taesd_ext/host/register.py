@@ -23,6 +23,7 @@ class Extension:
         self.runtime = Runtime(self.host)
         self.hooks = Hooks(self.runtime)
         self._evaluation: tuple[int, int] | None = None
+        self._closed = False
 
     def listen(self) -> None:
         """Register for what the host calls; it forgets all of it on Reload UI."""
@@ -61,6 +62,11 @@ class Extension:
             self.runtime.step_done(0, steps)
         self.runtime.step_done(math.ceil((evaluation + 1) * steps / total), steps)
 
+    def close(self) -> None:
+        self._closed = True
+        self.hooks.undo()
+        self.runtime.close()
+
     # Script hooks
 
     def build_controls(self, script: Any, is_img2img: bool) -> list[Any]:
@@ -73,6 +79,8 @@ class Extension:
 
     def before_process(self, processing: Any, arguments: Sequence[Any], is_img2img: bool) -> None:
         """The generation's choices are known; the options are not yet overridden."""
+        if self._closed:  # the UI was reloaded while a job goes on with the scripts of before
+            return
         self.hooks.apply()
         job = getattr(self.host.state, "time_start", None)
         choices = accordion.choices_of(arguments)
@@ -80,6 +88,8 @@ class Extension:
 
     def process(self, processing: Any) -> None:
         """Options and model are those of the generation; sampling is next."""
+        if self._closed:
+            return
         self.runtime.preload()
         self.runtime.begin_previews(int(getattr(processing, "steps", 0) or 0))
 
@@ -110,8 +120,7 @@ def unregister() -> None:
     """Take everything out of the host again."""
     global _extension
     if _extension is not None:
-        _extension.hooks.undo()
-        _extension.runtime.close()
+        _extension.close()
         _extension = None
 
 

@@ -82,7 +82,7 @@ class Runtime:
         detection = self.detection()
         settings = self.preview_settings()
         wanted = []
-        if self.draws_previews() and settings.enabled and self.host.previews_wanted():
+        if self.draws_previews() and settings.enabled and self.host.option("live_previews_enable", True):
             wanted.append((self._family(settings.family, detection), self._preview_device(settings), PREVIEW_DTYPE))
         if self.replaces_vae() and (self.host.uses_taesd(DECODE_METHOD) or self.host.uses_taesd(ENCODE_METHOD)):
             wanted.append((self._family(self.value("family"), detection), self.host.device(), None))

@@ -1,0 +1,32 @@
+"""Options: defaults may be missing from ``data``, as in a host that was started for the first time."""
+
+from __future__ import annotations
+
+
+class OptionInfo:
+    def __init__(self, default=None, label="", component=None, component_args=None, section=None, infotext=None):
+        self.default, self.label, self.component, self.component_args = default, label, component, component_args
+        self.section, self.infotext, self.comment_after = section, infotext, ""
+
+    def info(self, text):
+        self.comment_after += text
+        return self
+
+
+class Options:
+    def __init__(self, labels):
+        vars(self).update(data_labels=labels, data={})
+
+    def __getattr__(self, key):
+        if key in vars(self)["data"]:
+            return self.data[key]
+        if key in self.data_labels:
+            return self.data_labels[key].default
+        raise AttributeError(key)
+
+    def __setattr__(self, key, value):
+        self.data[key] = value
+
+    def add_option(self, key, info):
+        self.data_labels[key] = info
+        self.data.setdefault(key, info.default)

@@ -1,0 +1,114 @@
+"""The extension in a fake WebUI."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from taesd_ext.host import register as register_module
+from taesd_ext.host import webui as webui_module
+from taesd_ext.models.tiny import Decoder, Encoder
+
+TESTS = Path(__file__).resolve().parents[1]
+ENTRY = TESTS.parent / "scripts" / "taesd_ext_script.py"
+
+
+class Host:
+    """Handles of the fake host's modules, and what its user does."""
+
+    def __init__(self, models: Path) -> None:
+        names = ("shared", "sd_samplers_common", "processing", "script_callbacks", "sd_models", "paths_internal")
+        for name in names:
+            setattr(self, name, importlib.import_module(f"modules.{name}"))
+        self.paths_internal.models_path = str(models)
+        self.opts, self.state = self.shared.opts, self.shared.state
+        self.load_model(is_sd1=True)
+        self.state_class = type(self.state)
+
+    def load_model(self, **flags) -> None:
+        self.sd_models.model_data.sd_model = self.sd_models.Model(**flags)
+
+    @property
+    def model(self):
+        return self.sd_models.model_data.sd_model
+
+    def load_scripts(self) -> None:
+        """As at start: scripts are executed, then the UI is built."""
+        self.run_entry()
+        self.script_callbacks.call("before_ui")
+        self.script_callbacks.call("ui_settings")
+
+    def run_entry(self) -> None:
+        spec = importlib.util.spec_from_file_location("taesd_ext_script.py", ENTRY)
+        module = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(module)
+        self.script = module.TaesdScript()
+
+    def reload_ui(self) -> None:
+        self.script_callbacks.call("script_unloaded")
+        self.script_callbacks.callbacks.clear()
+        self.load_scripts()
+
+    def generate(self, *args, override=None, **kwargs):
+        """-> (processing, pictures)"""
+        p = self.processing.Processing(scripts=[self.script], **kwargs)
+        p.override_settings = dict(override or {})
+        self.script.args = args
+        return p, self.processing.process_images(p)
+
+    def seams(self) -> dict[str, object]:
+        return {
+            "samples_to_images_tensor": self.sd_samplers_common.samples_to_images_tensor,
+            "images_tensor_to_samples": self.sd_samplers_common.images_tensor_to_samples,
+            "processing.images_tensor_to_samples": self.processing.images_tensor_to_samples,
+            "set_current_image": self.state_class.set_current_image,
+            "assign_current_image": self.state_class.assign_current_image,
+        }
+
+
+@pytest.fixture
+def bare_host(monkeypatch, tmp_path):
+    """A fake host with nothing of ours in it."""
+    monkeypatch.syspath_prepend(str(TESTS / "fake_webui"))
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    _forget_host()
+    yield Host(tmp_path / "models")
+    register_module.unregister()
+    _forget_host()
+
+
+@pytest.fixture
+def host(bare_host):
+    """The same with the extension loaded, weights of three families in place, and TAESD previews at every step."""
+    folder = Path(bare_host.paths_internal.models_path) / "VAE-taesd"
+    folder.mkdir(parents=True)
+    for seed, (family, channels) in enumerate((("taesd", 4), ("taesdxl", 4), ("taesd3", 16))):
+        torch.manual_seed(seed)
+        save_file(Decoder(channels).state_dict(), folder / f"{family}_decoder.safetensors")
+        save_file(Encoder(channels).state_dict(), folder / f"{family}_encoder.safetensors")
+    bare_host.folder = folder
+    bare_host.load_scripts()
+    bare_host.opts.show_progress_type = "TAESD"
+    bare_host.opts.taesd_ext_budget = 0
+    bare_host.opts.taesd_ext_min_time = 0
+    bare_host.opts.taesd_ext_detail = "full"
+    return bare_host
+
+
+@pytest.fixture
+def runtime(host):
+    return register_module.register().runtime
+
+
+def _forget_host() -> None:
+    register_module._extension = None
+    webui_module._webui = None
+    for name in [name for name in sys.modules if name.split(".")[0] == "modules"]:
+        del sys.modules[name]

@@ -1,0 +1,171 @@
+"""Finished pictures and latents, and what the generation parameters say of them."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from taesd_ext import load_codec
+from taesd_ext.errors import TaesdError
+
+MODEL = "TAESD model"
+
+
+def as_host_shows(image):
+    """The host's arithmetic around a decoder's [0,1] picture."""
+    return ((image * 2 - 1 + 1) / 2).clamp(0, 1)
+
+
+@pytest.mark.parametrize(("flags", "family"), [({"is_sd1": True}, "taesd"), ({"is_sdxl": True}, "taesdxl"),
+                                               ({"is_sd3": True, "channels": 16}, "taesd3")])  # fmt: skip
+def test_the_final_decode_is_the_codecs_bit_for_bit(host, flags, family):
+    host.load_model(**flags)
+    host.opts.sd_vae_decode_method = "TAESD"
+    p, images = host.generate(batch=2)
+    codec = load_codec(family, models_dir=host.folder)
+    expected = torch.cat([codec.decode(one[None]) for one in p.latents[-1]])
+    assert torch.equal(images, as_host_shows(expected))
+    assert p.extra_generation_params["VAE Decoder"] == "TAESD"
+    assert p.extra_generation_params[MODEL].startswith(f"{family} decoder ")
+    assert host.model.full_decodes == 0
+
+
+def test_the_encode_is_the_codecs_bit_for_bit(host):
+    host.opts.sd_vae_encode_method = "TAESD"
+    picture = torch.rand(1, 3, 16, 24)
+    p, _ = host.generate(init_image=picture)
+    assert torch.equal(p.latents[0], load_codec("taesd", models_dir=host.folder).encode(picture))
+    assert p.extra_generation_params == {
+        "VAE Encoder": "TAESD",
+        MODEL: p.extra_generation_params[MODEL],
+    }
+    assert p.extra_generation_params[MODEL].startswith("taesd encoder ")
+    assert host.model.full_encodes == 0
+
+
+def test_hires_fix_is_recorded_where_the_host_forgets_it(host):
+    host.opts.sd_vae_decode_method = host.opts.sd_vae_encode_method = "TAESD"
+    p, _ = host.generate(enable_hr=True)
+    assert p.extra_generation_params["VAE Decoder"] == p.extra_generation_params["VAE Encoder"] == "TAESD"
+    assert [word.split()[:2] for word in p.extra_generation_params[MODEL].split(" + ")] == [
+        ["taesd", "decoder"],
+        ["taesd", "encoder"],
+    ]
+    assert host.model.full_decodes == host.model.full_encodes == 0
+
+
+def test_full_stays_full_and_is_not_recorded(host):
+    p, images = host.generate(enable_hr=True, init_image=torch.rand(1, 3, 16, 16))
+    assert images.unique().tolist() == [1.0]
+    assert p.extra_generation_params == {}
+    assert host.model.full_decodes == 2
+
+
+def test_the_built_in_one_is_recorded_with_hires_fix_too(host):
+    host.opts.taesd_ext_family = "built-in TAESD"
+    host.opts.sd_vae_decode_method = "TAESD"
+    p, images = host.generate(enable_hr=True)
+    assert images.unique().tolist() == [0.625]
+    assert p.extra_generation_params == {"VAE Decoder": "TAESD"}
+
+
+@pytest.mark.parametrize("part", ["decoder", "encoder"])
+def test_a_final_failure_is_an_error_with_its_cure(host, part):
+    for path in host.folder.glob(f"*{part}*"):
+        path.unlink()
+    host.opts.sd_vae_decode_method = host.opts.sd_vae_encode_method = "TAESD"
+    with pytest.raises(TaesdError, match=f"taesd has no {part}"):
+        host.generate(init_image=torch.rand(1, 3, 16, 16))
+
+
+def test_a_final_failure_is_left_to_the_full_vae_where_the_user_wants_it(host):
+    for path in host.folder.iterdir():
+        path.unlink()
+    host.opts.taesd_ext_decode_failure = "full VAE"
+    host.opts.sd_vae_decode_method = host.opts.sd_vae_encode_method = "TAESD"
+    p, images = host.generate(init_image=torch.rand(1, 3, 16, 16))
+    assert images.unique().tolist() == [1.0]
+    assert p.extra_generation_params == {}
+    assert len(p.comments) == 2
+    assert "No weights for taesd" in p.comments[0]
+    assert "full VAE was used instead" in p.comments[0]
+
+
+def test_an_unknown_model_is_an_error_that_says_so(host):
+    host.load_model(channels=16)
+    host.opts.sd_vae_decode_method = "TAESD"
+    with pytest.raises(TaesdError, match="16 channels"):
+        host.generate()
+
+
+def test_nan_never_reaches_the_host(host, monkeypatch):
+    """A1111 would switch its own VAE to another precision for good."""
+    host.opts.sd_vae_decode_method = "TAESD"
+    monkeypatch.setattr(
+        "taesd_ext.codec.codec.Codec.decode", lambda self, latent, **k: torch.full((1, 3, 16, 16), float("nan"))
+    )
+    with pytest.raises(TaesdError, match="NaN"):
+        host.generate()
+
+
+@pytest.fixture
+def interrupting(host):
+    host.opts.live_preview_fast_interrupt = True
+
+    def interrupt(p, step):
+        host.state.interrupted = step == 1
+
+    return interrupt
+
+
+def test_fast_interrupt_uses_the_previews_decoder(host, interrupting):
+    p, images = host.generate(on_step=interrupting)
+    assert torch.equal(images, as_host_shows(load_codec("taesd", models_dir=host.folder).decode(p.latents[-1])))
+    assert p.extra_generation_params["VAE Decoder"] == "TAESD"
+
+
+def test_fast_interrupt_never_loses_the_picture(host, interrupting):
+    for path in host.folder.iterdir():
+        path.unlink()
+    p, images = host.generate(on_step=interrupting)
+    assert images.unique().tolist() == [1.0]
+    assert host.model.full_decodes == 1
+    assert host.state.interrupted
+    assert "VAE Decoder" not in p.extra_generation_params
+
+
+def test_a_picture_asked_for_in_full_is_full(host):
+    """As the host does for the save before hires fix."""
+    host.opts.sd_vae_decode_method = "TAESD"
+    image = host.sd_samplers_common.sample_to_image(torch.zeros(1, 4, 2, 2), approximation=0)
+    assert image.getpixel((0, 0)) == (255, 255, 255)
+
+
+def test_no_preview_is_decoded_while_a_picture_is_finished(host, runtime, monkeypatch):
+    host.opts.sd_vae_decode_method = "Full"
+
+    def full(sample):
+        frames = runtime.session.stats.frames
+        runtime.session.step(9)
+        host.state.set_current_image()
+        assert runtime.session.stats.frames == frames
+        return sample.new_ones(1, 3, 16, 16)
+
+    host.model.decode_first_stage = full
+    host.generate(on_step=lambda p, step: host.state.set_current_image())
+    assert runtime.session.stats.frames == 4
+
+
+def test_packed_latents_for_hosts_that_pack_them(host, runtime, monkeypatch):
+    from taesd_ext.codec.codec import Codec
+    from taesd_ext.latent_formats import native_format, pack
+    from taesd_ext.models.tiny import Encoder
+
+    codec = Codec("taef2", native_format("taef2"), encoder=Encoder(32, midblock_norm=True))
+    monkeypatch.setattr(runtime.registry, "get", lambda family, **k: codec)
+    host.opts.taesd_ext_family = "taef2"
+    picture = torch.rand(1, 3, 32, 32)
+    host.load_model(channels=128)
+    assert torch.equal(runtime.encode(picture), pack(codec.encode(picture)))
+    host.load_model(channels=32)
+    assert torch.equal(runtime.encode(picture), codec.encode(picture))

@@ -1,0 +1,132 @@
+"""The choices of one generation: from the page or the API, for that generation only."""
+
+from __future__ import annotations
+
+import threading
+
+import gradio as gr
+import pytest
+
+from taesd_ext.host.accordion import ARGUMENTS, AS_SET, build, choices_of
+from taesd_ext.host.generation import Choices, Generations
+from taesd_ext.host.register import register
+
+
+def settings_seen(host, runtime, *args, **kwargs):
+    seen = []
+    host.generate(*args, on_step=lambda p, step: seen.append(runtime.preview_settings()), **kwargs)
+    return seen[-1]
+
+
+def test_choices_hold_for_one_generation_and_leave_the_options_alone(host, runtime):
+    before = dict(host.opts.data)
+    seen = settings_seen(host, runtime, True, "taesdxl", 3, "1/4")
+    assert (seen.enabled, seen.family, seen.interval, seen.detail) == (True, "taesdxl", 3, "1/4")
+    after = runtime.preview_settings()
+    assert (after.family, after.interval, after.detail) == ("Auto", 1, "full")
+    assert host.opts.data == before
+
+
+def test_choices_are_dropped_after_a_generation_that_failed(host, runtime):
+    def broken(p, step):
+        raise RuntimeError("sampler")
+
+    with pytest.raises(RuntimeError):
+        host.generate(False, on_step=broken)
+    assert settings_seen(host, runtime).enabled
+    assert runtime.preview_settings().enabled
+
+
+def test_switched_off_for_one_generation(host, runtime):
+    polls = []
+
+    def on_step(p, step):
+        thread = threading.Thread(target=host.state.set_current_image)
+        thread.start()
+        thread.join()
+        polls.append(host.state.id_live_preview)
+
+    host.opts.show_progress_every_n_steps = 1
+    for parallel in (True, False):
+        host.shared.parallel_processing_allowed = parallel
+        for method in ("TAESD", "Approx cheap"):
+            host.opts.show_progress_type = method
+            host.generate(False, on_step=on_step)
+    assert polls == [0] * 16
+
+
+def test_a_change_in_the_page_acts_on_the_running_generation_of_its_tab(host, runtime):
+    seen = []
+
+    def on_step(p, step):
+        if step == 1:
+            runtime.generations.change(Choices(detail="1/8"), "img2img")
+        if step == 2:
+            runtime.generations.change(Choices(enabled=False), "txt2img")
+        seen.append((runtime.preview_settings().detail, runtime.preview_settings().enabled))
+
+    host.generate(on_step=on_step)
+    assert seen == [("full", True), ("full", True), ("full", False), ("full", False)]
+
+
+def test_a_generation_inside_another():
+    generations = Generations()
+
+    class P:
+        pass
+
+    outer, inner, later = P(), P(), P()
+    generations.begin(outer, Choices(detail="1/4"), job=1)
+    generations.begin(inner, Choices(enabled=False), job=1)
+    assert not generations.choices.enabled
+    generations.end(inner)
+    assert generations.choices.detail == "1/4"
+    generations.begin(inner, Choices(enabled=False), job=1)
+    generations.begin(later, Choices(interval=5), job=2)
+    generations.end(later)
+    assert generations.current is None
+    generations.begin(outer, Choices(), job=3)
+    del outer
+    generations.begin(inner, Choices(), job=3)
+    generations.end(inner)
+    assert generations.current is None
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        ((), Choices()),
+        ((None, None, None, None), Choices()),
+        ((True, AS_SET, 0, AS_SET), Choices()),
+        ((False,), Choices(enabled=False)),
+        ((True, "taesd3", 2, "1/8"), Choices(family="taesd3", interval=2, detail="1/8")),
+        ((True, "nonsense", -3, 12), Choices()),
+        (({"detail": "1/2", "enabled": False},), Choices(enabled=False, detail="1/2")),
+        (({"unknown": 1},), Choices()),
+        ((True, "Auto", 1.0, "Auto"), Choices(family="Auto", interval=1, detail="Auto")),
+    ],
+)
+def test_arguments_of_page_and_api(arguments, expected):
+    assert choices_of(arguments) == expected
+
+
+def test_the_controls_stand_in_the_order_of_the_arguments():
+    with gr.Blocks():
+        controls = build(lambda item: f"taesd_{item}", lambda choices: None)
+    assert len(controls) == len(ARGUMENTS)
+    assert choices_of([control.value for control in controls]) == Choices()
+    assert len({control.elem_id for control in controls}) == len(ARGUMENTS)
+
+
+def test_the_script_gives_the_same_controls_each_time(host):
+    with gr.Blocks():
+        first, second = host.script.ui(False), host.script.ui(False)
+    assert [type(control) for control in first] == [type(control) for control in second]
+    assert register() is register()
+
+
+def test_an_override_of_an_option_for_one_generation(host, runtime):
+    """The host's own mechanism works for our options, and does not leak."""
+    seen = settings_seen(host, runtime, override={"taesd_ext_interval": 9})
+    assert seen.interval == 9
+    assert runtime.preview_settings().interval == 1

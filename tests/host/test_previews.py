@@ -1,0 +1,252 @@
+"""Live previews as a poller of the host sees them."""
+
+from __future__ import annotations
+
+import io
+import threading
+
+import pytest
+import torch
+from PIL import Image
+
+from taesd_ext.errors import TaesdError
+
+
+def polling(host, frames):
+    """A poll after each step, as a page or an API client makes it."""
+
+    def on_step(p, step):
+        thread = threading.Thread(target=host.state.set_current_image)
+        thread.start()
+        thread.join()
+        frames.append(host.state.current_image)
+
+    return on_step
+
+
+def test_a_frame_for_each_step_and_only_when_somebody_polls(host, runtime):
+    frames = []
+    host.generate(on_step=polling(host, frames))
+    assert [frame.size for frame in frames] == [(16, 16)] * 4
+    assert len(set(map(id, frames))) == 4
+    assert host.state.id_live_preview == 4
+    assert not runtime.session.active
+    host.generate()
+    assert host.state.id_live_preview == 0
+    assert runtime.session.stats.frames == 0
+
+
+def test_many_pollers_get_one_frame(host):
+    decodes = []
+
+    def on_step(p, step):
+        threads = [threading.Thread(target=host.state.set_current_image) for _ in range(10)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        decodes.append(host.state.id_live_preview)
+
+    host.generate(on_step=on_step)
+    assert decodes == [1, 2, 3, 4]
+
+
+def test_a_batch_is_a_grid(host):
+    frames = []
+    host.generate(batch=4, on_step=polling(host, frames))
+    assert frames[-1].size == (32, 32)
+    host.opts.show_progress_grid = False
+    host.generate(batch=4, on_step=polling(host, frames))
+    assert frames[-1].size == (16, 16)
+
+
+def test_the_hosts_other_methods_stay_the_hosts(host):
+    host.opts.show_progress_type = "Approx cheap"
+    host.opts.show_progress_every_n_steps = 0
+    frames = []
+    host.generate(on_step=polling(host, frames))
+    assert frames[-1].size == (2, 2)
+
+
+def test_the_built_in_taesd_stays_when_chosen(host):
+    host.opts.taesd_ext_family = "built-in TAESD"
+    host.opts.show_progress_every_n_steps = 0
+    frames = []
+    host.generate(on_step=polling(host, frames))
+    assert frames[-1].getpixel((0, 0)) == (159, 159, 159)
+
+
+def test_previews_switched_off_in_the_host_are_off(host):
+    frames = []
+    host.opts.live_previews_enable = False
+    host.generate(on_step=polling(host, frames))
+    host.opts.live_previews_enable = True
+    host.opts.show_progress_every_n_steps = -1
+    host.generate(on_step=polling(host, frames))
+    assert frames == [None] * 8
+    assert host.state.id_live_preview == 1, "one after the batch, made by the host's own function"
+    assert host.state.current_image.size == (16, 16)
+
+
+def test_the_period_of_the_host_counts_where_ours_is_zero(host):
+    host.opts.taesd_ext_interval = 0
+    host.opts.show_progress_every_n_steps = 2
+    frames = []
+    host.generate(steps=6, on_step=polling(host, frames))
+    assert host.state.id_live_preview == 3
+
+
+@pytest.mark.parametrize(
+    ("host_format", "ours", "expected"),
+    [("png", "auto", "PNG"), ("webp", "auto", "WEBP"), ("jpeg", "png", "JPEG"), ("png", "jpeg", "JPEG")],
+)
+def test_the_hosts_frame_format_comes_first_where_the_user_set_it(host, host_format, ours, expected):
+    host.opts.live_previews_image_format = host_format
+    host.opts.taesd_ext_frame_format = ours
+    frames = []
+    host.generate(on_step=polling(host, frames))
+    buffer = io.BytesIO()
+    frames[-1].save(buffer, format=host_format)
+    assert Image.open(buffer).format == expected
+
+
+def test_the_family_follows_the_model_within_a_generation(host, runtime):
+    families = []
+
+    def on_step(p, step):
+        if step == 2:
+            host.load_model(is_sdxl=True)
+            host.script_callbacks.call("model_loaded", host.model)
+        host.state.set_current_image()
+        families.append(runtime.session.frame.family)
+
+    host.generate(on_step=on_step)
+    assert families == ["taesd", "taesd", "taesdxl", "taesdxl"]
+
+
+def test_settings_changed_while_a_job_runs_act_at_once(host, runtime):
+    details = []
+
+    def on_step(p, step):
+        host.opts.taesd_ext_max_side = 8 if step else 0
+        host.state.set_current_image()
+        details.append(host.state.current_image.size)
+
+    host.generate(on_step=on_step)
+    assert details == [(16, 16), (8, 8), (8, 8), (8, 8)]
+
+
+def test_hires_fix_is_shown_in_both_passes(host):
+    frames = []
+    host.generate(enable_hr=True, on_step=polling(host, frames))
+    assert [frame.size for frame in frames] == [(16, 16)] * 4 + [(32, 32)] * 4
+    frames.clear()
+    host.generate(enable_hr=True, steps=1, on_step=polling(host, frames))
+    assert [frame.size for frame in frames] == [(16, 16), (32, 32)]
+
+
+def test_lowvram_previews_do_not_stop_the_sampler(host, runtime):
+    """The host decodes in the sampling thread there; ours are made by who polls."""
+    host.shared.parallel_processing_allowed = False
+    host.opts.show_progress_every_n_steps = 1
+    host.generate()
+    assert host.state.id_live_preview == 0
+    assert runtime.session.stats.frames == 0
+    frames = []
+    host.generate(batch=4, on_step=polling(host, frames))
+    assert [frame.size for frame in frames] == [(32, 32)] * 4
+    assert host.state.id_live_preview == 4
+    host.opts.show_progress_type = "Approx cheap"
+    host.generate()
+    assert host.state.id_live_preview == 4
+    assert host.state.current_image.size == (2, 2)
+
+
+class Broken:
+    def __init__(self, failure):
+        self.failure = failure
+
+    def __call__(self, latent, **kwargs):
+        if isinstance(self.failure, Exception):
+            raise self.failure
+        return torch.full((len(latent), 3, latent.shape[2] * 8, latent.shape[3] * 8), self.failure)
+
+
+@pytest.mark.parametrize("failure", [RuntimeError("boom"), torch.cuda.OutOfMemoryError("memory"), float("nan")])
+@pytest.mark.parametrize("lowvram", [False, True])
+def test_a_broken_decoder_never_stops_a_generation(host, runtime, monkeypatch, failure, lowvram):
+    host.opts.show_progress_every_n_steps = 1
+    host.shared.parallel_processing_allowed = not lowvram
+    monkeypatch.setattr("taesd_ext.codec.codec.Codec.decode", lambda self, latent, **k: Broken(failure)(latent))
+    frames = []
+    _, images = host.generate(on_step=polling(host, frames))
+    assert images.unique().tolist() == [1.0]
+    assert [frame.size for frame in frames] == [(2, 2)] * 4
+    assert runtime.session.last_error
+    assert host.state.exceptions == []
+
+
+def test_without_weights_the_linear_preview_and_no_download(host, runtime):
+    for path in host.folder.iterdir():
+        path.unlink()
+    frames = []
+    host.generate(on_step=polling(host, frames))
+    assert [frame.size for frame in frames] == [(2, 2)] * 4
+    assert "No weights for taesd" in runtime.session.last_error
+    assert host.state.exceptions == []
+
+
+def test_nothing_is_loaded_in_the_sampling_thread(host, runtime, monkeypatch):
+    loads = []
+    load = runtime.registry._load
+
+    def watched(family, **kwargs):
+        loads.append((family, host.state.sampling_steps))
+        return load(family, **kwargs)
+
+    runtime.registry._load = watched
+
+    def on_step(p, step):
+        host.load_model(is_sdxl=True)
+        host.state.set_current_image()
+
+    host.generate(on_step=on_step)
+    assert loads == [("taesd", 0)]
+    assert runtime.session.frame.detail == "linear"
+
+
+def test_nobody_loads_the_hosts_model(host):
+    """Reading shared.sd_model loads one in the real host."""
+    host.sd_models.model_data.sd_model = None
+    host.state.current_latent = torch.zeros(1, 4, 2, 2)
+    host.state.set_current_image()
+    assert host.state.exceptions == []
+
+
+def test_the_hosts_preview_functions_never_fail(host, runtime):
+    image = host.sd_samplers_common.sample_to_image(torch.zeros(1, 4, 2, 2))
+    assert image.size in ((16, 16), (2, 2))
+    assert host.sd_samplers_common.sample_to_image(torch.zeros(1, 7, 2, 2)).size == (2, 2)
+
+
+def test_previews_change_neither_the_picture_nor_the_random_state(host):
+    pictures, states = [], []
+    for poll in (False, True):
+        torch.manual_seed(5)
+        p, images = host.generate(steps=50, on_step=polling(host, []) if poll else None)
+        pictures.append((p.latents[-1], images))
+        states.append(torch.get_rng_state())
+    assert torch.equal(pictures[0][0], pictures[1][0])
+    assert torch.equal(pictures[0][1], pictures[1][1])
+    assert torch.equal(*states)
+
+
+def test_a_model_that_is_being_torn_down_is_unknown(host, runtime):
+    class TornDown:
+        def __getattribute__(self, name):
+            raise TypeError("argument of type 'NoneType' is not iterable")
+
+    host.sd_models.model_data.sd_model = TornDown()
+    assert runtime.detection((1, 16, 2, 2)).format is None
+    with pytest.raises(TaesdError, match="no tiny decoder"):
+        runtime.decode(torch.zeros(1, 16, 2, 2))

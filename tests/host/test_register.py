@@ -1,0 +1,115 @@
+"""In and out of the host, in every order."""
+
+from __future__ import annotations
+
+import sys
+
+import pytest
+
+from taesd_ext.host import register as register_module
+from taesd_ext.host.register import register, unregister
+from taesd_ext.settings import OPTIONS
+
+
+def test_identity_patched_identity_twice(bare_host):
+    before = bare_host.seams()
+    for _ in range(2):
+        bare_host.load_scripts()
+        patched = bare_host.seams()
+        assert all(patched[name] is not before[name] for name in before)
+        unregister()
+        assert bare_host.seams() == before
+        bare_host.script_callbacks.callbacks.clear()
+
+
+def test_reload_ui_three_times_leaves_one_wrap_and_one_set_of_options(host):
+    for _ in range(3):
+        host.reload_ui()
+    for callbacks in host.script_callbacks.callbacks.values():
+        assert len(callbacks) == 1
+    assert sorted(key for key in host.opts.data_labels if key.startswith("taesd_ext_")) == sorted(
+        option.key for option in OPTIONS
+    )
+    calls = []
+    original = register_module._extension.hooks.patches[0]._original
+    host.opts.sd_vae_decode_method = "Full"
+    host.model.decode_first_stage = lambda sample: calls.append(1) or sample.new_ones(1, 3, 8, 8)
+    host.generate()
+    assert len(calls) == 1
+    unregister()
+    assert host.sd_samplers_common.samples_to_images_tensor is original
+
+
+def test_script_bodies_executed_again_do_not_wrap_twice(host):
+    before = host.seams()
+    host.run_entry()
+    host.script_callbacks.call("before_ui")
+    assert host.seams() == before
+    assert len(host.script_callbacks.callbacks["cfg_after_cfg"]) == 1
+    _, images = host.generate()
+    assert images.shape == (1, 3, 16, 16)
+
+
+def test_unregister_after_a_failed_generation(host, bare_host):
+    def broken(p, step):
+        raise RuntimeError("sampler")
+
+    with pytest.raises(RuntimeError, match="sampler"):
+        host.generate(False, "taesdxl", 3, "1/8", on_step=broken)
+    unregister()
+    assert "taesd_ext" not in host.sd_samplers_common.samples_to_images_tensor.__module__
+
+
+def test_wrapped_by_another_extension_and_unloaded_in_the_wrong_order(host):
+    ours = host.sd_samplers_common.samples_to_images_tensor
+    seen = []
+
+    def theirs(*args, **kwargs):
+        seen.append(1)
+        return ours(*args, **kwargs)
+
+    host.sd_samplers_common.samples_to_images_tensor = theirs
+    host.opts.sd_vae_decode_method = "TAESD"
+    host.generate()
+    assert seen == [1]
+    assert host.model.full_decodes == 0
+    unregister()
+    assert host.sd_samplers_common.samples_to_images_tensor is theirs
+    _, images = host.generate()
+    assert images.unique().tolist() == [0.625], "the built-in TAESD of the fake host, through both"
+    host.sd_samplers_common.samples_to_images_tensor = ours
+    _, images = host.generate()
+    assert images.unique().tolist() == [0.625]
+
+
+def test_a_host_without_the_seams_is_left_alone(bare_host, caplog):
+    del bare_host.sd_samplers_common.samples_to_images_tensor
+    del bare_host.state_class.assign_current_image
+    bare_host.load_scripts()
+    assert register().host.supports == {"encode", "options"}
+    assert "offers no way in for: preview" in caplog.text
+    unregister()
+
+
+def test_outside_a_webui_it_stays_off(bare_host, monkeypatch, caplog):
+    for name in [name for name in sys.modules if name.split(".")[0] == "modules"]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setattr(sys, "path", [path for path in sys.path if "fake_webui" not in path])
+    assert register() is None
+    assert "There is no WebUI here" in caplog.text
+
+
+def test_options_stand_beside_the_hosts_own(host):
+    labels = host.opts.data_labels
+    for option in OPTIONS:
+        neighbour = {"previews": "show_progress_type", "vae": "sd_vae_decode_method"}[option.section]
+        assert labels[option.key].section == labels[neighbour].section
+        assert option.help in labels[option.key].comment_after
+    assert labels["show_progress_type"].component_args["choices"] == ["Full", "Approx NN", "Approx cheap", "TAESD"]
+
+
+def test_values_set_by_the_user_survive_a_reload(host):
+    host.opts.taesd_ext_interval = 7
+    host.reload_ui()
+    assert host.opts.taesd_ext_interval == 7
+    assert register().runtime.preview_settings().interval == 7
