@@ -16,10 +16,11 @@ import torch
 from torch import Tensor
 
 from taesd_ext.errors import TaesdError, one_line
+from taesd_ext.weights.keras_file import HDF5_START, KERAS_SUFFIXES, read_keras
 
 SAFETENSORS_SUFFIXES = (".safetensors", ".sft")
 PICKLE_SUFFIXES = (".pth", ".pt", ".bin", ".ckpt")
-SUFFIXES = SAFETENSORS_SUFFIXES + PICKLE_SUFFIXES
+SUFFIXES = SAFETENSORS_SUFFIXES + PICKLE_SUFFIXES + KERAS_SUFFIXES
 
 # The header of the largest file in the catalogue (an 8 GB checkpoint) has about 0.3 MB.
 _LARGEST_HEADER = 16 * 2**20
@@ -68,6 +69,9 @@ def open_tensor_file(path: Path | str) -> TensorFile:
         raise _unreadable(path, "it is a web page or a text, not weights (a download that went wrong)")
     if head.startswith(b"version "):
         raise _unreadable(path, "it is a Git LFS pointer, not the weights themselves")
+    if head == HDF5_START:
+        loaded = read_keras(path)
+        return TensorFile(path, {name: tuple(value.shape) for name, value in loaded.items()}, {}, loaded)
     is_pickle = head[:2] in (b"PK", b"\x80\x02")
     return _open_pickle(path) if is_pickle else _open_safetensors(path, size, head)
 

@@ -1,0 +1,234 @@
+"""Weights of the Keras port: saved by a model of its structure, read back, and compared picture by picture."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from taesd_ext import TaesdError, load_codec
+from taesd_ext.models import tiny
+from taesd_ext.weights import keras_file
+from taesd_ext.weights.keras_file import read_keras
+
+h5py = pytest.importorskip("h5py", reason="needs the extra: keras")
+
+
+@pytest.fixture(scope="module")
+def keras():
+    """Keras 3 on the torch backend, which is here anyway."""
+    os.environ.setdefault("KERAS_BACKEND", "torch")
+    return pytest.importorskip("keras", reason="needs the package keras")
+
+
+def port_of(keras, part: str, size: int | None, channels: int = 4):
+    """A Keras model of taesd-tf's structure: padding and convolution apart, blocks with a Sequential inside."""
+    layers = keras.layers
+
+    def conv(count: int, **more) -> list:
+        return [layers.ZeroPadding2D(1), layers.Conv2D(count, 3, **more)]
+
+    class Block(layers.Layer):
+        def __init__(self) -> None:
+            super().__init__()
+            parts = [*conv(64), layers.ReLU(), *conv(64), layers.ReLU(), *conv(64)]
+            self.conv = keras.Sequential(parts, name="conv")
+            self.fuse = layers.ReLU()
+
+        def build(self, shape) -> None:
+            self.conv.build(shape)
+            super().build(shape)
+
+        def call(self, x):
+            return self.fuse(self.conv(x) + x)
+
+    def blocks(count: int = 3) -> list:
+        return [Block() for _ in range(count)]
+
+    def halve() -> list:
+        return conv(64, strides=2, use_bias=False)
+
+    def double() -> list:
+        return [layers.UpSampling2D(2), *conv(64, use_bias=False)]
+
+    if part == "encoder":
+        body = [*conv(64), *blocks(1), *halve(), *blocks(), *halve(), *blocks(), *halve(), *blocks(), *conv(channels)]
+        return keras.Sequential([layers.Input((size, size, 3)), *body])
+    squash = [layers.Rescaling(1 / 3), layers.Activation("tanh"), layers.Rescaling(3)]
+    body = [*squash, *conv(64), layers.ReLU(), *blocks(), *double(), *blocks(), *double(), *blocks(), *double()]
+    return keras.Sequential([layers.Input((size, size, channels)), *body, *blocks(1), *conv(3)])
+
+
+def run_port(model, x: torch.Tensor) -> torch.Tensor:
+    result = model(x.permute(0, 2, 3, 1).contiguous(), training=False)
+    return torch.as_tensor(np.array(result.detach() if hasattr(result, "detach") else result)).permute(0, 3, 1, 2)
+
+
+@pytest.mark.parametrize("part", ["encoder", "decoder"])
+@pytest.mark.parametrize("form", ["latent.weights.h5", "misleading_name_encoder.h5", "taef1_decoder.h5"])
+@pytest.mark.parametrize("channels", [4, 16])
+def test_a_saved_port_agrees(keras, part, form, channels, tmp_path):
+    keras.utils.set_random_seed(3)
+    model = port_of(keras, part, 16, channels)
+    path = tmp_path / form
+    if form.endswith(".weights.h5"):
+        model.save_weights(path)
+    else:
+        model.save(path)  # the layout of Keras 2: layers listed by name, in order
+    codec = load_codec(path)
+    assert (codec.has_encoder, codec.has_decoder) == (part == "encoder", part == "decoder")
+    assert codec.latent_channels == channels
+
+    x = torch.rand(2, 3, 16, 16) if part == "encoder" else torch.randn(2, channels, 16, 16) * 2
+    ours = codec.encode(x) if part == "encoder" else codec.decode(x)
+    theirs = run_port(model, x)
+    theirs = theirs if part == "encoder" else theirs.clamp(0, 1)
+    assert (ours - theirs).abs().max() <= 1e-4
+    assert theirs.std() > 1e-3
+
+
+def save_like_keras2(path: Path, network: torch.nn.Sequential, *, names_first: int = 7) -> None:
+    """What tf.keras' save_weights wrote: names with numbers of a global counter, ":0" behind, lists in attributes."""
+    counter = names_first
+    with h5py.File(path, "w") as file:
+        listed = []
+        for index, module in enumerate(network):
+            convs = [part for part in module.modules() if isinstance(part, torch.nn.Conv2d)]
+            layer = f"block_{30 - index}" if isinstance(module, tiny.Block) else f"layer_{index}"
+            group = file.create_group(layer)
+            names = []
+            for conv in convs:
+                for kind, value in (("kernel", conv.weight), ("bias", conv.bias)):
+                    if value is not None:
+                        name = f"{layer}/conv/conv2d_{counter}/{kind}:0"
+                        array = value.detach().permute(2, 3, 1, 0) if value.ndim == 4 else value.detach()
+                        group.create_dataset(name, data=array.numpy())
+                        names.append(name.encode())
+                counter += 1
+            group.attrs["weight_names"] = names
+            listed.append(layer.encode())
+        file.attrs["layer_names"] = listed
+        file.attrs["backend"] = b"tensorflow"
+
+
+@pytest.mark.parametrize("part", ["encoder", "decoder"])
+def test_real_weights_survive_the_layout_of_keras_2(part, weights_dir, tmp_path):
+    from taesd_ext.weights.checkpoint import read_tiny
+
+    network = read_tiny(weights_dir / f"taesd_{part}.safetensors")[part].build()
+    path = tmp_path / "weights.h5"
+    save_like_keras2(path, network)
+    found = read_keras(path)
+    state = network.state_dict()
+    assert list(found) == list(state)
+    assert all(torch.equal(found[name], value) for name, value in state.items())
+
+
+def test_a_family_is_found_in_a_folder_of_keras_files(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    torch.manual_seed(1)
+    save_like_keras2(tmp_path / "taesd_encoder.h5", tiny.Encoder(4))
+    save_like_keras2(tmp_path / "taesd_decoder.h5", tiny.Decoder(4))
+    codec = load_codec("taesd", models_dir=tmp_path)
+    assert codec.has_encoder
+    assert codec.has_decoder
+
+
+def test_without_h5py_it_says_what_to_install(tmp_path, monkeypatch):
+    save_like_keras2(tmp_path / "a.h5", tiny.Decoder(4))
+    monkeypatch.setitem(sys.modules, "h5py", None)
+    with pytest.raises(TaesdError, match="pip install"):
+        load_codec(tmp_path / "a.h5")
+
+
+def changed_file(path: Path, change) -> Path:
+    save_like_keras2(path, tiny.Decoder(4))
+    with h5py.File(path, "r+") as file:
+        change(file)
+    return path
+
+
+def first_kernel(file) -> str:
+    """The path of the first kernel: older h5py lists bytes, newer words."""
+    listed = ((keras_file._names(file[layer].attrs["weight_names"]), layer) for layer in layer_names(file))
+    names, layer = next((names, layer) for names, layer in listed if names)
+    return f"{layer}/{names[0]}"
+
+
+def layer_names(file) -> list[str]:
+    return keras_file._names(file.attrs["layer_names"])
+
+
+def drop_a_layer(file) -> None:
+    file.attrs["layer_names"] = list(file.attrs["layer_names"])[:-1]
+
+
+def swap_two_layers(file) -> None:
+    names = list(file.attrs["layer_names"])
+    names[1], names[-1] = names[-1], names[1]
+    file.attrs["layer_names"] = names
+
+
+def lose_a_kernel(file) -> None:
+    del file[first_kernel(file)]
+
+
+def point_elsewhere(file) -> None:
+    name = first_kernel(file)
+    del file[name]
+    file[name] = h5py.ExternalLink("/etc/other.h5", "/secret")
+
+
+def keep_it_outside(file) -> None:
+    name = first_kernel(file)
+    del file[name]
+    file.create_dataset(name, (3, 3, 4, 64), dtype="f4", external=[("/etc/hostname", 0, 9216)])
+
+
+def claim_too_much(file) -> None:
+    name = first_kernel(file)
+    del file[name]
+    file.create_dataset(name, (2**15, 2**15, 4, 64), dtype="f4", chunks=(1, 1, 4, 64))
+
+
+def write_words(file) -> None:
+    name = first_kernel(file)
+    del file[name]
+    file[name] = "words"
+
+
+def nest_without_end(file) -> None:
+    del file.attrs["layer_names"]
+    group = file.create_group("layers")
+    group["again"] = group
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        drop_a_layer, swap_two_layers, lose_a_kernel, point_elsewhere, keep_it_outside, claim_too_much, write_words,
+        nest_without_end,
+    ],
+)  # fmt: skip
+def test_hostile_and_foreign_files_are_refused(change, tmp_path):
+    path = changed_file(tmp_path / "a.h5", change)
+    with pytest.raises(TaesdError, match=r"a\.h5 holds no tiny autoencoder of Keras") as caught:
+        load_codec(path)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_cut_off_file_is_refused(tmp_path):
+    path = tmp_path / "a.h5"
+    save_like_keras2(path, tiny.Decoder(4))
+    path.write_bytes(path.read_bytes()[:5000])
+    with pytest.raises(TaesdError, match="holds no tiny autoencoder"):
+        load_codec(path)
+
+
+def test_names_are_in_counting_order():
+    names = ["conv2d_10", "conv2d", "conv2d_2", "block_1", "conv2d_1"]
+    assert sorted(names, key=keras_file._natural) == ["block_1", "conv2d", "conv2d_1", "conv2d_2", "conv2d_10"]
