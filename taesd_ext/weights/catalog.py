@@ -5,7 +5,7 @@ blob SHA-1 is sha1("blob <size>\\0" + bytes), as git names a file: it identifies
 repository, whose other checksums nobody published. A checksum that nobody published stays empty, and then the file is
 called "unverified".
 
-Sources: the history of madebyollin/taesd (git ls-tree), the file pages of huggingface.co.
+Sources: the histories of madebyollin/taesd and madebyollin/taehv (git ls-tree), the file pages of huggingface.co.
 """
 
 from __future__ import annotations
@@ -76,6 +76,26 @@ _PTH_SIZES = {
     "f4da1ec48cb805b5ee8deb22cfad03f48fe52f64": 2704756,
     "7e6354ea9e818c2fe56d3e80070a9e5e8a37be2f": 2537004,
 }
+
+# madebyollin/taehv: (family, version, file, git blob SHA-1), each file's newest version first.
+TAEHV_COMMIT = "1f14a568f24bf8811e0a0ac601613e04fc1581e8"
+_TAEHV_PLACES = (
+    f"https://raw.githubusercontent.com/madebyollin/taehv/{TAEHV_COMMIT}/",
+    f"https://cdn.jsdelivr.net/gh/madebyollin/taehv@{TAEHV_COMMIT}/",
+)
+_TAEHV = (
+    ("taew2_1", "1.1", "taew2_1.pth", "d6ffa27358914606153bbb790bd1da1c5cf822fd"),
+    ("taew2_1", "1.01", "taew2_1.pth", "4ffc6a6ebab83b6de42678327b73cbe9c1cfd86c"),
+    ("taew2_1", "1.0", "taew2_1.pth", "4858ee7393b51943dd920ac98c8130ccd1fd2ede"),
+    ("taew2_1", "1.1", "safetensors/taew2_1.safetensors", "ec1a2be453a250aa406e912bb630c34463ba0b2f"),
+)
+
+# Newer than the commit of madebyollin/taesd above; its encoder's checksum was not published.
+_QWEN_IMAGE_2_1 = OfficialFile(
+    "taeqi2_1", ("decoder",), TINY, "1.0", "taeqi2_1_decoder.pth", "MIT", 15314938,
+    "53c2212f4ea6c8ad06a30d4969d891f80339ff87bb3f77fe793848613d3a9042",
+    sources=("https://raw.githubusercontent.com/madebyollin/taesd/main/taeqi2_1_decoder.pth",),
+)  # fmt: skip
 
 # comfyui_checkpoints/ at commit 8b03c76: (family, version of the weights, git blob SHA-1).
 _COMBINED = (
@@ -186,6 +206,12 @@ def _tiny_rows() -> Iterator[OfficialFile]:
                     family, (part,), TINY, version, name, "MIT", size, git_sha1=git_sha1, sources=sources
                 )
         offered.add(family)
+    for family, version, file, git_sha1 in _TAEHV:
+        sources = () if file in offered else tuple(place + file for place in _TAEHV_PLACES)
+        offered.add(file)
+        name = file.split("/")[-1]
+        yield OfficialFile(family, BOTH, TINY, version, name, "MIT", git_sha1=git_sha1, sources=sources)
+    yield _QWEN_IMAGE_2_1
     for family, version, git_sha1 in _COMBINED:
         yield OfficialFile(family, BOTH, TINY, version, f"{family}_combined.pth", "MIT", git_sha1=git_sha1)
     offered.clear()
