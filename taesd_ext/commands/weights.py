@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import argparse
 import json
+import sys
+import time
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
+from taesd_ext.errors import TaesdError
 from taesd_ext.latent_formats import FAMILIES
-from taesd_ext.weights.catalog import CATALOG, TINY
+from taesd_ext.weights.catalog import CATALOG, TINY, downloadable
 from taesd_ext.weights.checkpoint import PARTS
-from taesd_ext.weights.folders import installed, search_folders
-from taesd_ext.weights.identify import OFFICIAL, UNREADABLE, Identity
+from taesd_ext.weights.download import download_family
+from taesd_ext.weights.folders import cache_folder, installed, search_folders
+from taesd_ext.weights.identify import OFFICIAL, UNREADABLE, Identity, identify
 from taesd_ext.weights.store import list_weights
 
 
@@ -20,6 +24,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     actions = parser.add_subparsers(dest="action", metavar="ACTION", required=True)
     listing = actions.add_parser("list", help="the weight files that are found, and the families that lack theirs")
     verify = actions.add_parser("verify", help="compute every file's checksum; exit code 1 when one is unreadable")
+    download = actions.add_parser("download", help="get the official files, checked by their checksums")
+    download.add_argument(
+        "family", metavar="FAMILY", choices=[*downloadable(), "all"],
+        help=f"{', '.join(downloadable())}; all: {', '.join(FAMILIES)}",
+    )  # fmt: skip
+    download.add_argument("-o", "--output", type=Path, metavar="DIR", help="where to put them (the user's cache)")
+    download.add_argument("--offline", action="store_true", help="only say what is there already")
     for action in (listing, verify):
         action.add_argument(
             "--models", action="append", default=[], metavar="DIR", help="a folder of weight files (may be repeated)"
@@ -28,7 +39,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    return _list(args) if args.action == "list" else _verify(args)
+    return {"list": _list, "verify": _verify, "download": _download}[args.action](args)
 
 
 @dataclass(frozen=True)
@@ -68,6 +79,36 @@ def _verify(args: argparse.Namespace) -> int:
     listing = take_stock(args.models, always_hash=True, strays=True)
     print(json.dumps(_as_json(listing), indent=2) if args.json else _table(listing.files))
     return 1 if any(identity.state == UNREADABLE for identity in listing.files) else 0
+
+
+def _download(args: argparse.Namespace) -> int:
+    folder = args.output or cache_folder()
+    families = FAMILIES if args.family == "all" else (args.family,)
+    failed = 0
+    for family in families:
+        try:
+            for path in download_family(family, folder, offline=args.offline, progress=_Meter(family)):
+                print(f"{path}  {identify(path)}")
+        except TaesdError as error:
+            failed += 1
+            print(f"taesd_ext: {error}", file=sys.stderr)
+    return 1 if failed else 0
+
+
+class _Meter:
+    """Bytes on one line of the terminal; silent elsewhere."""
+
+    def __init__(self, family: str) -> None:
+        self.family = family
+        self.shown = 0.0
+
+    def __call__(self, done: int, total: int | None) -> None:
+        ended = done == total
+        if not sys.stderr.isatty() or (time.monotonic() - self.shown < 0.2 and not ended):
+            return
+        self.shown = time.monotonic()
+        of = f" of {total / 1e6:.1f}" if total else ""
+        print(f"\r{self.family}: {done / 1e6:.1f}{of} MB ", end="\n" if ended else "", file=sys.stderr, flush=True)
 
 
 def _as_json(listing: Listing) -> dict[str, object]:

@@ -1,0 +1,242 @@
+"""Official weight files from the network: only when a person asks for it, and whole or not at all.
+
+A file grows under a temporary name beside its place and gets its name when its checksum is right. What broke off is
+gone on with the next time. Nothing here runs on import, while sampling, or by itself.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import shutil
+import threading
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from taesd_ext.errors import TaesdError, one_line
+from taesd_ext.weights.catalog import AUTOENCODER_DC, AUTOENCODER_KL, TINY, OfficialFile, downloadable, downloads
+from taesd_ext.weights.fetch import Cancelled, Progress, SourceFailed, TransferBroken, fetch
+from taesd_ext.weights.file_lock import file_lock
+from taesd_ext.weights.identify import checksums, identify
+
+OFFLINE_VARIABLE = "HF_HUB_OFFLINE"
+"""The environment variable of the Hugging Face libraries by which a person forbids downloads."""
+
+# Largest size taken from a server where the catalogue has none, by kind: about twice the largest known file.
+_LIMITS = {TINY: 64 * 2**20, AUTOENCODER_KL: 2**30, AUTOENCODER_DC: 8 * 2**30}
+_SPARE_BYTES = 16 * 2**20
+_LONGEST_PAUSE = 30.0
+# A line that brings a little each time is worth many rounds, but not all night.
+_MOST_ROUNDS = 100
+
+
+@dataclass(frozen=True)
+class Patience:
+    """How long to try. Seconds."""
+
+    attempts: int = 4
+    """Rounds through all sources, one after the other, that bring nothing."""
+    first_pause: float = 1.0
+    """After a round; doubled after each that brought nothing."""
+    timeout: float = 20.0
+    """Silence of a server that ends an attempt."""
+    lock_wait: float = 900.0
+    """For another process that downloads the same file."""
+
+
+def is_offline() -> bool:
+    """Whether the environment forbids downloads."""
+    return os.environ.get(OFFLINE_VARIABLE, "").strip().upper() in {"1", "ON", "YES", "TRUE"}
+
+
+def download_family(
+    family: str,
+    folder: Path | str,
+    *,
+    offline: bool = False,
+    progress: Progress | None = None,
+    cancel: threading.Event | None = None,
+    patience: Patience | None = None,
+) -> list[Path]:
+    """Download all files of a family, by the first way that works; give the files' paths.
+
+    ``progress`` is called with the bytes there and the bytes in all (None where unknown) of the file under way.
+    Raises TaesdError, one line for a person.
+    """
+    ways = downloads(family)
+    if not ways:
+        raise TaesdError(f"{family} cannot be downloaded", "", f"There are {', '.join(downloadable())}")
+    for way in ways:
+        paths = [Path(folder) / row.name for row in way]
+        if all(path.is_file() and _matches(row, path) for row, path in zip(way, paths, strict=True)):
+            return paths
+    problems: list[TaesdError] = []
+    for way in ways:
+        try:
+            return [
+                download_file(row, folder, offline=offline, progress=progress, cancel=cancel, patience=patience)
+                for row in way
+            ]
+        except DownloadFailed as error:
+            problems.append(error)
+    raise problems[0]
+
+
+class DownloadFailed(TaesdError):
+    """No source gave the file."""
+
+
+def download_file(
+    row: OfficialFile,
+    folder: Path | str,
+    *,
+    sources: Sequence[str] | None = None,
+    offline: bool = False,
+    replace: bool = False,
+    progress: Progress | None = None,
+    cancel: threading.Event | None = None,
+    patience: Patience | None = None,
+    allow_loopback_http: bool = False,
+) -> Path:
+    """Download one official file into the folder and give its path; at once where it is already there.
+
+    An older official version is replaced; any other file of that name only with ``replace``. ``sources`` stand in for
+    the row's own. Raises TaesdError: DownloadFailed when no source gave it, Cancelled, or what is wrong on this side.
+    """
+    folder, patience = Path(folder), patience or Patience()
+    if not row.has_checksum:
+        raise TaesdError(f"{row.name} is not downloaded", "no checksum of it was ever published")
+    target = folder / row.name
+    try:
+        if _is_there(row, target, replace):
+            return target
+        if offline or is_offline():
+            raise TaesdError(
+                f"{row.name} is not downloaded",
+                "downloads are switched off" if offline else f"{OFFLINE_VARIABLE} is set",
+                f"Switch them on, or put the file into {folder} by hand",
+            )
+        folder.mkdir(parents=True, exist_ok=True)
+        with file_lock(folder / f".{row.name}.lock", wait_seconds=patience.lock_wait, cancel=cancel):
+            if not _is_there(row, target, replace):
+                part = folder / f".{row.name}.part"
+                _refuse_full_disk(row, folder)
+                _from_any(
+                    row, sources or row.sources, part,
+                    progress=progress, cancel=cancel, patience=patience, allow_loopback_http=allow_loopback_http,
+                )  # fmt: skip
+                _put_in_place(part, target)
+    except OSError as error:
+        raise _local_failure(row, folder, error) from error
+    return target
+
+
+def _is_there(row: OfficialFile, target: Path, replace: bool) -> bool:
+    """Whether the file is in place. Raises TaesdError for a stranger there, which is not ours to replace."""
+    if target.is_symlink() and not target.exists():
+        raise TaesdError(f"{target} is a link that leads nowhere", "", "Remove it and try again")
+    if not target.exists():
+        return False
+    if _matches(row, target):
+        return True
+    official = identify(target, always_hash=True).official
+    if replace or (official is not None and official.family == row.family and not target.is_symlink()):
+        return False
+    raise TaesdError(
+        f"{target} is another file than {row}",
+        "it is kept as it is",
+        "Move it away, or choose another folder",
+    )
+
+
+def _matches(row: OfficialFile, path: Path) -> bool:
+    sha256, git_sha1 = checksums(path)
+    return sha256 == row.sha256 if row.sha256 else git_sha1 == row.git_sha1
+
+
+def _from_any(
+    row: OfficialFile,
+    sources: Iterable[str],
+    part: Path,
+    *,
+    progress: Progress | None,
+    cancel: threading.Event | None,
+    patience: Patience,
+    allow_loopback_http: bool,
+) -> None:
+    """Fill ``part`` with the right bytes from the first source that has them."""
+    left = list(sources)
+    failures: dict[str, TaesdError] = {}
+    fruitless = 0
+    for round_ in range(_MOST_ROUNDS):
+        pause = min(patience.first_pause * 2 ** max(0, fruitless - 1), _LONGEST_PAUSE)
+        if round_ and (cancel or threading.Event()).wait(pause):
+            raise Cancelled("Cancelled", "", "Start it again to go on from here")
+        before = _bytes_in(part)
+        for source in list(left):
+            try:
+                if part.is_symlink():
+                    part.unlink()
+                resumed = part.exists()
+                fetch(
+                    source, part, limit=row.size or _LIMITS[row.kind], size=row.size, timeout=patience.timeout,
+                    progress=progress, cancel=cancel, allow_loopback_http=allow_loopback_http,
+                )  # fmt: skip
+                _check(row, part, resumed)
+                return
+            except SourceFailed as error:
+                failures[source] = error
+                left.remove(source)
+            except TransferBroken as error:
+                failures[source] = error
+        fruitless = 0 if _bytes_in(part) > before else fruitless + 1
+        if not left or fruitless >= patience.attempts:
+            break
+    raise _all_failed(row, failures)
+
+
+def _bytes_in(part: Path) -> int:
+    return part.stat().st_size if part.exists() else 0
+
+
+def _check(row: OfficialFile, part: Path, resumed: bool) -> None:
+    if _matches(row, part):
+        return
+    size = part.stat().st_size
+    part.unlink()
+    if resumed:
+        raise TransferBroken("What was left of an earlier download did not fit", "", "Try again")
+    raise SourceFailed(
+        "The bytes are not those of the official file",
+        f"the checksum of {size:,} bytes is wrong: another version, or damaged or changed on the way; nothing was kept",
+        "Try again later, or from another network",
+    )
+
+
+def _all_failed(row: OfficialFile, failures: dict[str, TaesdError]) -> DownloadFailed:
+    reasons = dict.fromkeys(f"{error.what} ({error.why})" if error.why else error.what for error in failures.values())
+    cure = next((error.cure for error in failures.values() if error.cure), "Try again later")
+    return DownloadFailed(f"{row.name} could not be downloaded", "; ".join(reasons) or "it has no source", cure)
+
+
+def _put_in_place(part: Path, target: Path) -> None:
+    with part.open("rb") as file:
+        os.fsync(file.fileno())
+    part.replace(target)
+
+
+def _refuse_full_disk(row: OfficialFile, folder: Path) -> None:
+    free = shutil.disk_usage(folder).free
+    if free < (row.size or 0) + _SPARE_BYTES:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+def _local_failure(row: OfficialFile, folder: Path, error: OSError) -> TaesdError:
+    what = f"{row.name} cannot be written into {folder}"
+    if error.errno in (errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC)):
+        (folder / f".{row.name}.part").unlink(missing_ok=True)
+        return TaesdError(what, "the disk is full", "Make room, or choose another folder")
+    if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+        return TaesdError(what, "the folder is read-only", "Choose another folder, or change its permissions")
+    return TaesdError(what, error.strerror or one_line(error), "Choose another folder")
