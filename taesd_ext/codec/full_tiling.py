@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
+
+from taesd_ext.models.full_vae import Progress, Tile
 
 TILE = 512
 """Pixels: what SD1's VAE was tuned on."""
@@ -19,6 +21,10 @@ STRIDE = 384
 """Pixels from one tile to the next: a quarter of each tile is overlap."""
 WHOLE_PIXELS = 1536 * 1536
 """Pictures of no more pixels are run at once. Decoding that many takes about 10 GB in float32."""
+
+LEAST_POSITIONS = 4
+"""Latent positions along a side of the smallest tile: a smaller one has nothing but overlap."""
+_NO_LIMIT = 2**62
 
 
 @dataclass(frozen=True)
@@ -36,7 +42,9 @@ class BlendedTiler:
     whole_pixels: int = WHOLE_PIXELS
     spread: bool = True
 
-    def encode(self, network: nn.Module, pixels: Tensor) -> Tensor:
+    def encode(
+        self, network: nn.Module, pixels: Tensor, tile: Tile = "auto", progress: Progress | None = None
+    ) -> Tensor:
         """(B,3,H,W) pixels -> (B,C,H/f,W/f)"""
         factor = self.spatial_scale_factor
         height, width = pixels.shape[-2] // factor, pixels.shape[-1] // factor
@@ -44,15 +52,27 @@ class BlendedTiler:
         def run(rows: slice, columns: slice) -> Tensor:
             return network(pixels[..., _times(rows, factor), _times(columns, factor)])
 
-        return self._blend(run, height, width, 1, pixels)
+        return self.chosen(tile)._blend(run, height, width, 1, progress)
 
-    def decode(self, network: nn.Module, latent: Tensor) -> Tensor:
+    def decode(
+        self, network: nn.Module, latent: Tensor, tile: Tile = "auto", progress: Progress | None = None
+    ) -> Tensor:
         """(B,C,h,w) latent -> (B,3,f*h,f*w)"""
 
         def run(rows: slice, columns: slice) -> Tensor:
             return network(latent[..., rows, columns])
 
-        return self._blend(run, *latent.shape[-2:], self.spatial_scale_factor, latent)
+        return self.chosen(tile)._blend(run, *latent.shape[-2:], self.spatial_scale_factor, progress)
+
+    def chosen(self, tile: Tile) -> BlendedTiler:
+        """The tiler for a user's choice: itself for "auto"; for a side, tiles of it in all bigger pictures."""
+        if tile == "auto":
+            return self
+        if tile == "off":
+            return replace(self, whole_pixels=_NO_LIMIT)
+        positions = max(LEAST_POSITIONS, round(tile / self.spatial_scale_factor))
+        side, stride = (n * self.spatial_scale_factor for n in (positions, positions * STRIDE // TILE))
+        return replace(self, tile=(side, side), stride=(stride, stride), whole_pixels=0)
 
     def spans(self, length: int, axis: int) -> list[slice]:
         """The tiles' places along an axis (0 is height), in latent positions of ``length`` in all."""
@@ -66,7 +86,7 @@ class BlendedTiler:
         return [slice(start, start + tile) for start in starts]
 
     def _blend(
-        self, run: Callable[[slice, slice], Tensor], height: int, width: int, zoom: int, whole: Tensor
+        self, run: Callable[[slice, slice], Tensor], height: int, width: int, zoom: int, progress: Progress | None
     ) -> Tensor:
         """Run all tiles; lengths are latent positions, and an output has ``zoom`` values for each."""
         factor = self.spatial_scale_factor
@@ -78,14 +98,14 @@ class BlendedTiler:
         above: list[Tensor] = []
         for row, down in enumerate(rows):
             below: list[Tensor] = []
+            left: Tensor | None = None
             overlap = (rows[row - 1].stop - down.start) * zoom if row else 0
             kept = (down.stop - rows[row + 1].start) * zoom if row + 1 < len(rows) else 0
-            left = whole
             for column, right in enumerate(columns):
                 tile = run(down, right)
                 if row:
                     tile = _faded(above[column], tile, overlap, dim=-2)
-                if column:
+                if left is not None:
                     tile = _faded(left, tile, (columns[column - 1].stop - right.start) * zoom, dim=-1)
                 if column + 1 < len(columns):
                     left = tile[..., tile.shape[-1] - (right.stop - columns[column + 1].start) * zoom :]
@@ -93,6 +113,8 @@ class BlendedTiler:
                 if canvas is None:
                     canvas = tile.new_empty(*tile.shape[:-2], height * zoom, width * zoom)
                 canvas[..., _times(down, zoom), _times(right, zoom)] = tile
+                if progress is not None:
+                    progress((row * len(columns) + column + 1) / (len(rows) * len(columns)))
             above = below
         return canvas
 

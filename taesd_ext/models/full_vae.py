@@ -6,7 +6,8 @@ codec's language: images in [0, 1], latents in the diffusion model's scale.
 
 from __future__ import annotations
 
-from typing import Protocol
+from collections.abc import Callable
+from typing import Literal, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -16,12 +17,19 @@ from torch.nn import functional
 _LOG_VARIANCE_RANGE = (-30.0, 20.0)
 
 
+Tile = int | Literal["auto", "off"]
+"""Side of a tile in pixels; "auto": only what is big; "off": never."""
+
+Progress = Callable[[float], None]
+"""Told after each piece which part of the work is done, up to 1. What it raises stops the work."""
+
+
 class Tiler(Protocol):
     """Runs a network over overlapping pieces of what is too big for it at once."""
 
-    def encode(self, network: nn.Module, pixels: Tensor) -> Tensor: ...
+    def encode(self, network: nn.Module, pixels: Tensor, tile: Tile, progress: Progress) -> Tensor: ...
 
-    def decode(self, network: nn.Module, latent: Tensor) -> Tensor: ...
+    def decode(self, network: nn.Module, latent: Tensor, tile: Tile, progress: Progress) -> Tensor: ...
 
 
 class Scale(nn.Module):
@@ -79,27 +87,35 @@ class FullEncoder(nn.Module):
         """One picture at a time: memory does not grow with the batch."""
         self.tiler: Tiler | None = None
 
-    def forward(self, image: Tensor) -> Tensor:
-        return self.scale(self.raw(image))
+    def forward(self, image: Tensor, *, tile: Tile = "auto", progress: Progress | None = None) -> Tensor:
+        return self.scale(self.raw(image, tile, progress))
 
-    def raw(self, image: Tensor) -> Tensor:
+    def raw(self, image: Tensor, tile: Tile = "auto", progress: Progress | None = None) -> Tensor:
         """What the network itself says of the image: (B,C',H/f,W/f)."""
-        return _sliced(self._one, image * 2 - 1, self.slicing)
 
-    def _one(self, pixels: Tensor) -> Tensor:
-        return self.tiler.encode(self.network, pixels) if self.tiler else self.network(pixels)
+        def run(pixels: Tensor, told: Progress) -> Tensor:
+            return self.tiler.encode(self.network, pixels, tile, told) if self.tiler else self.network(pixels)
+
+        return _sliced(run, image * 2 - 1, self.slicing, progress)
 
 
 class GaussianEncoder(FullEncoder):
     """A FullEncoder whose network gives a normal distribution, (B,2C,h,w): means, then logarithms of variances."""
 
-    def forward(self, image: Tensor, sample: int | torch.Generator | None = None) -> Tensor:
+    def forward(
+        self,
+        image: Tensor,
+        sample: int | torch.Generator | None = None,
+        *,
+        tile: Tile = "auto",
+        progress: Progress | None = None,
+    ) -> Tensor:
         """The mean latent, or with ``sample`` a drawn one.
 
         An integer is a seed that every picture starts from, so that no latent depends on its neighbours in the batch;
         a CPU generator is drawn from once for the whole batch. The global random state is left alone.
         """
-        latent, log_variance = self.raw(image).chunk(2, dim=1)
+        latent, log_variance = self.raw(image, tile, progress).chunk(2, dim=1)
         if sample is not None:
             deviation = torch.exp(0.5 * log_variance.clamp(*_LOG_VARIANCE_RANGE))
             latent = latent + deviation * _noise(latent, sample)
@@ -116,17 +132,28 @@ class FullDecoder(nn.Module):
         """One picture at a time: memory does not grow with the batch."""
         self.tiler: Tiler | None = None
 
-    def forward(self, latent: Tensor) -> Tensor:
-        return _sliced(self._one, self.scale.inverse(latent), self.slicing) / 2 + 0.5
+    def forward(self, latent: Tensor, *, tile: Tile = "auto", progress: Progress | None = None) -> Tensor:
+        def run(own: Tensor, told: Progress) -> Tensor:
+            return self.tiler.decode(self.network, own, tile, told) if self.tiler else self.network(own)
 
-    def _one(self, latent: Tensor) -> Tensor:
-        return self.tiler.decode(self.network, latent) if self.tiler else self.network(latent)
+        return _sliced(run, self.scale.inverse(latent), self.slicing, progress) / 2 + 0.5
 
 
-def _sliced(run, batch: Tensor, slicing: bool) -> Tensor:
-    if not slicing or len(batch) == 1:
-        return run(batch)
-    return torch.cat([run(one) for one in batch.split(1)])
+def _sliced(
+    run: Callable[[Tensor, Progress], Tensor], batch: Tensor, slicing: bool, progress: Progress | None
+) -> Tensor:
+    slices = batch.split(1) if slicing else (batch,)
+    done: list[Tensor] = []
+
+    def told(part: float) -> None:
+        if progress is not None:
+            progress((len(done) + part) / len(slices))
+
+    for one in slices:
+        result = run(one, told)
+        done.append(result)
+        told(0.0)
+    return torch.cat(done) if len(done) > 1 else done[0]
 
 
 def _noise(like: Tensor, sample: int | torch.Generator) -> Tensor:

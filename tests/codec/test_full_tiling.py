@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from taesd_ext.codec.full_tiling import BlendedTiler
+from taesd_ext.models.full_vae import FullDecoder, FullEncoder, Scale
 
 FACTOR = 4
 
@@ -82,6 +83,41 @@ def test_small_pictures_are_run_whole() -> None:
     assert network.areas == [256]
     tiler.decode(network, torch.zeros(1, 1, 16, 17))
     assert network.areas[1:] == [64] * 9
+
+
+def test_a_tile_can_be_chosen_and_progress_is_told() -> None:
+    tiler = BlendedTiler(FACTOR)
+    network, told = Pointwise(), []
+    latent = torch.randn(1, 1, 20, 20)
+    whole = tiler.decode(network, latent)
+    assert network.areas == [400]
+    torch.testing.assert_close(tiler.decode(network, latent, 32, told.append), whole)
+    assert set(network.areas[1:]) == {64}
+    assert told == sorted(told)
+    assert (len(told), told[-1]) == (len(network.areas) - 1, 1.0)
+    tiler.decode(network, latent, 1)
+    assert network.areas[-1] == 16, "a tile of less than four positions would be nothing but overlap"
+    small = replace(tiler, whole_pixels=0, tile=(32, 32), stride=(24, 24))
+    small.decode(network, latent, "off")
+    assert network.areas[-1] == 400
+
+
+def test_a_full_vae_passes_the_choice_on() -> None:
+    decoder = FullDecoder(Pointwise(), Scale(2.0, 1.0))
+    encoder = FullEncoder(Pooled(), Scale(2.0, 1.0))
+    decoder.tiler = encoder.tiler = BlendedTiler(FACTOR)
+    latent, told = torch.randn(2, 3, 16, 16), []
+    image = decoder(latent, tile=32, progress=told.append)
+    assert set(decoder.network.areas) == {64}
+    assert told == sorted(told)
+    assert told[-1] == 1.0
+    torch.testing.assert_close(encoder(image, tile=32), encoder(image, tile="off"))
+    with pytest.raises(InterruptedError):
+        decoder(latent, progress=_stop)
+
+
+def _stop(part: float) -> None:
+    raise InterruptedError
 
 
 def seam(image: Tensor, whole: Tensor) -> float:

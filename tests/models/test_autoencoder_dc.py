@@ -27,7 +27,7 @@ from taesd_ext.weights.identify import Identity
 diffusers = pytest.importorskip("diffusers")
 
 BIG = "TAESD_TEST_BIG"
-"""Set to 1 to run the networks of true size that need up to 14 GB of memory."""
+"""Set to 1 to run the networks of true size that need up to 8 GB of memory."""
 
 STRUCTURES = {row.architecture: row for row in DC_VARIANTS}
 SMALL_WIDTHS = (16, 16, 16, 32, 64, 128, 256, 512)
@@ -153,7 +153,7 @@ def test_true_size_of_sana_equals_diffusers(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(os.environ.get(BIG) != "1", reason=f"needs up to 14 GB of memory; {BIG}=1 runs it")
+@pytest.mark.skipif(os.environ.get(BIG) != "1", reason=f"needs up to 8 GB of memory; {BIG}=1 runs it")
 @pytest.mark.parametrize("name", ["dc-ae-f32c32-mix-1.0", "dc-ae-f64c128-in-1.0", "dc-ae-f128c512-mix-1.0"])
 def test_bigger_true_sizes_equal_diffusers(name: str, tmp_path: Path) -> None:
     true_size(name, tmp_path)
