@@ -1,0 +1,71 @@
+"""Real WebUIs for the tests that need one."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+
+import pytest
+from webui_server import WebUIServer, link_weights, unpack_checkpoints
+
+
+@pytest.fixture(scope="session")
+def webui_home() -> Path:
+    if "WEBUI_DIR" not in os.environ:
+        pytest.skip("needs a WebUI: set WEBUI_DIR to its folder, and WEBUI_PYTHON to its Python")
+    return Path(os.environ["WEBUI_DIR"])
+
+
+@pytest.fixture(scope="session")
+def checkpoints(webui_home, shared, tmp_path_factory) -> Path:
+    forge = (webui_home / "modules_forge").is_dir()
+    names = ("small_sd15",) if forge else ("tiny_sd1", "tiny_sdxl")
+    return unpack_checkpoints(shared, tmp_path_factory.mktemp("checkpoints"), *names)
+
+
+@pytest.fixture(scope="session")
+def hf_home(shared, tmp_path_factory) -> Path:
+    """An offline tokenizer; a copy, as the library writes into it."""
+    return Path(shutil.copytree(shared / "webui" / "hf", tmp_path_factory.mktemp("hf") / "hf"))
+
+
+@pytest.fixture(scope="session")
+def new_server(checkpoints, hf_home, shared, tmp_path_factory):
+    """Makes a server that is not started; ``data`` to go on with another one's folder."""
+
+    def make(*flags: str, ours: bool = True, data: Path | None = None) -> WebUIServer:
+        data = data or tmp_path_factory.mktemp("data")
+        link_weights(shared, data)
+        return WebUIServer(data, checkpoints, hf_home, *flags, ours=ours)
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def server(new_server):
+    """One WebUI with the extension for all tests that leave it as they found it."""
+    with new_server() as running:
+        yield running
+
+
+OPTIONS = {
+    "show_progress_type": "TAESD",
+    "sd_vae_decode_method": "Full",
+    "sd_vae_encode_method": "Full",
+    "live_previews_enable": True,
+    "live_preview_fast_interrupt": False,
+    "taesd_ext_family": "Auto",
+    "taesd_ext_detail": "full",
+    "taesd_ext_budget": 0,
+    "taesd_ext_min_time": 0,
+    "taesd_ext_interval": 1,
+    "taesd_ext_decode_failure": "error",
+}
+
+
+@pytest.fixture
+def webui(server):
+    """The running WebUI with TAESD previews at every step, everything else at its default."""
+    server.set_options(**OPTIONS)
+    return server

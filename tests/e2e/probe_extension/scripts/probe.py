@@ -1,0 +1,79 @@
+"""Looks into the WebUI for the tests: what is patched, which latents went through, and Reload UI by request."""
+
+from pathlib import Path
+
+import torch
+from modules import script_callbacks, scripts, sd_samplers_common, shared
+
+LATENTS = Path(scripts.basedir()).parent.parent / "latents"
+
+
+def depth(function):
+    """How many functions of the extension lie on top of the host's."""
+    count = 0
+    while hasattr(function, "__taesd_ext__"):
+        count += 1
+        function = function.__wrapped__
+    return count
+
+
+def state():
+    try:
+        from taesd_ext.host import register
+
+        extension = register._extension
+    except ImportError:
+        extension = None
+    session = extension.runtime.session if extension else None
+    labels = shared.opts.data_labels
+    return {
+        "family": session and session.frame and session.frame.family,
+        "detail": session and session.frame and session.frame.detail,
+        "last_error": session and session.last_error,
+        "share": session and session.stats.share,
+        "depth": {
+            "decode": depth(sd_samplers_common.samples_to_images_tensor),
+            "encode": depth(sd_samplers_common.images_tensor_to_samples),
+            "poll": depth(type(shared.state).set_current_image),
+        },
+        "options": [key for key in labels if key.startswith("taesd_ext_")],
+        "sections": sorted({tuple(labels[key].section) for key in labels if key.startswith("taesd_ext_")}),
+        "choices": labels["show_progress_type"].component_args["choices"],
+        "callbacks": sum(
+            "taesd_ext" in str(callback.script)
+            for callbacks in script_callbacks.callback_map.values()
+            for callback in callbacks
+        ),
+    }
+
+
+def on_app_started(demo, app):
+    app.add_api_route("/probe/state", state, methods=["GET"])
+    app.add_api_route("/probe/reload", lambda: shared.state.request_restart(), methods=["POST"])
+
+
+class Probe(scripts.Script):
+    def title(self):
+        return "Probe"
+
+    def show(self, is_img2img):
+        return scripts.AlwaysVisible
+
+    def save(self, name, tensor):
+        LATENTS.mkdir(exist_ok=True)
+        torch.save(tensor.detach().cpu().clone(), LATENTS / f"{name}.pt")
+
+    def before_process(self, p):
+        for path in LATENTS.glob("*.pt"):
+            path.unlink()
+
+    def post_sample(self, p, ps):
+        if torch.is_tensor(ps.samples):
+            self.save("sampled", ps.samples)
+
+    def process_before_every_sampling(self, p, **kwargs):
+        if getattr(p, "init_latent", None) is not None:
+            self.save("encoded", p.init_latent)
+
+
+script_callbacks.on_app_started(on_app_started)

@@ -1,0 +1,63 @@
+"""In and out of a real WebUI: Reload UI, memory-saving modes, and what is left when the extension is gone."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from taesd_ext.settings import OPTIONS as OUR_OPTIONS
+
+pytestmark = [pytest.mark.e2e, pytest.mark.slow]
+
+PREVIEWS = {"show_progress_type": "TAESD", "taesd_ext_budget": 0, "taesd_ext_min_time": 0, "taesd_ext_detail": "full"}
+
+
+def test_reload_ui_three_times_leaves_one_of_everything(webui):
+    before = webui.call("/probe/state")
+    assert set(before["depth"].values()) == {1}
+    assert sorted(before["options"]) == sorted(option.key for option in OUR_OPTIONS)
+    for _ in range(3):
+        webui.reload_ui()
+        after = webui.call("/probe/state")
+        for key in ("depth", "options", "sections", "choices", "callbacks"):
+            assert after[key] == before[key], key
+    assert len(webui.generate().previews) > 2
+
+
+def test_nothing_was_reported(webui):
+    for line in webui.output().splitlines():
+        assert "taesd_ext" not in line or "Traceback" not in line
+    assert "Error calling" not in webui.output()
+    assert "Error loading script" not in webui.output()
+
+
+@pytest.mark.parametrize("flag", ["--medvram", "--lowvram"])
+def test_memory_saving_modes(new_server, flag):
+    with new_server(flag) as server:
+        if server.forge:
+            pytest.skip("the forks have no such mode")
+        server.set_options(**PREVIEWS, show_progress_every_n_steps=1)
+        result = server.generate(batch_size=4)
+        assert result.error is None
+        assert len(result.previews) > 2
+        assert {frame.size for frame in result.frames} == {(256, 256)}
+        server.set_options(taesd_ext_family="taesana")  # its decoder is not there
+        result = server.generate()
+        assert result.error is None
+        assert {frame.size for frame in result.frames} == {(16, 16)}
+
+
+def test_gone_without_a_trace(new_server):
+    with new_server() as server:
+        server.set_options(**PREVIEWS, sd_vae_decode_method="TAESD")
+        assert len(server.generate().previews) > 2
+    config = json.loads((server.data / "config.json").read_text())
+    assert config["show_progress_type"] == "TAESD"
+    with new_server(ours=False, data=server.data) as bare:
+        state = bare.call("/probe/state")
+        assert set(state["depth"].values()) == {0}
+        assert state["options"] == []
+        assert "Traceback" not in bare.output().split("Launching Web UI")[-1].replace("Failed reading extension", "")
+        bare.set_options(show_progress_type="Approx cheap", show_progress_every_n_steps=1, sd_vae_decode_method="Full")
+        assert len(bare.generate().previews) > 2

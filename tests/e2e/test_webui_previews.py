@@ -1,0 +1,127 @@
+"""Live previews in a real WebUI, as its page gets them."""
+
+from __future__ import annotations
+
+import base64
+import io
+
+import numpy as np
+import pytest
+from PIL import Image, ImageDraw
+
+pytestmark = [pytest.mark.e2e, pytest.mark.slow]
+
+
+def data_of(image: Image.Image) -> str:
+    buffer = io.BytesIO()
+    image.save(buffer, format="PNG")
+    return base64.b64encode(buffer.getvalue()).decode()
+
+
+@pytest.fixture(scope="module")
+def scene() -> Image.Image:
+    """What the small checkpoints know: sky above, sun at the right, ground below."""
+    picture = Image.new("RGB", (128, 128), (80, 120, 230))
+    draw = ImageDraw.Draw(picture)
+    draw.rectangle((0, 88, 128, 128), fill=(60, 170, 40))
+    draw.ellipse((75, 15, 105, 45), fill=(250, 220, 60))
+    return picture
+
+
+def is_scene(frame: Image.Image) -> bool:
+    """Blue above and green below: neither mirrored nor with its colours swapped."""
+    pixels = np.asarray(frame.convert("RGB"), dtype=float)
+    top, bottom = pixels[: len(pixels) // 4].mean((0, 1)), pixels[-len(pixels) // 8 :].mean((0, 1))
+    return top[2] > top[0] and top[2] > top[1] and bottom[1] > bottom[0] and bottom[1] > bottom[2]
+
+
+def test_txt2img(webui):
+    result = webui.generate(steps=16)
+    assert len(result.previews) >= 6
+    assert {frame.size for frame in result.frames} == {(128, 128)}
+    assert set(result.families) == {"taesd"}
+    assert is_scene(result.frames[-1])
+    assert "VAE Decoder" not in result.infotext
+
+
+def test_previews_change_no_bit_of_the_picture(webui):
+    with_previews = webui.generate(steps=10)
+    without = webui.generate(steps=10, poll=None)
+    webui.set_options(live_previews_enable=False)
+    off = webui.generate(steps=10)
+    assert len(with_previews.previews) > 2
+    assert off.previews == []
+    assert with_previews.images[0].tobytes() == without.images[0].tobytes() == off.images[0].tobytes()
+
+
+def test_img2img(webui, scene):
+    result = webui.generate("img2img", init_images=[data_of(scene)], denoising_strength=0.6, steps=20)
+    assert len(result.previews) >= 3
+    assert is_scene(result.frames[-1])
+
+
+def test_inpaint(webui, scene):
+    mask = Image.new("L", scene.size, 0)
+    ImageDraw.Draw(mask).rectangle((0, 0, 128, 60), fill=255)
+    result = webui.generate(
+        "img2img", init_images=[data_of(scene)], mask=data_of(mask), denoising_strength=0.9, steps=16,
+        inpainting_fill=1, inpaint_full_res=False,
+    )  # fmt: skip
+    assert len(result.previews) >= 3
+    assert {frame.size for frame in result.frames} == {(128, 128)}
+
+
+def test_a_batch_is_a_grid(webui):
+    result = webui.generate(batch_size=4)
+    assert len(result.images) >= 4
+    assert {frame.size for frame in result.frames} == {(256, 256)}
+    tiles = np.asarray(result.frames[-1].convert("RGB")).reshape(2, 128, 2, 128, 3).transpose(0, 2, 1, 3, 4)
+    assert len({tile.tobytes() for tile in tiles.reshape(4, -1)}) == 4
+
+
+def test_hires_fix_shows_both_passes(webui):
+    result = webui.generate(enable_hr=True, hr_scale=2, hr_upscaler="Latent", denoising_strength=0.7)
+    sizes = [frame.size for frame in result.frames]
+    assert sizes[0] == (128, 128)
+    assert sizes[-1] == (256, 256)
+
+
+def test_large_frames_are_jpeg(webui):
+    result = webui.generate(width=320, height=320, steps=4, poll=0.02)
+    assert {frame.format for frame in result.frames} == {"JPEG"}
+
+
+def test_detail_per_generation(webui):
+    result = webui.generate(steps=10, alwayson_scripts={"taesd preview": {"args": [True, "as in Settings", 4]}})
+    assert 1 <= len(result.previews) <= 3
+    result = webui.generate(alwayson_scripts={"taesd preview": {"args": [False]}})
+    assert result.previews == []
+    assert len(webui.generate().previews) > 2
+
+
+def test_interrupt_keeps_a_picture(webui):
+    def interrupt(server, number):
+        if number == 3:
+            server.call("/sdapi/v1/interrupt", {})
+
+    for fast in (False, True):
+        webui.set_options(live_preview_fast_interrupt=fast)
+        result = webui.generate(steps=60, at_frame=interrupt)
+        assert result.error is None
+        assert 3 <= len(result.previews) < 40
+        assert result.images[0].size == (128, 128)
+        assert ("VAE Decoder: TAESD" in result.infotext) == fast
+
+
+def test_the_budget_holds(webui):
+    webui.set_options(taesd_ext_budget=3, taesd_ext_detail="Auto")
+    webui.generate(width=256, height=256, steps=20)
+    result = webui.generate(width=256, height=256, steps=20)
+    assert result.previews
+    assert webui.call("/probe/state")["share"] < 0.06
+
+
+def test_the_built_in_method_stays_reachable(webui):
+    webui.set_options(show_progress_type="Approx cheap", show_progress_every_n_steps=1)
+    result = webui.generate()
+    assert {frame.size for frame in result.frames} == {(16, 16)}
