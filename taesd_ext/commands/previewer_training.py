@@ -1,0 +1,125 @@
+"""Train the embedded previewer of a latent format, with the family's own decoder as the teacher.
+
+What it learns from is generated, so that the result can be made again anywhere: see codec/generated.py.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from taesd_ext.codec.bank import bank_latents
+from taesd_ext.codec.codec import Codec
+from taesd_ext.codec.ridge import ConvolutionFit
+from taesd_ext.commands.muon import Muon
+from taesd_ext.models.fast import FastDecoder, FastEncoder
+from taesd_ext.models.student import Previewer
+
+BATCH = 16
+MUON_RATE = 2e-2
+ADAM_RATE = 2e-3
+WARM_UP = 50
+HELD_BACK = 24
+"""Latents kept for measuring, from another seed."""
+
+Log = Callable[[str], None]
+
+
+def train_previewer(codec: Codec, *, steps: int, latents: int, seed: int, log: Log) -> Previewer:
+    """A previewer for the codec's family, which must have both parts. On one CPU thread every run gives the same."""
+    started = time.process_time()
+    lessons, targets = teacher_bank(codec, latents, seed)
+    exam, answers = teacher_bank(codec, HELD_BACK, seed + 1)
+    log(f"{len(lessons)} latents to learn from, {time.process_time() - started:.0f} CPU s")
+    network = start_previewer(lessons, targets, seed)
+    log(f"linear start: held back {mean_psnr(network, exam, answers)}")
+    optimizers = _optimizers(network)
+    rates = [[group["lr"] for group in optimizer.param_groups] for optimizer in optimizers]
+    generator = torch.Generator().manual_seed(seed)
+    order = torch.empty(0, dtype=torch.long)
+    running = 0.0
+    for step in range(steps):
+        if len(order) < BATCH:
+            order = torch.randperm(len(lessons), generator=generator)
+        batch, order = order[:BATCH], order[BATCH:]
+        share = min(1.0, (step + 1) / WARM_UP) * (1 - step / steps)
+        for optimizer, group_rates in zip(optimizers, rates, strict=True):
+            for group, rate in zip(optimizer.param_groups, group_rates, strict=True):
+                group["lr"] = rate * share
+            optimizer.zero_grad()
+        loss = _loss(network, lessons[batch], targets[batch])
+        loss.backward()
+        for optimizer in optimizers:
+            optimizer.step()
+        running = loss.item() if step == 0 else 0.99 * running + 0.01 * loss.item()
+        if (step + 1) % max(1, steps // 8) == 0:
+            log(
+                f"step {step + 1}: learning {-10 * math.log10(running):.2f} dB, "
+                f"held back {mean_psnr(network, exam, answers)}, {time.process_time() - started:.0f} CPU s"
+            )
+    return network.requires_grad_(False).eval()
+
+
+@torch.no_grad()
+def teacher_bank(codec: Codec, count: int, seed: int) -> tuple[Tensor, Tensor]:
+    """(N,C,h,w) latents and the (N,3,2h,2w) pictures, area-averaged from clamped full decodes. In bfloat16: 48 dB."""
+    decoder, encoder = (
+        _in_bfloat16(form(network))
+        for form, network in ((FastDecoder, codec.decoder), (FastEncoder, codec.encoder))
+    )
+    shrink = codec.spatial_scale_factor // 2
+    lessons, targets = [], []
+    for latent in bank_latents(decoder, encoder, codec.latent_channels, codec.spatial_scale_factor, count, seed):
+        lessons.append(latent)
+        targets.append(functional.avg_pool2d(decoder(latent).clamp(0, 1), shrink))
+    return torch.cat(lessons), torch.cat(targets)
+
+
+def start_previewer(lessons: Tensor, targets: Tensor, seed: int) -> Previewer:
+    """The previewer whose linear part is solved in closed form and whose correction is still zero."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        network = Previewer(lessons.shape[1])
+    generator = torch.Generator().manual_seed(seed)
+    fit = ConvolutionFit(network.latent_channels, 12)
+    with torch.no_grad():
+        for latent, target in zip(lessons.split(1), targets.split(1), strict=True):
+            fit.add(network.clamp(latent), functional.pixel_unshuffle(target, 2), generator)
+        solved = fit.solve()
+        network.linear.weight.copy_(solved.weight)
+        network.linear.bias.copy_(solved.bias)
+        nn.init.zeros_(network.correction.weight)
+        nn.init.zeros_(network.correction.bias)
+    return network.to(memory_format=torch.channels_last)
+
+
+@torch.no_grad()
+def mean_psnr(network: nn.Module, latents: Tensor, targets: Tensor) -> str:
+    """Mean and worst over the pictures, in words."""
+    errors = (network(latents).clamp(0, 1) - targets).square().mean(dim=(1, 2, 3))
+    psnr = -10 * errors.log10()
+    return f"{psnr.mean():.2f} dB (worst {psnr.min():.2f})"
+
+
+def _loss(network: Previewer, latents: Tensor, targets: Tensor) -> Tensor:
+    with torch.autocast("cpu", torch.bfloat16):
+        predicted = network(latents.contiguous(memory_format=torch.channels_last))
+    return functional.mse_loss(predicted.float(), targets)
+
+
+def _optimizers(network: Previewer) -> list[torch.optim.Optimizer]:
+    """Muon for the hidden kernels; AdamW for biases and for what makes pixels."""
+    hidden = [network.entry.weight, *(weight for weight in network.pairs.parameters() if weight.ndim == 4)]
+    known = {id(weight) for weight in hidden}
+    others = [weight for weight in network.parameters() if id(weight) not in known]
+    return [Muon(hidden, lr=MUON_RATE), torch.optim.AdamW(others, lr=ADAM_RATE)]
+
+
+def _in_bfloat16(network: nn.Module) -> Callable[[Tensor], Tensor]:
+    network = network.to(torch.bfloat16)
+    return lambda x: network(x.to(torch.bfloat16)).float()
