@@ -11,6 +11,9 @@ import gradio as gr
 MAJOR = int(gr.__version__.split(".")[0])
 
 
+_SEPARATOR = " · "
+
+
 def js(code: str) -> dict[str, str]:
     """The argument that runs ``code`` in the browser with an event: ``button.click(fn, ..., **js("() => ..."))``."""
     return {"js" if MAJOR >= 4 else "_js": code}
@@ -28,6 +31,16 @@ def blocks(title: str, css: str) -> gr.Blocks:
     if "css" in inspect.signature(gr.Blocks.launch).parameters:
         del arguments["css"]
     return gr.Blocks(**known(gr.Blocks.__init__, arguments))
+
+
+def choice(key: object, words: str) -> str:
+    """A dropdown's choice that carries its key: gradio 3.41 cannot update (label, value) pairs."""
+    return f"{key}{_SEPARATOR}{words}" if words else str(key)
+
+
+def key_of(chosen: Any) -> str:
+    """The key of what was chosen, "" for nothing."""
+    return str(chosen or "").split(_SEPARATOR)[0]
 
 
 def file_box(label: str, **arguments: Any) -> gr.File:

@@ -20,11 +20,29 @@ def progress_bar(share: float, text: str = "") -> str:
     )
 
 
+def counted(count: int, noun: str) -> str:
+    """ "1 preview", "2 previews"."""
+    return f"{count:,} {noun}" + ("" if count == 1 else "s")
+
+
+class Markup(str):
+    """HTML made here, to be shown as it is; any other text is escaped."""
+
+
+def badge(text: str, kind: str) -> Markup:
+    """A word on a coloured ground; ``kind`` is "good", "fair", "bad" or "none"."""
+    return Markup(f'<span class="taesd-ext-badge taesd-ext-{kind}">{escape(text)}</span>')
+
+
+def _cell(content: str) -> str:
+    return content if isinstance(content, Markup) else escape(content)
+
+
 def table(head: Sequence[str], rows: Iterable[Sequence[str]], kind: str = "") -> str:
-    """A table of plain texts."""
-    heading = "".join(f"<th>{escape(cell)}</th>" for cell in head)
+    """A table of plain texts and :class:`Markup`."""
+    heading = "".join(f"<th>{_cell(cell)}</th>" for cell in head)
     heading = f"<thead><tr>{heading}</tr></thead>" if head else ""
-    body = "".join("<tr>" + "".join(f"<td>{escape(cell)}</td>" for cell in row) + "</tr>" for row in rows)
+    body = "".join("<tr>" + "".join(f"<td>{_cell(cell)}</td>" for cell in row) + "</tr>" for row in rows)
     return (
         f'<div class="taesd-ext-scroll"><table class="taesd-ext-table {escape(kind)}">'
         f"{heading}<tbody>{body}</tbody></table></div>"
@@ -41,3 +59,48 @@ def stage(uri: str | None, size: tuple[int, int], caption: str, share: float | N
     )
     bar = progress_bar(share, caption) if share is not None else f"<figcaption>{escape(caption)}</figcaption>"
     return f'<figure class="taesd-ext-stage">{inside}{bar}</figure>'
+
+
+def slider(first: str, second: str, names: tuple[str, str], size: tuple[int, int]) -> str:
+    """Two pictures of one size on top of each other, with a line that is drawn over them."""
+    shape = f"aspect-ratio:{size[0]}/{size[1]}"
+    return (
+        f'<figure class="taesd-ext-slider" style="{shape};--cut:50%">'
+        f'<img src="{escape(first)}" alt="{escape(names[0])}"><img src="{escape(second)}" alt="{escape(names[1])}">'
+        f"<span>{escape(names[0])}</span><span>{escape(names[1])}</span>"
+        '<input type="range" min="0" max="100" step="0.1" value="50" aria-label="where the two pictures meet"></figure>'
+    )
+
+
+def gallery(items: Iterable[tuple[str, str]]) -> str:
+    """Pictures side by side, (address, caption) each."""
+    figures = (
+        f'<figure><img src="{escape(uri)}" alt="{escape(caption)}"><figcaption>{escape(caption)}</figcaption></figure>'
+        for uri, caption in items
+    )
+    return f'<div class="taesd-ext-gallery">{"".join(figures)}</div>'
+
+
+def film(frames: Sequence[tuple[str, str]], size: tuple[int, int]) -> str:
+    """A film strip, (address, words) for each frame; javascript/taesd_ext.js makes it play."""
+    if not frames:
+        return ""
+    last = len(frames) - 1
+    shape = f"aspect-ratio:{size[0]}/{size[1]}"
+    strip = "".join(
+        f'<button type="button" data-frame="{index}" aria-label="{escape(words)}"{_current(index == last)}>'
+        f'<img src="{escape(uri)}" alt="" style="{shape}"><span>{escape(words.split(" · ")[0])}</span></button>'
+        for index, (uri, words) in enumerate(frames)
+    )
+    uri, words = (escape(text) for text in frames[last])
+    return (
+        '<div class="taesd-ext-film" tabindex="0"><figure class="taesd-ext-stage">'
+        f'<img class="taesd-ext-shown" src="{uri}" alt="" style="{shape}"><figcaption>{words}</figcaption></figure>'
+        '<div class="taesd-ext-film-bar"><button type="button" class="taesd-ext-play" aria-label="play">▶</button>'
+        f'<input type="range" min="0" max="{last}" value="{last}" aria-label="frame"></div>'
+        f'<div class="taesd-ext-strip">{strip}</div></div>'
+    )
+
+
+def _current(is_current: bool) -> str:
+    return ' aria-current="true"' if is_current else ""

@@ -12,10 +12,13 @@ from PIL import Image, ImageOps
 from torch import Tensor
 
 from taesd_ext.codec.codec import Codec
+from taesd_ext.codec.picture_file import picture_to_image
 from taesd_ext.errors import TaesdError
 from taesd_ext.latent_formats import Detection, LatentFormat, native_format
 from taesd_ext.models.latent_rgb import LATENT_RGB, rgb_to_latent
 from taesd_ext.preview.frame import Frame, preview_image
+from taesd_ext.preview.latent_keeper import LatentKeeper
+from taesd_ext.preview.recorder import Recorder
 from taesd_ext.preview.session import PreviewSession, Stats
 from taesd_ext.settings import PreviewSettings
 from taesd_ext.ui.replay import replay
@@ -46,7 +49,21 @@ class Plan:
     steps: int
     step_time: float
     settings: PreviewSettings
+    title: str = ""
     seed: int = 0
+
+
+class Kept:
+    """What outlives a run: its previews, its latent, and the session, for what it cost."""
+
+    def __init__(self) -> None:
+        self.recorder = Recorder()
+        self.latents = LatentKeeper()
+        self.session = PreviewSession(_no_codec)
+
+
+def _no_codec(family: str) -> Codec:
+    raise TaesdError(f"{family} is not loaded", "nothing was generated yet")
 
 
 @dataclass
@@ -68,32 +85,33 @@ def fitted(picture: Image.Image, longest: int) -> Image.Image:
     return picture.resize((width, height), Image.Resampling.LANCZOS)
 
 
-def to_image(picture: Image.Image) -> Tensor:
-    """RGB picture -> (1,3,H,W) float32 image in [0,1]."""
-    levels = torch.frombuffer(bytearray(picture.tobytes()), dtype=torch.uint8)
-    return levels.view(1, picture.height, picture.width, 3).permute(0, 3, 1, 2).float().div_(255)
-
-
 def generate(
-    plan: Plan, codec_for: Callable[[str], Codec], sleep: Callable[[float], None] = time.sleep
+    plan: Plan,
+    codec_for: Callable[[str], Codec],
+    sleep: Callable[[float], None] = time.sleep,
+    keep: Kept | None = None,
 ) -> Iterator[Progress]:
     """Run the plan; one Progress a step, and a last one with the finished picture and the timings.
 
     Without weights for the family, the latent is the one whose linear preview looks like the picture; a family that
     has no linear preview raises its TaesdError.
     """
+    keep = keep or Kept()
     picture = fitted(plan.picture, plan.size)
-    start = _encode(to_image(picture), plan.settings.family, codec_for)
+    start = _encode(picture_to_image(picture), plan.settings.family, codec_for)
     detection = Detection(start.latent_format, "chosen by hand")
-    session = PreviewSession(codec_for)
+    session = keep.session = PreviewSession(codec_for)
     session.start(plan.settings, plan.steps)
+    keep.recorder.begin(plan.title, plan.steps)
     frame = None
     for step, latent in enumerate(replay(start.latent, plan.steps, plan.seed), 1):
         sleep(plan.step_time)
         session.step(step)
         frame = session.poll(latent, detection)
+        keep.recorder.add(frame)
         yield Progress(step, plan.steps, frame, session.stats, note=start.note)
     session.finish()
+    keep.latents.keep(start.latent, start.latent_format, title=plan.title, decoder=plan.settings.family)
     final = _finish(start, picture, frame)
     timings = (*start.timings, *_preview_timings(session.stats, plan), *final[1])
     yield Progress(plan.steps, plan.steps, final[0], session.stats, timings, start.note, done=True)
@@ -135,7 +153,7 @@ def _finish(start: _Latent, picture: Image.Image, frame: Frame | None) -> tuple[
     began = time.perf_counter()
     image = start.codec.decode(start.latent, size=(picture.height, picture.width))
     took = time.perf_counter() - began
-    error = (image - to_image(picture)).square().mean().clamp_min(1e-10)
+    error = (image - picture_to_image(picture)).square().mean().clamp_min(1e-10)
     final = Frame(
         number=(frame.number if frame else 0) + 1,
         step=frame.step if frame else 0,

@@ -2,37 +2,39 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import gradio as gr
 from PIL import Image
 
-from taesd_ext.codec.codec import Codec
 from taesd_ext.errors import TaesdError, one_line
 from taesd_ext.latent_formats import FAMILIES, native_format
 from taesd_ext.settings import OPTION, PreviewSettings
-from taesd_ext.ui import texts
+from taesd_ext.ui import compat, texts
+from taesd_ext.ui.actions import PanelActions
 from taesd_ext.ui.markup import notice, stage, table
-from taesd_ext.ui.play import Plan, Progress, generate
+from taesd_ext.ui.play import Kept, Plan, Progress, generate
 from taesd_ext.ui.samples import sample_names, sample_picture
+from taesd_ext.weights.folders import installed
 
 SIZES = ("256", "384", "512", "768", "1024")
 
 
-def family_choices(installed: Mapping[str, Mapping[str, Path]]) -> list[tuple[str, str]]:
-    """(label, family), those with an encoder and a decoder file first."""
+def family_choices(installed: Mapping[str, Mapping[str, Path]]) -> list[str]:
+    """Choices by family, those with an encoder and a decoder file first."""
     ready = [family for family in FAMILIES if len(installed.get(family, ())) == 2]
     rest = [family for family in FAMILIES if family not in ready]
-    named = [(f"{family} · {native_format(family).title}", family) for family in ready]
-    return named + [(f"{family} · {native_format(family).title} · no weights", family) for family in rest]
+    named = [compat.choice(family, native_format(family).title) for family in ready]
+    return named + [compat.choice(family, f"{native_format(family).title}, no weights") for family in rest]
 
 
-def build_play_tab(codec_for: Callable[[str], Codec], installed: Mapping[str, Mapping[str, Path]]) -> None:
-    """Add the tab's controls to the page that is being built."""
+def build_play_tab(actions: PanelActions, kept: Kept, tab: gr.Tab) -> None:
+    """Fill the tab that is being built."""
     names = sample_names()
-    families = family_choices(installed)
+    families = family_choices(installed(actions.folders()))
     with gr.Row(elem_classes="taesd-ext-columns"):
         with gr.Column(scale=2, min_width=300):
             gallery = gr.Gallery(
@@ -41,7 +43,7 @@ def build_play_tab(codec_for: Callable[[str], Codec], installed: Mapping[str, Ma
                 elem_classes="taesd-ext-samples",
             )  # fmt: skip
             picture = gr.Image(type="pil", height=200, elem_id="taesd_picture", **texts.PICTURE.control())
-            family = gr.Dropdown(families, value=families[0][1], elem_id="taesd_family", **texts.FAMILY.control())
+            family = gr.Dropdown(families, value=families[0], elem_id="taesd_family", **texts.FAMILY.control())
             with gr.Row():
                 detail = gr.Dropdown(
                     list(OPTION["detail"].choices), value=OPTION["detail"].default, elem_id="taesd_detail",
@@ -69,7 +71,7 @@ def build_play_tab(codec_for: Callable[[str], Codec], installed: Mapping[str, Ma
                 run = gr.Button(texts.RUN.label, variant="primary", elem_id="taesd_run")
                 stop = gr.Button(texts.STOP.label, elem_id="taesd_stop")
             preview = gr.HTML(stage(None, (1, 1), "", empty=texts.STAGE_EMPTY), elem_id="taesd_preview")
-            timings = gr.HTML("", elem_id="taesd_timings")
+            timings = gr.HTML("", elem_id="taesd_timings", elem_classes="taesd-ext-line")
 
     chosen = gr.State(names[0])
 
@@ -80,19 +82,28 @@ def build_play_tab(codec_for: Callable[[str], Codec], installed: Mapping[str, Ma
         sample: str, own: Image.Image | None, family: str, detail: str, size: str, interval: float, budget: float,
         steps: float, step_time: float,
     ) -> Iterator[tuple[Any, str]]:  # fmt: skip
-        settings = PreviewSettings(
-            family=family, detail=detail, interval=int(interval), budget=float(budget), min_time=0, max_side=0
-        )
+        settings = replace(
+            PreviewSettings.from_options(actions.read_settings()),
+            family=compat.key_of(family), detail=detail, interval=int(interval), budget=float(budget), min_time=0,
+            max_side=0,
+        )  # fmt: skip
         source = own if own is not None else sample_picture(sample)
-        plan = Plan(source, int(size), int(steps), step_time / 1000, settings)
+        title = sample if own is None else texts.PICTURE.label
+        plan = Plan(source, int(size), int(steps), step_time / 1000, settings, title)
         try:
-            for progress in generate(plan, codec_for):
+            for progress in generate(plan, actions.codec_for, keep=kept):
                 yield _shown(progress, source.size)
         except TaesdError as error:
             yield gr.update(), notice(str(error), "bad")
         except Exception as error:  # a broken picture, no memory: said in the page, which stays usable
             yield gr.update(), notice(one_line(error), "bad")
 
+    def look(chosen: str) -> Any:
+        choices = family_choices(installed(actions.folders()))
+        same = [choice for choice in choices if compat.key_of(choice) == compat.key_of(chosen)]
+        return gr.update(choices=choices, value=(same or choices)[0])
+
+    tab.select(look, family, family, show_progress="hidden")
     # A picture of one's own counts until a sample is chosen again.
     gallery.select(choose, None, chosen).then(lambda: None, None, picture)
     inputs = [chosen, picture, family, detail, size, interval, budget, steps, step_time]

@@ -4,43 +4,90 @@ from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from pathlib import Path
+from typing import Any
 
 import gradio as gr
 
 from taesd_ext.codec.codec import Codec
-from taesd_ext.codec.loading import load_codec
+from taesd_ext.codec.registry import CodecRegistry
 from taesd_ext.errors import TaesdError
+from taesd_ext.settings import OPTIONS
 from taesd_ext.ui import compat, texts
+from taesd_ext.ui.actions import PanelActions
+from taesd_ext.ui.panel import build_panel
+from taesd_ext.ui.play import Kept
 from taesd_ext.ui.play_tab import build_play_tab
-from taesd_ext.weights.folders import installed, search_folders
+from taesd_ext.weights.folders import cache_folder, search_folders
 
 _ROOT = Path(__file__).resolve().parents[2]
 """The repository: style.css and javascript/ lie where WebUIs look for them."""
 
 
-class CodecShelf:
-    """Each codec is loaded once, at its first use."""
+class Playground:
+    """What the panel's callables do here: settings live as long as the program, everything else as in a WebUI."""
 
     def __init__(self, models_dir: Path | str | None = None) -> None:
-        self.models_dir = models_dir
-        self._codecs: dict[str, Codec] = {}
-        self._lock = threading.Lock()
+        self.models_dir = Path(models_dir).expanduser() if models_dir else None
+        self.registry = CodecRegistry(self._given)
+        self.kept = Kept()
+        self.settings: dict[str, Any] = {option.name: option.default for option in OPTIONS}
+        self._heavy = threading.Lock()
 
-    def __call__(self, family: str) -> Codec:
-        with self._lock:
-            if family not in self._codecs:
-                self._codecs[family] = load_codec(family, models_dir=self.models_dir)
-            return self._codecs[family]
+    def _given(self) -> list[Path]:
+        return [self.models_dir] if self.models_dir else []
+
+    def folders(self) -> list[Path]:
+        return search_folders(self._given())
+
+    def own_folder(self) -> Path:
+        return self.models_dir or cache_folder()
+
+    def codec_for(self, family: str) -> Codec:
+        return self.registry.get(family)
+
+    def read_settings(self) -> Mapping[str, Any]:
+        return dict(self.settings)
+
+    def write_setting(self, name: str, value: Any) -> None:
+        self.settings[name] = value
+
+    def last_error(self) -> str | None:
+        return self.kept.session.last_error
+
+    def exclusive(self) -> AbstractContextManager[Any]:
+        return self._heavy
+
+    def actions(self) -> PanelActions:
+        return PanelActions(
+            folders=self.folders,
+            own_folder=self.own_folder,
+            codec_for=self.codec_for,
+            files_changed=self.registry.release,
+            read_settings=self.read_settings,
+            write_setting=self.write_setting,
+            session=lambda: self.kept.session,
+            recorder=self.kept.recorder,
+            latents=self.kept.latents,
+            last_error=self.last_error,
+            exclusive=self.exclusive,
+        )
 
 
 def build_page(models_dir: Path | str | None = None) -> gr.Blocks:
     """The whole page, not yet served."""
-    shelf = CodecShelf(models_dir)
+    playground = Playground(models_dir)
+    actions = playground.actions()
     with compat.blocks(texts.TITLE, _asset("style.css")) as page:
         gr.HTML(f'<h1 class="taesd-ext-title">{texts.TITLE}<small>{texts.SUBTITLE}</small></h1>')
-        with gr.Tabs(), gr.Tab(texts.PLAY.label):
-            build_play_tab(shelf, installed(search_folders(models_dir)))
+        with gr.Tabs():
+            with gr.Tab(texts.PLAY.label, elem_id="taesd_tab_play") as tab:
+                build_play_tab(actions, playground.kept, tab)
+            build_panel(actions)
+        if script := _asset("javascript/taesd_ext.js"):
+            page.load(None, None, None, **compat.js(f"() => {{ {script} }}"))
     return page
 
 

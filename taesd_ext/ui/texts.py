@@ -32,3 +32,58 @@ STOP = Text("Stop")
 STAGE_EMPTY = "Press Generate"
 STAGE_WAITING = "Waiting for the first preview"
 SUBTITLE = "live previews and tiny VAEs"
+
+# Models
+MODELS = Text("Models")
+MODELS_HEAD = ("Family", "For", "Part", "Version", "State", "Size", "Licence", "File")
+GET = Text("Download")
+DOWNLOAD_FAMILY = Text("Family to download", "official files, checked by their published checksums")
+DOWNLOAD = Text("Download this")
+DOWNLOAD_ALL = Text("Download all missing")
+CANCEL = Text("Cancel")
+NOTHING_TO_GET = "Nothing is missing."
+OWN_FILE = Text("A file of your own")
+OWN_FILE_DROP = Text("Drop a weight file: it is recognised, checked and put in place")
+FILES = Text("Files")
+FILE = Text("Weight file", "in the folders that are searched")
+VERIFY = Text("Verify")
+REMOVE = Text("Remove")
+REALLY_REMOVE = Text("Yes, delete it")
+KEEP = Text("Keep it")
+REFRESH = Text("Refresh")
+
+# Settings
+SETTINGS = Text("Settings")
+NO_COST = "What previews cost is measured with the next job."
+SHOW_DETAILS = Text("Show the last picture at each detail")
+NO_LATENT = "There is no picture yet: generate one first."
+NO_FAMILY = "No tiny autoencoder is known for the last picture's model."
+
+# Latents
+LATENTS = Text("Latents")
+TO_LATENT = Text("Picture to latent")
+LATENT_SOURCE = Text("Picture")
+LATENT_FAMILY = Text("Family", "whose latent it becomes")
+LATENT_KIND = Text("File", "a PNG is small, and can be sent like any picture")
+ENCODE = Text("Encode")
+LATENT_FILE = Text("Latent")
+TO_PICTURE = Text("Latent to picture")
+LATENT_DROP = Text("Drop a latent: PNG or safetensors")
+OF_THE_FILE = "as the file says"
+LATENT_DECODER = Text("Decoder")
+DECODE = Text("Decode")
+DECODED = Text("Picture")
+NO_PICTURE = "Drop a picture first."
+NO_LATENT_FILE = "Drop a latent first."
+CHANNELS = "The latent as rough colours, then its channels one by one"
+
+# Timeline
+TIMELINE = Text("Timeline")
+JOB = Text("Job", "previews of the last jobs, newest first")
+NO_TIMELINE = "No previews are kept yet. They appear here while and after pictures are generated."
+FILM_KIND = Text("Film as")
+FILM_LENGTH = Text("Length (s)")
+FILM_HOLD = Text("Last frame (s)")
+FILM_SIDE = Text("Side (px)")
+SAVE_FILM = Text("Make the film")
+FILM_FILE = Text("Film")

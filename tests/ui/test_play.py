@@ -7,10 +7,11 @@ import torch
 from PIL import Image
 
 from taesd_ext.codec.loading import load_codec
+from taesd_ext.codec.picture_file import picture_to_image
 from taesd_ext.errors import TaesdError
 from taesd_ext.preview.session import LINEAR
 from taesd_ext.settings import PreviewSettings
-from taesd_ext.ui.play import Plan, fitted, generate, to_image
+from taesd_ext.ui.play import Kept, Plan, fitted, generate
 from taesd_ext.ui.samples import sample_picture
 
 
@@ -33,7 +34,7 @@ def test_every_step_shows_a_frame_and_the_last_one_the_finished_picture(random_w
     assert last.done
     assert not any(progress.done for progress in seen[:-1])
     assert last.frame.image.size == last.frame.full_size == (64, 64)
-    wanted = codec.decode(codec.encode(to_image(fitted(sample_picture("Leaves", 96), 64))))
+    wanted = codec.decode(codec.encode(picture_to_image(fitted(sample_picture("Leaves", 96), 64))))
     assert last.frame.image.tobytes() == (wanted * 255 + 0.5).byte()[0].permute(1, 2, 0).numpy().tobytes()
     assert [what for what, _ in last.timings] == [
         "Encode", "Previews", "One preview", "All previews", "Final decode", "Against the picture",
@@ -85,19 +86,21 @@ def test_pictures_of_every_mode_are_taken():
         assert fitted(Image.new(mode, (20, 10)), 40).mode == "RGB"
 
 
-def test_to_image_is_in_the_unit_range_and_its_own():
-    picture = Image.new("RGB", (3, 2), (255, 0, 51))
-    image = to_image(picture)
-
-    assert image.shape == (1, 3, 2, 3)
-    assert image[0, :, 0, 0].tolist() == pytest.approx([1.0, 0.0, 0.2])
-    image.zero_()
-    assert picture.getpixel((0, 0)) == (255, 0, 51)
-
-
 def test_the_random_state_is_left_alone(random_weights):
     codec = load_codec("taesd", models_dir=random_weights)
     state = torch.get_rng_state()
     list(generate(plan_of(steps=3), lambda _family: codec, no_sleep))
 
     assert torch.equal(torch.get_rng_state(), state)
+
+
+def test_the_previews_and_the_latent_are_kept_for_the_panel(random_weights):
+    codec = load_codec("taesd", models_dir=random_weights)
+    keep = Kept()
+    list(generate(plan_of(steps=4), lambda _family: codec, no_sleep, keep))
+
+    (job,) = keep.recorder.jobs()
+    assert [frame.step for frame in job.frames] == [1, 2, 3, 4]
+    (kept,) = keep.latents.kept()
+    assert torch.equal(kept.latent, codec.encode(picture_to_image(fitted(sample_picture("Leaves", 96), 64))))
+    assert keep.session.stats.frames == 4

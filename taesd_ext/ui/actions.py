@@ -1,0 +1,69 @@
+"""What the panel asks of the program it sits in. The WebUI and the playground each fill one of these."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from PIL import Image
+from torch import Tensor
+
+from taesd_ext.codec.codec import Codec
+from taesd_ext.latent_formats import Detection, LatentFormat
+from taesd_ext.preview.latent_keeper import KeptLatent, LatentKeeper
+from taesd_ext.preview.recorder import Recorder
+from taesd_ext.preview.session import PreviewSession
+
+
+@dataclass(frozen=True)
+class ExtraDecoder:
+    """A decoder that only the host has, such as the loaded checkpoint's own VAE."""
+
+    title: str
+    decode: Callable[[Tensor], Tensor]
+    """(B,C,h,w) latent in the model's own scale -> (B,3,H,W) image in [0,1]. May raise TaesdError."""
+    accepts: Callable[[LatentFormat], bool] = lambda _format: True
+
+
+@dataclass
+class PanelActions:
+    """Data and callables of the panel.
+
+    Every callable may be called from any thread, often, and while a job runs. Those that fail raise TaesdError, whose
+    line is shown as it is.
+    """
+
+    folders: Callable[[], list[Path]]
+    """Existing folders of weight files, in the order in which they are searched."""
+    own_folder: Callable[[], Path]
+    """Where downloads and files of one's own are put; it may not exist yet."""
+    codec_for: Callable[[str], Codec]
+    """A family's codec, loaded now if it is not yet."""
+    files_changed: Callable[[], None]
+    """Weight files came or went: loaded codecs are to be forgotten."""
+    read_settings: Callable[[], Mapping[str, Any]]
+    """Option name -> value, of every option of settings.py."""
+    write_setting: Callable[[str, Any], None]
+    """Option name, checked value: takes effect at once and is saved, as the host's own settings page does it."""
+    session: Callable[[], PreviewSession]
+    """That of the running or last job."""
+    recorder: Recorder
+    latents: LatentKeeper
+
+    detection: Callable[[], Detection | None] = lambda: None
+    """The loaded checkpoint's latent format and why; None where there is no checkpoint."""
+    last_error: Callable[[], str | None] = lambda: None
+    """The last preview error with its cure, in one line."""
+    exclusive: Callable[[], AbstractContextManager[Any]] = contextlib.nullcontext
+    """Entered for heavy work, so that it does not run at the same time as a generation."""
+    extra_decoders: Callable[[], list[ExtraDecoder]] = list
+    save_picture: Callable[[Image.Image, KeptLatent, str], Path] | None = None
+    """Save a picture that was decoded again, with the decoder's name, as the host saves its own; gives the file."""
+    has_checkpoint: bool = False
+    """Whether there is such a thing as a loaded checkpoint at all."""
+    notes: list[str] = field(default_factory=list)
+    """Lines to show above everything, such as "another extension took the place of ours"."""

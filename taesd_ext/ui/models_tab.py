@@ -1,0 +1,221 @@
+"""The panel's model manager: what is there, get it, check it, take it out."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+
+from taesd_ext.errors import TaesdError
+from taesd_ext.latent_formats import FAMILIES, LATENT_FORMATS
+from taesd_ext.ui import compat, texts
+from taesd_ext.ui.actions import PanelActions
+from taesd_ext.ui.background import Background, Report, Sight
+from taesd_ext.ui.markup import badge, notice, progress_bar, table
+from taesd_ext.weights.catalog import TINY, downloadable, downloads
+from taesd_ext.weights.checkpoint import PARTS
+from taesd_ext.weights.download import download_family
+from taesd_ext.weights.folders import installed
+from taesd_ext.weights.identify import OFFICIAL, UNREADABLE, Identity, identify
+from taesd_ext.weights.store import add_file, remove_file, weight_files
+
+_SMALL = {"min_width": 90, "size": "sm"}
+_STATE_KINDS = {OFFICIAL: "good", UNREADABLE: "bad"}
+
+
+def status_html(actions: PanelActions) -> str:
+    """Which family the loaded checkpoint uses and why, and what went wrong last."""
+    lines = [notice(note) for note in actions.notes]
+    detection = actions.detection()
+    if detection is not None and detection.format:
+        family = detection.family or "no tiny autoencoder"
+        lines.append(notice(f"The loaded model is {detection.format.title}, which uses {family}: {detection.reason}."))
+    elif detection is not None:
+        lines.append(notice(f"The loaded model's family is not known: {detection.reason}."))
+    elif actions.has_checkpoint:
+        lines.append(notice("No model is loaded yet."))
+    if error := actions.last_error():
+        lines.append(notice(f"Last preview error: {error}", "bad"))
+    return "".join(lines)
+
+
+def families_html(folders: list[Path]) -> str:
+    """The table of families and their files."""
+    used = installed(folders)
+    rows = []
+    for family in FAMILIES:
+        name, titles = family, ", ".join(row.title for row in LATENT_FORMATS if row.family == family)
+        found = used.get(family, {})
+        # A file that holds both parts has one line.
+        for path in dict.fromkeys(found.get(part) for part in PARTS):
+            parts = " + ".join(part for part in PARTS if found.get(part) == path)
+            rows.append((name, titles, parts, *_file_cells(path)))
+            name = titles = ""
+    return table(texts.MODELS_HEAD, rows, "taesd-ext-models")
+
+
+def _file_cells(path: Path | None) -> tuple[str, ...]:
+    if path is None:
+        return "", badge("missing", "none"), "", "", ""
+    found = identify(path)
+    official = found.official
+    state = badge(found.state, _STATE_KINDS.get(found.state, "fair"))
+    version = official.version if official else ""
+    licence = official.licence if official else ""
+    return version, state, _megabytes(found.size), licence, str(path)
+
+
+def _megabytes(size: int) -> str:
+    return f"{size / 1e6:.1f} MB"
+
+
+def download_choices() -> list[str]:
+    """Choices of what can be downloaded, tiny ones first."""
+    names = [*downloadable((TINY,)), *(name for name in downloadable() if name not in downloadable((TINY,)))]
+    choices = []
+    for name in names:
+        sizes = [row.size for row in downloads(name)[0]]
+        size = _megabytes(sum(sizes)) if all(sizes) else "size not published"
+        choices.append(compat.choice(name, size if name not in FAMILIES or all(sizes) else "about 10 MB"))
+    return choices
+
+
+def missing_families(folders: list[Path]) -> list[str]:
+    """Tiny families that lack a part and can be downloaded."""
+    used = installed(folders)
+    return [name for name in downloadable((TINY,)) if len(used.get(name, {})) < len(PARTS)]
+
+
+def describe(identity: Identity) -> tuple[str, str]:
+    """(line, kind of notice) about one file."""
+    if identity.error:
+        return identity.error, "bad"
+    if identity.official:
+        return f"{identity.path.name} is {identity.official}: its checksum is the published one.", "good"
+    if identity.architecture:
+        return (
+            f"{identity.path.name} is {identity}, of no published version: its structure is right, its content "
+            "cannot be verified.", "info",
+        )  # fmt: skip
+    return f"{identity.path.name} is no autoencoder known here.", "info"
+
+
+def build_models_tab(actions: PanelActions, tab: gr.Tab) -> None:
+    """Fill the tab that is being built."""
+    download = Background()
+    status = gr.HTML(elem_id="taesd_models_status", elem_classes="taesd-ext-line")
+    families = gr.HTML(elem_id="taesd_models_table")
+    result = gr.HTML(elem_id="taesd_models_result", elem_classes="taesd-ext-line")
+    with gr.Row():
+        with gr.Column(min_width=280):
+            gr.HTML(f"<h3>{texts.GET.label}</h3>")
+            offered = download_choices()
+            wanted = gr.Dropdown(
+                offered, value=offered[0], elem_id="taesd_download_family",
+                **texts.DOWNLOAD_FAMILY.control(),
+            )  # fmt: skip
+            with gr.Row():
+                get = gr.Button(texts.DOWNLOAD.label, variant="primary", **_SMALL, elem_id="taesd_download")
+                get_all = gr.Button(texts.DOWNLOAD_ALL.label, **_SMALL, elem_id="taesd_download_all")
+                cancel = gr.Button(texts.CANCEL.label, **_SMALL, elem_id="taesd_download_cancel")
+            progress = gr.HTML(elem_id="taesd_download_progress", elem_classes="taesd-ext-line")
+        with gr.Column(min_width=280):
+            gr.HTML(f"<h3>{texts.OWN_FILE.label}</h3>")
+            own = compat.file_box(texts.OWN_FILE_DROP.label, elem_id="taesd_own_file", height=150)
+        with gr.Column(min_width=280):
+            gr.HTML(f"<h3>{texts.FILES.label}</h3>")
+            chosen = gr.Dropdown([], elem_id="taesd_file", **texts.FILE.control())
+            with gr.Row():
+                verify = gr.Button(texts.VERIFY.label, **_SMALL, elem_id="taesd_verify")
+                remove = gr.Button(texts.REMOVE.label, **_SMALL, elem_id="taesd_remove")
+            with gr.Row(visible=False) as confirm:
+                really = gr.Button(texts.REALLY_REMOVE.label, variant="stop", **_SMALL, elem_id="taesd_remove_yes")
+                keep = gr.Button(texts.KEEP.label, **_SMALL, elem_id="taesd_remove_no")
+    with gr.Row():
+        folders_line = gr.HTML(elem_id="taesd_folders")
+        refresh = gr.Button(texts.REFRESH.label, min_width=90, scale=0, elem_id="taesd_models_refresh")
+
+    shown = [status, families, chosen, folders_line]
+
+    def look() -> list[Any]:
+        folders = actions.folders()
+        files = [str(path) for path in weight_files(folders)]
+        where = f"New files go to {actions.own_folder()}. Searched: {', '.join(map(str, folders)) or 'nothing there'}."
+        return [
+            status_html(actions), families_html(folders),
+            gr.update(choices=files, value=files[0] if files else None), notice(where),
+        ]  # fmt: skip
+
+    def get_these(names: list[str]) -> Iterator[list[Any]]:
+        still = [gr.update()] * len(shown)
+        if not names:
+            yield ["", notice(texts.NOTHING_TO_GET, "good"), *still]
+            return
+        for sight in download.run(lambda report, stop: _download(actions, names, report, stop)):
+            yield [_sight_html(sight), "", *still] if not sight.done else [_sight_html(sight), "", *look()]
+
+    def get_one(name: str | None) -> Iterator[list[Any]]:
+        yield from get_these([compat.key_of(name)] if name else [])
+
+    def get_missing() -> Iterator[list[Any]]:
+        yield from get_these(missing_families(actions.folders()))
+
+    def add(value: Any) -> list[Any]:
+        path = compat.file_path(value)
+        if path is None:
+            return ["", *[gr.update()] * len(shown)]
+        try:
+            taken = add_file(path, actions.own_folder())
+        except TaesdError as error:
+            return [notice(str(error), "bad"), *look()]
+        actions.files_changed()
+        line = f"Taken as {taken.path.name} ({taken}), into {taken.path.parent}."
+        return [notice(line, "good"), *look()]
+
+    def check(path: str | None) -> list[Any]:
+        if not path:
+            return ["", *look()]
+        return [notice(*describe(identify(path, always_hash=True))), *look()]
+
+    def take_out(path: str | None) -> list[Any]:
+        try:
+            remove_file(path or "", actions.folders())
+        except TaesdError as error:
+            return [notice(str(error), "bad"), gr.update(visible=False), *look()]
+        actions.files_changed()
+        return [notice(f"{Path(path).name} was removed.", "good"), gr.update(visible=False), *look()]
+
+    tab.select(look, None, shown, show_progress="hidden")
+    refresh.click(look, None, shown, show_progress="hidden")
+    outputs = [progress, result, *shown]
+    get.click(get_one, wanted, outputs, show_progress="hidden")
+    get_all.click(get_missing, None, outputs, show_progress="hidden")
+    cancel.click(download.cancel, None, None)
+    own.upload(add, own, [result, *shown], show_progress="hidden")
+    verify.click(check, chosen, [result, *shown], show_progress="hidden")
+    remove.click(lambda path: gr.update(visible=bool(path)), chosen, confirm, show_progress="hidden")
+    keep.click(lambda: gr.update(visible=False), None, confirm, show_progress="hidden")
+    really.click(take_out, chosen, [result, confirm, *shown], show_progress="hidden")
+
+
+def _download(actions: PanelActions, names: list[str], report: Report, cancel: threading.Event) -> str:
+    folder = actions.own_folder()
+    done: list[Path] = []
+    for index, name in enumerate(names):
+        def progress(have: int, total: int | None, index: int = index, name: str = name) -> None:
+            words = f"{name}: {have / 1e6:.1f}" + (f" of {total / 1e6:.1f} MB" if total else " MB")
+            report((index + (have / total if total else 0.5)) / len(names), words)
+
+        report(index / len(names), f"{name}: asking for it")
+        done += download_family(name, folder, progress=progress, cancel=cancel)
+        actions.files_changed()
+    return f"There: {', '.join(path.name for path in done)}"
+
+
+def _sight_html(sight: Sight) -> str:
+    if sight.error:
+        return notice(sight.error, "bad")
+    return notice(sight.words, "good") if sight.done else progress_bar(sight.share, sight.words)

@@ -1,0 +1,30 @@
+"""The panel: the same tabs in the WebUI's TAESD tab and in the playground."""
+
+from __future__ import annotations
+
+import gradio as gr
+
+from taesd_ext.ui import texts
+from taesd_ext.ui.actions import PanelActions
+from taesd_ext.ui.latents_tab import build_latents_tab
+from taesd_ext.ui.models_tab import build_models_tab
+from taesd_ext.ui.settings_tab import build_settings_tab
+from taesd_ext.ui.timeline_tab import build_timeline_tab
+
+
+def build_panel(actions: PanelActions) -> None:
+    """Add the panel's tabs to the ``gr.Tabs`` that is being built.
+
+    ::
+
+        with gr.Blocks() as page, gr.Tabs():
+            build_panel(actions)
+    """
+    with gr.Tab(texts.MODELS.label, elem_id="taesd_tab_models") as tab:
+        build_models_tab(actions, tab)
+    with gr.Tab(texts.SETTINGS.label, elem_id="taesd_tab_settings") as tab:
+        build_settings_tab(actions, tab)
+    with gr.Tab(texts.LATENTS.label, elem_id="taesd_tab_latents"):
+        build_latents_tab(actions)
+    with gr.Tab(texts.TIMELINE.label, elem_id="taesd_tab_timeline") as tab:
+        build_timeline_tab(actions, tab)

@@ -1,0 +1,32 @@
+"""Pictures as addresses that a page can show without a file on the server, and files that it can download."""
+
+from __future__ import annotations
+
+import base64
+import io
+import re
+import tempfile
+from pathlib import Path
+
+from PIL import Image
+
+_MIME = {"png": "image/png", "jpeg": "image/jpeg", "webp": "image/webp", "gif": "image/gif"}
+
+
+def data_uri(data: bytes, kind: str) -> str:
+    return f"data:{_MIME[kind]};base64,{base64.b64encode(data).decode('ascii')}"
+
+
+def picture_uri(picture: Image.Image, kind: str = "png") -> str:
+    """A picture for an ``<img src>``; "png" is exact, "jpeg" is small."""
+    buffer = io.BytesIO()
+    picture.save(buffer, kind, **({"quality": 92} if kind == "jpeg" else {"compress_level": 1}))
+    return data_uri(buffer.getvalue(), kind)
+
+
+def offered_file(name: str, data: bytes) -> str:
+    """Write the bytes where gradio may serve them and give the path. The name's odd characters become "_"."""
+    safe = re.sub(r"[^\w.-]+", "_", name).lstrip(".") or "file"
+    path = Path(tempfile.mkdtemp(prefix="taesd_ext_")) / safe
+    path.write_bytes(data)
+    return str(path)
