@@ -1,0 +1,129 @@
+"""``export``: a tiny autoencoder written for other programs, as safetensors, Keras or ONNX."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+from torch import nn
+
+from taesd_ext.commands.batch import write_atomically
+from taesd_ext.commands.codec_arguments import DTYPES
+from taesd_ext.commands.export_keras import keras_bytes
+from taesd_ext.commands.export_onnx import onnx_bytes
+from taesd_ext.commands.export_safetensors import diffusers_files, original_bytes
+from taesd_ext.errors import TaesdError
+from taesd_ext.latent_formats import FAMILIES
+from taesd_ext.weights.checkpoint import PARTS, TinyPart, find_tiny_parts
+from taesd_ext.weights.folders import diffusers_files as files_in_diffusers_folder
+from taesd_ext.weights.folders import find_part, search_folders
+from taesd_ext.weights.tensor_file import open_tensor_file
+
+SUFFIXES = {"safetensors": ".safetensors", "keras": ".keras", "onnx": ".onnx"}
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--family", default="taesd", help=f"{', '.join(FAMILIES)}, or a weight file (taesd)")
+    parser.add_argument("--part", choices=(*PARTS, "both"), default="both", help="which half to write (both)")
+    parser.add_argument("--format", choices=tuple(SUFFIXES), default="safetensors", help="(safetensors)")
+    parser.add_argument(
+        "-o", "--output", required=True, type=Path, metavar="PATH",
+        help="a file, or a folder: both parts go to FAMILY_encoder and FAMILY_decoder there",
+    )  # fmt: skip
+    parser.add_argument(
+        "--layout", choices=("original", "diffusers"), default="original",
+        help="safetensors: the original's keys, or a folder for diffusers' AutoencoderTiny (original)",
+    )  # fmt: skip
+    parser.add_argument("--dtype", choices=tuple(DTYPES), default="fp32", help="precision of the weights (fp32)")
+    parser.add_argument(
+        "--size", type=parse_size, metavar="WxH", help="keras: one picture size, in pixels, instead of any"
+    )
+    parser.add_argument(
+        "--models", action="append", default=[], metavar="DIR", help="a folder of weight files (may be repeated)"
+    )
+
+
+def parse_size(text: str) -> tuple[int, int]:
+    """ "640x480" -> (480, 640), rows first as everywhere here"""
+    width, _, height = text.lower().partition("x")
+    if not (width.isdecimal() and height.isdecimal() and int(width) and int(height)):
+        raise argparse.ArgumentTypeError(f"{text!r} is no size such as 512x512")
+    return int(height), int(width)
+
+
+def run(args: argparse.Namespace) -> int:
+    parts = find_parts(args.family, PARTS if args.part == "both" else (args.part,), args.models)
+    networks = {name: found.build().to(DTYPES[args.dtype]) for name, found in parts.items()}
+    family = args.family if args.family in FAMILIES else Path(args.family).stem.split("_")[0]
+    files = _files(args, family, parts, networks)
+    for path, content in files.items():
+        write_atomically(path, content)
+        print(f"Wrote {path} ({len(content) / 1e6:.1f} MB).", file=sys.stderr)
+    return 0
+
+
+def find_parts(family_or_path: str, wanted: tuple[str, ...], models: list[str]) -> dict[str, TinyPart]:
+    """The wanted parts of a family or a weight file; a missing one is a TaesdError."""
+    path = Path(family_or_path).expanduser()
+    if family_or_path in FAMILIES:
+        folders = search_folders(models or None)
+        found = {part: find_part(family_or_path, part, folders) for part in wanted}
+        looked = f"looked in: {', '.join(map(str, folders)) or 'no folder of weights exists'}"
+    elif path.exists():
+        file = next(iter(files_in_diffusers_folder(path)), path)
+        parts = find_tiny_parts(open_tensor_file(file))
+        found = {part: parts.get(part) for part in wanted}
+        looked = f"{file} holds {' and '.join(parts) or 'no tiny autoencoder'}"
+    else:
+        raise TaesdError(f"{family_or_path} does not exist", "", f"The families are {', '.join(FAMILIES)}")
+    if missing := [part for part, value in found.items() if value is None]:
+        raise TaesdError(
+            f"There is no {' and no '.join(missing)} for {family_or_path}", looked,
+            "Choose --part, or `python -m taesd_ext weights` to get it",
+        )  # fmt: skip
+    return {part: value for part, value in found.items() if value}
+
+
+def _files(
+    args: argparse.Namespace, family: str, parts: dict[str, TinyPart], networks: dict[str, nn.Sequential]
+) -> dict[Path, bytes]:
+    """What to write where."""
+    output: Path = args.output
+    architecture = next(iter(parts.values())).architecture
+    notes = {"family": family, "made_by": "taesd_ext", "license": "MIT"}
+    if args.format == "safetensors" and args.layout == "diffusers":
+        if output.suffix:
+            raise TaesdError(f"{output} is no folder", "the diffusers layout is one", "Leave out the suffix")
+        return {output / name: content for name, content in diffusers_files(networks, architecture).items()}
+    suffix = SUFFIXES[args.format]
+    is_file = bool(output.suffix) and not output.is_dir()
+    if is_file and output.suffix.lower() != suffix:
+        raise TaesdError(f"{output} is no name for {args.format}", "", f"Use {output.with_suffix(suffix).name}")
+    if args.format == "safetensors" and is_file:
+        return {output: original_bytes(networks, family, notes)}
+    if is_file and len(networks) > 1:
+        raise TaesdError(
+            f"{output} would hold two networks", f"a {suffix} file holds one", "Give a folder, or choose --part"
+        )
+    made = {}
+    for part, network in networks.items():
+        path = output if is_file else output / f"{family}_{part}{suffix}"
+        if args.format == "safetensors":
+            made[path] = original_bytes({part: network}, family, notes)
+        elif args.format == "onnx":
+            factor = architecture.spatial_scale_factor
+            made[path] = onnx_bytes(network, part, architecture.latent_channels, factor, notes)
+        else:
+            made[path] = _keras(network, part, parts[part], family, args.size)
+    return made
+
+
+def _keras(network: nn.Sequential, part: str, found: TinyPart, family: str, size: tuple[int, int] | None) -> bytes:
+    factor = found.architecture.spatial_scale_factor
+    if size and (size[0] % factor or size[1] % factor):
+        raise TaesdError(f"{size[1]}x{size[0]} is no multiple of {factor}", "", "Give a size that is")
+    if part == "encoder":
+        return keras_bytes(network, f"{family}_{part}", 3, size)
+    latent_size = (size[0] // factor, size[1] // factor) if size else None
+    return keras_bytes(network, f"{family}_{part}", found.architecture.latent_channels, latent_size)

@@ -1,0 +1,64 @@
+"""safetensors: the original layout, one part or both in a file, and the folder of diffusers' AutoencoderTiny."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+
+import safetensors.torch
+from torch import Tensor, nn
+
+from taesd_ext.errors import TaesdError
+from taesd_ext.models.tiny import CLAMP_MAGNITUDE, WIDTH
+from taesd_ext.weights.checkpoint import TinyArchitecture
+
+CONFIG_NAME = "config.json"
+WEIGHTS_NAME = "diffusion_pytorch_model.safetensors"
+
+
+def original_bytes(networks: Mapping[str, nn.Module], family: str, notes: dict[str, str]) -> bytes:
+    """One part under the original's keys ("1.weight"), or both in one file, "taesd_encoder.1.weight"."""
+    state: dict[str, Tensor] = {}
+    for part, network in networks.items():
+        prefix = f"{family}_{part}." if len(networks) > 1 else ""
+        state |= {prefix + key: value.contiguous() for key, value in network.state_dict().items()}
+    return safetensors.torch.save(state, notes)
+
+
+def diffusers_files(networks: Mapping[str, nn.Module], architecture: TinyArchitecture) -> dict[str, bytes]:
+    """The files, by name, of a folder that AutoencoderTiny.from_pretrained loads. Raises TaesdError."""
+    if set(networks) != {"encoder", "decoder"}:
+        raise TaesdError("Cannot write the diffusers layout", "it needs both parts", "Use --part both")
+    if architecture.spatial_scale_factor != 8 or architecture.midblock_norm or architecture.frames:
+        raise TaesdError(
+            f"diffusers has no network for a {architecture} tiny autoencoder", "its AutoencoderTiny is a plain 8x one",
+            "Use --layout original",
+        )  # fmt: skip
+    state: dict[str, Tensor] = {}
+    for part, network in networks.items():
+        for key, value in network.state_dict().items():
+            index, rest = key.split(".", 1)
+            # diffusers clamps outside of the decoder's list of layers, so that every index is one less.
+            place = int(index) - (1 if part == "decoder" else 0)
+            state[f"{part}.layers.{place}.{rest}"] = value.contiguous()
+    config = {
+        "_class_name": "AutoencoderTiny",
+        "act_fn": "relu",
+        "decoder_block_out_channels": [WIDTH] * 4,
+        "encoder_block_out_channels": [WIDTH] * 4,
+        "force_upcast": False,
+        "in_channels": 3,
+        "latent_channels": architecture.latent_channels,
+        "latent_magnitude": round(CLAMP_MAGNITUDE),
+        "latent_shift": 0.5,
+        "num_decoder_blocks": [3, 3, 3, 1],
+        "num_encoder_blocks": [1, 3, 3, 3],
+        "out_channels": 3,
+        "scaling_factor": 1.0,
+        "shift_factor": 0.0,
+        "upsampling_scaling_factor": 2,
+    }
+    return {
+        CONFIG_NAME: (json.dumps(config, indent=2) + "\n").encode(),
+        WEIGHTS_NAME: safetensors.torch.save(state, {"format": "pt"}),
+    }

@@ -1,0 +1,273 @@
+"""Exports run in the programs that they are for, and give what the torch networks give."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import safetensors.torch
+import torch
+
+from taesd_ext import TaesdError, cli, load_codec
+from taesd_ext.commands.export import find_parts
+from taesd_ext.commands.export_graph import fold_kernel, unfold_kernel
+from taesd_ext.commands.export_keras import keras_bytes
+from taesd_ext.commands.export_onnx import onnx_bytes
+from taesd_ext.models import tiny
+from taesd_ext.weights.checkpoint import PARTS, read_tiny
+
+ISSUE_OPS = {"Add", "Constant", "Conv", "Div", "Mul", "Relu", "Resize", "Tanh"}
+"""All that a plain decoder may use."""
+
+NETWORKS = {
+    "taesd": (tiny.Encoder, tiny.Decoder, 4, {}),
+    "taef1": (tiny.Encoder, tiny.Decoder, 16, {}),
+    "taef2": (tiny.Encoder, tiny.Decoder, 32, {"midblock_norm": True}),
+    "taesana": (tiny.F32Encoder, tiny.F32Decoder, 32, {}),
+    "qwen21": (tiny.F16Encoder, tiny.F16Decoder, 64, {}),
+    "qwen21-rgb": (tiny.F16Encoder, tiny.F16Decoder, 64, {"image_channels": 3}),
+}
+
+
+def network_of(kind: str, part: str) -> tuple[torch.nn.Sequential, int, int]:
+    """A seeded network that is not dull, its latent channels and its factor."""
+    encoder, decoder, channels, more = NETWORKS[kind]
+    with torch.random.fork_rng():
+        torch.manual_seed(5)
+        network = (encoder if part == "encoder" else decoder)(channels, **more)
+        for module in network.modules():
+            if isinstance(module, torch.nn.GroupNorm):
+                torch.nn.init.normal_(module.weight)
+                torch.nn.init.normal_(module.bias)
+    return network.requires_grad_(False).eval(), channels, network.spatial_scale_factor
+
+
+def inputs_for(part: str, channels: int, factor: int, latent_sides: tuple[int, int], batch: int = 1) -> torch.Tensor:
+    generator = torch.Generator().manual_seed(1)
+    height, width = latent_sides
+    if part == "encoder":
+        return torch.rand(batch, 3, height * factor, width * factor, generator=generator)
+    return torch.randn(batch, channels, height, width, generator=generator) * 2
+
+
+def run_onnx(data: bytes, x: torch.Tensor) -> torch.Tensor:
+    runtime = pytest.importorskip("onnxruntime", reason="needs the package onnxruntime")
+    options = runtime.SessionOptions()
+    options.intra_op_num_threads = 1
+    session = runtime.InferenceSession(data, options, providers=["CPUExecutionProvider"])
+    (only,) = session.get_inputs()
+    return torch.from_numpy(session.run(None, {only.name: x.numpy()})[0])
+
+
+@pytest.mark.parametrize("part", PARTS)
+@pytest.mark.parametrize("kind", NETWORKS)
+def test_onnx_agrees_at_any_size_and_batch(kind, part):
+    onnx = pytest.importorskip("onnx", reason="needs the extra: onnx")
+    network, channels, factor = network_of(kind, part)
+    data = onnx_bytes(network, part, channels, factor, {"family": kind})
+    model = onnx.load_from_string(data)
+    onnx.checker.check_model(model, full_check=True)
+    operations = {node.op_type for node in model.graph.node}
+    allowed = set(ISSUE_OPS)
+    allowed |= {"Reshape", "Shape", "InstanceNormalization"} if kind == "taef2" else set()
+    allowed |= {"ConvTranspose"} if kind.startswith("qwen21") else set()
+    assert operations <= allowed
+    if kind == "taesd" and part == "decoder":
+        assert operations == ISSUE_OPS
+    assert {note.key: note.value for note in model.metadata_props} == {"family": kind}
+    for sides, batch in ((3, 2), 1), ((2, 5), 2):
+        x = inputs_for(part, channels, factor, sides, batch)
+        assert (run_onnx(data, x) - network(x)).abs().max() <= 1e-4
+
+
+@pytest.mark.parametrize("family", ["taesd", "taesdxl", "taesd3", "taef1", "taef2"])
+@pytest.mark.parametrize("part", PARTS)
+def test_onnx_of_real_weights(family, part, weights_dir, tmp_path):
+    pytest.importorskip("onnx", reason="needs the extra: onnx")
+    path = tmp_path / "model.onnx"
+    command = ["export", "--family", family, "--part", part, "--format", "onnx", "-o", str(path)]
+    assert cli.main([*command, "--models", str(weights_dir)]) == 0
+    found = find_parts(family, (part,), [str(weights_dir)])[part]
+    x = inputs_for(part, found.architecture.latent_channels, 8, (12, 9))
+    difference = (run_onnx(path.read_bytes(), x) - found.build()(x)).abs().max()
+    assert difference <= 1e-4
+
+
+def test_onnx_in_half_precision():
+    pytest.importorskip("onnx", reason="needs the extra: onnx")
+    network, channels, factor = network_of("taesd", "decoder")
+    x = inputs_for("decoder", channels, factor, (4, 4))
+    data = onnx_bytes(network.half(), "decoder", channels, factor, {})
+    assert len(data) < 2.6e6
+    assert (run_onnx(data, x.half()).float() - network.float()(x)).abs().max() < 0.02
+    with pytest.raises(TaesdError, match="fp32 or fp16"):
+        onnx_bytes(network.bfloat16(), "decoder", channels, factor, {})
+
+
+def test_folding_is_a_convolution():
+    x = torch.rand(2, 3, 6, 8)
+    for channels in (3, 4):
+        weight, bias = fold_kernel(channels)
+        folded = tiny.FoldPatches(channels)(x)
+        assert torch.equal(torch.nn.functional.conv2d(x, weight, bias, stride=2), folded)
+        unfolded = torch.nn.functional.conv_transpose2d(folded, unfold_kernel(folded.shape[1]), stride=2)
+        assert torch.equal(unfolded, tiny.UnfoldPatches()(folded))
+
+
+@pytest.fixture(scope="module")
+def keras():
+    """Keras 3 on the torch backend, which is here anyway."""
+    os.environ.setdefault("KERAS_BACKEND", "torch")
+    return pytest.importorskip("keras", reason="needs the package keras")
+
+
+@pytest.mark.parametrize("part", PARTS)
+@pytest.mark.parametrize("kind", NETWORKS)
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_keras_agrees_and_loads_in_safe_mode(kind, part, keras, tmp_path):
+    network, channels, factor = network_of(kind, part)
+    path = tmp_path / "model.keras"
+    channels_in = 3 if part == "encoder" else channels
+    path.write_bytes(keras_bytes(network, f"{kind}_{part}".replace("-", "_"), channels_in, None))
+    model = keras.models.load_model(path, safe_mode=True)
+    assert model.input_shape[1:3] == (None, None)
+    for sides, batch in ((3, 2), 1), ((2, 4), 2):
+        x = inputs_for(part, channels, factor, sides, batch)
+        result = model(x.permute(0, 2, 3, 1).contiguous(), training=False)
+        result = torch.as_tensor(keras.ops.convert_to_numpy(result)).permute(0, 3, 1, 2)
+        assert (result - network(x)).abs().max() <= 1e-4
+
+
+def test_keras_of_one_size(keras, weights_dir, tmp_path):
+    command = ["export", "--format", "keras", "--size", "64x48", "-o", str(tmp_path), "--models", str(weights_dir)]
+    assert cli.main(command) == 0
+    encoder = keras.models.load_model(tmp_path / "taesd_encoder.keras")
+    decoder = keras.models.load_model(tmp_path / "taesd_decoder.keras")
+    assert (encoder.input_shape, encoder.output_shape) == ((None, 48, 64, 3), (None, 6, 8, 4))
+    assert (decoder.input_shape, decoder.output_shape) == ((None, 6, 8, 4), (None, 48, 64, 3))
+
+
+_TENSORFLOW_SIDE = """
+import sys
+import numpy as np
+import keras
+assert keras.backend.backend() == "tensorflow", keras.backend.backend()
+model = keras.models.load_model(sys.argv[1])
+arrays = np.load(sys.argv[2])
+result = keras.ops.convert_to_numpy(model(arrays["x"], training=False))
+print(float(np.abs(result - arrays["y"]).max()))
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("family", ["taesd", "taef2"])
+@pytest.mark.parametrize("part", PARTS)
+def test_keras_under_tensorflow(family, part, weights_dir, tmp_path, keras):
+    """TAESD_TF_PYTHON may name a Python with TensorFlow, which is too large for everybody's environment."""
+    python = os.environ.get("TAESD_TF_PYTHON", sys.executable)
+    if subprocess.run([python, "-c", "import tensorflow"], capture_output=True).returncode:
+        pytest.skip("needs TensorFlow, here or in the Python that TAESD_TF_PYTHON names")
+    path = tmp_path / "model.keras"
+    command = ["export", "--family", family, "--part", part, "--format", "keras", "-o", str(path)]
+    assert cli.main([*command, "--models", str(weights_dir)]) == 0
+    found = find_parts(family, (part,), [str(weights_dir)])[part]
+    x = inputs_for(part, found.architecture.latent_channels, 8, (12, 9), batch=2)
+    y = found.build()(x)
+    np.savez(tmp_path / "xy.npz", x=x.permute(0, 2, 3, 1).numpy(), y=y.permute(0, 2, 3, 1).numpy())
+    environment = {**os.environ, "KERAS_BACKEND": "tensorflow", "TF_CPP_MIN_LOG_LEVEL": "3"}
+    script = [python, "-c", _TENSORFLOW_SIDE, str(path), str(tmp_path / "xy.npz")]
+    ran = subprocess.run(script, capture_output=True, text=True, env=environment)
+    assert ran.returncode == 0, ran.stderr[-2000:]
+    assert float(ran.stdout.split()[-1]) <= 1e-4
+
+
+@pytest.fixture
+def models(tmp_path) -> Path:
+    folder = tmp_path / "models"
+    folder.mkdir()
+    for part in PARTS:
+        state = network_of("taesd", part)[0].state_dict()
+        safetensors.torch.save_file(state, folder / f"taesd_{part}.safetensors")
+    return folder
+
+
+def export(models: Path, output: Path, *more: str) -> int:
+    return cli.main(["export", "-o", str(output), "--models", str(models), *more])
+
+
+@pytest.mark.parametrize("dtype", ["fp32", "fp16", "bf16"])
+def test_original_layout(models, tmp_path, dtype):
+    kind = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}[dtype]
+    assert export(models, tmp_path / "both.safetensors", "--dtype", dtype) == 0
+    assert export(models, tmp_path / "split", "--dtype", dtype) == 0
+    split = {part: tmp_path / "split" / f"taesd_{part}.safetensors" for part in PARTS}
+    for part in PARTS:
+        wanted = {key: value.to(kind) for key, value in network_of("taesd", part)[0].state_dict().items()}
+        found = safetensors.torch.load_file(split[part])
+        assert list(found) == sorted(wanted)
+        assert all(torch.equal(found[key], value) and found[key].dtype == kind for key, value in wanted.items())
+        together = read_tiny(tmp_path / "both.safetensors")[part]
+        assert together.layout == "combined"
+        assert all(torch.equal(value, wanted[key].float()) for key, value in together.build().state_dict().items())
+
+
+@pytest.mark.parametrize("dtype", ["fp32", "fp16"])
+def test_diffusers_loads_its_layout(models, tmp_path, dtype):
+    diffusers = pytest.importorskip("diffusers", reason="needs the extra: test")
+    assert export(models, tmp_path / "folder", "--layout", "diffusers", "--dtype", dtype) == 0
+    theirs = diffusers.AutoencoderTiny.from_pretrained(tmp_path / "folder", local_files_only=True).float().eval()
+    ours = load_codec(tmp_path / "folder")
+    image = inputs_for("encoder", 4, 8, (4, 6))
+    with torch.no_grad():
+        latent = theirs.encode(image * 2 - 1).latents
+        back = theirs.decode(latent).sample / 2 + 0.5
+    assert (ours.encode(image) - latent).abs().max() <= 1e-4
+    assert (ours.decode(latent) - back.clamp(0, 1)).abs().max() <= 1e-4
+
+
+REFUSED = {
+    "half a diffusers folder": (["--layout", "diffusers", "--part", "encoder"], "folder", "both parts"),
+    "diffusers in a file": (["--layout", "diffusers"], "x.safetensors", "no folder"),
+    "two networks in one ONNX file": (["--format", "onnx"], "x.onnx", "two networks"),
+    "a wrong suffix": (["--format", "onnx", "--part", "decoder"], "x.keras", "x.onnx"),
+    "half precision for Keras": (["--format", "keras", "--dtype", "fp16"], "folder", "half precision"),
+    "no such family": (["--family", "nothing"], "folder", "does not exist"),
+    "an odd size": (["--format", "keras", "--size", "65x64"], "folder", "no multiple of 8"),
+}
+
+
+@pytest.mark.parametrize("kind", REFUSED)
+def test_what_cannot_be_written_is_said(kind, models, tmp_path, capsys, keras):
+    more, name, reason = REFUSED[kind]
+    assert export(models, tmp_path / name, *more) == 1
+    said = capsys.readouterr().err
+    assert reason in said
+    assert said.count("\n") == 1
+    assert not (tmp_path / name).exists()
+
+
+@pytest.mark.parametrize(("package", "form"), [("onnx", "onnx"), ("keras", "keras")])
+def test_a_missing_package_is_named(package, form, models, tmp_path, capsys, monkeypatch):
+    monkeypatch.setitem(sys.modules, package, None)
+    assert export(models, tmp_path / "folder", "--format", form) == 1
+    assert "pip install" in capsys.readouterr().err
+
+
+def test_a_missing_part_is_named(models, tmp_path, capsys, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    (models / "taesd_encoder.safetensors").unlink()
+    assert export(models, tmp_path / "x") == 1
+    assert "no encoder for taesd" in capsys.readouterr().err
+    assert export(models, tmp_path / "x.safetensors", "--part", "decoder") == 0
+
+
+def test_diffusers_has_no_network_for_flux2(tmp_path, capsys):
+    for part in PARTS:
+        state = network_of("taef2", part)[0].state_dict()
+        safetensors.torch.save_file(state, tmp_path / f"taef2_{part}.safetensors")
+    assert export(tmp_path, tmp_path / "x", "--family", "taef2", "--layout", "diffusers") == 1
+    assert "diffusers has no network" in capsys.readouterr().err
