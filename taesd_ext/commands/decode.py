@@ -15,6 +15,7 @@ from taesd_ext.commands.batch import Job, add_batch_arguments, plan_jobs, run_jo
 from taesd_ext.commands.codec_arguments import CodecChoice, add_codec_arguments, codec_choice
 from taesd_ext.errors import TaesdError
 from taesd_ext.latent_formats import FAMILIES
+from taesd_ext.weights.full_files import FULL_NAMES
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -25,7 +26,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )  # fmt: skip
     parser.add_argument(
         "--family",
-        help=f"decode by this codec instead of the one that the file names: {', '.join(FAMILIES)}, or a weight file. "
+        help=f"decode by this codec instead of the one that the file names: {', '.join(FAMILIES + FULL_NAMES)}, or a weight file. "
         "Needed for TAESD's own latent pictures, which name none",
     )
     parser.add_argument(
@@ -56,6 +57,7 @@ class DecodeWork:
                 f"it holds {note.format} latents where {codec.format.name} was expected",
                 "Leave out --family, or give the right one",
             )
+        codec.begin_job()  # an overflow in one latent must not change the next one's precision
         return picture_bytes(job.target.suffix.lower(), codec.decode(latent, size=note.size))
 
     def _codec(self, family: str) -> Codec:
@@ -66,7 +68,7 @@ class DecodeWork:
 
 def _known(family: str) -> str:
     """A file's own word for its codec must be a name: as a path it could make us open any file."""
-    if family not in FAMILIES:
+    if family not in FAMILIES + FULL_NAMES:
         raise TaesdError(f"The file names an unknown codec {family[:40]!r}", "", "Say which to use with --family")
     return family
 

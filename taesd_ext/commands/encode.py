@@ -13,6 +13,7 @@ from taesd_ext.codec.picture_file import PICTURE_SUFFIXES, read_picture
 from taesd_ext.commands.batch import Job, add_batch_arguments, plan_jobs, run_jobs
 from taesd_ext.commands.codec_arguments import CodecChoice, add_codec_arguments, codec_choice
 from taesd_ext.latent_formats import FAMILIES
+from taesd_ext.weights.full_files import FULL_NAMES
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -21,7 +22,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "-o", "--output", required=True, type=Path, metavar="LATENT",
         help="a .png (8 bits) or .safetensors (exact) file, or a folder for several",
     )  # fmt: skip
-    parser.add_argument("--family", default="taesd", help=f"{', '.join(FAMILIES)}, or a weight file (taesd)")
+    parser.add_argument("--family", default="taesd", help=f"{', '.join(FAMILIES + FULL_NAMES)}, or a weight file (taesd)")
     parser.add_argument(
         "--format", choices=[suffix[1:] for suffix in LATENT_SUFFIXES], default="png",
         help="what to write into a folder: png is 8 bits, safetensors is exact (png)",
@@ -40,6 +41,7 @@ class EncodeWork:
         return read_picture(source)
 
     def make(self, image: Tensor, job: Job) -> bytes:
+        self.codec.begin_job()  # an overflow in one picture must not change the next one's precision
         latent = self.codec.encode(image)
         note = note_for(latent, self.codec.family, self.codec.format, image.shape[-2:])
         return latent_bytes(job.target.suffix.lower(), latent, note)

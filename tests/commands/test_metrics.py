@@ -1,0 +1,66 @@
+"""The measures against the formulas written out, window by window."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+import torch
+
+from taesd_ext.commands.metrics import psnr, ssim
+
+
+def ssim_written_out(a: np.ndarray, b: np.ndarray, window: int = 11) -> float:
+    """(C,H,W) arrays; each window by itself."""
+    line = np.exp(-((np.arange(window) - (window - 1) / 2) ** 2) / (2 * 1.5**2))
+    weights = np.outer(line, line)
+    weights /= weights.sum()
+    values = []
+    for x, y in zip(a, b, strict=True):
+        for top in range(x.shape[0] - window + 1):
+            for left in range(x.shape[1] - window + 1):
+                p, q = (z[top : top + window, left : left + window] for z in (x, y))
+                mean_p, mean_q = (weights * p).sum(), (weights * q).sum()
+                var_p, var_q = (weights * (p - mean_p) ** 2).sum(), (weights * (q - mean_q) ** 2).sum()
+                both = (weights * (p - mean_p) * (q - mean_q)).sum()
+                c1, c2 = 0.01**2, 0.03**2
+                over = (2 * mean_p * mean_q + c1) * (2 * both + c2)
+                values.append(over / ((mean_p**2 + mean_q**2 + c1) * (var_p + var_q + c2)))
+    return float(np.mean(values))
+
+
+def images(height: int = 20, width: int = 17) -> tuple[torch.Tensor, torch.Tensor]:
+    generator = torch.Generator().manual_seed(0)
+    a = torch.rand(2, 3, height, width, generator=generator)
+    return a, (a + 0.1 * torch.randn(a.shape, generator=generator)).clamp(0, 1)
+
+
+def test_psnr_by_hand():
+    a = torch.zeros(2, 3, 4, 4)
+    b = a + torch.tensor([0.1, 0.01]).view(2, 1, 1, 1)
+    assert psnr(a, b).tolist() == pytest.approx([20.0, 40.0], abs=1e-5)
+    assert psnr(a, a).tolist() == [math.inf, math.inf]
+
+
+def test_ssim_by_hand():
+    a, b = images()
+    expected = [ssim_written_out(x.double().numpy(), y.double().numpy()) for x, y in zip(a, b, strict=True)]
+    assert ssim(a, b).tolist() == pytest.approx(expected, abs=1e-9)
+    assert ssim(a, a).tolist() == pytest.approx([1, 1], abs=1e-12)
+
+
+def test_ssim_of_tiny_pictures():
+    a, b = images(5, 30)
+    expected = [ssim_written_out(x.double().numpy(), y.double().numpy(), 5) for x, y in zip(a, b, strict=True)]
+    assert ssim(a, b).tolist() == pytest.approx(expected, abs=1e-9)
+
+
+def test_ssim_agrees_with_scikit_image():
+    metrics = pytest.importorskip("skimage.metrics", reason="needs scikit-image")
+    a, b = images(64, 48)
+    theirs = metrics.structural_similarity(
+        a[0].double().numpy(), b[0].double().numpy(), channel_axis=0, data_range=1.0, gaussian_weights=True,
+        sigma=1.5, use_sample_covariance=False,
+    )  # fmt: skip
+    assert float(ssim(a, b)[0]) == pytest.approx(theirs, abs=5e-3)  # it keeps half windows at the edges
