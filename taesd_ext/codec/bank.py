@@ -34,7 +34,7 @@ def bank_latents(
     count: int,
     seed: int,
 ) -> Iterator[Tensor]:
-    """``count`` square latents (1,C,side,side) in the family's scale, the kinds in turn, so that any prefix is a mixture.
+    """``count`` square latents (1,C,side,side) in the family's scale, the kinds in turn: any prefix is a mixture.
 
     ``factor``: image pixels per latent position. The networks may compute in a lower precision.
     """

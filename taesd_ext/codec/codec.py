@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,9 +13,10 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from taesd_ext.codec.precision import DtypeChoice, is_finite, resolve_dtype
+from taesd_ext.codec.readouts import SCALES, Readouts
 from taesd_ext.errors import TaesdError, log_once
 from taesd_ext.latent_formats import LatentFormat, from_family_latent, to_family_latent
-from taesd_ext.models.fast import fast_decoder, fast_encoder
+from taesd_ext.models.fast import FastDecoder, fast_decoder, fast_encoder
 from taesd_ext.models.full_vae import GaussianEncoder
 
 
@@ -57,6 +59,9 @@ class Codec:
         self.decoder = decoder
         self._encoder = self._placed(None if encoder is None else fast_encoder(encoder))
         self._decoder = self._placed(None if decoder is None else fast_decoder(decoder))
+        self._readouts: Readouts | None = None
+        if isinstance(self._decoder, FastDecoder):
+            self._readouts = Readouts(name, self._decoder, decoder, encoder)
         self._float32: Codec | None = None
         self._overflowed = False
 
@@ -105,22 +110,49 @@ class Codec:
         return _normal_tensor(latent.to(device, dtype))
 
     @torch.inference_mode()
-    def decode(self, latent: Tensor, *, size: tuple[int, int] | None = None) -> Tensor:
+    def decode(self, latent: Tensor, *, size: tuple[int, int] | None = None, detail: str = "full") -> Tensor:
         """(B,C,h,w) latent -> (B,3,f*h,f*w) image in [0,1], in the latent's dtype and on its device.
 
-        ``size`` (H, W) is the original image's size, to cut off what :meth:`encode` padded.
+        ``size`` (H, W) is the original image's size, to cut off what :meth:`encode` padded. ``detail`` "1/8", "1/4" or
+        "1/2" gives an image that is this fraction of the full size: cheaply where :attr:`details` names it, else by
+        averaging the full decode.
         """
+        scale = _scale(detail)
         if self._overflowed:
-            return self.in_float32().decode(latent, size=size)
+            return self.in_float32().decode(latent, size=size, detail=detail)
         decoder = self._need(self._decoder, "decoder")
         dtype, device = _float_dtype(latent), latent.device
-        image = decoder(self._family_latent(latent))
+        family_latent = self._family_latent(latent)
+        image = self._readouts.decode(family_latent, scale) if scale > 1 and self._readouts else None
+        reduced = image is not None
+        if image is None:
+            image = decoder(family_latent)
         if self._overflows(image, latent):
-            return self.in_float32().decode(latent, size=size)
+            return self.in_float32().decode(latent, size=size, detail=detail)
         image = image.clamp_(0, 1)
+        if scale > 1 and not reduced:
+            image = functional.avg_pool2d(image, scale)
         if size is not None:
-            image = self._crop(image, size)
+            image = self._crop(image, size, scale)
         return _normal_tensor(image.to(device, dtype))
+
+    @property
+    def details(self) -> tuple[str, ...]:
+        """Details that :meth:`decode` gives at a part of the full decode's cost, cheapest first, and "full"."""
+        scales = (*self._readouts.scales, 1) if self._readouts else (1,)
+        return tuple(detail for detail, scale in SCALES.items() if scale in scales)
+
+    def calibrate(
+        self,
+        progress: Callable[[float], None] | None = None,
+        should_stop: Callable[[], bool] | None = None,
+    ) -> bool:
+        """Learn the reduced details of weights that nobody has seen before: about a minute, for when nobody waits.
+
+        Returns at once when they are there; says whether they are at the end. ``should_stop`` is asked every few
+        tenths of a second; a later call begins anew. What was learnt is kept in the user's cache for these weights.
+        """
+        return self._readouts is not None and self._readouts.calibrate(progress=progress, should_stop=should_stop)
 
     def in_float32(self) -> Codec:
         """The same codec computing in float32: itself, or one that is made on the first call and kept."""
@@ -171,10 +203,10 @@ class Codec:
         )
         return functional.pad(image, (0, right, 0, lower), mode="replicate")
 
-    def _crop(self, image: Tensor, size: tuple[int, int]) -> Tensor:
-        height, width = size
+    def _crop(self, image: Tensor, size: tuple[int, int], scale: int = 1) -> Tensor:
+        height, width = (math.ceil(side / scale) for side in size)
         factor = self.spatial_scale_factor
-        whole = tuple(math.ceil(side / factor) * factor for side in size)
+        whole = tuple(math.ceil(side / factor) * factor // scale for side in size)
         if whole != tuple(image.shape[-2:]):
             raise TaesdError(
                 f"Cannot cut a {image.shape[-1]}x{image.shape[-2]} image back to {width}x{height}",
@@ -204,6 +236,12 @@ class Codec:
     def __repr__(self) -> str:
         parts = [part for part in ("encoder", "decoder") if getattr(self, f"has_{part}")]
         return f"Codec({self.name}, {' + '.join(parts) or 'empty'}, {self.dtype}, {self.device})"
+
+
+def _scale(detail: str) -> int:
+    if detail not in SCALES:
+        raise TaesdError(f"There is no detail {detail!r}", f"the details are {', '.join(SCALES)}")
+    return SCALES[detail]
 
 
 def _float_dtype(tensor: Tensor) -> torch.dtype:

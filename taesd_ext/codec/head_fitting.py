@@ -7,6 +7,7 @@ area-averaged, clamped full decode.
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
@@ -35,6 +36,9 @@ HELD_BACK = 12
 CROP = 40
 """Features are kept from a square of so many positions of each latent: neighbours say much the same."""
 
+WORSE_BY = 1.0
+"""dB that the worst held-back latent may lose where the mean gains."""
+
 WORST_ALLOWED = 18.0
 """dB. A head that shows a held-back latent worse than this is not used at all."""
 
@@ -54,7 +58,7 @@ class HeadResult:
 
 
 @dataclass
-class _Crop:
+class Crop:
     """A square of one latent's features, and what is to be learnt from them."""
 
     features: Tensor
@@ -76,34 +80,41 @@ def head_scales(decoder: FastDecoder) -> list[int]:
     return [stage.scale for stage in decoder.stages if stage.scale in HEAD_TEACHERS]
 
 
+def latent_channels(decoder: FastDecoder) -> int:
+    return next(layer.in_channels for layer in decoder.stages[0] if isinstance(layer, nn.Conv2d))
+
+
 class HeadFitter:
     """Fits every head of one decoder. :meth:`run` works in slices and leaves the results in ``results``.
 
-    The networks are float32. ``encoder`` may be None: the heads are then some dB worse.
+    ``encoder``, of the decoder's dtype, may be None: the heads are then some dB worse. ``refine`` may improve a head in
+    place; the closed form then sees the first ``LESSONS`` lessons only, which is all it can use.
     """
 
     def __init__(
         self,
         decoder: FastDecoder,
         encoder: nn.Module | None,
-        channels: int,
         *,
         lessons: int = LESSONS,
         seed: int = 0,
         should_stop: Callable[[], bool] | None = None,
+        refine: Callable[[Head, list[Crop]], None] | None = None,
     ) -> None:
-        self.decoder, self.encoder, self.channels = decoder, encoder, channels
+        self.decoder, self.encoder = decoder, encoder
         self.lessons, self.seed = lessons, seed
+        self._refine = refine
         self.results: dict[int, HeadResult] = {}
         self._should_stop = should_stop or (lambda: False)
         self._device = next(decoder.parameters()).device
+        self._dtype = next(decoder.parameters()).dtype
         self._factor = decoder.stages[0].scale
         self._random = seeded(seed)
 
     def run(self) -> Iterator[float]:
         """Yields the share that is done. Raises Stopped, at the latest after one network stage, when told to."""
         scales = head_scales(self.decoder)
-        gathered: dict[int, list[_Crop]] = {scale: [] for scale in scales}
+        gathered: dict[int, list[Crop]] = {scale: [] for scale in scales}
         exam: dict[int, list[tuple[Tensor, Tensor]]] = {scale: [] for scale in scales}
         total = self.lessons + HELD_BACK
         for index, latent in enumerate(self._latents(HELD_BACK, self.seed + 1)):
@@ -118,12 +129,13 @@ class HeadFitter:
 
     def _latents(self, count: int, seed: int) -> Iterator[Tensor]:
         encoder = None if self.encoder is None else self._guarded(self.encoder)
-        return bank_latents(self._guarded(self._decode), encoder, self.channels, self._factor, count, seed)
+        channels = latent_channels(self.decoder)
+        return bank_latents(self._guarded(self._decode), encoder, channels, self._factor, count, seed)
 
     def _guarded(self, network: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
         def guarded(x: Tensor) -> Tensor:
             self._check()
-            return network(x.to(self._device)).cpu()
+            return network(x.to(self._device, self._dtype)).float().cpu()
 
         return guarded
 
@@ -143,7 +155,7 @@ class HeadFitter:
         for scale, kept in exam.items():
             kept.append((features[scale].half(), functional.avg_pool2d(image, scale)))
 
-    def _gather(self, latent: Tensor, gathered: dict[int, list[_Crop]]) -> None:
+    def _gather(self, latent: Tensor, gathered: dict[int, list[Crop]]) -> None:
         wanted = {tap for scale in gathered for tap in HEAD_TEACHERS[scale]}
         features, taps, image = self._decode_with_taps(latent, wanted)
         for scale, crops in gathered.items():
@@ -159,7 +171,7 @@ class HeadFitter:
             ]
             target = functional.avg_pool2d(image, scale)[..., rows, columns].clone()
             edges = (top == 0, top + high == height, left == 0, left + wide == width)
-            crops.append(_Crop(whole[..., rows, columns].half(), target, teachers, edges))
+            crops.append(Crop(whole[..., rows, columns].half(), target, teachers, edges))
 
     def _decode_with_taps(
         self, latent: Tensor, wanted: tuple[Tap, ...] | set[Tap]
@@ -167,7 +179,7 @@ class HeadFitter:
         """Features after each stage, the wanted blocks before their last ReLU, and the image in [0,1], on the CPU."""
         features: dict[int, Tensor] = {}
         taps: dict[Tap, Tensor] = {}
-        x = latent.to(self._device).contiguous(memory_format=torch.channels_last)
+        x = latent.to(self._device, self._dtype).contiguous(memory_format=torch.channels_last)
         for stage in self.decoder.stages:
             self._check()
             blocks = 0
@@ -177,26 +189,30 @@ class HeadFitter:
                     continue
                 x = layer.before_relu(x)
                 if (stage.scale, blocks) in wanted:
-                    taps[stage.scale, blocks] = x.cpu().clone()
+                    taps[stage.scale, blocks] = x.to("cpu", torch.float32, copy=True)
                 x.relu_()
                 blocks += 1
-            features[stage.scale] = x.cpu()
+            features[stage.scale] = x.float().cpu()
         return features, taps, features[1].clamp(0, 1)
 
-    def _fit_scale(self, scale: int, crops: list[_Crop], exam: list[tuple[Tensor, Tensor]]) -> None:
-        linear = self._fit_head(crops, 0)
-        student = self._fit_head(crops, len(HEAD_TEACHERS[scale]))
-        linear_marks, marks = self._mark(linear, exam), self._mark(student, exam)
-        if not (marks[0] > linear_marks[0] and marks[1] > linear_marks[1] - 1):
-            student, marks = linear, linear_marks
+    def _fit_scale(self, scale: int, crops: list[Crop], exam: list[tuple[Tensor, Tensor]]) -> None:
+        best = linear = self._fit_head(crops[:LESSONS], 0)
+        marks = linear_marks = self._mark(linear, exam)
+        student = self._fit_head(crops[:LESSONS], len(HEAD_TEACHERS[scale]))
+        candidates = [student]
+        if self._refine:
+            candidates.append(copy.deepcopy(student))
+            self._refine(candidates[-1], crops)
+        for candidate in candidates:
+            found = self._mark(candidate, exam)
+            if found[0] > marks[0] and found[1] > marks[1] - WORSE_BY:
+                best, marks = candidate, found
         if marks[1] >= WORST_ALLOWED:
-            self.results[scale] = HeadResult(student, *marks, linear_marks)
+            self.results[scale] = HeadResult(best, *marks, linear_marks)
 
-    def _fit_head(self, crops: list[_Crop], depth: int) -> Head:
+    def _fit_head(self, crops: list[Crop], depth: int) -> Head:
         with torch.device("meta"):
             head = Head(depth)
-        for crop in crops:
-            crop.layers = None
         width = crops[0].features.shape[1]
         for layer in range(depth):
             fit = ConvolutionFit(width, width)
@@ -216,6 +232,8 @@ class HeadFitter:
             layers = crop.features if crop.layers is None else crop.layers
             fit.add(layers, crop.target, self._random, within=crop.inner(depth + 1))
         head.readout = fit.solve()
+        for crop in crops:
+            crop.layers = None
         return head.requires_grad_(False).eval()
 
     def _mark(self, head: Head, exam: list[tuple[Tensor, Tensor]]) -> tuple[float, float]:

@@ -15,12 +15,16 @@ from taesd_ext import __version__
 from taesd_ext.codec.codec import Codec
 from taesd_ext.codec.loading import load_codec
 from taesd_ext.codec.previewer import PREVIEWER_FORMATS, save_previewer
+from taesd_ext.codec.readouts import save_heads
+from taesd_ext.commands.head_training import HEAD_LESSONS, HEAD_STEPS, train_heads
 from taesd_ext.commands.previewer_training import train_previewer
 from taesd_ext.errors import TaesdError
 from taesd_ext.latent_formats import FAMILIES, native_format
+from taesd_ext.models.fast import FastDecoder
+from taesd_ext.models.tiny import Decoder, F32Decoder
 
-DEFAULT_STEPS = 8000
-DEFAULT_LATENTS = 768
+PREVIEWER_STEPS = 8000
+PREVIEWER_LATENTS = 768
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -28,9 +32,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("-o", "--output", type=Path, required=True, metavar="DIR", help="where the files go")
     parser.add_argument("--models", type=Path, metavar="DIR", help="folder of weight files")
     parser.add_argument("--previewer", action="store_true", help="train the previewer that needs no decoder")
-    parser.add_argument("--steps", type=int, default=DEFAULT_STEPS, help="training steps (default %(default)s)")
     parser.add_argument(
-        "--latents", type=int, default=DEFAULT_LATENTS, help="latents to train on (default %(default)s)"
+        "--steps", type=int, help=f"training steps (default {HEAD_STEPS} a head, {PREVIEWER_STEPS} a previewer)"
+    )
+    parser.add_argument(
+        "--latents", type=int, help=f"latents to learn from (default {HEAD_LESSONS}, previewers {PREVIEWER_LATENTS})"
     )
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--threads", type=int, default=1, help="1, the default, gives the same result each time")
@@ -43,36 +49,48 @@ def run(args: argparse.Namespace) -> int:
     for family in args.family or FAMILIES:
         try:
             codec = load_codec(family, models_dir=args.models)
-            _make_previewer(codec, args)
+            (_make_previewer if args.previewer else _make_heads)(codec, args)
         except TaesdError as error:
             print(f"{family}: {error}")
             failed += 1
     return 1 if failed else 0
 
 
+def _make_heads(codec: Codec, args: argparse.Namespace) -> None:
+    if not isinstance(codec.decoder, (Decoder, F32Decoder)):
+        raise TaesdError("no heads were made", "they take a tiny decoder")
+    steps = HEAD_STEPS if args.steps is None else args.steps
+    lessons = args.latents or HEAD_LESSONS
+    path = args.output / f"heads_{codec.family}.safetensors"
+    log = _open_log(path, f"seed {args.seed}, {steps} steps, {lessons} latents")
+    results = train_heads(codec, lessons=lessons, steps=steps, seed=args.seed, log=log)
+    heads = {scale: result.head for scale, result in results.items()}
+    save_heads(heads, path, FastDecoder(codec.decoder), codec.family)
+    log(f"wrote {path.name}, {path.stat().st_size:,} bytes")
+
+
 def _make_previewer(codec: Codec, args: argparse.Namespace) -> None:
     name = native_format(codec.family).name
     if name not in PREVIEWER_FORMATS or not (codec.has_encoder and codec.has_decoder):
         raise TaesdError("no previewer was made", "it takes an 8x family's encoder and decoder")
-    log = _open_log(
-        args.output / f"previewer_{name}.log",
-        f"previewer for {name}: taesd_ext {__version__}, torch {torch.__version__}, "
-        f"seed {args.seed}, {args.steps} steps, {args.latents} latents",
-    )
-    network = train_previewer(codec, steps=args.steps, latents=args.latents, seed=args.seed, log=log)
+    steps = PREVIEWER_STEPS if args.steps is None else args.steps
+    latents = args.latents or PREVIEWER_LATENTS
     path = args.output / f"previewer_{name}.safetensors"
+    log = _open_log(path, f"seed {args.seed}, {steps} steps, {latents} latents")
+    network = train_previewer(codec, steps=steps, latents=latents, seed=args.seed, log=log)
     save_previewer(network, name, path)
     log(f"wrote {path.name}, {path.stat().st_size:,} bytes")
 
 
-def _open_log(path: Path, head: str) -> Callable[[str], None]:
+def _open_log(path: Path, settings: str) -> Callable[[str], None]:
     """Print each line and keep it beside the file that it is about."""
-    path.write_text("", encoding="utf-8")
+    kept = path.with_suffix(".log")
+    kept.write_text("", encoding="utf-8")
 
     def log(line: str) -> None:
         print(line, flush=True)
-        with path.open("a", encoding="utf-8") as file:
+        with kept.open("a", encoding="utf-8") as file:
             file.write(f"{line}\n")
 
-    log(head)
+    log(f"{path.stem}: taesd_ext {__version__}, torch {torch.__version__}, {settings}")
     return log

@@ -16,14 +16,12 @@ from torch.nn import functional
 from taesd_ext.codec.bank import bank_latents
 from taesd_ext.codec.codec import Codec
 from taesd_ext.codec.ridge import ConvolutionFit
-from taesd_ext.commands.muon import Muon
+from taesd_ext.commands.descent import Rates, descend
 from taesd_ext.models.fast import FastDecoder, FastEncoder
 from taesd_ext.models.student import Previewer
 
 BATCH = 16
-MUON_RATE = 2e-2
-ADAM_RATE = 2e-3
-WARM_UP = 50
+RATES = Rates(muon=2e-2, adam=2e-3)
 HELD_BACK = 24
 """Latents kept for measuring, from another seed."""
 
@@ -38,30 +36,19 @@ def train_previewer(codec: Codec, *, steps: int, latents: int, seed: int, log: L
     log(f"{len(lessons)} latents to learn from, {time.process_time() - started:.0f} CPU s")
     network = start_previewer(lessons, targets, seed)
     log(f"linear start: held back {mean_psnr(network, exam, answers)}")
-    optimizers = _optimizers(network)
-    rates = [[group["lr"] for group in optimizer.param_groups] for optimizer in optimizers]
-    generator = torch.Generator().manual_seed(seed)
-    order = torch.empty(0, dtype=torch.long)
-    running = 0.0
-    for step in range(steps):
-        if len(order) < BATCH:
-            order = torch.randperm(len(lessons), generator=generator)
-        batch, order = order[:BATCH], order[BATCH:]
-        share = min(1.0, (step + 1) / WARM_UP) * (1 - step / steps)
-        for optimizer, group_rates in zip(optimizers, rates, strict=True):
-            for group, rate in zip(optimizer.param_groups, group_rates, strict=True):
-                group["lr"] = rate * share
-            optimizer.zero_grad()
-        loss = _loss(network, lessons[batch], targets[batch])
-        loss.backward()
-        for optimizer in optimizers:
-            optimizer.step()
-        running = loss.item() if step == 0 else 0.99 * running + 0.01 * loss.item()
-        if (step + 1) % max(1, steps // 8) == 0:
-            log(
-                f"step {step + 1}: learning {-10 * math.log10(running):.2f} dB, "
-                f"held back {mean_psnr(network, exam, answers)}, {time.process_time() - started:.0f} CPU s"
-            )
+
+    def loss(batch: Tensor) -> Tensor:
+        with torch.autocast("cpu", torch.bfloat16):
+            predicted = network(lessons[batch].contiguous(memory_format=torch.channels_last))
+        return functional.mse_loss(predicted.float(), targets[batch])
+
+    def report(step: int, running: float) -> None:
+        marks = mean_psnr(network, exam, answers)
+        seconds = time.process_time() - started
+        log(f"step {step}: learning {-10 * math.log10(running):.2f} dB, held back {marks}, {seconds:.0f} CPU s")
+
+    hidden = [network.entry.weight, *(weight for weight in network.pairs.parameters() if weight.ndim == 4)]
+    descend(network, hidden, loss, len(lessons), BATCH, steps, RATES, seed, report)
     return network.requires_grad_(False).eval()
 
 
@@ -104,20 +91,6 @@ def mean_psnr(network: nn.Module, latents: Tensor, targets: Tensor) -> str:
     errors = (network(latents).clamp(0, 1) - targets).square().mean(dim=(1, 2, 3))
     psnr = -10 * errors.log10()
     return f"{psnr.mean():.2f} dB (worst {psnr.min():.2f})"
-
-
-def _loss(network: Previewer, latents: Tensor, targets: Tensor) -> Tensor:
-    with torch.autocast("cpu", torch.bfloat16):
-        predicted = network(latents.contiguous(memory_format=torch.channels_last))
-    return functional.mse_loss(predicted.float(), targets)
-
-
-def _optimizers(network: Previewer) -> list[torch.optim.Optimizer]:
-    """Muon for the hidden kernels; AdamW for biases and for what makes pixels."""
-    hidden = [network.entry.weight, *(weight for weight in network.pairs.parameters() if weight.ndim == 4)]
-    known = {id(weight) for weight in hidden}
-    others = [weight for weight in network.parameters() if id(weight) not in known]
-    return [Muon(hidden, lr=MUON_RATE), torch.optim.AdamW(others, lr=ADAM_RATE)]
 
 
 def _in_bfloat16(network: nn.Module) -> Callable[[Tensor], Tensor]:

@@ -1,0 +1,206 @@
+"""Reduced detail: decode only as far as the wanted size and read the picture there with a small head.
+
+Heads belong to one decoder. Those of the official weights are shipped, recognised by the family and used only after a
+check on the loaded decoder; those of other weights are fitted by :meth:`Readouts.calibrate`, which a host calls when
+nobody waits, and kept in the user's cache under the hash of the weights.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import threading
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from safetensors.torch import save_file
+from torch import Tensor, nn
+from torch.nn import functional
+
+from taesd_ext.codec.generated import power_law_latent, seeded
+from taesd_ext.codec.head_fitting import LESSONS, HeadFitter, Stopped, latent_channels
+from taesd_ext.codec.previewer import DATA
+from taesd_ext.errors import TaesdError, log_once, one_line
+from taesd_ext.models.fast import FastDecoder, fast_decoder, fast_encoder
+from taesd_ext.models.student import Head
+from taesd_ext.weights.checkpoint import build_frozen
+from taesd_ext.weights.folders import cache_folder
+from taesd_ext.weights.tensor_file import open_tensor_file
+
+SCALES: dict[str, int] = {"1/8": 8, "1/4": 4, "1/2": 2, "full": 1}
+"""Detail -> full-size pixels along a side of one pixel of the picture."""
+
+CHECK_TOLERANCE = 1.0
+"""dB that a shipped head may be worse on the loaded decoder than on the one that it was made for."""
+
+_CHECK_PIXELS = 128
+_CHECK_SEED = 20_240_607
+
+Heads = dict[int, Head]
+"""Scale of the features -> the head that reads them."""
+
+
+class Readouts:
+    """The heads of one loaded decoder, found on first use. Any thread may call."""
+
+    def __init__(
+        self, family: str, decoder: FastDecoder, plain_decoder: nn.Module, plain_encoder: nn.Module | None
+    ) -> None:
+        """``decoder`` computes; the plain networks, float32, are what it was made from and what heads are fitted to."""
+        self._family = family
+        self._decoder = decoder
+        self._plain_decoder, self._plain_encoder = plain_decoder, plain_encoder
+        self._channels = latent_channels(decoder)
+        self._heads: Heads | None = None
+        self._given_up = False
+        self._lock = threading.Lock()
+
+    @property
+    def scales(self) -> tuple[int, ...]:
+        """The scales that have a head, coarse first."""
+        return tuple(sorted(self._found(), reverse=True))
+
+    def decode(self, latent: Tensor, scale: int) -> Tensor | None:
+        """(B,C,h,w) family latent -> image at 1/scale of the full size, not clamped; None where no head is."""
+        head = self._found().get(scale)
+        if head is None:
+            return None
+        stop = next(index for index, stage in enumerate(self._decoder.stages) if stage.scale == scale) + 1
+        return head(self._decoder.run(latent, stop=stop))
+
+    def calibrate(
+        self,
+        *,
+        progress: Callable[[float], None] | None = None,
+        should_stop: Callable[[], bool] | None = None,
+        lessons: int = LESSONS,
+    ) -> bool:
+        """Fit heads unless they are there, and keep them in the user's cache. Says whether heads are there now.
+
+        ``progress`` gets the share that is done; ``should_stop`` is asked at least once per network stage.
+        """
+        if self._found() or self._given_up:
+            return bool(self._found())
+        device = next(self._decoder.parameters()).device
+        with torch.inference_mode(False), torch.no_grad():
+            decoder = fast_decoder(self._plain_decoder).to(device)
+            encoder = None if self._plain_encoder is None else fast_encoder(self._plain_encoder).to(device)
+            fitter = HeadFitter(decoder, encoder, lessons=lessons, should_stop=should_stop)
+            try:
+                for share in fitter.run():
+                    if progress:
+                        progress(share)
+            except Stopped:
+                return False
+            heads = {scale: result.head for scale, result in fitter.results.items()}
+            self._given_up = not heads
+            if heads:
+                self._keep(heads, decoder)
+                self._heads = self._placed(heads)
+        return bool(heads)
+
+    def _keep(self, heads: Heads, decoder: FastDecoder) -> None:
+        try:
+            save_heads(heads, self._cache_file(), decoder, self._family)
+        except OSError as error:
+            log_once("heads not kept", f"Heads for reduced detail could not be kept: {one_line(error)}.")
+
+    def _found(self) -> Heads:
+        with self._lock:
+            if self._heads is None:
+                with torch.inference_mode(False), torch.no_grad():
+                    self._heads = self._find()
+            return self._heads
+
+    def _find(self) -> Heads:
+        # The user's own heads were fitted to these very weights; shipped ones only claim the family.
+        for path in (self._cache_file(), shipped_heads(self._family)):
+            if not path.is_file():
+                continue
+            try:
+                heads, marks = load_heads(path)
+            except (TaesdError, KeyError, ValueError, RuntimeError) as error:
+                log_once(f"bad heads {path}", f"{path} is passed over: {one_line(error)}.")
+                continue
+            heads = {scale: head for scale, head in heads.items() if self._has_stage(scale)}
+            placed = self._placed(heads)
+            found = check_heads(placed, self._decoder)
+            if heads and all(found[scale] >= marks[scale] - CHECK_TOLERANCE for scale in heads):
+                return placed
+        return {}
+
+    def _has_stage(self, scale: int) -> bool:
+        return any(stage.scale == scale for stage in self._decoder.stages)
+
+    def _placed(self, heads: Heads) -> Heads:
+        like = next(self._decoder.parameters())
+        for head in heads.values():
+            head.to(like.device, like.dtype, memory_format=torch.channels_last)
+        return heads
+
+    def _cache_file(self) -> Path:
+        return cache_folder() / "heads" / f"{weights_hash(self._plain_decoder)}.safetensors"
+
+
+def shipped_heads(family: str) -> Path:
+    return DATA / f"heads_{family}.safetensors"
+
+
+def weights_hash(decoder: nn.Module) -> str:
+    """Names a network by its weights, whatever file they came from."""
+    digest = hashlib.sha256()
+    for name, weight in sorted(decoder.state_dict().items()):
+        digest.update(f"{name} {tuple(weight.shape)}".encode())
+        digest.update(weight.detach().to("cpu", torch.float32).contiguous().numpy().tobytes())
+    return digest.hexdigest()[:32]
+
+
+def check_heads(heads: Heads, decoder: FastDecoder) -> dict[int, float]:
+    """PSNR of each head in dB on two seeded latents, against the area-averaged full decode. About 0.1 s."""
+    like = next(decoder.parameters())
+    generator, channels = seeded(_CHECK_SEED), latent_channels(decoder)
+    side = max(2, _CHECK_PIXELS // decoder.stages[0].scale)
+    latent = torch.stack([power_law_latent(channels, side, generator) for _ in range(2)]).to(like.device, like.dtype)
+    features, x = {}, latent
+    for index, stage in enumerate(decoder.stages):
+        x = decoder.run(x, index, index + 1)
+        features[stage.scale] = x
+    image = x.float().clamp(0, 1)
+    marks = {}
+    for scale, head in heads.items():
+        error = (head(features[scale]).float().clamp(0, 1) - functional.avg_pool2d(image, scale)).square().mean()
+        marks[scale] = float(-10 * error.nan_to_num(nan=1.0).clamp_min(1e-12).log10())
+    return marks
+
+
+def save_heads(heads: Heads, path: Path, decoder: FastDecoder, family: str) -> None:
+    """Write heads as float16, with how they do in :func:`check_heads` on their own float32 decoder. Atomic."""
+    tensors = {
+        f"{scale}.{name}": value.to("cpu", torch.float16).contiguous()
+        for scale, head in heads.items()
+        for name, value in head.state_dict().items()
+    }
+    marks = {str(scale): round(mark, 2) for scale, mark in check_heads(heads, decoder).items()}
+    path.parent.mkdir(parents=True, exist_ok=True)
+    unfinished = path.with_name(f"{path.name}.{os.getpid()}.part")
+    try:
+        save_file(tensors, unfinished, metadata={"kind": "heads", "family": family, "check": json.dumps(marks)})
+        unfinished.replace(path)
+    finally:
+        unfinished.unlink(missing_ok=True)
+
+
+def load_heads(path: Path) -> tuple[Heads, dict[int, float]]:
+    """Float32 heads on the CPU, and their marks in the check. Raises TaesdError, KeyError, ValueError, RuntimeError."""
+    file = open_tensor_file(path)
+    marks = {int(scale): float(mark) for scale, mark in json.loads(file.metadata["check"]).items()}
+    heads: Heads = {}
+    for scale in marks:
+        names = [name for name in file.shapes if name.startswith(f"{scale}.")]
+        state = {name.partition(".")[2]: value.float() for name, value in file.load(names).items()}
+        with torch.device("meta"):
+            head = Head(depth=sum(name.startswith("hidden.") for name in state) // 2)
+        heads[scale] = build_frozen(head, state)
+    return heads, marks
