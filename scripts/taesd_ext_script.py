@@ -28,5 +28,8 @@ class TaesdScript(scripts.Script):
     def process(self, p, *args):
         extension.process(p)
 
+    def post_sample(self, p, ps, *args):
+        extension.post_sample(p, ps.samples)
+
     def postprocess(self, p, processed, *args):
-        extension.postprocess(p)
+        extension.postprocess(p, processed)

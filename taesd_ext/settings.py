@@ -119,6 +119,18 @@ OPTIONS: tuple[Option, ...] = (
         "stop with an error that says why, or use the full VAE and note it in the picture's parameters",
         section="vae", choices=(FAIL_WITH_ERROR, FAIL_TO_FULL_VAE),
     ),
+    Option(
+        "badge", True, "bool", "TAESD badge on the live preview",
+        "step, detail and what the previews cost; reload the page after a change",
+    ),
+    Option(
+        "timeline", True, "bool", "TAESD keeps the last jobs' previews",
+        "in memory, 64 MB at most, for the timeline in the TAESD tab",
+    ),
+    Option(
+        "keep_latents", True, "bool", "TAESD keeps the last pictures' latents",
+        "in memory, 64 MB at most, to decode them once more in the TAESD tab", section="vae",
+    ),
 )  # fmt: skip
 
 OPTION: dict[str, Option] = {option.name: option for option in OPTIONS}

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
 from taesd_ext.codec.codec import Codec
 from taesd_ext.host.webui import TAESD
+from taesd_ext.latent_formats import FAMILIES
 from taesd_ext.settings import INFOTEXT_MODEL
 from taesd_ext.weights.identify import checksums
 
@@ -60,3 +62,21 @@ def model_name(codec: Codec, part: str) -> str:
     if key not in _names:
         _names[key] = checksums(path)[0][:8]
     return f"{codec.name} {part} {_names[key]}"
+
+
+def decoded_again(infotext: str, codec: Codec | None) -> str:
+    """A picture's generation parameters, changed to what decoded its latent now (None: the full VAE)."""
+    if not infotext:
+        return ""
+    lines = infotext.split("\n")
+    # The last line holds the parameters, "Steps: 20, Sampler: Euler, ..."; a quoted value may hold commas.
+    encoder = re.search(rf"(?:^|, ){INFOTEXT_MODEL}: ([^,]*)", lines[-1])
+    used = [word for word in (encoder.group(1).split(" + ") if encoder else []) if " decoder" not in word]
+    parameters = re.sub(rf"(?:^|, )(?:{HOST_KEY['decoder']}|{INFOTEXT_MODEL}): [^,]*", "", lines[-1])
+    if codec is not None:
+        used.append(model_name(codec, "decoder"))
+        is_tiny = codec.name in FAMILIES
+        parameters += f", {HOST_KEY['decoder']}: {TAESD if is_tiny else codec.name}"
+    if used:
+        parameters += f", {INFOTEXT_MODEL}: {' + '.join(sorted(used))}"
+    return "\n".join([*lines[:-1], parameters.removeprefix(", ") + ", Decoded again: yes"])

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from taesd_ext.errors import log, log_once, one_line
-from taesd_ext.host import accordion
+from taesd_ext.host import accordion, api, tab
 from taesd_ext.host.generation import Choices
 from taesd_ext.host.hooks import Hooks
 from taesd_ext.host.options import add_options
@@ -33,6 +33,8 @@ class Extension:
             ("model_loaded", self.model_loaded),
             ("cfg_denoiser", self.evaluation_begins),
             ("cfg_after_cfg", self.evaluation_done),
+            ("ui_tabs", self.build_tab),
+            ("app_started", self.add_routes),
             ("script_unloaded", unregister),
         ):
             if not self.host.on(event, callback):
@@ -41,6 +43,12 @@ class Extension:
     def add_options(self) -> None:
         if "options" in self.host.supports:
             add_options(self.host)
+
+    def build_tab(self) -> list[Any]:
+        return tab.build(self.runtime)
+
+    def add_routes(self, _page: Any, app: Any) -> None:
+        api.add_routes(app, self.runtime)
 
     def model_loaded(self, model: Any) -> None:
         """A checkpoint is there, perhaps in the middle of a generation: have its decoder ready."""
@@ -93,7 +101,15 @@ class Extension:
         self.runtime.preload()
         self.runtime.begin_previews(int(getattr(processing, "steps", 0) or 0))
 
-    def postprocess(self, processing: Any) -> None:
+    def post_sample(self, processing: Any, samples: Any) -> None:
+        """A batch is sampled and not decoded yet."""
+        if not self._closed:
+            shape = getattr(samples, "shape", None)
+            detection = self.runtime.detection(None if shape is None else tuple(shape))
+            self.runtime.keeping.finished(processing, samples, detection)
+
+    def postprocess(self, processing: Any, processed: Any = None) -> None:
+        self.runtime.keeping.saved(processing, processed)
         self.runtime.generations.end(processing)
         if self.runtime.generations.current is None:
             self.runtime.session.finish()

@@ -15,6 +15,7 @@ from taesd_ext.codec.registry import CodecRegistry
 from taesd_ext.errors import TaesdError, log_once, one_line
 from taesd_ext.host import infotext
 from taesd_ext.host.generation import Generations
+from taesd_ext.host.keeping import Keeping
 from taesd_ext.host.webui import DECODE_METHOD, ENCODE_METHOD, PREVIEW_METHOD, WebUI
 from taesd_ext.latent_formats import Detection, detect, from_family_latent, to_family_latent
 from taesd_ext.models.latent_rgb import latent_to_rgb
@@ -42,6 +43,7 @@ class Runtime:
         self.registry = CodecRegistry(host.weights_folders)
         self.generations = Generations()
         self.session = PreviewSession(self._preview_codec)
+        self.keeping = Keeping(host)
         self._shown: object = None
         self._show_lock = threading.Lock()
 
@@ -115,6 +117,11 @@ class Runtime:
 
     def begin_previews(self, steps: int) -> None:
         self.session.start(self.preview_settings(), steps)
+        current = self.generations.current
+        self.keeping.begin(
+            current and current.processing(), steps,
+            timeline=self.value("timeline"), latents=self.value("keep_latents"),
+        )  # fmt: skip
 
     def step_done(self, step: int, steps: int) -> None:
         """A sampling step is done (counted from 1). Also starts the session for jobs that run no scripts."""
@@ -137,6 +144,7 @@ class Runtime:
             self._shown = frame
             state.assign_current_image(frame.image)
             state.current_image_sampling_step = state.sampling_step
+        self.keeping.recorder.add(frame)
 
     @torch.inference_mode()
     def preview_tensor(self, sample: Tensor) -> Tensor:

@@ -65,6 +65,15 @@ class WebUI:
         info = self._options.OptionInfo(default, label, section=section, **component).info(help_text)
         self.shared.opts.add_option(key, info)
 
+    def set_option(self, key: str, value: Any) -> None:
+        """Set an option and save it, as the Settings tab does. Raises TaesdError where the host refuses."""
+        try:
+            self.shared.opts.set(key, value)
+            if config_file := getattr(self.shared, "config_filename", None):
+                self.shared.opts.save(config_file)
+        except Exception as error:  # settings can be frozen by the command line
+            raise TaesdError(f"{key} was not changed", one_line(error), "Change it in the Settings tab") from error
+
     def uses_taesd(self, method: str) -> bool:
         """Whether TAESD is chosen in one of the three method options."""
         return self.option(method) == TAESD
@@ -112,6 +121,10 @@ class WebUI:
         models = getattr(self._paths, "models_path", None)
         return [Path(models) / "VAE-taesd", Path(models) / "VAE-approx"] if models else []
 
+    def own_weights_folder(self) -> Path | None:
+        """Where downloads go."""
+        return next(iter(self.weights_folders()), None)
+
     def device(self) -> Any:
         return getattr(self.devices, "device", "cpu")
 
@@ -138,6 +151,24 @@ class WebUI:
             channels=channels,
             frames=bool(shape) and len(shape) == 5,
         )
+
+    # Work and files
+
+    def exclusive(self) -> contextlib.AbstractContextManager[Any]:
+        """Entered for heavy work: generations wait for it, and it for them."""
+        lock = getattr(_module("call_queue"), "queue_lock", None)
+        return lock if lock is not None else contextlib.nullcontext()
+
+    def command_line(self, name: str, default: Any = None) -> Any:
+        """An argument that the host was started with."""
+        return getattr(getattr(self.shared, "cmd_opts", None), name, default)
+
+    def save_picture(self, picture: Any, tab: str, parameters: str, seed: int | None, prompt: str) -> Path:
+        """Save as the host saves its own pictures, into its folder and under its pattern of names."""
+        folder = self.option("outdir_samples") or self.option(f"outdir_{tab}_samples")
+        kind = self.option("samples_format", "png")
+        file, _ = _module("images").save_image(picture, folder, "", seed, prompt, kind, info=parameters)
+        return Path(file)
 
     # What it can do
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from torch import Tensor
@@ -65,21 +65,27 @@ class LatentKeeper:
     def keep(
         self, latent: Tensor, latent_format: LatentFormat | None, *, title: str = "", decoder: str = "",
         infotext: str = "", extra: Mapping[str, Any] | None = None,
-    ) -> None:  # fmt: skip
-        """Copy a (B,C,h,w) latent, one entry for each picture of the batch."""
+    ) -> list[int]:  # fmt: skip
+        """Copy a (B,C,h,w) latent, one entry for each picture of the batch; gives the entries' ids."""
         if not self._enabled:
-            return
+            return []
         copies = [part.detach().to("cpu", copy=True) for part in latent.split(1)]
         with self._lock:
-            for copy in copies:
-                self._kept.append(
-                    KeptLatent(
-                        self._next_id, copy, latent_format, title, decoder, infotext, self._clock(), dict(extra or {})
-                    )
-                )
-                self._next_id += 1
+            ids = list(range(self._next_id, self._next_id + len(copies)))
+            self._next_id += len(copies)
+            now, extra = self._clock(), dict(extra or {})
+            self._kept += [
+                KeptLatent(new_id, copy, latent_format, title, decoder, infotext, now, extra)
+                for new_id, copy in zip(ids, copies, strict=True)
+            ]
             while self._kept and sum(kept.size for kept in self._kept) > self._limit:
                 del self._kept[0]
+        return ids
+
+    def note(self, kept_id: int, **known: Any) -> None:
+        """Add what became known later, such as the infotext, to an entry; it may be gone already."""
+        with self._lock:
+            self._kept = [replace(kept, **known) if kept.id == kept_id else kept for kept in self._kept]
 
     def kept(self) -> list[KeptLatent]:
         """Newest first."""

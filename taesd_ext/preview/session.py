@@ -168,6 +168,11 @@ class PreviewSession:
         return self._job.settings
 
     @property
+    def progress(self) -> tuple[int, int]:
+        """(steps done, steps in all) of the current or last job's pass."""
+        return self._job.step, self._job.steps
+
+    @property
     def frame(self) -> Frame | None:
         """The newest frame of the current or last job."""
         return self._job.frame

@@ -61,8 +61,8 @@ class PanelActions:
     exclusive: Callable[[], AbstractContextManager[Any]] = contextlib.nullcontext
     """Entered for heavy work, so that it does not run at the same time as a generation."""
     extra_decoders: Callable[[], list[ExtraDecoder]] = list
-    save_picture: Callable[[Image.Image, KeptLatent, str], Path] | None = None
-    """Save a picture that was decoded again, with the decoder's name, as the host saves its own; gives the file."""
+    save_picture: Callable[[Image.Image, KeptLatent, Codec | None], Path] | None = None
+    """Save a picture that was decoded again (by this codec; None: the host's own VAE) as the host saves its own."""
     has_checkpoint: bool = False
     """Whether there is such a thing as a loaded checkpoint at all."""
     notes: list[str] = field(default_factory=list)

@@ -6,10 +6,18 @@ import gradio as gr
 
 from taesd_ext.ui import texts
 from taesd_ext.ui.actions import PanelActions
+from taesd_ext.ui.final_tab import build_final_tab
 from taesd_ext.ui.latents_tab import build_latents_tab
 from taesd_ext.ui.models_tab import build_models_tab
 from taesd_ext.ui.settings_tab import build_settings_tab
 from taesd_ext.ui.timeline_tab import build_timeline_tab
+
+
+def build_page(actions: PanelActions) -> gr.Blocks:
+    """The panel as a page of its own, for a host that shows it in one of its tabs."""
+    with gr.Blocks(analytics_enabled=False) as page, gr.Tabs(elem_id="taesd_tabs"):
+        build_panel(actions)
+    return page
 
 
 def build_panel(actions: PanelActions) -> None:
@@ -28,3 +36,5 @@ def build_panel(actions: PanelActions) -> None:
         build_latents_tab(actions)
     with gr.Tab(texts.TIMELINE.label, elem_id="taesd_tab_timeline") as tab:
         build_timeline_tab(actions, tab)
+    with gr.Tab(texts.FINAL.label, elem_id="taesd_tab_final") as tab:
+        build_final_tab(actions, tab)

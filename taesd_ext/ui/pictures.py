@@ -19,9 +19,13 @@ def data_uri(data: bytes, kind: str) -> str:
 
 def picture_uri(picture: Image.Image, kind: str = "png") -> str:
     """A picture for an ``<img src>``; "png" is exact, "jpeg" is small."""
+    return data_uri(picture_bytes(picture, kind), kind)
+
+
+def picture_bytes(picture: Image.Image, kind: str = "png") -> bytes:
     buffer = io.BytesIO()
     picture.save(buffer, kind, **({"quality": 92} if kind == "jpeg" else {"compress_level": 1}))
-    return data_uri(buffer.getvalue(), kind)
+    return buffer.getvalue()
 
 
 def offered_file(name: str, data: bytes) -> str:

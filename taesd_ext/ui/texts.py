@@ -87,3 +87,15 @@ FILM_HOLD = Text("Last frame (s)")
 FILM_SIDE = Text("Side (px)")
 SAVE_FILM = Text("Make the film")
 FILM_FILE = Text("Film")
+
+# Final again
+FINAL = Text("Final again")
+KEPT = Text("Finished picture", "the latents of the last pictures are kept in memory")
+AGAIN_DECODER = Text("Decode with", "two decodes of one picture are shown with a slider")
+AGAIN = Text("Decode again")
+SAVE_PICTURE = Text("Save")
+AGAIN_EMPTY = "Decode a finished picture once more, without generating it again"
+NO_DECODER = "No decoder is installed for this picture's model."
+NOTHING_TO_SAVE = "Decode a picture first."
+SAVED = "The picture can be downloaded below."
+SAVED_FILE = Text("Picture")

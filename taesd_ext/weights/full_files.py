@@ -19,7 +19,7 @@ from taesd_ext.weights.folders import diffusers_files, search_folders
 from taesd_ext.weights.full_part import FullPart
 from taesd_ext.weights.tensor_file import SUFFIXES, TensorFile, open_tensor_file
 from taesd_ext.weights.vae_kind import kind_of, read_config
-from taesd_ext.weights.vae_rows import NAMED_VAES, VAE_BY_NAME
+from taesd_ext.weights.vae_rows import KIND_BY_NAME, NAMED_VAES, VAE_BY_NAME
 
 FULL_NAMES: tuple[str, ...] = tuple(row.name for row in (*NAMED_VAES, *DC_VARIANTS))
 """The full-size VAEs that have a name."""
@@ -102,6 +102,17 @@ def find_named_vae(name: str, models_dir: Path | str | Iterable[Path | str] | No
         f"{', '.join(map(str, folders)) or 'no folder of weights exists'}",
         "Put the file into models/VAE, or give its path",
     )
+
+
+def installed_vaes(
+    latent_format: LatentFormat, models_dir: Path | str | Iterable[Path | str] | None = None
+) -> list[str]:
+    """Names of the VAEs for these latents of which a file is there, unopened."""
+    folders = search_folders(models_dir, _HOST_FOLDERS)
+    formats = {row.name: KIND_BY_NAME[row.kind].latent_format for row in NAMED_VAES}
+    formats |= {row.name: row.latent_format for row in DC_VARIANTS}
+    fitting = [name for name, made_for in formats.items() if made_for == latent_format]
+    return [name for name in fitting if next(vae_candidates(name, folders), None)]
 
 
 def _stems(name: str) -> tuple[str, ...]:

@@ -1,0 +1,317 @@
+"""REST routes under /taesd/v1, where the host's own API is on, with the same log-in; and the badge's own status."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import io
+import secrets
+import statistics
+import tempfile
+import time
+from collections.abc import Callable
+from functools import wraps
+from pathlib import Path
+from typing import Any
+
+import torch
+from fastapi import APIRouter, Depends, HTTPException, Query, Response
+from fastapi.security import HTTPBasic, HTTPBasicCredentials
+from PIL import Image
+
+from taesd_ext.codec.latent_file import LATENT_SUFFIXES, latent_bytes, read_latent
+from taesd_ext.codec.latent_image import note_for
+from taesd_ext.codec.picture_file import picture_bytes, picture_to_image
+from taesd_ext.errors import TaesdError, one_line
+from taesd_ext.host import api_models as models
+from taesd_ext.host.runtime import Runtime
+from taesd_ext.latent_formats import FAMILIES, LATENT_FORMATS, native_format
+from taesd_ext.preview.animation import AnimationPlan, animate
+from taesd_ext.preview.recorder import RecordedJob
+from taesd_ext.settings import OPTION, OPTIONS
+from taesd_ext.weights.folders import installed, search_folders
+from taesd_ext.weights.store import list_weights
+
+PREFIX = "/taesd/v1"
+
+BADGE = "/internal/taesd"
+"""Beside the host's own /internal/progress, and as open as that: it says nothing but numbers of the running job."""
+
+MOST_PIXELS = 4096 * 4096
+_MIME = {"png": "image/png", "jpeg": "image/jpeg", "webp": "image/webp", "gif": "image/gif", "mp4": "video/mp4"}
+
+
+def add_routes(app: Any, runtime: Runtime) -> None:
+    """Add the routes to the host's FastAPI app; everything but the badge's only where the host's API is on."""
+    app.add_api_route(BADGE, lambda: status(runtime), methods=["GET"], response_model=models.Status)
+    host = runtime.host
+    if not (host.command_line("api") or host.command_line("nowebui")):
+        return
+    guard = [Depends(_log_in(credentials))] if (credentials := host.command_line("api_auth")) else []
+    router = APIRouter(prefix=PREFIX, dependencies=guard, tags=["TAESD"])
+    _Routes(runtime).add_to(router)
+    app.include_router(router)
+    app.openapi_schema = None  # made before we came
+
+
+def _log_in(credentials: str) -> Callable[..., None]:
+    """The check that the host's API makes: one of its "user:password,user:password"."""
+    known = dict(pair.split(":", 1) for pair in credentials.split(",") if ":" in pair)
+
+    def check(given: HTTPBasicCredentials = Depends(HTTPBasic())) -> None:  # noqa: B008 - how FastAPI injects
+        password = known.get(given.username)
+        if password is None or not secrets.compare_digest(given.password.encode(), password.encode()):
+            raise HTTPException(401, "Incorrect username or password", {"WWW-Authenticate": "Basic"})
+
+    return check
+
+
+def status(runtime: Runtime) -> models.Status:
+    """The running or last job's previews."""
+    session = runtime.session
+    stats, frame, step, steps = session.stats, session.frame, *session.progress
+    return models.Status(
+        active=session.active,
+        enabled=runtime.draws_previews() and session.settings.enabled,
+        step=step,
+        steps=steps,
+        frames=stats.frames,
+        frame=frame.number if frame else 0,
+        detail=stats.detail,
+        family=frame.family if frame else None,
+        milliseconds=round(stats.milliseconds, 2),
+        share=round(stats.share, 5),
+    )
+
+
+def _answering(route: Callable[..., Any]) -> Callable[..., Any]:
+    """What we refuse is the asker's mistake (400) with its cure; a full memory is 503. Nothing becomes a 500."""
+
+    @wraps(route)
+    def answer(*args: Any, **kwargs: Any) -> Any:
+        try:
+            return route(*args, **kwargs)
+        except HTTPException:
+            raise
+        except TaesdError as error:
+            raise HTTPException(400, str(error)) from error
+        except (MemoryError, torch.cuda.OutOfMemoryError) as error:
+            raise HTTPException(503, one_line(error)) from error
+
+    return answer
+
+
+class _Routes:
+    def __init__(self, runtime: Runtime) -> None:
+        self._runtime = runtime
+        self._host = runtime.host
+
+    def add_to(self, router: APIRouter) -> None:
+        for path, method, route, model in (
+            ("/status", "GET", self.status, models.Status),
+            ("/families", "GET", self.families, list[models.Family]),
+            ("/files", "GET", self.files, list[models.File]),
+            ("/error", "GET", self.error, models.LastError),
+            ("/settings", "GET", self.settings, list[models.Setting]),
+            ("/settings", "POST", self.change, models.Setting),
+            ("/encode", "POST", self.encode, models.Latent),
+            ("/decode", "POST", self.decode, models.Picture),
+            ("/timeline", "GET", self.timeline, list[models.Job]),
+            ("/timeline/{job}/frames/{number}", "GET", self.frame, None),
+            ("/timeline/{job}/animation", "GET", self.animation, None),
+            ("/benchmark", "POST", self.benchmark, list[models.Measured]),
+        ):
+            name = f"taesd_{route.__name__}"
+            router.add_api_route(path, _answering(route), methods=[method], response_model=model, name=name)
+
+    def status(self) -> models.Status:
+        """The previews of the running or last job: step, detail, what they cost."""
+        return status(self._runtime)
+
+    def families(self) -> list[models.Family]:
+        """Every family of tiny autoencoders, and which files serve it."""
+        found = installed(self._folders())
+        detection = self._runtime.detection()
+        return [
+            models.Family(
+                name=family,
+                titles=[row.title for row in LATENT_FORMATS if row.family == family],
+                latent_channels=native_format(family).latent_channels,
+                spatial_scale_factor=native_format(family).spatial_scale_factor,
+                in_use=detection.family == family,
+                reason=detection.reason if detection.family == family else "",
+                **{part: path.name for part, path in found.get(family, {}).items()},
+            )
+            for family in FAMILIES
+        ]
+
+    def files(self) -> list[models.File]:
+        """The weight files in the folders that are searched."""
+        return [
+            models.File(
+                name=found.path.name,
+                families=list(found.families),
+                parts=list(found.official.parts if found.official else found.parts),
+                state=found.state,
+                version=found.official.version if found.official else None,
+                licence=found.official.licence if found.official else None,
+                size=found.size,
+                error=found.error,
+            )
+            for found in list_weights(self._folders())
+        ]
+
+    def error(self) -> models.LastError:
+        """What went wrong last with a preview."""
+        return models.LastError(error=self._runtime.session.last_error)
+
+    def settings(self) -> list[models.Setting]:
+        """Every option with its value now."""
+        return [self._setting(option.name) for option in OPTIONS]
+
+    def change(self, change: models.Change) -> models.Setting:
+        """Set one option; it takes effect at once and is saved."""
+        if change.name not in OPTION:
+            raise HTTPException(404, f"There is no option {change.name!r}")
+        try:
+            value = OPTION[change.name].check(change.value)
+        except ValueError as error:
+            raise HTTPException(422, f"{change.name}: {error}") from error
+        self._host.set_option(OPTION[change.name].key, value)
+        return self._setting(change.name)
+
+    def _setting(self, name: str) -> models.Setting:
+        option = OPTION[name]
+        return models.Setting(
+            name=name, key=option.key, value=self._runtime.value(name), default=option.default,
+            choices=list(option.choices), label=option.label, help=option.help,
+        )  # fmt: skip
+
+    def encode(self, request: models.EncodeRequest) -> models.Latent:
+        """A picture to a latent."""
+        suffix = f".{request.format}"
+        if suffix not in LATENT_SUFFIXES:
+            raise HTTPException(422, f"format is one of {', '.join(known[1:] for known in LATENT_SUFFIXES)}")
+        image = _picture(_bytes(request.image))
+        with self._host.exclusive():
+            codec = self._codec(request.family)
+            latent = codec.encode(image)
+        height, width = image.shape[-2:]
+        data = latent_bytes(suffix, latent.cpu(), note_for(latent, codec.family, codec.format, (height, width)))
+        return models.Latent(latent=_text(data), family=codec.family, width=width, height=height)
+
+    def decode(self, request: models.DecodeRequest) -> models.Picture:
+        """A latent to a picture."""
+        latent, note = _latent(_bytes(request.latent), request.family)
+        if note.width * note.height > MOST_PIXELS:
+            raise HTTPException(413, f"{note.width}x{note.height} is more than {MOST_PIXELS:,} pixels")
+        with self._host.exclusive():
+            codec = self._codec(request.family or note.family)
+            image = codec.decode(latent, size=note.size)
+        data = picture_bytes(".png", image)
+        return models.Picture(image=_text(data), family=codec.family, width=note.width, height=note.height)
+
+    def timeline(self) -> list[models.Job]:
+        """The last jobs whose previews are kept, newest first."""
+        return [
+            models.Job(
+                id=job.id, title=job.title, steps=job.steps, started=job.started, size=job.size,
+                frames=[
+                    models.Frame(
+                        number=frame.number, step=frame.step, detail=frame.detail, milliseconds=frame.milliseconds,
+                        width=frame.full_size[0], height=frame.full_size[1],
+                    )
+                    for frame in job.frames
+                ],
+            )
+            for job in self._runtime.keeping.recorder.jobs()
+        ]  # fmt: skip
+
+    def frame(self, job: int, number: int) -> Response:
+        """One preview, as it was shown."""
+        for frame in self._job(job).frames:
+            if frame.number == number:
+                return Response(frame.data, media_type=_MIME[frame.wire_format])
+        raise HTTPException(404, f"Preview {number} of job {job} is not kept")
+
+    def animation(
+        self,
+        job: int,
+        kind: str = Query("webp", max_length=8, description="webp, gif or mp4"),
+        length: float = Query(4.0, description="seconds"),
+        hold: float = Query(1.5, description="seconds for which the last frame stays"),
+        side: int = Query(512, description="longest side in pixels"),
+    ) -> Response:
+        """A job's previews as a film."""
+        plan = AnimationPlan(kind, length, hold, side)
+        return Response(animate(self._job(job).frames, plan), media_type=_MIME[kind])
+
+    def benchmark(self, request: models.BenchmarkRequest) -> list[models.Measured]:
+        """Time of a decode at each detail, on the device that previews use, with nothing else running."""
+        measured = []
+        with self._host.exclusive():
+            codec = self._codec(request.family)
+            factor = codec.spatial_scale_factor
+            latent = torch.zeros(1, codec.latent_channels, -(-request.side // factor), -(-request.side // factor))
+            for detail in codec.details:
+                times = []
+                for _ in range(request.runs + 1):  # the first one warms up
+                    began = time.perf_counter()
+                    image = codec.decode(latent, detail=detail).cpu()
+                    times.append(1000 * (time.perf_counter() - began))
+                measured.append(
+                    models.Measured(
+                        detail=detail, milliseconds=round(statistics.median(times[1:]), 2),
+                        width=image.shape[-1], height=image.shape[-2],
+                    )
+                )  # fmt: skip
+        return measured
+
+    def _folders(self) -> list[Path]:
+        return search_folders(self._host.weights_folders())
+
+    def _codec(self, family: str) -> Any:
+        """By a family's name only: a path from outside never reaches the disk."""
+        if family not in FAMILIES:
+            raise HTTPException(422, f"family is one of {', '.join(FAMILIES)}")
+        return self._runtime.registry.get(family, device=self._host.device())
+
+    def _job(self, job: int) -> RecordedJob:
+        if found := self._runtime.keeping.recorder.job(job):
+            return found
+        raise HTTPException(404, f"Job {job} is not kept")
+
+
+def _bytes(text: str) -> bytes:
+    """Base64, with or without "data:image/png;base64," before it."""
+    try:
+        return base64.b64decode(text.partition(",")[2] if text.startswith("data:") else text, validate=True)
+    except (binascii.Error, ValueError) as error:
+        raise HTTPException(422, f"not base64: {error}") from error
+
+
+def _text(data: bytes) -> str:
+    return base64.b64encode(data).decode("ascii")
+
+
+def _picture(data: bytes) -> torch.Tensor:
+    try:
+        with Image.open(io.BytesIO(data)) as picture:
+            if picture.width * picture.height > MOST_PIXELS:
+                raise HTTPException(413, f"{picture.width}x{picture.height} is more than {MOST_PIXELS:,} pixels")
+            return picture_to_image(picture)
+    except HTTPException:
+        raise
+    except Exception as error:
+        raise HTTPException(422, f"not a readable picture: {one_line(error)}") from error
+
+
+def _latent(data: bytes, family: str | None) -> tuple[torch.Tensor, Any]:
+    suffix = ".png" if data[:4] == b"\x89PNG" else ".safetensors"
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / f"latent{suffix}"
+        path.write_bytes(data)
+        try:
+            return read_latent(path, family if family in FAMILIES else None)
+        except TaesdError as error:
+            raise HTTPException(422, str(error).replace(str(path), "The latent")) from error

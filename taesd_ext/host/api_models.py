@@ -1,0 +1,123 @@
+"""What the REST routes take and give. Plain enough for pydantic 1 and 2."""
+
+from __future__ import annotations
+
+from pydantic import BaseModel, Field, StrictBool, StrictFloat, StrictInt, StrictStr
+
+LARGEST_UPLOAD = 64 * 2**20
+"""Characters of base64."""
+
+Value = StrictBool | StrictInt | StrictFloat | StrictStr
+"""Strict, since pydantic 1 would make true of 1."""
+
+
+class Status(BaseModel):
+    """The previews of the running or last job."""
+
+    active: bool = Field(description="a job is running")
+    enabled: bool = Field(description="previews are TAESD's, and not switched off")
+    step: int
+    steps: int
+    frames: int = Field(description="previews of this job so far")
+    frame: int = Field(description="number of the newest preview")
+    detail: str | None = Field(None, description="full, 1/2, 1/4, 1/8 or linear")
+    family: str | None = None
+    milliseconds: float = Field(description="mean time of a preview")
+    share: float = Field(description="part of the job's time that previews took, 0 to 1")
+
+
+class Family(BaseModel):
+    name: str
+    titles: list[str] = Field(description="the models whose latents it reads")
+    latent_channels: int
+    spatial_scale_factor: int
+    encoder: str | None = Field(None, description="name of the file that serves it")
+    decoder: str | None = None
+    in_use: bool = Field(description="the loaded checkpoint uses it")
+    reason: str = ""
+
+
+class File(BaseModel):
+    name: str
+    families: list[str]
+    parts: list[str]
+    state: str = Field(description="official, unverified or unreadable")
+    version: str | None = None
+    licence: str | None = None
+    size: int
+    error: str = ""
+
+
+class LastError(BaseModel):
+    error: str | None = Field(None, description="what happened, why, and what to do, in one line")
+
+
+class Setting(BaseModel):
+    name: str
+    key: str = Field(description="the option's name in the WebUI's own settings")
+    value: Value
+    default: Value
+    choices: list[str]
+    label: str
+    help: str
+
+
+class Change(BaseModel):
+    name: str = Field(max_length=64)
+    value: Value
+
+
+class EncodeRequest(BaseModel):
+    image: str = Field(max_length=LARGEST_UPLOAD, description="a picture file, base64")
+    family: str = Field("taesd", max_length=64)
+    format: str = Field("png", max_length=16, description="png (8 bits) or safetensors (exact)")
+
+
+class Latent(BaseModel):
+    latent: str = Field(description="the latent's file, base64")
+    family: str
+    width: int
+    height: int
+
+
+class DecodeRequest(BaseModel):
+    latent: str = Field(max_length=LARGEST_UPLOAD, description="a latent's file, PNG or safetensors, base64")
+    family: str | None = Field(None, max_length=64, description="another decoder than the file names")
+
+
+class Picture(BaseModel):
+    image: str = Field(description="a PNG file, base64")
+    family: str
+    width: int
+    height: int
+
+
+class Frame(BaseModel):
+    number: int
+    step: int
+    detail: str
+    milliseconds: float
+    width: int
+    height: int
+
+
+class Job(BaseModel):
+    id: int
+    title: str
+    steps: int
+    started: float = Field(description="seconds since 1970")
+    size: int = Field(description="bytes")
+    frames: list[Frame]
+
+
+class BenchmarkRequest(BaseModel):
+    family: str = Field("taesd", max_length=64)
+    side: int = Field(512, ge=64, le=2048, description="side of the picture in pixels")
+    runs: int = Field(3, ge=1, le=20)
+
+
+class Measured(BaseModel):
+    detail: str
+    milliseconds: float = Field(description="median of the runs")
+    width: int
+    height: int

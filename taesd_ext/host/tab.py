@@ -1,0 +1,102 @@
+"""The tab "TAESD": the panel of ui/, with the WebUI's own values and callables."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from PIL import Image
+from torch import Tensor
+
+from taesd_ext.codec.codec import Codec
+from taesd_ext.host import infotext
+from taesd_ext.host.hooks import FULL
+from taesd_ext.host.runtime import Runtime
+from taesd_ext.latent_formats import Detection, LatentFormat
+from taesd_ext.preview.latent_keeper import KeptLatent
+from taesd_ext.settings import OPTION, OPTIONS
+from taesd_ext.ui.actions import ExtraDecoder, PanelActions
+from taesd_ext.ui.panel import build_page
+from taesd_ext.weights.folders import cache_folder, search_folders
+
+TITLE, ELEM_ID = "TAESD", "taesd_ext"
+
+FULL_VAE = "full VAE of the loaded checkpoint"
+
+
+def build(runtime: Runtime) -> list[Any]:
+    """What the host wants of a tab: [(page, title, id)]."""
+    return [(build_page(HostActions(runtime).actions()), TITLE, ELEM_ID)]
+
+
+class HostActions:
+    """The panel's callables in a WebUI."""
+
+    def __init__(self, runtime: Runtime) -> None:
+        self.runtime = runtime
+        self.host = runtime.host
+
+    def actions(self) -> PanelActions:
+        runtime = self.runtime
+        return PanelActions(
+            folders=self.folders,
+            own_folder=self.own_folder,
+            codec_for=self.codec_for,
+            files_changed=runtime.registry.release,
+            read_settings=self.read_settings,
+            write_setting=self.write_setting,
+            session=lambda: runtime.session,
+            recorder=runtime.keeping.recorder,
+            latents=runtime.keeping.latents,
+            detection=self.detection,
+            last_error=lambda: runtime.session.last_error,
+            exclusive=self.host.exclusive,
+            extra_decoders=self.extra_decoders,
+            save_picture=self.save_picture,
+            has_checkpoint=True,
+        )
+
+    def folders(self) -> list[Path]:
+        return search_folders(self.host.weights_folders())
+
+    def own_folder(self) -> Path:
+        return self.host.own_weights_folder() or cache_folder()
+
+    def codec_for(self, name: str) -> Codec:
+        return self.runtime.registry.get(name, device=self.host.device())
+
+    def read_settings(self) -> Mapping[str, Any]:
+        return {option.name: self.runtime.value(option.name) for option in OPTIONS}
+
+    def write_setting(self, name: str, value: Any) -> None:
+        self.host.set_option(OPTION[name].key, value)
+
+    def detection(self) -> Detection | None:
+        return None if self.host.model() is None else self.runtime.detection()
+
+    def extra_decoders(self) -> list[ExtraDecoder]:
+        """The loaded checkpoint's own VAE, for latents of the same format."""
+        now = self.detection()
+        if now is None or now.format is None:
+            return []
+
+        def accepts(latent_format: LatentFormat) -> bool:
+            return latent_format == now.format
+
+        return [ExtraDecoder(FULL_VAE, self._decode_in_full, accepts)]
+
+    def _decode_in_full(self, latent: Tensor) -> Tensor:
+        with torch.inference_mode():
+            image = self.host.common.samples_to_images_tensor(latent.to(self.host.device(), torch.float32), FULL)
+            image = image.float().mul(0.5).add(0.5).clamp(0, 1).cpu()
+        with torch.inference_mode(False):
+            return image.clone()
+
+    def save_picture(self, picture: Image.Image, kept: KeptLatent, decoder: Codec | None) -> Path:
+        parameters = infotext.decoded_again(kept.infotext, decoder)
+        extra = kept.extra
+        return self.host.save_picture(
+            picture, extra.get("tab", "txt2img"), parameters, extra.get("seed"), extra.get("prompt", "")
+        )

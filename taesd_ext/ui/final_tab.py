@@ -1,0 +1,131 @@
+"""The panel's "Final again": a finished latent through another decoder, without generating again."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from typing import Any
+
+import gradio as gr
+import torch
+from PIL import Image
+
+from taesd_ext.codec.codec import Codec
+from taesd_ext.codec.picture_file import image_to_picture
+from taesd_ext.errors import TaesdError, one_line
+from taesd_ext.preview.latent_keeper import KeptLatent
+from taesd_ext.ui import compat, texts
+from taesd_ext.ui.actions import PanelActions
+from taesd_ext.ui.markup import notice, slider, stage
+from taesd_ext.ui.pictures import offered_file, picture_bytes, picture_uri
+from taesd_ext.weights.folders import installed
+from taesd_ext.weights.full_files import installed_vaes
+
+
+@dataclass(frozen=True)
+class Decoded:
+    """One decode of a kept latent."""
+
+    kept: KeptLatent
+    name: str
+    picture: Image.Image
+    codec: Codec | None
+    """None: the host's own VAE."""
+    seconds: float
+
+
+def latent_choice(kept: KeptLatent) -> str:
+    clock = time.strftime("%H:%M:%S", time.localtime(kept.kept_at))
+    height, width = kept.latent.shape[-2:]
+    factor = kept.latent_format.spatial_scale_factor if kept.latent_format else 8
+    words = f"{clock} · {width * factor}x{height * factor} · by {kept.decoder or 'nothing'} · {kept.title[:50]}"
+    return compat.choice(kept.id, words.rstrip(" ·"))
+
+
+def decoder_names(actions: PanelActions, kept: KeptLatent | None) -> list[str]:
+    """The decoders that can read this latent: the host's own, installed full-size VAEs, tiny ones."""
+    if kept is None or kept.latent_format is None:
+        return []
+    row = kept.latent_format
+    folders = actions.folders()
+    names = [extra.title for extra in actions.extra_decoders() if extra.accepts(row)]
+    names += installed_vaes(row, folders)
+    if row.family and "decoder" in installed(folders).get(row.family, {}):
+        names.append(row.family)
+    return names
+
+
+def decode_again(actions: PanelActions, kept: KeptLatent, name: str) -> Decoded:
+    """Raises TaesdError."""
+    extra = next((extra for extra in actions.extra_decoders() if extra.title == name), None)
+    with actions.exclusive():
+        codec = None if extra else actions.codec_for(name)
+        began = time.perf_counter()
+        latent = kept.latent.float()
+        image = extra.decode(latent) if extra else codec.decode(latent)
+        seconds = time.perf_counter() - began
+    if not torch.isfinite(image).all():
+        raise TaesdError(f"{name} made a picture that is none", "its output is NaN or infinite")
+    return Decoded(kept, name, image_to_picture(image), codec, seconds)
+
+
+def build_final_tab(actions: PanelActions, tab: gr.Tab) -> None:
+    """Fill the tab that is being built."""
+    with gr.Row():
+        latent = gr.Dropdown([], elem_id="taesd_kept", scale=2, min_width=260, **texts.KEPT.control())
+        decoder = gr.Dropdown([], elem_id="taesd_again_decoder", min_width=200, **texts.AGAIN_DECODER.control())
+        with gr.Column(scale=0, min_width=150):
+            decode = gr.Button(texts.AGAIN.label, variant="primary", size="sm", elem_id="taesd_again")
+            save = gr.Button(texts.SAVE_PICTURE.label, size="sm", elem_id="taesd_again_save")
+            refresh = gr.Button(texts.REFRESH.label, size="sm", elem_id="taesd_again_refresh")
+    result = gr.HTML(elem_id="taesd_again_result", elem_classes="taesd-ext-line")
+    shown = gr.HTML(stage(None, (4, 3), "", empty=texts.AGAIN_EMPTY), elem_id="taesd_again_shown")
+    saved = compat.file_box(texts.SAVED_FILE.label, interactive=False, visible=False, elem_id="taesd_again_file")
+    last = gr.State(None)
+
+    def kept_of(chosen: Any) -> KeptLatent | None:
+        key = compat.key_of(chosen)
+        return actions.latents.get(int(key)) if key.isdigit() else None
+
+    def decoders(chosen: Any) -> Any:
+        names = decoder_names(actions, kept_of(chosen))
+        return gr.update(choices=names, value=names[0] if names else None)
+
+    def look() -> list[Any]:
+        choices = [latent_choice(kept) for kept in actions.latents.kept()]
+        newest = choices[0] if choices else None
+        return [gr.update(choices=choices, value=newest), decoders(newest)]
+
+    def again(chosen: Any, name: str | None, before: Decoded | None) -> list[Any]:
+        kept = kept_of(chosen)
+        if kept is None or not name:
+            return [gr.update(), notice(texts.NO_LATENT if kept is None else texts.NO_DECODER), before]
+        try:
+            now = decode_again(actions, kept, name)
+        except Exception as error:
+            return [gr.update(), notice(one_line(error), "bad"), before]
+        words = f"{name}: {1000 * now.seconds:.0f} ms"
+        size = now.picture.size
+        same = before is not None and before.kept.id == kept.id and before.name != name
+        if same and before.picture.size == size:
+            pair = (picture_uri(before.picture), picture_uri(now.picture))
+            return [slider(*pair, (before.name, name), size), notice(words, "good"), now]
+        return [stage(picture_uri(now.picture), size, words), notice(words, "good"), now]
+
+    def keep(now: Decoded | None) -> list[Any]:
+        if now is None:
+            return [notice(texts.NOTHING_TO_SAVE), gr.update(visible=False)]
+        try:
+            if actions.save_picture:
+                path = actions.save_picture(now.picture, now.kept, now.codec)
+                return [notice(f"Saved as {path}.", "good"), gr.update(visible=False)]
+            file = offered_file(f"{now.name}_{now.kept.id}.png", picture_bytes(now.picture))
+            return [notice(texts.SAVED, "good"), gr.update(value=file, visible=True)]
+        except Exception as error:
+            return [notice(one_line(error), "bad"), gr.update(visible=False)]
+
+    tab.select(look, None, [latent, decoder], show_progress="hidden")
+    refresh.click(look, None, [latent, decoder], show_progress="hidden")
+    latent.change(decoders, latent, decoder, show_progress="hidden")
+    decode.click(again, [latent, decoder, last], [shown, result, last])
+    save.click(keep, last, [result, saved], show_progress="hidden")
