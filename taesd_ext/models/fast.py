@@ -16,6 +16,7 @@ import copy
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from taesd_ext.models.tiny import CLAMP_MAGNITUDE, Block, Clamp, Decoder, Encoder, F32Decoder, F32Encoder
 
@@ -48,6 +49,34 @@ class FastBlock(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return self.before_relu(x).relu_()
+
+
+class Doubling(nn.ConvTranspose2d):
+    """Nearest x2 upsampling and a 3x3 convolution in one. (B,C,h,w) -> (B,C',2h,2w).
+
+    In float32 on a CPU the border of zeros is written out instead of implied: the library adds up in another order
+    where it implies one, depending on the picture's size, and a tile would differ in the last bit from the whole.
+    """
+
+    def __init__(self, channels_in: int, channels_out: int, *, bias: bool) -> None:
+        super().__init__(channels_in, channels_out, kernel_size=4, stride=2, padding=1, bias=bias)
+
+    def forward(self, x: Tensor) -> Tensor:
+        if x.device.type != "cpu" or x.dtype != torch.float32:
+            return super().forward(x)
+        return functional.conv_transpose2d(_bordered(x), self.weight, self.bias, stride=2, padding=3)
+
+
+def _bordered(x: Tensor) -> Tensor:
+    """One position of zeros on each side, channels-last."""
+    batch, channels, height, width = x.shape
+    wide = torch.empty(
+        (batch, channels, height + 2, width + 2), dtype=x.dtype, device=x.device, memory_format=torch.channels_last
+    )
+    for side in (wide[:, :, 0], wide[:, :, -1], wide[:, :, :, 0], wide[:, :, :, -1]):
+        side.zero_()
+    wide[:, :, 1:-1, 1:-1] = x
+    return wide
 
 
 class Stage(nn.Sequential):
@@ -105,14 +134,12 @@ def fast_decoder(network: nn.Module) -> nn.Module:
     return FastDecoder(network) if isinstance(network, (Decoder, F32Decoder)) else network
 
 
-def fold_doubling(conv: nn.Conv2d) -> nn.ConvTranspose2d:
+def fold_doubling(conv: nn.Conv2d) -> Doubling:
     """A nearest x2 upsampling followed by ``conv`` (3x3, stride 1, padding 1) as one transposed convolution."""
     taps = torch.tensor(_TAPS, dtype=torch.float64, device=conv.weight.device)
     kernel = torch.einsum("ah,oihw,bw->ioab", taps, conv.weight.double(), taps)
     with torch.device("meta"):
-        folded = nn.ConvTranspose2d(
-            conv.in_channels, conv.out_channels, kernel_size=4, stride=2, padding=1, bias=conv.bias is not None
-        )
+        folded = Doubling(conv.in_channels, conv.out_channels, bias=conv.bias is not None)
     folded.weight = nn.Parameter(kernel.to(conv.weight.dtype), requires_grad=False)
     if conv.bias is not None:
         folded.bias = nn.Parameter(conv.bias.clone(), requires_grad=False)
