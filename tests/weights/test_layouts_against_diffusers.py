@@ -162,35 +162,46 @@ def test_layout_is_told_by_content(layout: str, tmp_path: Path) -> None:
     assert {tiny_part.architecture.latent_channels for _, tiny_part in found} == {16}
 
 
-@pytest.mark.parametrize("family", EIGHT_TIMES)
-def test_real_weights_decode_and_encode_as_diffusers(family: str, weights_dir: Path) -> None:
-    """The whole Codec on trained weights; diffusers gets the same weights through its own loader's key names."""
-    states = {
-        part: {key: value.float() for key, value in read_tiny(weights_dir / f"{family}_{part}.safetensors")[part]
-               .build().state_dict().items()}
+def real_states(family: str, weights_dir: Path) -> dict[str, State]:
+    return {
+        part: dict(read_tiny(weights_dir / f"{family}_{part}.safetensors")[part].build().state_dict())
         for part in ("encoder", "decoder")
-    }  # fmt: skip
-    reference = in_diffusers(states)
+    }
+
+
+@pytest.mark.parametrize("family", EIGHT_TIMES)
+@torch.no_grad()
+def test_real_weights_as_read_give_what_diffusers_gives(family: str, weights_dir: Path) -> None:
+    states = real_states(family, weights_dir)
+    networks = {part: read_tiny(weights_dir / f"{family}_{part}.safetensors")[part].build() for part in states}
+    check_against(in_diffusers(states), networks, states["decoder"]["1.weight"].shape[1], seed=7)
+
+
+@pytest.mark.parametrize("family", EIGHT_TIMES)
+@torch.no_grad()
+def test_codec_with_real_weights_is_as_exact_as_diffusers(family: str, weights_dir: Path) -> None:
+    """The codec's order of operations is another one, so both are judged by diffusers' network in float64.
+
+    With these weights float32 itself is worth up to 8e-5 of a latent (taesdxl's encoder), more than the tolerance.
+    """
+    states = real_states(family, weights_dir)
+    reference, exact = in_diffusers(states), in_diffusers(states).double()
     codec = load_codec(family, models_dir=weights_dir)
-    generator = torch.Generator().manual_seed(7)
-    image = torch.rand(2, 3, 104, 72, generator=generator)
-    with torch.no_grad():
-        expected = reference.encode(image * 2 - 1).latents
-        latent = codec.encode(image)
-        assert (latent - expected).abs().max().item() <= TOLERANCE
-        decoded = reference.decode(expected).sample.clamp(-1, 1) / 2 + 0.5
-        assert (codec.decode(expected) - decoded).abs().max().item() <= TOLERANCE
+    image = torch.rand(2, 3, 104, 72, generator=torch.Generator().manual_seed(7))
+    expected = exact.encode(image.double() * 2 - 1).latents
+    rounding = (reference.encode(image * 2 - 1).latents - expected).abs().max().item()
+    latent = codec.encode(image)
+    assert (latent - expected).abs().max().item() <= max(TOLERANCE, 4 * rounding)
+    expected = exact.decode(latent.double()).sample.clamp(-1, 1) / 2 + 0.5
+    rounding = (reference.decode(latent).sample.clamp(-1, 1) / 2 + 0.5 - expected).abs().max().item()
+    assert (codec.decode(latent) - expected).abs().max().item() <= max(TOLERANCE, 4 * rounding)
 
 
 @pytest.mark.parametrize("family", EIGHT_TIMES)
 def test_real_weights_through_a_diffusers_folder(family: str, weights_dir: Path, tmp_path: Path) -> None:
     """save_pretrained of the trained weights, loaded back as a family from a models folder and as a path."""
     ours = load_codec(family, models_dir=weights_dir)
-    states = {
-        part: dict(read_tiny(weights_dir / f"{family}_{part}.safetensors")[part].build().state_dict())
-        for part in ("encoder", "decoder")
-    }
-    in_diffusers(states).save_pretrained(tmp_path / family)
+    in_diffusers(real_states(family, weights_dir)).save_pretrained(tmp_path / family)
     latent = torch.randn(1, ours.latent_channels, 8, 8, generator=torch.Generator().manual_seed(3))
     for named in (tmp_path / family, family):
         theirs = load_codec(named, models_dir=tmp_path)
