@@ -17,6 +17,7 @@ from taesd_ext.codec.loading import load_codec
 from taesd_ext.codec.previewer import PREVIEWER_FORMATS, save_previewer
 from taesd_ext.codec.readouts import save_heads
 from taesd_ext.commands.head_training import HEAD_LESSONS, HEAD_STEPS, train_heads
+from taesd_ext.commands.linear_fit import PICTURES, fit_linear, row_text
 from taesd_ext.commands.previewer_training import train_previewer
 from taesd_ext.errors import TaesdError
 from taesd_ext.latent_formats import FAMILIES, native_format
@@ -31,7 +32,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--family", action="append", choices=FAMILIES, help="may be repeated; default: every family")
     parser.add_argument("-o", "--output", type=Path, required=True, metavar="DIR", help="where the files go")
     parser.add_argument("--models", type=Path, metavar="DIR", help="folder of weight files")
-    parser.add_argument("--previewer", action="store_true", help="train the previewer that needs no decoder")
+    kind = parser.add_mutually_exclusive_group()
+    kind.add_argument("--previewer", action="store_true", help="train the previewer that needs no decoder")
+    kind.add_argument("--linear", action="store_true", help="fit the row of the linear preview (models/latent_rgb.py)")
     parser.add_argument(
         "--steps", type=int, help=f"training steps (default {HEAD_STEPS} a head, {PREVIEWER_STEPS} a previewer)"
     )
@@ -45,11 +48,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     torch.set_num_threads(args.threads)
     args.output.mkdir(parents=True, exist_ok=True)
+    make = _make_previewer if args.previewer else _make_linear if args.linear else _make_heads
     failed = 0
     for family in args.family or FAMILIES:
         try:
             codec = load_codec(family, models_dir=args.models)
-            (_make_previewer if args.previewer else _make_heads)(codec, args)
+            make(codec, args)
         except TaesdError as error:
             print(f"{family}: {error}")
             failed += 1
@@ -80,6 +84,13 @@ def _make_previewer(codec: Codec, args: argparse.Namespace) -> None:
     network = train_previewer(codec, steps=steps, latents=latents, seed=args.seed, log=log)
     save_previewer(network, name, path)
     log(f"wrote {path.name}, {path.stat().st_size:,} bytes")
+
+
+def _make_linear(codec: Codec, args: argparse.Namespace) -> None:
+    pictures = args.latents or PICTURES
+    log = _open_log(args.output / f"linear_{codec.family}", f"seed {args.seed}, {pictures} pictures")
+    factors, bias, psnr = fit_linear(codec, pictures=pictures, seed=args.seed)
+    log(f"{row_text(factors, bias)}\nheld back {psnr:.2f} dB at 1/{codec.spatial_scale_factor} of the size")
 
 
 def _open_log(path: Path, settings: str) -> Callable[[str], None]:

@@ -1,0 +1,52 @@
+"""Fit a row of models/latent_rgb.py: the linear preview of a family, from its encoder and generated pictures."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from taesd_ext.codec.codec import Codec
+from taesd_ext.codec.generated import picture, seeded
+from taesd_ext.errors import TaesdError
+
+PICTURES = 400
+PICTURE_SIDE = 256
+PENALTY = 1e-3
+"""Of the mean variance of a latent channel."""
+
+
+def fit_linear(codec: Codec, *, pictures: int = PICTURES, seed: int = 0) -> tuple[Tensor, Tensor, float]:
+    """(C,3) factors, (3) bias, and the PSNR in dB on held-back pictures: latent -> image in [-1,1], one pixel each."""
+    if not codec.has_encoder:
+        raise TaesdError(f"No linear preview for {codec.family}", "it takes the family's encoder")
+    generator = seeded(seed)
+    rows = [_lesson(codec, generator) for _ in range(pictures)]
+    cut = len(rows) - max(1, len(rows) // 8)
+    latents, colours = (torch.cat(part).double() for part in zip(*rows[:cut], strict=True))
+    centre, mean = latents.mean(dim=0), colours.mean(dim=0)
+    centred = latents - centre
+    gram = centred.T @ centred
+    gram += torch.eye(len(gram)) * gram.diagonal().mean() * PENALTY
+    factors = torch.linalg.solve(gram, centred.T @ (colours - mean))
+    bias = mean - centre @ factors
+    exam, answers = (torch.cat(part).double() for part in zip(*rows[cut:], strict=True))
+    # Halved: an error in [-1,1] is twice that of the picture in [0,1].
+    error = (((exam @ factors + bias).clamp(-1, 1) - answers) / 2).square().mean()
+    return factors.float(), bias.float(), float(-10 * error.log10())
+
+
+def row_text(factors: Tensor, bias: Tensor) -> str:
+    """The numbers as they stand in models/latent_rgb.py."""
+    lines = [", ".join(_triple(row) for row in group) for group in factors.split(4)]
+    return "\n".join([*(f"            {line}," for line in lines), f"        {_triple(bias)},"])
+
+
+def _triple(values: Tensor) -> str:
+    return "(" + ", ".join(f"{float(value):.4f}" for value in values) + ")"
+
+
+def _lesson(codec: Codec, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    image = picture(PICTURE_SIDE, generator)[None]
+    colours = functional.avg_pool2d(image, codec.spatial_scale_factor) * 2 - 1
+    return codec.encode(image)[0].flatten(1).T, colours[0].flatten(1).T
