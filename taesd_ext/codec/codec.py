@@ -14,10 +14,11 @@ from torch.nn import functional
 
 from taesd_ext.codec.precision import DtypeChoice, is_finite, resolve_dtype
 from taesd_ext.codec.readouts import SCALES, Readouts
+from taesd_ext.codec.tiling import Progress, Sink, TileChoice, check_tile, decode_in_tiles, encode_in_tiles
 from taesd_ext.errors import TaesdError, log_once
 from taesd_ext.latent_formats import LatentFormat, from_family_latent, to_family_latent
-from taesd_ext.models.fast import FastDecoder, fast_decoder, fast_encoder
-from taesd_ext.models.full_vae import GaussianEncoder
+from taesd_ext.models.fast import FastDecoder, FastEncoder, fast_decoder, fast_encoder
+from taesd_ext.models.full_vae import FullDecoder, FullEncoder, GaussianEncoder
 
 
 @dataclass(frozen=True)
@@ -28,6 +29,10 @@ class Source:
     decoder: Path | None = None
     reason: str = ""
     """How the latent format was told, where the file alone does not say it."""
+
+
+class _Overflow(Exception):
+    """A narrow dtype could not hold what a network computes."""
 
 
 class Codec:
@@ -87,15 +92,24 @@ class Codec:
         return self._decoder is not None
 
     @torch.inference_mode()
-    def encode(self, image: Tensor, *, sample: int | torch.Generator | None = None) -> Tensor:
+    def encode(
+        self,
+        image: Tensor,
+        *,
+        sample: int | torch.Generator | None = None,
+        tile: TileChoice = "auto",
+        progress: Progress | None = None,
+    ) -> Tensor:
         """(B,3,H,W) image in [0,1] -> (B,C,ceil(H/f),ceil(W/f)) latent, in the image's dtype and on its device.
 
         A size that is no multiple of the factor f is padded by repeating the right and lower edge, and that is said
         once in the log; give the original size to :meth:`decode` to have it cut back. An SD VAE gives the mean of its
         distribution, or with ``sample`` (a seed for each picture, or a CPU generator) a latent drawn from it.
+        ``tile`` and ``progress`` are those of :meth:`decode`.
         """
+        check_tile(tile)
         if self._overflowed:
-            return self.in_float32().encode(image, sample=sample)
+            return self.in_float32().encode(image, sample=sample, tile=tile, progress=progress)
         encoder = self._need(self._encoder, "encoder")
         if image.ndim != 4 or image.shape[1] != 3 or 0 in image.shape:
             raise TaesdError(f"Cannot encode a tensor of shape {tuple(image.shape)}", "an image (B,3,H,W) was expected")
@@ -103,38 +117,62 @@ class Codec:
         padded = self._pad(image.to(self.device, self.dtype))
         if sample is not None and not isinstance(encoder, GaussianEncoder):
             raise TaesdError(f"{self.name} cannot sample", "its latents are no distribution", "Leave the seed out")
-        raw = encoder(padded) if sample is None else encoder(padded, sample)
-        latent = from_family_latent(raw, self.format)
-        if self._overflows(latent, image):
-            return self.in_float32().encode(image, sample=sample)
-        return _normal_tensor(latent.to(device, dtype))
+        sink = Sink(self.dtype, self.device, lambda part: self._checked(part, image), progress)
+        try:
+            if isinstance(encoder, FastEncoder):
+                raw = encode_in_tiles(encoder.layers(), padded, tile, sink)
+            else:
+                drawn = {} if sample is None else {"sample": sample}
+                raw = sink.store(_run(encoder, padded, tile, progress, **drawn))
+        except _Overflow:
+            return self.in_float32().encode(image, sample=sample, tile=tile, progress=progress)
+        return _normal_tensor(from_family_latent(raw, self.format).to(device, dtype))
 
     @torch.inference_mode()
-    def decode(self, latent: Tensor, *, size: tuple[int, int] | None = None, detail: str = "full") -> Tensor:
+    def decode(
+        self,
+        latent: Tensor,
+        *,
+        size: tuple[int, int] | None = None,
+        detail: str = "full",
+        tile: TileChoice = "auto",
+        progress: Progress | None = None,
+    ) -> Tensor:
         """(B,C,h,w) latent -> (B,3,f*h,f*w) image in [0,1], in the latent's dtype and on its device.
 
         ``size`` (H, W) is the original image's size, to cut off what :meth:`encode` padded. ``detail`` "1/8", "1/4" or
         "1/2" gives an image that is this fraction of the full size: cheaply where :attr:`details` names it, else by
         averaging the full decode.
+
+        A tiny autoencoder does what would take much memory in exact tiles, which change nothing in the result, a
+        full-size VAE in blended ones: ``tile`` "auto" decides that by the size, "off" never does it, a number is the
+        tiles' side in pixels. ``progress`` is told after each tile which part is done, up to 1; what it raises stops
+        the decode.
         """
         scale = _scale(detail)
+        check_tile(tile)
         if self._overflowed:
-            return self.in_float32().decode(latent, size=size, detail=detail)
+            return self.in_float32().decode(latent, size=size, detail=detail, tile=tile, progress=progress)
         decoder = self._need(self._decoder, "decoder")
         dtype, device = _float_dtype(latent), latent.device
         family_latent = self._family_latent(latent)
-        image = self._readouts.decode(family_latent, scale) if scale > 1 and self._readouts else None
-        reduced = image is not None
-        if image is None:
-            image = decoder(family_latent)
-        if self._overflows(image, latent):
-            return self.in_float32().decode(latent, size=size, detail=detail)
-        image = image.clamp_(0, 1)
+        layers = self._readouts.layers(scale) if scale > 1 and self._readouts else None
+        reduced = layers is not None
+        if layers is None and isinstance(decoder, FastDecoder):
+            layers = decoder.layers()
+        sink = Sink(dtype, device, lambda part: self._checked(part, latent).clamp_(0, 1), progress)
+        try:
+            if layers is not None:
+                image = decode_in_tiles(layers, family_latent, self.spatial_scale_factor, tile, sink)
+            else:
+                image = sink.store(_run(decoder, family_latent, tile, progress))
+        except _Overflow:
+            return self.in_float32().decode(latent, size=size, detail=detail, tile=tile, progress=progress)
         if scale > 1 and not reduced:
             image = functional.avg_pool2d(image, scale)
         if size is not None:
             image = self._crop(image, size, scale)
-        return _normal_tensor(image.to(device, dtype))
+        return _normal_tensor(image)
 
     @property
     def details(self) -> tuple[str, ...]:
@@ -169,16 +207,16 @@ class Codec:
         """Try the codec's own dtype again. After an overflow everything is computed in float32 until this is called."""
         self._overflowed = False
 
-    def _overflows(self, result: Tensor, given: Tensor) -> bool:
-        """Whether a narrow dtype made NaN or infinity of something finite; from then on float32 does the job."""
-        if self.dtype == torch.float32 or is_finite(result) or not is_finite(given):
-            return False
-        self._overflowed = True
-        log_once(
-            f"overflow {self.name} {self.dtype}",
-            f"{self.name} overflowed in {str(self.dtype).removeprefix('torch.')}: this job goes on in float32.",
-        )
-        return True
+    def _checked(self, result: Tensor, given: Tensor) -> Tensor:
+        """The result, unless a narrow dtype made NaN or infinity of something finite: then float32 does the job."""
+        if self.dtype != torch.float32 and not is_finite(result) and is_finite(given):
+            self._overflowed = True
+            log_once(
+                f"overflow {self.name} {self.dtype}",
+                f"{self.name} overflowed in {str(self.dtype).removeprefix('torch.')}: this job goes on in float32.",
+            )
+            raise _Overflow
+        return result
 
     def _family_latent(self, latent: Tensor) -> Tensor:
         channels = latent.shape[1] if latent.ndim in (4, 5) else 0
@@ -244,6 +282,13 @@ def _scale(detail: str) -> int:
     return SCALES[detail]
 
 
+def _run(network: nn.Module, x: Tensor, tile: TileChoice, progress: Progress | None, **more: object) -> Tensor:
+    """A full-size VAE cuts and blends tiles itself; any other network is run at once."""
+    if isinstance(network, (FullEncoder, FullDecoder)):
+        return network(x, tile=tile, progress=progress, **more)
+    return network(x)
+
+
 def _float_dtype(tensor: Tensor) -> torch.dtype:
     if not tensor.is_floating_point():
         raise TaesdError(f"Cannot use a tensor of {tensor.dtype}", "floating point was expected")
@@ -251,6 +296,8 @@ def _float_dtype(tensor: Tensor) -> torch.dtype:
 
 
 def _normal_tensor(tensor: Tensor) -> Tensor:
-    """A tensor made in inference mode, as one that the caller may use anywhere."""
+    """A tensor that may have been made in inference mode, as one that the caller may use anywhere."""
+    if tensor.is_contiguous() and not tensor.is_inference():
+        return tensor
     with torch.inference_mode(False):
         return tensor.clone(memory_format=torch.contiguous_format)

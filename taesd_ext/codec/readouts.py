@@ -16,7 +16,7 @@ from pathlib import Path
 
 import torch
 from safetensors.torch import save_file
-from torch import Tensor, nn
+from torch import nn
 from torch.nn import functional
 
 from taesd_ext.codec.generated import power_law_latent, seeded
@@ -62,13 +62,13 @@ class Readouts:
         """The scales that have a head, coarse first."""
         return tuple(sorted(self._found(), reverse=True))
 
-    def decode(self, latent: Tensor, scale: int) -> Tensor | None:
-        """(B,C,h,w) family latent -> image at 1/scale of the full size, not clamped; None where no head is."""
+    def layers(self, scale: int) -> list[nn.Module] | None:
+        """From a family latent to the image at 1/scale of the full size, not clamped; None where no head is."""
         head = self._found().get(scale)
         if head is None:
             return None
         stop = next(index for index, stage in enumerate(self._decoder.stages) if stage.scale == scale) + 1
-        return head(self._decoder.run(latent, stop=stop))
+        return [*self._decoder.layers(stop), head]
 
     def calibrate(
         self,

@@ -29,7 +29,8 @@ from taesd_ext.codec.tile_plan import (
     total_work,
 )
 from taesd_ext.errors import TaesdError
-from taesd_ext.models.fast import Doubling, FastBlock, FastClamp, FastNetwork
+from taesd_ext.models.fast import Doubling, FastBlock, FastClamp
+from taesd_ext.models.student import Head
 
 TileChoice = int | Literal["auto", "off"]
 """Side of a tile in pixels; "auto": only what would take more than :data:`WHOLE_BYTES`; "off": never."""
@@ -90,6 +91,8 @@ def _step(layer: nn.Module) -> Step:
     """What a layer does to positions; TaesdError for one that this file knows nothing of."""
     if isinstance(layer, FastBlock):
         return ("whole", 0) if layer.pool is not None else ("reach", 3)
+    if isinstance(layer, Head):
+        return ("reach", len(layer.hidden) + 1)
     if isinstance(layer, _POINTWISE):
         return ("reach", 0)
     if isinstance(layer, nn.PixelShuffle):
@@ -102,11 +105,6 @@ def _step(layer: nn.Module) -> Step:
         if (layer.stride, layer.padding) == ((2, 2), (1, 1)):
             return ("halve", 1)
     raise TaesdError(f"Cannot tile {type(layer).__name__}", "its reach is not known", 'Choose tile="off"')
-
-
-def layers_of(network: FastNetwork, stop: int | None = None) -> list[nn.Module]:
-    """The layers of the stages before ``stop`` (None: all), in order."""
-    return [layer for stage in list(network.stages)[:stop] for layer in stage]
 
 
 @dataclass

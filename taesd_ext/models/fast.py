@@ -103,6 +103,10 @@ class FastNetwork(nn.Module):
             self.stages = nn.ModuleList(_cut_into_stages(network, scale))
             self.to(memory_format=torch.channels_last).requires_grad_(False).eval()
 
+    def layers(self, stop: int | None = None) -> list[nn.Module]:
+        """The layers of the stages before ``stop`` (None: all), in order."""
+        return [layer for stage in list(self.stages)[:stop] for layer in stage]
+
     def run(self, x: Tensor, start: int = 0, stop: int | None = None) -> Tensor:
         """Stages ``start`` to before ``stop`` (None: all). The result of a part is the input of the next."""
         x = x.contiguous(memory_format=torch.channels_last)

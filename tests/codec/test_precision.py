@@ -145,7 +145,7 @@ class TestOverflow:
         latent = torch.randn(1, 4, 8, 8)
         codec.decode(latent)
         runs = []
-        codec._decoder.register_forward_pre_hook(lambda *_: runs.append(1))
+        codec._decoder.layers()[0].register_forward_pre_hook(lambda *_: runs.append(1))
         codec.decode(latent)
         assert not runs
         codec.begin_job()
