@@ -24,9 +24,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "-o", "--output", required=True, type=Path, metavar="IMAGE",
         help=f"a {', '.join(WRITABLE_SUFFIXES)} file, or a folder for several",
     )  # fmt: skip
+    names = ", ".join(FAMILIES + FULL_NAMES)
     parser.add_argument(
         "--family",
-        help=f"decode by this codec instead of the one that the file names: {', '.join(FAMILIES + FULL_NAMES)}, or a weight file. "
+        help=f"decode by this codec instead of the one that the file names: {names}, or a weight file. "
         "Needed for TAESD's own latent pictures, which name none",
     )
     parser.add_argument(

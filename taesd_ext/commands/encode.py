@@ -22,7 +22,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "-o", "--output", required=True, type=Path, metavar="LATENT",
         help="a .png (8 bits) or .safetensors (exact) file, or a folder for several",
     )  # fmt: skip
-    parser.add_argument("--family", default="taesd", help=f"{', '.join(FAMILIES + FULL_NAMES)}, or a weight file (taesd)")
+    names = ", ".join(FAMILIES + FULL_NAMES)
+    parser.add_argument("--family", default="taesd", help=f"{names}, or a weight file (taesd)")
     parser.add_argument(
         "--format", choices=[suffix[1:] for suffix in LATENT_SUFFIXES], default="png",
         help="what to write into a folder: png is 8 bits, safetensors is exact (png)",

@@ -1,0 +1,206 @@
+"""The comparison to look at: a self-contained HTML page and a PNG sheet."""
+
+from __future__ import annotations
+
+import base64
+import html
+import io
+import math
+from collections.abc import Callable, Sequence
+
+from PIL import Image, ImageDraw, ImageFont
+from torch import Tensor
+
+from taesd_ext.codec.latent_image import latent_view
+from taesd_ext.codec.picture_file import image_to_picture
+from taesd_ext.commands.result_row import ResultRow
+from taesd_ext.latent_formats import BY_NAME
+
+Made = Sequence[tuple[str, Tensor, list[ResultRow]]]
+"""(name, (1,3,H,W) original, its rows) for each picture."""
+
+DIFFERENCE_GAIN = 4
+"""Difference maps are this much brighter than the difference itself: a quarter of full scale is white."""
+
+_CELL = 320
+_GAP = 12
+_LABEL = 40
+_MOST_ON_SHEET = 20
+_INK, _PAPER, _FAINT = (232, 232, 236), (24, 24, 28), (150, 150, 158)
+
+_COLUMNS: tuple[tuple[str, str, Callable[[ResultRow], str]], ...] = (
+    ("PSNR", "dB against the original; higher is closer", lambda row: _number(row.psnr, "dB", 2)),
+    ("SSIM", "structural similarity to the original; 1 is equal", lambda row: _number(row.ssim, "", 4)),
+    ("PSNR, 8-bit", "the same after a stay as an 8-bit PNG", lambda row: _number(row.psnr_8bit, "dB", 2)),
+    ("8-bit cost", "8-bit against exact; 40 dB cannot be seen", lambda row: _number(row.psnr_8bit_exact, "dB", 1)),
+    ("Encode", "picture to latent", lambda row: _number(1000 * row.encode_seconds, "ms", 0)),
+    ("Decode", "latent to picture", lambda row: _number(1000 * row.decode_seconds, "ms", 0)),
+    ("Peak memory", "beyond the weights", lambda row: _megabytes(row.peak_bytes)),
+    ("Latent", "channels, height, width", lambda row: "×".join(map(str, row.latent.shape[1:]))),
+    ("Latent PNG", "size of the 8-bit file", lambda row: _number(row.latent_png_bytes / 1000, "kB", 1)),
+    ("Compression", "raw picture over latent PNG", lambda row: _number(row.compression, "×", 0)),
+)
+
+
+def difference_map(a: Tensor, b: Tensor) -> Tensor:
+    """(1,3,H,W) images -> their absolute difference, brightened, as an image in [0,1]."""
+    return ((a - b).abs() * DIFFERENCE_GAIN).clamp(0, 1)
+
+
+def comparison_sheet(made: Made) -> bytes:
+    """A PNG: for each picture a line of what came back, and a line of difference maps below it."""
+    shown = [(name, image, [row for row in rows if row.image is not None]) for name, image, rows in made]
+    shown = shown[:_MOST_ON_SHEET]
+    columns = 1 + max(len(rows) for _, _, rows in shown)
+    sides = [_cell_size(image) for _, image, _ in shown]
+    width = _GAP + columns * (_CELL + _GAP)
+    height = _GAP + sum(2 * (side[1] + _LABEL + _GAP) for side in sides)
+    sheet = Image.new("RGB", (width, height), _PAPER)
+    draw = ImageDraw.Draw(sheet)
+    top = _GAP
+    for (name, image, rows), size in zip(shown, sides, strict=True):
+        lower = top + size[1] + _LABEL + _GAP
+        _place(sheet, draw, image, size, 0, top, "original", _short(name))
+        draw.text((_GAP, lower), f"difference to the original, {DIFFERENCE_GAIN}x", _FAINT, _font(13))
+        for column, row in enumerate(rows, 1):
+            marks = f"{_number(row.psnr, 'dB', 2)}   SSIM {_number(row.ssim, '', 3)}"
+            costs = f"decode {_number(1000 * row.decode_seconds, 'ms', 0)}   {_megabytes(row.peak_bytes)}"
+            _place(sheet, draw, row.image, size, column, top, row.codec, marks)
+            _place(sheet, draw, difference_map(row.image, image), size, column, lower, costs, _latent_words(row))
+        top = lower + size[1] + _LABEL + _GAP
+    if len(made) > len(shown):
+        draw.text((_GAP, height - _GAP), f"and {len(made) - len(shown)} more pictures", _FAINT, _font(12))
+    buffer = io.BytesIO()
+    sheet.save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+def _place(
+    sheet: Image.Image, draw: ImageDraw.ImageDraw, image: Tensor, size: tuple[int, int], column: int, top: int,
+    title: str, words: str,
+) -> None:  # fmt: skip
+    left = _GAP + column * (_CELL + _GAP)
+    draw.text((left, top), title, _INK, _font(15))
+    draw.text((left, top + 19), words, _FAINT, _font(13))
+    picture = image_to_picture(image)
+    shrunk = picture.resize(size, Image.Resampling.LANCZOS if picture.width > size[0] else Image.Resampling.NEAREST)
+    sheet.paste(shrunk, (left, top + _LABEL))
+
+
+def _cell_size(image: Tensor) -> tuple[int, int]:
+    height, width = image.shape[-2:]
+    scale = min(_CELL / width, _CELL / height)
+    return max(1, round(width * scale)), max(1, round(height * scale))
+
+
+def _font(size: int) -> ImageFont.ImageFont | ImageFont.FreeTypeFont:
+    try:
+        return ImageFont.load_default(size)
+    except TypeError:  # Pillow before 10.1 has one size only
+        return ImageFont.load_default()
+
+
+def comparison_page(made: Made) -> str:
+    """One HTML page that needs no other file and no network."""
+    sections = "\n".join(_section(name, image, rows) for name, image, rows in made)
+    return f"""<!doctype html>
+<html lang="en">
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<title>Codecs compared</title>
+<style>{_STYLE}</style>
+<h1>Codecs compared</h1>
+<p>Every picture went through every codec and back. Point at a picture, or focus it by Tab, to see the original in its
+place. Difference maps are {DIFFERENCE_GAIN} times as bright as the difference.</p>
+{sections}
+</html>
+"""
+
+
+def _section(name: str, image: Tensor, rows: list[ResultRow]) -> str:
+    good = [row for row in rows if row.image is not None]
+    head = "".join(f'<th scope="col" title="{html.escape(what)}">{html.escape(title)}' for title, what, _ in _COLUMNS)
+    lines = "\n".join(
+        f'<tr><th scope="row">{html.escape(row.codec)}{"".join(f"<td>{show(row)}" for *_, show in _COLUMNS)}'
+        for row in good
+    )
+    errors = "".join(
+        f'<p class="error">{html.escape(row.codec)}: {html.escape(row.error)}</p>' for row in rows if row.error
+    )
+    original = _uri(image_to_picture(image))
+    figures = "\n".join(_figure(row, image, original) for row in good)
+    return f"""<section>
+<h2>{html.escape(name)} <small>{image.shape[-1]}×{image.shape[-2]}</small></h2>
+<div class="table"><table><thead><tr><th scope="col">Codec{head}</thead><tbody>
+{lines}
+</tbody></table></div>
+{errors}
+<div class="figures">
+<figure><img src="{original}" alt="original"><figcaption>original</figcaption></figure>
+{figures}
+</div>
+</section>"""
+
+
+def _figure(row: ResultRow, image: Tensor, original: str) -> str:
+    codec = html.escape(row.codec)
+    difference = _uri(image_to_picture(difference_map(row.image, image)), lossy=True)
+    view = _uri(latent_view(row.latent, BY_NAME[row.format]))
+    return f"""<figure>
+<div class="swap" tabindex="0"><img src="{_uri(image_to_picture(row.image))}" alt="{codec}"
+><img class="original" src="{original}" alt="original"></div>
+<figcaption>{codec} <small>{_number(row.psnr, "dB", 2)}</small></figcaption>
+<img src="{difference}" alt="{codec}: difference to the original">
+<details><summary>latent</summary>
+<img class="latent" src="{view}" alt="{codec}: latent, each channel in grey"></details>
+</figure>"""
+
+
+def _uri(picture: Image.Image, *, lossy: bool = False) -> str:
+    buffer = io.BytesIO()
+    if lossy:
+        picture.save(buffer, "JPEG", quality=85)
+    else:
+        picture.save(buffer, "PNG")
+    return f"data:image/{'jpeg' if lossy else 'png'};base64,{base64.b64encode(buffer.getvalue()).decode()}"
+
+
+def _number(value: float, unit: str, digits: int) -> str:
+    if math.isnan(value):
+        return "–"
+    if math.isinf(value):
+        return "equal"
+    return f"{value:.{digits}f} {unit}".rstrip()
+
+
+def _megabytes(count: int | None) -> str:
+    return "–" if count is None else f"{count / 1e6:.0f} MB"
+
+
+def _latent_words(row: ResultRow) -> str:
+    return f"latent {'x'.join(map(str, row.latent.shape[1:]))}   PNG {row.latent_png_bytes / 1000:.0f} kB"
+
+
+def _short(name: str, longest: int = 40) -> str:
+    return name if len(name) <= longest else f"...{name[3 - longest :]}"
+
+
+_STYLE = """
+:root { color-scheme: light dark; --line: color-mix(in srgb, CanvasText 18%, Canvas); }
+body { font: 15px/1.5 system-ui, sans-serif; margin: 2rem auto; max-width: 1500px; padding: 0 1rem; }
+h2 { margin-top: 2.5rem; overflow-wrap: anywhere; }
+small { font-weight: normal; opacity: .7; }
+.table { overflow-x: auto; }
+table { border-collapse: collapse; font-variant-numeric: tabular-nums; white-space: nowrap; }
+th, td { border-bottom: 1px solid var(--line); padding: .3rem .7rem; text-align: right; }
+th:first-child { text-align: left; }
+.figures { display: grid; gap: 1rem; grid-template-columns: repeat(auto-fill, minmax(260px, 1fr)); margin-top: 1rem; }
+figure { margin: 0; }
+figure img { display: block; height: auto; width: 100%; }
+figcaption { padding: .2rem 0 .5rem; }
+.swap { position: relative; }
+.swap .original { inset: 0; opacity: 0; position: absolute; }
+.swap:hover .original, .swap:focus .original { opacity: 1; }
+.latent { image-rendering: pixelated; }
+.error { color: #c33; }
+"""
