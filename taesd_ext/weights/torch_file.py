@@ -194,6 +194,8 @@ def _zip(file: IO[bytes], size: int) -> tuple[Any, _Storages]:
 
 def _stretch(file: IO[bytes], member: zipfile.ZipInfo, size: int) -> Stretch:
     """Where a member's bytes lie: behind its local header, whose two lengths may differ from the directory's."""
+    if not 0 <= member.header_offset < size:
+        raise BadFile("its archive is damaged or cut off")
     file.seek(member.header_offset)
     header = file.read(30)
     if len(header) != 30 or header[:4] != ZIP_START:

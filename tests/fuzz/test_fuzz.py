@@ -1,0 +1,28 @@
+"""A few hundred mutated files per format; FUZZ_CASES sets how many. `run_fuzz.py` is the long run."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+import pytest
+from run_fuzz import fuzz
+from seeds import FORMATS
+
+CASES = int(os.environ.get("FUZZ_CASES", "200"))
+
+# Pillow and our own limits allow a picture of 2**26 pixels with four channels, twice in memory while it is read.
+MOST_MEMORY_MB = {"png": 1600}
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="the readers' time and memory are measured as POSIX does")
+@pytest.mark.parametrize("kind", FORMATS)
+def test_mutated_files_are_refused_or_read(kind: str) -> None:
+    if kind == "h5":
+        pytest.importorskip("h5py")
+    result = fuzz(kind, CASES)
+    print(result)
+    assert result.is_clean, [*result.crashes, *result.bad_lines, *result.hangs, *result.code_run][:5]
+    assert result.read + result.refused == CASES
+    assert result.refused > CASES // 4, "the mutations are too tame"
+    assert result.memory_mb < MOST_MEMORY_MB.get(kind, 400)
