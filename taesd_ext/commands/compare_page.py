@@ -128,8 +128,8 @@ def _section(name: str, image: Tensor, rows: list[ResultRow]) -> str:
         f'<p class="error">{html.escape(row.codec)}: {html.escape(row.error)}</p>' for row in rows if row.error
     )
     original = _uri(image_to_picture(image))
-    figures = "\n".join(_figure(row, image, original) for row in good)
-    return f"""<section>
+    figures = "\n".join(_figure(row, image) for row in good)
+    return f"""<section style="--original: url({original})">
 <h2>{html.escape(name)} <small>{image.shape[-1]}×{image.shape[-2]}</small></h2>
 <div class="table"><table><thead><tr><th scope="col">Codec{head}</thead><tbody>
 {lines}
@@ -142,13 +142,12 @@ def _section(name: str, image: Tensor, rows: list[ResultRow]) -> str:
 </section>"""
 
 
-def _figure(row: ResultRow, image: Tensor, original: str) -> str:
+def _figure(row: ResultRow, image: Tensor) -> str:
     codec = html.escape(row.codec)
     difference = _uri(image_to_picture(difference_map(row.image, image)), lossy=True)
     view = _uri(latent_view(row.latent, BY_NAME[row.format]))
     return f"""<figure>
-<div class="swap" tabindex="0"><img src="{_uri(image_to_picture(row.image))}" alt="{codec}"
-><img class="original" src="{original}" alt="original"></div>
+<div class="swap" tabindex="0"><img src="{_uri(image_to_picture(row.image))}" alt="{codec}"></div>
 <figcaption>{codec} <small>{_number(row.psnr, "dB", 2)}</small></figcaption>
 <img src="{difference}" alt="{codec}: difference to the original">
 <details><summary>latent</summary>
@@ -199,8 +198,9 @@ figure { margin: 0; }
 figure img { display: block; height: auto; width: 100%; }
 figcaption { padding: .2rem 0 .5rem; }
 .swap { position: relative; }
-.swap .original { inset: 0; opacity: 0; position: absolute; }
-.swap:hover .original, .swap:focus .original { opacity: 1; }
+.swap:hover::after, .swap:focus::after {
+  background: var(--original) 0 0 / 100% 100%; content: ""; inset: 0; position: absolute;
+}
 .latent { image-rendering: pixelated; }
 .error { color: #c33; }
 """

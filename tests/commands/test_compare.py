@@ -1,0 +1,191 @@
+"""The comparison: right numbers, in files that stand alone, whatever fails on the way."""
+
+from __future__ import annotations
+
+import io
+import json
+import math
+import re
+from html.parser import HTMLParser
+from pathlib import Path
+
+import numpy as np
+import pytest
+import safetensors.torch
+import torch
+from PIL import Image
+
+from taesd_ext import cli, load_codec
+from taesd_ext.commands import peak_memory
+from taesd_ext.commands.compare import compare_picture, measure
+from taesd_ext.commands.compare_page import comparison_page, comparison_sheet, difference_map
+from taesd_ext.commands.metrics import psnr, ssim
+from taesd_ext.commands.peak_memory import PeakMemory
+from taesd_ext.models import tiny
+
+
+@pytest.fixture(scope="module")
+def models(tmp_path_factory) -> Path:
+    """Seeded weights of taesd and taesd3, and half of taef1."""
+    folder = tmp_path_factory.mktemp("models")
+    with torch.random.fork_rng():
+        torch.manual_seed(7)
+        for family, channels in ("taesd", 4), ("taesd3", 16), ("taef1", 16):
+            safetensors.torch.save_file(tiny.Decoder(channels).state_dict(), folder / f"{family}_decoder.safetensors")
+            if family != "taef1":
+                encoder = tiny.Encoder(channels).state_dict()
+                safetensors.torch.save_file(encoder, folder / f"{family}_encoder.safetensors")
+    return folder
+
+
+@pytest.fixture(autouse=True)
+def _only_these_weights(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.delenv("TAESD_MODELS", raising=False)
+    monkeypatch.chdir(tmp_path)
+
+
+def picture(height: int = 40, width: int = 51, seed: int = 0) -> torch.Tensor:
+    return torch.rand(1, 3, height, width, generator=torch.Generator().manual_seed(seed))
+
+
+def test_numbers_are_those_of_the_codec(models):
+    codec = load_codec("taesd", models_dir=models)
+    image = picture()
+    row = measure(codec, image)
+    decoded = codec.decode(codec.encode(image), size=(40, 51))
+    assert torch.equal(row.image, decoded)
+    assert row.psnr == pytest.approx(float(psnr(decoded, image)[0]))
+    assert row.ssim == pytest.approx(float(ssim(decoded, image)[0]))
+    assert row.latent.shape == (1, 4, 5, 7)
+    assert (row.picture_bytes, row.latent_bytes) == (3 * 40 * 51, 2 * 4 * 5 * 7)
+    assert row.compression == row.picture_bytes / row.latent_png_bytes
+    assert row.encode_seconds > 0
+    assert row.decode_seconds > 0
+    assert row.psnr_8bit_exact > 30
+
+
+def test_a_codec_that_fails_is_a_row_of_its_own(models):
+    codecs = [load_codec(name, models_dir=models) for name in ("taesd", "taef1", "taesd3")]
+    rows = compare_picture(picture(), codecs)
+    assert [row.codec for row in rows] == ["taesd", "taef1", "taesd3"]
+    assert "no encoder" in rows[1].error
+    assert rows[1].image is None
+    assert not rows[0].error
+    assert not rows[2].error
+
+
+def test_json_knows_no_infinity(models):
+    rows = compare_picture(picture(), [load_codec(name, models_dir=models) for name in ("taesd", "taef1")])
+    for row in rows:
+        json.loads(json.dumps(row.numbers(), allow_nan=False))
+    assert rows[1].numbers()["psnr"] is None
+    assert math.isnan(rows[1].psnr)
+
+
+def test_difference_map():
+    a = torch.full((1, 3, 2, 2), 0.5)
+    assert torch.allclose(difference_map(a, a + 0.1), torch.tensor(0.4))
+    assert difference_map(a, torch.ones_like(a)).max() == 1
+
+
+class Tags(HTMLParser):
+    """Opened and closed tags, and where links go."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.opened: list[str] = []
+        self.sources: list[str] = []
+        self.text = ""
+
+    def handle_starttag(self, tag, attrs):
+        self.opened.append(tag)
+        self.sources += [value for name, value in attrs if name in ("src", "href")]
+
+    def handle_data(self, data):
+        self.text += data
+
+
+def test_the_page_stands_alone_and_escapes_names(models):
+    codecs = [load_codec(name, models_dir=models) for name in ("taesd", "taef1")]
+    image = picture()
+    name = '<script>alert("x")</script>.png'
+    page = comparison_page([(name, image, compare_picture(image, codecs))])
+    tags = Tags()
+    tags.feed(page)
+    assert name in tags.text
+    assert "script" not in tags.opened
+    assert tags.sources
+    assert all(source.startswith("data:image/") for source in tags.sources)
+    assert not re.search(r"https?://|@import", page)
+    assert tags.opened.count("tr") == 2  # the head, and taesd: what failed is said below the table
+    assert "taef1: taef1 has no encoder" in tags.text
+
+
+def test_the_sheet_has_a_column_for_each_codec(models):
+    codecs = [load_codec(name, models_dir=models) for name in ("taesd", "taesd3")]
+    made = [(f"{seed}.png", picture(seed=seed), compare_picture(picture(seed=seed), codecs)) for seed in range(2)]
+    with Image.open(io.BytesIO(comparison_sheet(made))) as sheet:
+        assert sheet.size[0] == 12 + 3 * (320 + 12)
+        pixels = np.asarray(sheet)
+    cells = [pixels[52:302, 12 + column * 332 : 332 + column * 332] for column in range(3)]
+    assert cells[0].std() > 30, "noise"
+    for cell, row in zip(cells[1:], made[0][2], strict=True):
+        assert cell.mean() / 255 == pytest.approx(float(row.image.mean()), abs=0.01)
+
+
+def save(path: Path, image: torch.Tensor) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(image[0].permute(1, 2, 0).mul(255).byte().numpy()).save(path)
+
+
+def test_on_the_command_line(models, tmp_path, capsys):
+    save(tmp_path / "in" / "a.png", picture())
+    save(tmp_path / "in" / "sub" / "a.png", picture(200, 100))
+    out = tmp_path / "out"
+    assert cli.main(["compare", str(tmp_path / "in"), "-o", str(out), "--models", str(models), "--side", "64"]) == 0
+    assert sorted(path.name for path in out.iterdir()) == ["compare.html", "compare.json", "compare.png"]
+    found = json.loads((out / "compare.json").read_text())["pictures"]
+    assert [(one["name"], one["width"], one["height"]) for one in found] == [("a.png", 51, 40), ("sub/a.png", 32, 64)]
+    assert [[codec["codec"] for codec in one["codecs"]] for one in found] == [["taesd", "taesd3"]] * 2
+    assert "Wrote" in capsys.readouterr().err
+
+
+def test_what_fails_is_said_and_the_rest_is_made(models, tmp_path, capsys):
+    save(tmp_path / "in" / "a.png", picture())
+    (tmp_path / "in" / "b.png").write_bytes(b"broken")
+    out = tmp_path / "out"
+    command = ["compare", str(tmp_path / "in"), "-o", str(out), "--models", str(models)]
+    assert cli.main([*command, "--codecs", "taesd,taef2,taef1"]) == 1
+    said = capsys.readouterr().err
+    assert "b.png is no readable picture" in said
+    assert "No weights for taef2" in said
+    assert "taef1 with a.png" in said
+    assert (out / "compare.html").exists()
+
+
+def test_nothing_to_compare_is_said(models, tmp_path, capsys):
+    save(tmp_path / "a.png", picture())
+    (tmp_path / "empty").mkdir()
+    assert cli.main(["compare", "a.png", "-o", "out", "--models", str(tmp_path / "empty")]) == 1
+    assert "no codec to compare" in capsys.readouterr().err
+    assert cli.main(["compare", "a.png", "-o", "out", "--models", str(models), "--codecs", "taef1"]) == 1
+    assert "Nothing could be compared" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="needs Linux's account of memory")
+def test_peak_memory_sees_what_was_taken_and_given_back():
+    with PeakMemory() as memory:
+        torch.ones(40_000_000, dtype=torch.uint8)
+    assert 35e6 < memory.bytes < 80e6
+    with PeakMemory() as memory:
+        pass
+    assert memory.bytes < 20e6
+
+
+def test_peak_memory_may_be_unknown(monkeypatch, tmp_path):
+    monkeypatch.setattr(peak_memory, "_STATUS", tmp_path / "nothing")
+    with PeakMemory() as memory:
+        pass
+    assert memory.bytes is None
