@@ -30,7 +30,7 @@ def load_codec(
 
     A family may lack its encoder or its decoder file: the codec then does the other half. ``dtype`` None is float32
     and "auto" what the device does best, on a CPU found by a second's timing once per machine. ``variant`` says what a
-    file is that does not tell it itself ("sd1-vae", "sdxl-vae", ...).
+    file is that does not tell it itself ("sd15-vae", "sdxl-vae", ...).
     Raises TaesdError when nothing usable is found.
     """
     name = str(family_or_path)

@@ -22,6 +22,7 @@ class CodecChoice:
     models: tuple[str, ...] = ()
     dtype: str = "fp32"
     device: str = "cpu"
+    variant: str | None = None
 
     def load(self, family: str, part: str) -> Codec:
         """The codec of a family or weight file, which has this part. Raises TaesdError."""
@@ -31,7 +32,9 @@ class CodecChoice:
             torch.empty(1, device=device)
         except Exception as error:
             raise TaesdError(f"Cannot use the device {self.device}", str(error), "Use --device cpu, or cuda") from error
-        codec = load_codec(family, models_dir=models, device=device, dtype=DTYPES[self.dtype])
+        codec = load_codec(
+            family, models_dir=models, device=device, dtype=DTYPES[self.dtype], variant=self.variant
+        )
         if not getattr(codec, f"has_{part}"):
             raise TaesdError(
                 f"There is no {part} for {family}",
@@ -47,7 +50,10 @@ def add_codec_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--dtype", choices=tuple(DTYPES), default="fp32", help="precision to compute in (fp32)")
     parser.add_argument("--device", default="cpu", help="cpu, cuda, cuda:1, mps, ... (cpu)")
+    parser.add_argument(
+        "--variant", metavar="NAME", help="what a weight file is that does not tell itself: sdxl-vae, flux-vae, ..."
+    )
 
 
 def codec_choice(args: argparse.Namespace) -> CodecChoice:
-    return CodecChoice(tuple(args.models), args.dtype, args.device)
+    return CodecChoice(tuple(args.models), args.dtype, args.device, args.variant)

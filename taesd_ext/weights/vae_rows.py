@@ -17,7 +17,7 @@ class KLKind:
     """A scale of latents: what the diffusion model's numbers are, and what gives a file away as of this kind."""
 
     name: str
-    """The generic VAE of this kind, as load_codec knows it."""
+    """The row of :data:`NAMED_VAES` for a VAE of this kind of which no more is known."""
     format_name: str
     latent_channels: int
     scaling_factor: float | None
@@ -41,7 +41,7 @@ class KLKind:
 # stabilityai/stable-diffusion-3-medium-diffusers and black-forest-labs/FLUX.1-dev; FLUX.2's lie in its file.
 KL_KINDS: tuple[KLKind, ...] = (
     KLKind(
-        "sd1-vae", "sd1", 4, 0.18215, context=(768, 1024), keys=("cond_stage_model.",),
+        "sd15-vae", "sd1", 4, 0.18215, context=(768, 1024), keys=("cond_stage_model.",),
         words=("sd1", "sd-1", "sd_1", "sd2", "sd-2", "sd_2", "v1-5", "v2-1", "sd-vae-ft", "vae-ft", "kl-f8"),
     ),
     KLKind(
@@ -81,9 +81,9 @@ class NamedVAE:
 DIFFUSERS_STEM = "diffusion_pytorch_model"
 
 NAMED_VAES: tuple[NamedVAE, ...] = (
-    NamedVAE("sd-vae-ft-mse", "SD 1 and 2, fine-tuned on squared error (840,000 steps): smoother", "sd1-vae"),
-    NamedVAE("sd-vae-ft-ema", "SD 1 and 2, fine-tuned as it was trained (560,000 steps): sharper", "sd1-vae"),
-    NamedVAE("sd15-vae", "SD 1.5's own", "sd1-vae", ("sd15_vae", "sd1-vae")),
+    NamedVAE("sd-vae-ft-mse", "SD 1 and 2, fine-tuned on squared error (840,000 steps): smoother", "sd15-vae"),
+    NamedVAE("sd-vae-ft-ema", "SD 1 and 2, fine-tuned as it was trained (560,000 steps): sharper", "sd15-vae"),
+    NamedVAE("sd15-vae", "SD 1.5's own", "sd15-vae", ("sd15_vae", "sd1-vae", "sd1_vae")),
     NamedVAE("sdxl-vae", "SDXL's own", "sdxl-vae", ("sdxl_vae",)),
     NamedVAE(
         "sdxl-vae-fp16-fix", "SDXL, made fit for float16", "sdxl-vae",

@@ -114,7 +114,7 @@ def test_tiles_equal_diffusers(kind: KLKind, tmp_path: Path) -> None:
     assert_equal(codec, vae, 144, 112)
 
 
-@pytest.mark.parametrize("name", ["sd1-vae", "sdxl-vae", "flux-vae"])
+@pytest.mark.parametrize("name", ["sd15-vae", "sdxl-vae", "flux-vae"])
 def test_true_sizes_equal_diffusers(name: str, tmp_path: Path) -> None:
     vae = reference(KIND_BY_NAME[name], TRUE_SIZE)
     assert_equal(load_codec(saved(vae, tmp_path)), vae, 64, 96)
@@ -175,7 +175,7 @@ def write_ckpt(state: State, path: Path) -> Path:
 
 @pytest.mark.parametrize("write", [write_safetensors, write_ckpt])
 @pytest.mark.parametrize("prefix", ["", "first_stage_model.", "vae."])
-@pytest.mark.parametrize("name", ["sd1-vae", "sd3-vae"])
+@pytest.mark.parametrize("name", ["sd15-vae", "sd3-vae"])
 def test_the_original_layout(name: str, prefix: str, write: Callable[[State, Path], Path], tmp_path: Path) -> None:
     vae = reference(KIND_BY_NAME[name], SMALL)
     layout = LDM
@@ -213,7 +213,7 @@ def test_key_tables_agree_with_diffusers_converter() -> None:
     """Our original keys, read by diffusers' converter, are the very weights again: the table holds both ways."""
     from diffusers.loaders.single_file_utils import convert_ldm_vae_checkpoint
 
-    vae = reference(KIND_BY_NAME["sd1-vae"], SMALL)
+    vae = reference(KIND_BY_NAME["sd15-vae"], SMALL)
     written = as_convolutions(in_layout(vae, DIFFUSERS, LDM))
     back = convert_ldm_vae_checkpoint(written, vae.config)
     state = vae.state_dict()
@@ -223,7 +223,7 @@ def test_key_tables_agree_with_diffusers_converter() -> None:
 
 
 def test_sampled_latents(tmp_path: Path) -> None:
-    vae = reference(KIND_BY_NAME["sd1-vae"], SMALL)
+    vae = reference(KIND_BY_NAME["sd15-vae"], SMALL)
     codec = load_codec(saved(vae, tmp_path))
     image = picture(48, 40, batch=2)
     state = torch.get_rng_state()
@@ -240,7 +240,7 @@ def test_sampled_latents(tmp_path: Path) -> None:
 
 
 def test_slicing_changes_nothing(tmp_path: Path) -> None:
-    codec = load_codec(saved(reference(KIND_BY_NAME["sd1-vae"], SMALL), tmp_path))
+    codec = load_codec(saved(reference(KIND_BY_NAME["sd15-vae"], SMALL), tmp_path))
     latent = latent_like(codec, 5, 7, batch=3)
     one_by_one = codec.decode(latent)
     assert torch.equal(one_by_one[1:2], codec.decode(latent[1:2]))
@@ -248,8 +248,21 @@ def test_slicing_changes_nothing(tmp_path: Path) -> None:
     assert relative_error(codec.decode(latent), one_by_one) <= LARGEST_ERROR
 
 
+def test_the_codec_passes_tiles_and_progress_on(tmp_path: Path) -> None:
+    codec = load_codec(saved(reference(KIND_BY_NAME["sd15-vae"], SMALL), tmp_path))
+    latent, told = latent_like(codec, 16, 12), []
+    whole = codec.decode(latent, tile="off")
+    assert torch.equal(codec.decode(latent), whole), "a small picture is not cut"
+    tiled = codec.decode(latent, tile=64, progress=told.append)
+    assert not torch.equal(tiled, whole)
+    assert told == sorted(told)
+    assert len(told) > 4
+    image = picture(128, 96)
+    assert not torch.equal(codec.encode(image, tile=64), codec.encode(image))
+
+
 def test_half_precision_leaves_the_exact_weights_alone(tmp_path: Path) -> None:
-    codec = load_codec(saved(reference(KIND_BY_NAME["sd1-vae"], SMALL), tmp_path), dtype=torch.bfloat16)
+    codec = load_codec(saved(reference(KIND_BY_NAME["sd15-vae"], SMALL), tmp_path), dtype=torch.bfloat16)
     latent = latent_like(codec, 5, 7)
     narrow = codec.decode(latent)
     exact = codec.in_float32().decode(latent)
@@ -266,7 +279,7 @@ def test_sdxl_does_not_run_in_float16(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("change", ["missing", "misshapen", "additional"])
 def test_files_that_do_not_fit_are_refused(change: str, tmp_path: Path) -> None:
-    folder = saved(reference(KIND_BY_NAME["sd1-vae"], SMALL), tmp_path)
+    folder = saved(reference(KIND_BY_NAME["sd15-vae"], SMALL), tmp_path)
     path = folder / "diffusion_pytorch_model.safetensors"
     state = load_file(path)
     key = "decoder.up_blocks.1.resnets.0.conv2.weight"
