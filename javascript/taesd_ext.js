@@ -87,4 +87,171 @@
         }
         range.closest(".taesd-ext-slider")?.style.setProperty("--cut", `${range.value}%`);
     }));
+
+    // The live preview of the WebUI: .livePreview, which javascript/progressbar.js of the host fills and removes.
+    // Nothing of ours goes into it, since the host counts its children; ours lies over it.
+
+    const MOST_FRAMES = 150;
+    const MOST_CHARACTERS = 48e6; // of the frames' addresses, which hold the pictures themselves
+    const STATUS = "./internal/taesd";
+
+    const element = (name, className, attributes = {}) => {
+        const made = Object.assign(document.createElement(name), { className });
+        for (const [key, value] of Object.entries(attributes)) made.setAttribute(key, value);
+        return made;
+    };
+
+    const badgeWanted = () => typeof opts === "undefined" || opts.taesd_ext_badge !== false; // the host's options
+
+    class LivePreview {
+        constructor(host) {
+            this.host = host; // the host's .livePreview
+            this.tab = host.parentElement.id.split("_")[0]; // "txt2img" or "img2img"
+            this.frames = []; // addresses of this job's previews
+            this.scrubbed = null; // index of the frame looked at, null for the newest
+            this.build();
+            this.watcher = new MutationObserver(quietly(() => this.collect()));
+            this.watcher.observe(host, { childList: true });
+            this.collect();
+        }
+
+        build() {
+            this.overlay = element("div", "taesd-ext-overlay");
+            this.still = element("img", "taesd-ext-still", { alt: "", hidden: "" });
+            this.badge = element("span", "taesd-ext-live", { role: "status", hidden: "" });
+            this.full = this.button("⤢", "show the preview in full view", () => this.toggleFull());
+            this.pause = this.button("⏸", "pause previews", () => this.togglePause());
+            this.range = element("input", "taesd-ext-scrub", {
+                type: "range", min: 0, max: 0, value: 0, "aria-label": "look back through this picture's previews",
+            });
+            this.range.addEventListener("input", quietly(() => this.scrub(Number(this.range.value))));
+            this.range.addEventListener("mousemove", quietly((event) => {
+                const box = this.range.getBoundingClientRect();
+                this.scrub(Math.round(((event.clientX - box.left) / box.width) * (this.frames.length - 1)));
+            }));
+            for (const leave of ["mouseleave", "blur"]) {
+                this.range.addEventListener(leave, quietly(() => this.scrub(this.frames.length - 1)));
+            }
+            this.host.addEventListener("click", quietly(() => this.toggleFull()));
+            const bar = element("div", "taesd-ext-live-bar");
+            bar.append(this.badge, this.range, this.pause, this.full);
+            this.overlay.append(this.still, bar);
+            this.host.after(this.overlay);
+        }
+
+        button(sign, label, act) {
+            const made = element("button", "taesd-ext-live-button", { type: "button", title: label, "aria-label": label });
+            made.textContent = sign;
+            made.addEventListener("click", quietly(act));
+            return made;
+        }
+
+        collect() {
+            const newest = this.host.lastElementChild?.src;
+            if (!newest || newest === this.frames[this.frames.length - 1]) return;
+            this.frames.push(newest);
+            const characters = this.frames.reduce((sum, frame) => sum + frame.length, 0);
+            if (this.frames.length > MOST_FRAMES || characters > MOST_CHARACTERS) {
+                this.frames = this.frames.filter((_, index, all) => index % 2 === 0 || index === all.length - 1);
+            }
+            this.range.max = this.frames.length - 1;
+            if (this.scrubbed === null) this.show();
+            this.update();
+        }
+
+        scrub(index) {
+            const last = this.frames.length - 1;
+            this.scrubbed = index >= last ? null : Math.max(0, index);
+            this.show();
+        }
+
+        show() {
+            const index = this.scrubbed ?? this.frames.length - 1;
+            this.range.value = index;
+            this.still.hidden = this.scrubbed === null;
+            if (this.scrubbed !== null) this.still.src = this.frames[index];
+            if (this.fullView) this.fullView.firstElementChild.src = this.frames[index];
+        }
+
+        async update() {
+            if (!badgeWanted() || this.asking) return;
+            this.asking = true;
+            try {
+                const answer = await fetch(STATUS);
+                const status = answer.ok ? await answer.json() : null;
+                const shown = status?.enabled && status.frames > 0;
+                this.badge.hidden = !shown;
+                if (shown) {
+                    const share = (100 * status.share).toFixed(1);
+                    this.badge.textContent =
+                        `${status.step}/${status.steps} · ${status.detail} · ${Math.round(status.milliseconds)} ms · ${share} %`;
+                    this.badge.title = "step, detail, time of a preview, previews' share of the time";
+                }
+            } catch {
+                this.badge.hidden = true;
+            } finally {
+                this.asking = false;
+            }
+        }
+
+        toggleFull() {
+            if (this.fullView) {
+                this.fullView.remove();
+                this.fullView = null;
+                return;
+            }
+            this.fullView = element("div", "taesd-ext-full", { tabindex: 0, role: "button", "aria-label": "close the full view" });
+            this.fullView.append(element("img", "", { alt: "live preview" }));
+            this.fullView.addEventListener("click", quietly(() => this.toggleFull()));
+            this.fullView.addEventListener("keydown", quietly((event) => {
+                if (event.key === "Enter" || event.key === " ") {
+                    this.toggleFull();
+                    event.preventDefault();
+                }
+            })); // Escape stays the host's
+            document.body.append(this.fullView);
+            this.fullView.focus();
+            this.show();
+        }
+
+        // The per-generation switch of our accordion, which acts at once; after the job it is as it was.
+        switchOf() {
+            return document.querySelector(`#script_${this.tab}_taesd_preview_enabled input[type=checkbox]`);
+        }
+
+        togglePause() {
+            const control = this.switchOf();
+            if (!control) return;
+            control.click();
+            this.paused = !control.checked;
+            this.pause.textContent = this.paused ? "▶" : "⏸";
+            const label = this.paused ? "resume previews" : "pause previews";
+            this.pause.title = label;
+            this.pause.setAttribute("aria-label", label);
+        }
+
+        close() {
+            this.watcher.disconnect();
+            this.overlay.remove();
+            this.fullView?.remove();
+            const control = this.paused ? this.switchOf() : null;
+            if (control && !control.checked) control.click();
+        }
+    }
+
+    const live = new Map(); // the host's element -> ours
+
+    const lookForLivePreviews = quietly(() => {
+        for (const [host, ours] of live) {
+            if (!host.isConnected) {
+                live.delete(host);
+                ours.close();
+            }
+        }
+        for (const host of document.querySelectorAll(".livePreview")) {
+            if (!live.has(host)) live.set(host, new LivePreview(host));
+        }
+    });
+
+    new MutationObserver(lookForLivePreviews).observe(document.documentElement, { childList: true, subtree: true });
 })();

@@ -103,7 +103,7 @@ def describe(identity: Identity) -> tuple[str, str]:
     return f"{identity.path.name} is no autoencoder known here.", "info"
 
 
-def build_models_tab(actions: PanelActions, tab: gr.Tab) -> None:
+def build_models_tab(actions: PanelActions, tab: gr.Tab, page: gr.Blocks) -> None:
     """Fill the tab that is being built."""
     download = Background()
     status = gr.HTML(elem_id="taesd_models_status", elem_classes="taesd-ext-line")
@@ -136,7 +136,7 @@ def build_models_tab(actions: PanelActions, tab: gr.Tab) -> None:
                 keep = gr.Button(texts.KEEP.label, **_SMALL, elem_id="taesd_remove_no")
     with gr.Row():
         folders_line = gr.HTML(elem_id="taesd_folders")
-        refresh = gr.Button(texts.REFRESH.label, min_width=90, scale=0, elem_id="taesd_models_refresh")
+        refresh = gr.Button(texts.REFRESH.label, scale=0, **_SMALL, elem_id="taesd_models_refresh")
 
     shown = [status, families, chosen, folders_line]
 
@@ -188,6 +188,8 @@ def build_models_tab(actions: PanelActions, tab: gr.Tab) -> None:
         actions.files_changed()
         return [notice(f"{Path(path).name} was removed.", "good"), gr.update(visible=False), *look()]
 
+    # The tab that is open from the start is never selected.
+    page.load(look, None, shown, show_progress="hidden")
     tab.select(look, None, shown, show_progress="hidden")
     refresh.click(look, None, shown, show_progress="hidden")
     outputs = [progress, result, *shown]

@@ -16,20 +16,20 @@ from taesd_ext.ui.timeline_tab import build_timeline_tab
 def build_page(actions: PanelActions) -> gr.Blocks:
     """The panel as a page of its own, for a host that shows it in one of its tabs."""
     with gr.Blocks(analytics_enabled=False) as page, gr.Tabs(elem_id="taesd_tabs"):
-        build_panel(actions)
+        build_panel(actions, page)
     return page
 
 
-def build_panel(actions: PanelActions) -> None:
+def build_panel(actions: PanelActions, page: gr.Blocks) -> None:
     """Add the panel's tabs to the ``gr.Tabs`` that is being built.
 
     ::
 
         with gr.Blocks() as page, gr.Tabs():
-            build_panel(actions)
+            build_panel(actions, page)
     """
     with gr.Tab(texts.MODELS.label, elem_id="taesd_tab_models") as tab:
-        build_models_tab(actions, tab)
+        build_models_tab(actions, tab, page)
     with gr.Tab(texts.SETTINGS.label, elem_id="taesd_tab_settings") as tab:
         build_settings_tab(actions, tab)
     with gr.Tab(texts.LATENTS.label, elem_id="taesd_tab_latents"):

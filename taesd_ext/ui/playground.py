@@ -85,7 +85,7 @@ def build_page(models_dir: Path | str | None = None) -> gr.Blocks:
         with gr.Tabs():
             with gr.Tab(texts.PLAY.label, elem_id="taesd_tab_play") as tab:
                 build_play_tab(actions, playground.kept, tab)
-            build_panel(actions)
+            build_panel(actions, page)
         if script := _asset("javascript/taesd_ext.js"):
             page.load(None, None, None, **compat.js(f"() => {{ {script} }}"))
     return page
