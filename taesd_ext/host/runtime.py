@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import threading
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -33,6 +34,10 @@ from taesd_ext.settings import (
 
 PREVIEW_DTYPE = "auto"
 """Previews take the precision that is quickest on the device; finished pictures are float32."""
+
+
+SMALL_TILE = 256
+"""Side in pixels of the tiles in which a picture is finished when memory has run out."""
 
 
 class Runtime:
@@ -91,7 +96,10 @@ class Runtime:
         for family, device, dtype in wanted:
             if family:
                 with contextlib.suppress(TaesdError):
-                    self.registry.get(family, device=device, dtype=dtype)
+                    codec = self.registry.get(family, device=device, dtype=dtype)
+                    codec.begin_job()
+                    if dtype == PREVIEW_DTYPE:
+                        _ = codec.details  # finds and checks the heads, which a poll must not wait for
 
     @staticmethod
     def _family(chosen: str, detection: Detection) -> str | None:
@@ -148,7 +156,10 @@ class Runtime:
 
     @torch.inference_mode()
     def preview_tensor(self, sample: Tensor) -> Tensor:
-        """(B,C,h,w) latent -> (B,3,H,W) image in [-1,1] for the host's own preview functions. Never raises."""
+        """(B,C,h,w) latent -> (B,3,H,W) image in [-1,1] for the host's own preview functions. Never raises.
+
+        A film is shown by its first frame, as one of one frame, (B,1,3,H,W).
+        """
         detection = self.detection(tuple(sample.shape))
         family = self._family(self.preview_settings().family, detection)
         try:
@@ -159,6 +170,8 @@ class Runtime:
         except Exception as error:
             log_once(f"preview tensor {one_line(error)}", one_line(error))
             image = self._linear_tensor(sample, detection)
+        if is_film(sample):
+            image = image.unsqueeze(1)
         with torch.inference_mode(False):
             return image.float() * 2 - 1
 
@@ -175,21 +188,27 @@ class Runtime:
         """(B,C,h,w) latent -> (B,3,H,W) image in [-1,1], exact. Raises where it cannot be done."""
         detection = self.detection(tuple(sample.shape))
         codec, family = self._final_codec(detection)
-        image = codec.decode(to_family_latent(sample, subject_format(family, detection)))
+        latent = to_family_latent(sample, subject_format(family, detection))
+        image = _in_less_memory_if_need_be(codec.decode, latent)
         if not torch.isfinite(image).all():
             raise TaesdError(f"{codec.name} made a picture that is none", "its output is NaN or infinite")
         self._record("decoder", codec)
         return image.mul_(2).sub_(1)
 
     def encode(self, image: Tensor) -> Tensor:
-        """(B,3,H,W) image in [0,1] -> (B,C,h,w) latent as the sampler wants it. Raises where it cannot be done."""
+        """(B,3,H,W) image in [0,1] -> latent as the sampler wants it, (B,C,h,w) or of one frame (B,C,1,h,w).
+
+        Raises where it cannot be done.
+        """
         evidence = self.host.evidence()
         detection = detect(evidence)
         codec, family = self._final_codec(detection)
         latent_format = subject_format(family, detection)
-        latent = codec.encode(image)
+        latent = _in_less_memory_if_need_be(codec.encode, image)
         packed = evidence.channels not in (None, latent_format.latent_channels)
         latent = from_family_latent(latent, latent_format, packed=packed)
+        if latent_format.frames:
+            latent = latent.unsqueeze(2)
         if not torch.isfinite(latent).all():
             raise TaesdError(f"{codec.name} made a latent that is none", "its output is NaN or infinite")
         self._record("encoder", codec)
@@ -222,3 +241,26 @@ class Runtime:
         self.session.cancel()
         self.generations.clear()
         self.registry.release()
+
+
+def _in_less_memory_if_need_be(work: Callable[..., Tensor], tensor: Tensor) -> Tensor:
+    """``work(tensor)``, in small tiles when memory runs out; never in the narrow dtype of a host's autocast."""
+    with torch.autocast("cpu", enabled=False), contextlib.ExitStack() as exact:
+        if torch.is_autocast_enabled():  # hires fix decodes inside the host's autocast
+            exact.enter_context(torch.autocast("cuda", enabled=False))
+        try:
+            return work(tensor)
+        except (RuntimeError, MemoryError) as error:
+            if not _is_out_of_memory(error):
+                raise
+        log_once("final in tiles", f"Not enough memory for the whole picture: done in tiles of {SMALL_TILE} pixels.")
+        return work(tensor, tile=SMALL_TILE)
+
+
+def _is_out_of_memory(error: Exception) -> bool:
+    return isinstance(error, (torch.cuda.OutOfMemoryError, MemoryError)) or "allocate memory" in str(error)
+
+
+def is_film(sample: Tensor) -> bool:
+    """Whether a latent holds several frames, (B,C,T,h,w)."""
+    return sample.ndim == 5 and sample.shape[2] > 1

@@ -1,4 +1,4 @@
-"""The ways of drawing a latent: by a decoder, at one detail or another, or by the linear preview of its format."""
+"""The ways of drawing a latent: by a decoder at one detail or another, or without one."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from taesd_ext.codec.codec import Codec
+from taesd_ext.codec.previewer import has_previewer, load_previewer
 from taesd_ext.codec.stopwatch import Stopwatch
 from taesd_ext.errors import TaesdError
 from taesd_ext.latent_formats import LATENT_FORMATS, Detection, LatentFormat, native_format, to_family_latent
@@ -16,8 +17,11 @@ from taesd_ext.models.latent_rgb import LATENT_RGB, latent_to_rgb
 from taesd_ext.preview.frame import PreviewImage, grid_shape, limited, preview_image
 from taesd_ext.settings import AUTO, DETAILS, PreviewSettings
 
+EMBEDDED = "embedded"
+"""The detail of a preview that the shipped previewer of a latent format made, at a quarter of the size."""
+
 LINEAR = "linear"
-"""The detail of a preview that no decoder made."""
+"""The detail of the last resort: one pixel per latent position, by a matrix."""
 
 
 @dataclass(frozen=True)
@@ -35,7 +39,8 @@ class Drawn:
 class Subject:
     """What is to be drawn, and by whom."""
 
-    codec: Codec
+    codec: Codec | None
+    """None: the shipped previewer of the latent's format."""
     latent_format: LatentFormat
     samples: Tensor
     """(B,C,h,w) or with frames, the session's own copy."""
@@ -52,6 +57,8 @@ class Subject:
     @cached_property
     def details(self) -> tuple[str, ...]:
         """Details that may be shown, best first: down from the one chosen or from what ``max_side`` leaves visible."""
+        if self.codec is None:
+            return (EMBEDDED,)
         offered = [detail for detail in DETAILS if detail in getattr(self.codec, "details", ("full",))]
         rank = 0 if self.settings.detail == AUTO else DETAILS.index(self.settings.detail)
         longest, limit = max(self.whole_size), self.settings.max_side
@@ -63,11 +70,24 @@ class Subject:
         """Decode, convert and encode; ``watch`` takes the time of the decoding. Raises what the decoder raises."""
         watch.start()
         latent = to_family_latent(self.samples, self.latent_format)
-        image = self.codec.decode(latent) if detail == "full" else self.codec.decode(latent, detail=detail)
+        if self.codec is None:
+            image = load_previewer(self.latent_format.name, device=latent.device)(latent)
+        else:
+            image = self.codec.decode(latent) if detail == "full" else self.codec.decode(latent, detail=detail)
         watch.stop()
+        name = self.codec.name if self.codec else None
         if torch.isnan(image.sum(dtype=torch.float32)):
-            raise TaesdError(f"{self.codec.name} made a preview that is no picture", "the decoder's output is NaN")
-        return Drawn(_picture(image, self.settings), self.full_size, detail, self.codec.name)
+            raise TaesdError(f"{name or EMBEDDED} made a preview that is no picture", "the decoder's output is NaN")
+        return Drawn(_picture(image, self.settings), self.full_size, detail, name)
+
+    @property
+    def device(self) -> torch.device:
+        return self.codec.device if self.codec else self.samples.device
+
+    @property
+    def painter(self) -> Codec | LatentFormat:
+        """Whose speed it is that a preview shows."""
+        return self.codec or self.latent_format
 
 
 def subject_format(family: str, detection: Detection) -> LatentFormat:
@@ -81,6 +101,12 @@ def no_decoder(detection: Detection) -> TaesdError:
     return TaesdError(
         f"There is no tiny decoder for {title} yet", detection.reason, "A rough preview is shown where one is known"
     )
+
+
+def embedded_format(samples: Tensor, detection: Detection) -> LatentFormat | None:
+    """The format whose shipped previewer fits, if there is one."""
+    row = detection.format
+    return row if row and has_previewer(row.name) and row.accepts(samples.shape[1]) else None
 
 
 def linear_format(samples: Tensor, detection: Detection) -> LatentFormat | None:

@@ -18,8 +18,17 @@ from taesd_ext.codec.codec import Codec
 from taesd_ext.codec.policy import PreviewBudget, SpeedBook
 from taesd_ext.codec.stopwatch import Stopwatch
 from taesd_ext.errors import log_once, one_line
-from taesd_ext.latent_formats import Detection
-from taesd_ext.preview.drawing import LINEAR, Drawn, Subject, draw_linear, linear_format, no_decoder, subject_format
+from taesd_ext.latent_formats import Detection, LatentFormat
+from taesd_ext.preview.drawing import (
+    LINEAR,
+    Drawn,
+    Subject,
+    draw_linear,
+    embedded_format,
+    linear_format,
+    no_decoder,
+    subject_format,
+)
 from taesd_ext.preview.frame import Frame
 from taesd_ext.settings import AUTO, BUILT_IN, PreviewSettings
 
@@ -73,9 +82,8 @@ class _Job:
     drawn_at: float | None = None
     frames: int = 0
     spent: float = 0.0
-    budget: PreviewBudget | None = None
-    budget_for: object = None
-    """What the budget was made for: it is renewed when the model, the size or the settings change within a job."""
+    budgets: dict[tuple, PreviewBudget] = field(default_factory=dict)
+    """By what they are made for: model, size and settings may change within a job. They share what is spent."""
     failures: int = 0
     resting: dict[str, tuple[float, float]] = field(default_factory=dict)
     """Way of drawing -> (when it may be tried again, the pause before that)."""
@@ -94,7 +102,7 @@ class PreviewSession:
         self._state_lock = threading.Lock()
         self._decode_lock = threading.Lock()
         self._suspensions = 0
-        self._books: weakref.WeakKeyDictionary[Codec, SpeedBook] = weakref.WeakKeyDictionary()
+        self._books: weakref.WeakKeyDictionary[Codec | LatentFormat, SpeedBook] = weakref.WeakKeyDictionary()
         self._streams: dict[torch.device, torch.cuda.Stream] = {}
         self._job = _Job(PreviewSettings(), 0, clock(), active=False)
         self._finished_after = 0.0
@@ -233,7 +241,7 @@ class PreviewSession:
         return job.drawn_at is None or self._clock() - job.drawn_at >= settings.min_time / 1000
 
     def _draw(self, job: _Job, settings: PreviewSettings, samples: Tensor, detection: Detection) -> Drawn | None:
-        """The first way that works: the decoder, at less detail where it fails, then the linear preview.
+        """The first way that works: the decoder, at less detail where it fails, then the ways without one.
 
         None when all fail; raises _NotYetError when the budget does not allow a preview now.
         """
@@ -242,39 +250,53 @@ class PreviewSession:
             self._note(no_decoder(detection))
         elif codec := self._try(job, "codec", partial(self._codec_for, family)):
             subject = Subject(codec, subject_format(family, detection), samples, settings)
-            budget = self._budget(job, subject)
-            details = subject.details
-            if budget:
-                details = details[details.index(self._chosen(job, budget)) :]
-            for detail in details:
-                if drawn := self._try(job, detail, partial(self._decoded, job, budget, subject, detail)):
-                    return drawn
+            if drawn := self._draw_subject(job, subject):
+                return drawn
+        row = embedded_format(samples, detection)
+        if row and (drawn := self._draw_subject(job, Subject(None, row, samples, settings))):
+            return drawn
         if row := linear_format(samples, detection):
             return self._try(job, LINEAR, partial(draw_linear, row, samples, settings))
         return None
 
+    def _draw_subject(self, job: _Job, subject: Subject) -> Drawn | None:
+        """The most detail that the budget allows, or less where that fails."""
+        details = subject.details
+        if all(self._rests(job, detail) for detail in details):
+            return None
+        budget = self._budget(job, subject)
+        if budget:
+            details = details[details.index(self._chosen(job, budget)) :]
+        for detail in details:
+            if drawn := self._try(job, detail, partial(self._drawn, job, budget, subject, detail)):
+                return drawn
+        return None
+
+    def _rests(self, job: _Job, way: str) -> bool:
+        """Whether this way of drawing failed a short while ago."""
+        return way in job.resting and self._clock() < job.resting[way][0]
+
     def _try(self, job: _Job, way: str, make: Callable[[], _T]) -> _T | None:
         """What ``make`` gives, or None where it fails or failed a short while ago."""
-        now = self._clock()
-        retry_at, pause = job.resting.get(way, (now, _FIRST_PAUSE / 2))
-        if now < retry_at:
+        if self._rests(job, way):
             return None
         try:
             made = make()
         except Exception as error:
-            pause = min(2 * pause, _LONGEST_PAUSE)
-            job.resting[way] = (now + pause, pause)
+            _, last_pause = job.resting.get(way, (0.0, _FIRST_PAUSE / 2))
+            pause = min(2 * last_pause, _LONGEST_PAUSE)
+            job.resting[way] = (self._clock() + pause, pause)
             job.failures += way == LINEAR
             self._note(error)
             return None
         job.resting.pop(way, None)
         return made
 
-    def _decoded(self, job: _Job, budget: PreviewBudget | None, subject: Subject, detail: str) -> Drawn:
+    def _drawn(self, job: _Job, budget: PreviewBudget | None, subject: Subject, detail: str) -> Drawn:
         started = self._clock()
-        watch = Stopwatch(subject.codec.device)
+        watch = Stopwatch(subject.device)
         drawn = subject.draw(detail, watch)
-        on_gpu = subject.codec.device.type == "cuda" and watch.seconds()
+        on_gpu = subject.device.type == "cuda" and watch.seconds()
         seconds = on_gpu or self._clock() - started
         job.spent += seconds
         if budget:
@@ -287,14 +309,16 @@ class PreviewSession:
         if not percent:
             return None
         details = subject.details if subject.settings.detail == AUTO else subject.details[:1]
-        made_for = (subject.codec, details, subject.full_size, percent)
-        if job.budget is None or job.budget_for != made_for:
-            book = self._books.setdefault(subject.codec, SpeedBook())
-            width, height = subject.full_size
-            job.budget = PreviewBudget(details[::-1], book, width * height / 1e6, share=percent / 100, now=job.started)
-            job.budget.spent = job.spent
-            job.budget_for = made_for
-        return job.budget
+        made_for = (subject.painter, details, subject.whole_size, percent)
+        if made_for not in job.budgets:
+            book = self._books.setdefault(subject.painter, SpeedBook())
+            width, height = subject.whole_size
+            job.budgets[made_for] = PreviewBudget(
+                details[::-1], book, width * height / 1e6, share=percent / 100, now=job.started
+            )
+        budget = job.budgets[made_for]
+        budget.spent = job.spent
+        return budget
 
     def _chosen(self, job: _Job, budget: PreviewBudget) -> str:
         last = job.frame is not None and 0 < job.steps <= job.step

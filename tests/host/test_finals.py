@@ -98,6 +98,36 @@ def test_an_unknown_model_is_an_error_that_says_so(host):
         host.generate()
 
 
+def test_autocast_does_not_change_a_bit(host):
+    """A1111 decodes within its autocast in hires fix."""
+    host.opts.sd_vae_decode_method = host.opts.sd_vae_encode_method = "TAESD"
+    picture = torch.rand(1, 3, 16, 16)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        p, images = host.generate(init_image=picture)
+    codec = load_codec("taesd", models_dir=host.folder)
+    assert torch.equal(p.latents[0], codec.encode(picture))
+    assert torch.equal(images, as_host_shows(codec.decode(p.latents[-1])))
+
+
+def test_out_of_memory_is_done_in_tiles(host, monkeypatch):
+    from taesd_ext.codec.codec import Codec
+
+    decode, tiles = Codec.decode, []
+
+    def short_of_memory(self, latent, *, tile="auto", **kwargs):
+        tiles.append(tile)
+        if tile == "auto":
+            raise torch.cuda.OutOfMemoryError("CUDA out of memory")
+        return decode(self, latent, tile=tile, **kwargs)
+
+    monkeypatch.setattr(Codec, "decode", short_of_memory)
+    host.opts.sd_vae_decode_method = "TAESD"
+    p, images = host.generate()
+    assert tiles == ["auto", 256]
+    monkeypatch.undo()
+    assert torch.equal(images, as_host_shows(load_codec("taesd", models_dir=host.folder).decode(p.latents[-1])))
+
+
 def test_nan_never_reaches_the_host(host, monkeypatch):
     """A1111 would switch its own VAE to another precision for good."""
     host.opts.sd_vae_decode_method = "TAESD"

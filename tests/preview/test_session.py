@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 import threading
 
 import pytest
@@ -9,7 +10,7 @@ from taesd_ext.codec.codec import Codec
 from taesd_ext.errors import TaesdError
 from taesd_ext.latent_formats import BY_NAME, Detection, ModelEvidence, detect, native_format
 from taesd_ext.models.tiny import Decoder
-from taesd_ext.preview.drawing import LINEAR
+from taesd_ext.preview.drawing import EMBEDDED, LINEAR
 from taesd_ext.preview.session import PreviewSession
 from taesd_ext.settings import PreviewSettings
 
@@ -49,6 +50,12 @@ class FakeCodec:
         scale = 8 // {"full": 1, "1/2": 2, "1/4": 4, "1/8": 8}[detail]
         value = failure if failure is not None else 0.5
         return torch.full((len(latent), 3, latent.shape[2] * scale, latent.shape[3] * scale), value)
+
+
+@pytest.fixture(autouse=True)
+def no_embedded_previewer(monkeypatch):
+    """Most tests are about what comes when nothing else is there."""
+    monkeypatch.setattr("taesd_ext.preview.drawing.has_previewer", lambda name: False)
 
 
 @pytest.fixture
@@ -245,6 +252,45 @@ def test_the_linear_preview_when_no_decoder_works(clock):
     assert session.last_error == "No weights: none found. Put them there."
 
 
+def test_the_embedded_previewer_when_no_decoder_works(clock, monkeypatch):
+    def previewer(name, device):
+        assert (name, torch.is_inference_mode_enabled()) == ("sd1", True)
+        return lambda latent: torch.full((len(latent), 3, 16, 16), 0.5)
+
+    monkeypatch.setattr("taesd_ext.preview.drawing.has_previewer", lambda name: name == "sd1")
+    monkeypatch.setattr("taesd_ext.preview.drawing.load_previewer", previewer)
+    codec = FakeCodec()
+    codec.failing = dict.fromkeys(codec.details, RuntimeError("broken"))
+    session = session_of(codec, clock, PreviewSettings(min_time=0, budget=3))
+    session.step(1)
+    frame = session.poll(latent(), SD1)
+    assert (frame.detail, frame.family, frame.image.size, frame.full_size) == (EMBEDDED, None, (16, 16), (64, 64))
+    session.step(2)
+    clock.now += 1
+    assert session.poll(latent(), SD1).number == 2
+    assert codec.decoded == ["1/8"]
+
+
+def test_the_budget_holds_for_the_embedded_previewer(clock, monkeypatch):
+    def load_previewer(name, device):
+        def preview(latent):
+            clock.now += 0.05
+            return torch.full((len(latent), 3, 16, 16), 0.5)
+
+        return preview
+
+    monkeypatch.setattr("taesd_ext.preview.drawing.has_previewer", lambda name: True)
+    monkeypatch.setattr("taesd_ext.preview.drawing.load_previewer", load_previewer)
+    codec = FakeCodec()
+    codec.failing = dict.fromkeys(codec.details, RuntimeError("broken"))
+    session = session_of(codec, clock, PreviewSettings(min_time=0, budget=3), steps=400)
+    for step in range(1, 401):
+        clock.now += 0.25
+        session.step(step)
+        session.poll(latent(), SD1)
+    assert 0.5 * 3 < session.stats.seconds <= 3 + 0.05
+
+
 def test_the_last_frame_stays_and_previews_stop_when_nothing_works(clock):
     codec = FakeCodec()
     session = session_of(codec, clock)
@@ -271,7 +317,7 @@ def test_unknown_models_show_what_fits_and_say_why(clock):
     assert "7 channels" in session.last_error
     session.step(2)
     assert session.poll(torch.randn(1, 16, 8, 8), detect(ModelEvidence(channels=16))).detail == LINEAR
-    wan = detect(ModelEvidence(latent_format="Wan21", channels=16, frames=True))
+    wan = Detection(dataclasses.replace(BY_NAME["wan21"], family=None), "test")
     session.step(3)
     assert session.poll(torch.randn(1, 16, 3, 8, 8), wan).full_size == (64, 64)
     assert "no tiny decoder for Wan" in session.last_error
