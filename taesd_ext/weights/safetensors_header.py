@@ -103,7 +103,7 @@ def _without_doubles(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def _short_int(digits: str) -> int:
-    if len(digits) > _MOST_DIGITS:
+    if len(digits) > _MOST_DIGITS or not digits.isdigit():
         raise BadFile("its header has a size that is no size")
     return int(digits)
 
