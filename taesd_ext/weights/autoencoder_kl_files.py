@@ -14,6 +14,7 @@ from functools import partial
 import torch
 from torch import nn
 
+from taesd_ext.errors import TaesdError, one_line
 from taesd_ext.models import autoencoder_kl
 from taesd_ext.models.full_vae import FullDecoder, GaussianEncoder
 from taesd_ext.weights.full_part import FullPart, Keys
@@ -162,9 +163,15 @@ def find_kl_parts(
         architecture = architecture_of(file, layout, prefix, part, groups)
         if architecture is None:
             continue
-        keys: Keys = {
-            f"network.{own}": theirs for own, theirs in network_keys(layout, part, architecture, prefix).items()
-        }
+        try:
+            if groups < 1:
+                raise ValueError(f"norm_num_groups is {groups}")
+            found = network_keys(layout, part, architecture, prefix)
+        except (ValueError, ArithmeticError, RuntimeError) as error:
+            raise TaesdError(
+                f"{file.path} is no SD VAE that can be built", one_line(error), "Download the file again"
+            ) from error
+        keys: Keys = {f"network.{own}": theirs for own, theirs in found.items()}
         if f"{prefix}bn.running_mean" in file.shapes:
             keys |= {f"scale.{name}": (f"{prefix}bn.{name}",) for name in ("running_mean", "running_var")}
         wrapper = GaussianEncoder if part == "encoder" else FullDecoder

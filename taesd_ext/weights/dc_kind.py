@@ -99,7 +99,7 @@ def _told(
     raise TaesdError(
         f"{file.path} is one of {' or '.join(row.name for row in fitting)}",
         "they differ in nothing but their values, and its name, checksum and config.json do not tell",
-        f"Say which: variant={fitting[0].name!r} or {fitting[-1].name!r}, or name its folder so",
+        f"Say which (--variant or variant=): {' or '.join(row.name for row in fitting)}, or name its folder so",
     )
 
 

@@ -77,7 +77,7 @@ def kind_of(
         raise TaesdError(
             f"{file.path} is the VAE of one of {' or '.join(row.latent_format.title for row in fitting)}",
             "they differ in nothing but their numbers, and its name, checksum and neighbours do not tell",
-            f"Say which: variant={fitting[0].name!r} or {fitting[1].name!r}, or put that word into the file's name",
+            f"Say which (--variant or variant=): {fitting[0].name} or {fitting[1].name}, or put that into its name",
         )
     return Kind(found[0], found[0].name, found[1])
 

@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from safetensors.torch import save_file
 from torch import Tensor
 
@@ -115,6 +117,30 @@ def test_config_tells_and_an_unknown_factor_does_not(tmp_path: Path) -> None:
         config.write_text(broken)
         with pytest.raises(TaesdError, match="variant="):
             load_codec(path)
+
+
+@pytest.mark.parametrize("groups", [0, -1, 7, 10**9, "32", None, [32]])
+def test_impossible_groups_are_one_line(groups: object, tmp_path: Path) -> None:
+    path = written(tmp_path / "sdxl" / "diffusion_pytorch_model.safetensors", 4)
+    (path.parent / "config.json").write_text(json.dumps({"norm_num_groups": groups}))
+    if isinstance(groups, int):
+        with pytest.raises(TaesdError, match="can be built"):
+            load_codec(path)
+    else:
+        assert load_codec(path).format.name == "sdxl"
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.data())
+def test_wrong_shapes_are_one_line(tmp_path_factory: pytest.TempPathFactory, data: st.DataObject) -> None:
+    state = vae_state(4)
+    key = data.draw(st.sampled_from(sorted(state)))
+    shape = data.draw(st.lists(st.integers(0, 5), max_size=5).map(tuple))
+    state[key] = torch.zeros(shape)
+    path = tmp_path_factory.mktemp("wrong") / "sdxl.safetensors"
+    save_file(state, path)
+    with pytest.raises(TaesdError):
+        load_codec(path)
 
 
 def test_a_known_checksum_tells(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
