@@ -10,7 +10,7 @@ from typing import Any
 from torch import Tensor
 
 from taesd_ext.host.patch import HostPatch
-from taesd_ext.host.runtime import Runtime
+from taesd_ext.host.runtime import Runtime, is_film
 from taesd_ext.host.webui import ENCODE_METHOD, PREVIEW_METHOD
 
 FULL = 0
@@ -54,7 +54,8 @@ class Hooks:
     ) -> Tensor:
         """(B,C,h,w) latent -> (B,3,H,W) image in [-1,1]. No approximation means a preview, a number a final picture.
 
-        With fast interrupt a final picture is made by the preview's method, whatever the number.
+        With fast interrupt a final picture is made by the preview's method, whatever the number. Films are left to the
+        host: our networks draw stills.
         """
         self._thread.drop = False
         if approximation is None:
@@ -62,7 +63,7 @@ class Hooks:
         interrupted = self._host.fast_interrupt()
         ours = self._host.uses_taesd(PREVIEW_METHOD) if interrupted else approximation == self._host.taesd_index
         with self._runtime.session.suspended():
-            if ours and self._runtime.replaces_vae():
+            if ours and self._runtime.replaces_vae() and not is_film(sample):
                 return self._final(original, sample, model, interrupted)
             image = original(sample, approximation, model)
         if ours:
