@@ -49,8 +49,9 @@ def load_previewer(
 
 
 def has_previewer(format_name: str) -> bool:
+    """Whether :func:`load_previewer` knows this latent format."""
     row = BY_NAME.get(format_name)
-    return row is not None and row.rgb in PREVIEWER_FORMATS
+    return row is not None and row.rgb in PREVIEWER_FORMATS and _file(row.rgb).is_file()
 
 
 def save_previewer(network: Previewer, format_name: str, path: Path) -> None:
@@ -59,8 +60,12 @@ def save_previewer(network: Previewer, format_name: str, path: Path) -> None:
     save_file(tensors, path, metadata={"kind": "previewer", "format": format_name})
 
 
+def _file(name: str) -> Path:
+    return DATA / f"previewer_{name}.safetensors"
+
+
 def _read(name: str) -> Previewer:
-    file = open_tensor_file(DATA / f"previewer_{name}.safetensors")
+    file = open_tensor_file(_file(name))
     state = {key: value.float() for key, value in file.load(list(file.shapes)).items()}
     with torch.device("meta"):
         network = Previewer(BY_NAME[name].latent_channels)

@@ -14,11 +14,12 @@ import torch
 from taesd_ext import __version__
 from taesd_ext.codec.codec import Codec
 from taesd_ext.codec.loading import load_codec
-from taesd_ext.codec.previewer import PREVIEWER_FORMATS, save_previewer
+from taesd_ext.codec.previewer import DATA, PREVIEWER_FORMATS, save_previewer
 from taesd_ext.codec.readouts import save_heads
 from taesd_ext.commands.head_training import HEAD_LESSONS, HEAD_STEPS, train_heads
 from taesd_ext.commands.linear_fit import PICTURES, fit_linear, row_text
 from taesd_ext.commands.previewer_training import train_previewer
+from taesd_ext.commands.quality import preview_quality, read_photos
 from taesd_ext.errors import TaesdError
 from taesd_ext.latent_formats import FAMILIES, native_format
 from taesd_ext.models.fast import FastDecoder
@@ -30,11 +31,14 @@ PREVIEWER_LATENTS = 768
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--family", action="append", choices=FAMILIES, help="may be repeated; default: every family")
-    parser.add_argument("-o", "--output", type=Path, required=True, metavar="DIR", help="where the files go")
+    parser.add_argument("-o", "--output", type=Path, default=DATA, metavar="DIR", help="where the files go")
     parser.add_argument("--models", type=Path, metavar="DIR", help="folder of weight files")
     kind = parser.add_mutually_exclusive_group()
     kind.add_argument("--previewer", action="store_true", help="train the previewer that needs no decoder")
     kind.add_argument("--linear", action="store_true", help="fit the row of the linear preview (models/latent_rgb.py)")
+    kind.add_argument(
+        "--measure", type=Path, metavar="PHOTOS", help="make nothing; measure every preview on the pictures of a folder"
+    )
     parser.add_argument(
         "--steps", type=int, help=f"training steps (default {HEAD_STEPS} a head, {PREVIEWER_STEPS} a previewer)"
     )
@@ -48,7 +52,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     torch.set_num_threads(args.threads)
     args.output.mkdir(parents=True, exist_ok=True)
-    make = _make_previewer if args.previewer else _make_linear if args.linear else _make_heads
+    make = _make_heads
+    if args.measure:
+        make = _measure
+    elif args.previewer:
+        make = _make_previewer
+    elif args.linear:
+        make = _make_linear
     failed = 0
     for family in args.family or FAMILIES:
         try:
@@ -91,6 +101,15 @@ def _make_linear(codec: Codec, args: argparse.Namespace) -> None:
     log = _open_log(args.output / f"linear_{codec.family}", f"seed {args.seed}, {pictures} pictures")
     factors, bias, psnr = fit_linear(codec, pictures=pictures, seed=args.seed)
     log(f"{row_text(factors, bias)}\nheld back {psnr:.2f} dB at 1/{codec.spatial_scale_factor} of the size")
+
+
+def _measure(codec: Codec, args: argparse.Namespace) -> None:
+    if not (codec.has_encoder and codec.has_decoder):
+        raise TaesdError("nothing was measured", "it takes an encoder and a decoder")
+    latents = [codec.encode(photo) for photo in read_photos(args.measure)]
+    print(f"{codec.family}, {len(latents)} pictures:")
+    for row in preview_quality(codec, latents):
+        print(f"  {row}", flush=True)
 
 
 def _open_log(path: Path, settings: str) -> Callable[[str], None]:

@@ -1,0 +1,92 @@
+"""How good each cheap preview is: against the full decode of the same latent, area-averaged to the preview's size."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+from torch.nn import functional
+
+from taesd_ext.codec.codec import Codec
+from taesd_ext.codec.previewer import has_previewer, load_previewer
+from taesd_ext.codec.readouts import SCALES
+from taesd_ext.commands.metrics import psnr, ssim
+from taesd_ext.errors import TaesdError
+from taesd_ext.latent_formats import to_family_latent
+from taesd_ext.models.latent_rgb import LATENT_RGB, latent_to_rgb
+
+PHOTO_SIDE = 512
+_PICTURE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")
+
+
+@dataclass(frozen=True)
+class QualityRow:
+    preview: str
+    scale: int
+    """Full-size pixels along a side of one pixel of the preview."""
+    psnr: float
+    worst_psnr: float
+    ssim: float
+
+    def __str__(self) -> str:
+        return (
+            f"{self.preview:<20} 1/{self.scale:<3} {self.psnr:6.2f} dB (worst {self.worst_psnr:.2f}), "
+            f"SSIM {self.ssim:.3f}"
+        )
+
+
+def preview_quality(
+    codec: Codec, latents: Iterable[Tensor], others: dict[str, tuple[Callable[[Tensor], Tensor], int]] | None = None
+) -> list[QualityRow]:
+    """A row for each reduced detail, the embedded previewer, the linear one, and ``others`` (name -> function, scale).
+
+    Latents (1,C,h,w) as the sampler holds them; a function of ``others`` gets them in the family's scale and gives an
+    image in [0,1]. Latents of real pictures tell most.
+    """
+    ways: dict[str, tuple[Callable[[Tensor], Tensor], int]] = {
+        f"detail {detail}": (lambda latent, detail=detail: codec.decode(latent, detail=detail), SCALES[detail])
+        for detail in codec.details
+        if detail != "full"
+    }
+    previews: dict[str, tuple[Callable[[Tensor], Tensor], int]] = dict(others or {})
+    if has_previewer(codec.format.name):
+        previews["embedded previewer"] = (load_previewer(codec.format.name), codec.spatial_scale_factor // 2)
+    if codec.format.rgb in LATENT_RGB:
+        linear = codec.format.rgb
+        previews["linear RGB"] = (lambda latent: latent_to_rgb(latent, linear), codec.spatial_scale_factor)
+    for name, (preview, scale) in previews.items():
+        ways[name] = (lambda latent, preview=preview: preview(to_family_latent(latent, codec.format)), scale)
+    marks: dict[str, list[tuple[float, float]]] = {name: [] for name in ways}
+    for latent in latents:
+        full = codec.decode(latent)
+        for name, (show, scale) in ways.items():
+            shown, wanted = show(latent), functional.avg_pool2d(full, scale)
+            marks[name].append((float(psnr(shown, wanted)), float(ssim(shown, wanted))))
+    rows = []
+    for name, found in marks.items():
+        decibels, likeness = zip(*found, strict=True)
+        mean = sum(decibels) / len(found)
+        rows.append(QualityRow(name, ways[name][1], mean, min(decibels), sum(likeness) / len(found)))
+    return rows
+
+
+def read_photos(folder: Path, side: int = PHOTO_SIDE) -> list[Tensor]:
+    """(1,3,H,W) images in [0,1]: the middle of each picture, at most ``side`` wide, cut to multiples of 32."""
+    paths = sorted(path for path in folder.iterdir() if path.suffix.lower() in _PICTURE_SUFFIXES)
+    if not paths:
+        raise TaesdError(f"There are no pictures in {folder}", "", f"Put {', '.join(_PICTURE_SUFFIXES)} files there")
+    return [_read_photo(path, side) for path in paths]
+
+
+def _read_photo(path: Path, side: int) -> Tensor:
+    with Image.open(path) as opened:
+        picture = opened.convert("RGB")
+    width, height = (max(32, min(side, length) // 32 * 32) for length in picture.size)
+    left, top = (picture.width - width) // 2, (picture.height - height) // 2
+    pixels = np.array(picture.crop((left, top, left + width, top + height)))
+    return torch.from_numpy(pixels).permute(2, 0, 1)[None].float() / 255
