@@ -115,11 +115,15 @@ class Runtime:
             return self.registry.loaded(family, device=device, dtype=PREVIEW_DTYPE)
         return self.registry.get(family, device=device, dtype=PREVIEW_DTYPE, wait=False)
 
-    def _final_codec(self, detection: Detection) -> tuple[Codec, str]:
+    def _final_codec(self, detection: Detection, part: str) -> tuple[Codec, str]:
         family = self._family(self.value("family"), detection)
         if family is None:
             raise no_decoder(detection)
-        return self.registry.get(family, device=self.host.device()), family
+        codec = self.registry.get(family, device=self.host.device())
+        if not getattr(codec, f"has_{part}"):  # its file may have come since
+            self.registry.release(family)
+            codec = self.registry.get(family, device=self.host.device())
+        return codec, family
 
     # Previews
 
@@ -187,7 +191,7 @@ class Runtime:
     def decode(self, sample: Tensor) -> Tensor:
         """(B,C,h,w) latent -> (B,3,H,W) image in [-1,1], exact. Raises where it cannot be done."""
         detection = self.detection(tuple(sample.shape))
-        codec, family = self._final_codec(detection)
+        codec, family = self._final_codec(detection, "decoder")
         latent = to_family_latent(sample, subject_format(family, detection))
         image = _in_less_memory_if_need_be(codec.decode, latent)
         if not torch.isfinite(image).all():
@@ -202,7 +206,7 @@ class Runtime:
         """
         evidence = self.host.evidence()
         detection = detect(evidence)
-        codec, family = self._final_codec(detection)
+        codec, family = self._final_codec(detection, "encoder")
         latent_format = subject_format(family, detection)
         latent = _in_less_memory_if_need_be(codec.encode, image)
         packed = evidence.channels not in (None, latent_format.latent_channels)

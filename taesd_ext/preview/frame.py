@@ -32,20 +32,20 @@ class PreviewImage(Image.Image):
 
     Hosts call ``save`` on the current preview for each client that polls. Saved to memory as they do it, it hands
     out the same bytes each time, in the frame's own format: the page's browser goes by the content, not by the name.
-    Any other ``save`` (to a file, with other options) is the ordinary one.
+    Any other ``save`` is the ordinary one, done once for each format and options when it goes to memory.
     """
 
     _wire_format: str
-    _wire_bytes: bytes | None
-    _wire_lock: threading.Lock
+    _encodings: dict[tuple, bytes]
+    _encoding_lock: threading.Lock
 
     @classmethod
     def wrap(cls, image: Image.Image, wire_format: str) -> PreviewImage:
         """Turn a fresh image into a preview image, in place."""
         image.__class__ = cls  # Image has no public way to build a subclass from pixels
         image._wire_format = wire_format
-        image._wire_bytes = None
-        image._wire_lock = threading.Lock()
+        image._encodings = {}
+        image._encoding_lock = threading.Lock()
         return image
 
     @property
@@ -54,18 +54,28 @@ class PreviewImage(Image.Image):
 
     def encoded(self) -> bytes:
         """The frame as it is sent to pages."""
-        with self._wire_lock:
-            if self._wire_bytes is None:
-                buffer = io.BytesIO()
-                super().save(buffer, format=self._wire_format, **_SAVE_OPTIONS[self._wire_format])
-                self._wire_bytes = buffer.getvalue()
-            return self._wire_bytes
+        return self._encoded_as(self._wire_format, _SAVE_OPTIONS[self._wire_format])
 
     def save(self, fp: Any, format: str | None = None, **params: Any) -> None:
-        if isinstance(fp, io.BytesIO) and format in _SAVE_OPTIONS and _WIRE_OPTIONS.issuperset(params):
+        if not (isinstance(fp, io.BytesIO) and format and all(map(_is_plain, params.values()))):
+            super().save(fp, format=format, **params)
+        elif format in _SAVE_OPTIONS and _WIRE_OPTIONS.issuperset(params):
             fp.write(self.encoded())
         else:
-            super().save(fp, format=format, **params)
+            fp.write(self._encoded_as(format, params))
+
+    def _encoded_as(self, format: str, params: dict[str, Any]) -> bytes:
+        key = (format, *sorted(params.items()))
+        with self._encoding_lock:
+            if key not in self._encodings:
+                buffer = io.BytesIO()
+                super().save(buffer, format=format, **params)
+                self._encodings[key] = buffer.getvalue()
+            return self._encodings[key]
+
+
+def _is_plain(value: Any) -> bool:
+    return value is None or isinstance(value, (bool, int, float, str, bytes))
 
 
 @dataclass(frozen=True)

@@ -78,6 +78,18 @@ def test_a_final_failure_is_an_error_with_its_cure(host, part):
         host.generate(init_image=torch.rand(1, 3, 16, 16))
 
 
+def test_a_file_put_in_place_cures_it_at_once(host):
+    encoder = host.folder / "taesd_encoder.safetensors"
+    data = encoder.read_bytes()
+    encoder.unlink()
+    host.opts.sd_vae_encode_method = "TAESD"
+    with pytest.raises(TaesdError, match="no encoder"):
+        host.generate(init_image=torch.rand(1, 3, 16, 16))
+    encoder.write_bytes(data)
+    p, _ = host.generate(init_image=torch.rand(1, 3, 16, 16))
+    assert p.extra_generation_params["VAE Encoder"] == "TAESD"
+
+
 def test_a_final_failure_is_left_to_the_full_vae_where_the_user_wants_it(host):
     for path in host.folder.iterdir():
         path.unlink()

@@ -41,11 +41,28 @@ def test_sides_are_limited_in_shape():
     assert preview_image(torch.rand(1, 3, 64, 128), max_side=32).size == (32, 16)
 
 
-def test_a_frame_is_encoded_once_however_many_save_it(monkeypatch):
-    image = preview_image(torch.rand(1, 3, 64, 300))
+def count_encodings(monkeypatch) -> list[int]:
     encodings = []
     ordinary = Image.Image.save
     monkeypatch.setattr(Image.Image, "save", lambda self, *a, **k: (encodings.append(1), ordinary(self, *a, **k))[1])
+    return encodings
+
+
+def test_api_clients_get_what_they_ask_for_encoded_once(monkeypatch):
+    image = preview_image(torch.rand(1, 3, 64, 300))
+    encodings = count_encodings(monkeypatch)
+    for _ in range(5):
+        buffer = io.BytesIO()
+        image.save(buffer, format="PNG", pnginfo=None, quality=80)
+        assert Image.open(buffer).format == "PNG"
+    assert len(encodings) == 1
+    image.save(io.BytesIO(), format="JPEG", exif=b"", quality=80)
+    assert len(encodings) == 2
+
+
+def test_a_frame_is_encoded_once_however_many_save_it(monkeypatch):
+    image = preview_image(torch.rand(1, 3, 64, 300))
+    encodings = count_encodings(monkeypatch)
     seen: list[bytes] = []
 
     def poll() -> None:
