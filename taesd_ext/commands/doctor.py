@@ -1,0 +1,199 @@
+"""``doctor``: the text that a user pastes into a report, and what to do about what is wrong.
+
+It names versions, the host, families and their files, the last errors and timings. It holds no prompt, and no path of
+the user's own: the home folder is written as ~.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib.metadata
+import os
+import platform
+import re
+import time
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from taesd_ext import __version__
+from taesd_ext.commands.weights import Listing, take_stock
+from taesd_ext.errors import TaesdError, one_line
+from taesd_ext.latent_formats import FAMILIES
+from taesd_ext.weights.catalog import CATALOG, OfficialFile
+from taesd_ext.weights.download import OFFLINE_VARIABLE, is_offline
+from taesd_ext.weights.folders import MODELS_VARIABLE, cache_folder
+from taesd_ext.weights.identify import UNREADABLE, Identity
+
+_OLDEST = {"torch": (2, 1), "gradio": (3, 41, 2), "numpy": (1, 23), "pillow": (9, 5), "safetensors": (0, 4)}
+_NEEDED = ("torch", "gradio", "safetensors", "numpy", "pillow")
+_OPTIONAL = ("h5py", "onnx", "matplotlib", "tqdm", "certifi")
+
+
+@dataclass(frozen=True)
+class Diagnosis:
+    """The text for a report, and the problems in it, each with its cure."""
+
+    text: str
+    problems: tuple[str, ...]
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--models", action="append", default=[], metavar="DIR", help="a folder of weight files (may be repeated)"
+    )
+
+
+def run(args: argparse.Namespace) -> int:
+    diagnosis = diagnose(args.models, timings=[_time_a_preview(args.models)])
+    print(diagnosis.text)
+    return 1 if diagnosis.problems else 0
+
+
+def diagnose(
+    models: Iterable[Path | str] = (),
+    *,
+    host: str = "none, run by itself",
+    errors: Sequence[str] = (),
+    timings: Sequence[str] = (),
+) -> Diagnosis:
+    """Look at the installation. ``host``, ``errors`` and ``timings`` are what only the caller knows."""
+    listing = take_stock(models, strays=True)
+    problems = [*_package_problems(), *_file_problems(listing), *_folder_problems()]
+    sections = {
+        "Versions": _versions(),
+        "Host": [host],
+        "Families": [_family_line(family, listing) for family in FAMILIES],
+        "Files": [_file_line(identity) for identity in listing.files if identity.is_autoencoder or identity.error],
+        "Searched": [str(folder) for folder in listing.folders] or ["no folder of weights exists"],
+        "Last errors": list(errors) or ["none"],
+        "Timings": list(timings) or ["none"],
+        "To do": problems or ["nothing: all is well"],
+    }
+    lines = [line for title, body in sections.items() for line in (f"{title}:", *(f"  {each}" for each in body))]
+    return Diagnosis(without_private("\n".join(lines)), tuple(without_private(problem) for problem in problems))
+
+
+def without_private(text: str) -> str:
+    """The text with home folders, this user's and any other's, written as ~."""
+    for home in {str(Path.home()), os.path.realpath(Path.home())} - {"/", "\\", ""}:
+        text = re.sub(rf"{re.escape(home)}(?=[\\/\s,:;.)'\"]|$)", "~", text)
+    text = re.sub(r"[A-Za-z]:[\\/]Users[\\/][^\\/:*?\"<>|\n]+(?=[\\/])", "~", text)
+    return re.sub(r"(?:[A-Za-z]:[\\/]Users|/home|/Users)[\\/][^\\/\s,:;)'\"]*[^\\/\s,:;)'\".]", "~", text)
+
+
+def _versions() -> list[str]:
+    lines = [f"taesd_ext {__version__}, Python {platform.python_version()}, {platform.system()} {platform.machine()}"]
+    found = {name: _version(name) for name in (*_NEEDED, *_OPTIONAL)}
+    lines.append(", ".join(f"{name} {version}" for name, version in found.items() if version))
+    return [*lines, f"devices: {', '.join(_devices())}"]
+
+
+def _version(package: str) -> str:
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return ""
+
+
+def _devices() -> list[str]:
+    found = [f"cpu with {torch.get_num_threads()} threads"]
+    try:
+        if torch.cuda.is_available():
+            found += [torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())]
+        if torch.backends.mps.is_available():
+            found.append("mps")
+    except Exception as error:
+        found.append(one_line(error))
+    return found
+
+
+def _package_problems() -> list[str]:
+    problems = []
+    for name in _NEEDED:
+        version = _version(name)
+        if not version:
+            problems.append(f"{name} is missing: pip install {name}")
+        elif name in _OLDEST and _numbers(version) < _OLDEST[name]:
+            oldest = ".".join(map(str, _OLDEST[name]))
+            problems.append(f"{name} {version} is older than {oldest}: update it, or the WebUI")
+    return problems
+
+
+def _numbers(version: str) -> tuple[int, ...]:
+    return tuple(int(number) for number in re.findall(r"\d+", version.split("+")[0])[:3])
+
+
+def _family_line(family: str, listing: Listing) -> str:
+    used = listing.used.get(family, {})
+    parts = [f"{part} {path.name}" for part, path in used.items()]
+    missing = listing.lacking.get(family, [])
+    return f"{family}: {', '.join([*parts, *(f'no {part}' for part in missing)])}"
+
+
+def _file_line(identity: Identity) -> str:
+    checked = "" if identity.hashed else ", checksum not computed (too large; `weights verify` does)"
+    return f"{identity.path}: {identity} ({identity.state}{checked}, {identity.size / 1e6:.1f} MB)"
+
+
+def _file_problems(listing: Listing) -> list[str]:
+    problems = [identity.error for identity in listing.files if identity.state == UNREADABLE]
+    if not listing.used:
+        problems.append(
+            "No weights were found, so previews are coarse: "
+            "download a family in the TAESD tab, or by `python -m taesd_ext weights download taesd`"
+        )
+    for identity in listing.files:
+        newest = _newest(identity.official) if identity.official else None
+        if newest:
+            problems.append(
+                f"{identity.path} is {identity.official}, and {newest.version} is out: "
+                f"`python -m taesd_ext weights download {newest.family} -o {identity.path.parent}`"
+            )
+    return problems
+
+
+def _newest(official: OfficialFile) -> OfficialFile | None:
+    """The version that is offered for download, where it is a later one than this."""
+    for row in CATALOG:
+        same = (row.family, row.parts, row.kind) == (official.family, official.parts, official.kind)
+        if same and row.sources and _numbers(row.version) > _numbers(official.version):
+            return row
+    return None
+
+
+def _folder_problems() -> list[str]:
+    problems = []
+    for part in os.environ.get(MODELS_VARIABLE, "").split(os.pathsep):
+        if part and not Path(part).expanduser().is_dir():
+            problems.append(f"{MODELS_VARIABLE} names {part}, which is no folder: correct it")
+    folder = cache_folder()
+    while not folder.exists() and folder != folder.parent:
+        folder = folder.parent
+    if not os.access(folder, os.W_OK):
+        problems.append(f"{cache_folder()} cannot be written, where downloads go by default: use -o DIR")
+    if is_offline():
+        problems.append(f"{OFFLINE_VARIABLE} is set, so nothing can be downloaded: unset it if that is not meant")
+    return problems
+
+
+def _time_a_preview(models: Iterable[Path | str]) -> str:
+    """One decode of 512x512 on the CPU, of the first family that is there."""
+    from taesd_ext.codec.loading import load_codec
+
+    for family in FAMILIES:
+        try:
+            codec = load_codec(family, models_dir=list(models))
+            if not codec.has_decoder:
+                continue
+            side = 512 // codec.spatial_scale_factor
+            latent = torch.zeros(1, codec.latent_channels, side, side)
+            codec.decode(latent)
+            began = time.perf_counter()
+            codec.decode(latent)
+            return f"{family}: {1000 * (time.perf_counter() - began):.0f} ms for 512x512 in full detail on the CPU"
+        except TaesdError:
+            continue
+    return "no decoder to time"
