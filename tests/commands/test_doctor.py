@@ -63,7 +63,7 @@ def test_older_official_version_is_said(tmp_path: Path, monkeypatch: pytest.Monk
     ("text", "expected"),
     [
         ("/home/ann/sd/models/x.pth", "~/sd/models/x.pth"),
-        ("see /home/ann.", "see ~"),
+        ("see /home/ann.", "see ~."),
         (r"C:\Users\Ann Lee\sd\x.pth", r"~\sd\x.pth"),
         ("/Users/ann/sd", "~/sd"),
         ("/opt/homework/x", "/opt/homework/x"),
