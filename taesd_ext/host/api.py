@@ -6,9 +6,7 @@ import base64
 import binascii
 import io
 import secrets
-import statistics
 import tempfile
-import time
 from collections.abc import Callable
 from functools import wraps
 from pathlib import Path
@@ -22,6 +20,7 @@ from PIL import Image
 from taesd_ext.codec.latent_file import LATENT_SUFFIXES, latent_bytes, read_latent
 from taesd_ext.codec.latent_image import note_for
 from taesd_ext.codec.picture_file import picture_bytes, picture_to_image
+from taesd_ext.commands.quick_bench import quick_bench
 from taesd_ext.errors import TaesdError, one_line
 from taesd_ext.host import api_models as models
 from taesd_ext.host.runtime import Runtime
@@ -247,25 +246,15 @@ class _Routes:
         return Response(animate(self._job(job).frames, plan), media_type=_MIME[kind])
 
     def benchmark(self, request: models.BenchmarkRequest) -> list[models.Measured]:
-        """Time of a decode at each detail, on the device that previews use, with nothing else running."""
-        measured = []
+        """Time of a preview at each detail, while no generation runs."""
         with self._host.exclusive():
-            codec = self._codec(request.family)
-            factor = codec.spatial_scale_factor
-            latent = torch.zeros(1, codec.latent_channels, -(-request.side // factor), -(-request.side // factor))
-            for detail in codec.details:
-                times = []
-                for _ in range(request.runs + 1):  # the first one warms up
-                    began = time.perf_counter()
-                    image = codec.decode(latent, detail=detail).cpu()
-                    times.append(1000 * (time.perf_counter() - began))
-                measured.append(
-                    models.Measured(
-                        detail=detail, milliseconds=round(statistics.median(times[1:]), 2),
-                        width=image.shape[-1], height=image.shape[-2],
-                    )
-                )  # fmt: skip
-        return measured
+            rows = list(quick_bench(self._codec(request.family), (request.side,), request.runs))
+        return [
+            models.Measured(
+                detail=row.detail, milliseconds=round(row.milliseconds, 2), width=row.width, height=row.height
+            )
+            for row in rows
+        ]
 
     def _folders(self) -> list[Path]:
         return search_folders(self._host.weights_folders())

@@ -73,10 +73,11 @@ def decoded_again(infotext: str, codec: Codec | None) -> str:
     encoder = re.search(rf"(?:^|, ){INFOTEXT_MODEL}: ([^,]*)", lines[-1])
     used = [word for word in (encoder.group(1).split(" + ") if encoder else []) if " decoder" not in word]
     parameters = re.sub(rf"(?:^|, )(?:{HOST_KEY['decoder']}|{INFOTEXT_MODEL}): [^,]*", "", lines[-1])
+    parameters, version, number = parameters.partition(", Version: ")
     if codec is not None:
         used.append(model_name(codec, "decoder"))
         is_tiny = codec.name in FAMILIES
         parameters += f", {HOST_KEY['decoder']}: {TAESD if is_tiny else codec.name}"
     if used:
         parameters += f", {INFOTEXT_MODEL}: {' + '.join(sorted(used))}"
-    return "\n".join([*lines[:-1], parameters.removeprefix(", ") + ", Decoded again: yes"])
+    return "\n".join([*lines[:-1], parameters.removeprefix(", ") + f", Decoded again: yes{version}{number}"])

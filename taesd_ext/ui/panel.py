@@ -6,6 +6,8 @@ import gradio as gr
 
 from taesd_ext.ui import texts
 from taesd_ext.ui.actions import PanelActions
+from taesd_ext.ui.benchmark_tab import build_benchmark_tab
+from taesd_ext.ui.compare_tab import build_compare_tab
 from taesd_ext.ui.final_tab import build_final_tab
 from taesd_ext.ui.latents_tab import build_latents_tab
 from taesd_ext.ui.models_tab import build_models_tab
@@ -32,9 +34,13 @@ def build_panel(actions: PanelActions, page: gr.Blocks) -> None:
         build_models_tab(actions, tab, page)
     with gr.Tab(texts.SETTINGS.label, elem_id="taesd_tab_settings") as tab:
         build_settings_tab(actions, tab)
+    with gr.Tab(texts.COMPARE.label, elem_id="taesd_tab_compare") as tab:
+        build_compare_tab(actions, tab)
     with gr.Tab(texts.LATENTS.label, elem_id="taesd_tab_latents"):
         build_latents_tab(actions)
     with gr.Tab(texts.TIMELINE.label, elem_id="taesd_tab_timeline") as tab:
         build_timeline_tab(actions, tab)
     with gr.Tab(texts.FINAL.label, elem_id="taesd_tab_final") as tab:
         build_final_tab(actions, tab)
+    with gr.Tab(texts.BENCHMARK.label, elem_id="taesd_tab_benchmark"):
+        build_benchmark_tab(actions)

@@ -99,3 +99,26 @@ NO_DECODER = "No decoder is installed for this picture's model."
 NOTHING_TO_SAVE = "Decode a picture first."
 SAVED = "The picture can be downloaded below."
 SAVED_FILE = Text("Picture")
+
+# Compare
+COMPARE = Text("Compare")
+ORIGINAL = "original"
+COMPARE_PICTURE = Text("Picture to compare with")
+COMPARE_CODECS = Text("Codecs", "those of which the encoder and the decoder are there")
+COMPARE_RUN = Text("Compare them")
+NO_CODECS = "Choose at least one codec. There is none to choose until weights are installed."
+COMPARE_HEAD = ("Codec", "PSNR", "SSIM", "Encode", "Decode", "Memory", "Latent PNG", "PSNR by PNG")
+LEFT = Text("Left")
+RIGHT = Text("Right")
+DIFFERENCE = Text("Difference")
+EXPORT = Text("Export")
+EXPORTED = Text("Page and numbers")
+PLOT_TIME = "decode time in milliseconds"
+PLOT_PSNR = "PSNR in dB"
+
+# Benchmark
+BENCHMARK = Text("Benchmark")
+BENCHMARK_FAMILY = Text("Family", "whose decoder is timed, from the latent to the encoded frame")
+BENCHMARK_SIDE = Text("Up to", "side of the largest picture in pixels")
+BENCHMARK_RUN = Text("Measure")
+BENCHMARK_HEAD = ("Picture", "Detail", "Preview", "Time")

@@ -1,0 +1,53 @@
+"""A minute's benchmark of one codec: what a preview costs at each detail and size."""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+import torch
+
+from taesd_ext.codec.codec import Codec
+from taesd_ext.preview.frame import preview_image
+
+SIDES = (256, 512, 1024)
+
+
+@dataclass(frozen=True)
+class BenchRow:
+    """One detail at one size."""
+
+    side: int
+    """Of the picture, in pixels."""
+    detail: str
+    milliseconds: float
+    """Median, from the latent to the encoded frame."""
+    width: int
+    height: int
+    """Of the preview, in pixels."""
+
+
+def quick_bench(
+    codec: Codec, sides: Sequence[int] = SIDES, runs: int = 3, is_cancelled: Callable[[], bool] = lambda: False
+) -> Iterator[BenchRow]:
+    """Time the codec's previews of square pictures, cheapest first. The random state is left alone."""
+    generator = torch.Generator().manual_seed(0)
+    for side in sides:
+        positions = -(-side // codec.spatial_scale_factor)
+        latent = torch.randn(1, codec.latent_channels, positions, positions, generator=generator).to(codec.device)
+        for detail in sorted(codec.details, key=_fineness):
+            if is_cancelled():
+                return
+            times = []
+            for _ in range(runs + 1):  # the first one warms up
+                began = time.perf_counter()
+                frame = preview_image(codec.decode(latent, detail=detail))
+                frame.encoded()
+                times.append(time.perf_counter() - began)
+            yield BenchRow(side, detail, 1000 * statistics.median(times[1:]), *frame.size)
+
+
+def _fineness(detail: str) -> float:
+    return 1.0 if detail == "full" else 1 / int(detail.partition("/")[2])
