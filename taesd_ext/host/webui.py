@@ -17,6 +17,8 @@ from taesd_ext.latent_formats import LATENT_FORMATS, ModelEvidence
 TAESD = "TAESD"
 """The host's name for its tiny decoder, which we take over."""
 
+SD_NEXT = "SD.Next"
+
 PREVIEW_METHOD = "show_progress_type"
 DECODE_METHOD = "sd_vae_decode_method"
 ENCODE_METHOD = "sd_vae_encode_method"
@@ -37,6 +39,12 @@ class WebUI:
         self._paths = _module("paths_internal")
         self._options = _module("options") or self.shared
         self.name = self._name()
+        if self.name == SD_NEXT:
+            raise TaesdError(
+                "SD.Next is not supported",
+                "it draws previews by TAESD in its own way, and has no place where this extension's could go in",
+                "Choose TAESD in its own settings, or try `python -m taesd_ext demo`",
+            )
         self.supports = self._capabilities()
 
     @property
@@ -179,7 +187,10 @@ class WebUI:
             if "neo" in version or "classic" in version:
                 return "Forge Neo" if "neo" in version else "Forge Classic"
             return "Forge" if importlib.util.find_spec("backend") else "reForge"
-        return "A1111" if hasattr(self.common, "samples_to_images_tensor") else "unknown WebUI"
+        if hasattr(self.common, "samples_to_images_tensor"):
+            return "A1111"
+        # SD.Next's own installer lies beside its `modules`.
+        return SD_NEXT if (Path.cwd() / "installer.py").is_file() else "unknown WebUI"
 
     def _capabilities(self) -> frozenset[str]:
         """Names of what works here: decode, encode, preview, options; each missing one is said once."""

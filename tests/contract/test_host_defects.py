@@ -122,7 +122,10 @@ def flux2(host):
     generator = torch.Generator().manual_seed(4)
     for part, network in (("encoder", tiny.Encoder), ("decoder", tiny.Decoder)):
         state = network(32, midblock_norm=True).state_dict()
-        weights = {key: torch.randn(value.shape, generator=generator) * 0.05 for key, value in state.items()}
+        weights = {
+            key: torch.randn(value.shape, generator=generator) * 0.8 / max(1, value[0].numel()) ** 0.5
+            for key, value in state.items()
+        }
         save_file(weights, host.folder / f"taef2_{part}.safetensors")
     return codec(host, "taef2")
 
@@ -163,7 +166,7 @@ def wan(host):
     generator = torch.Generator().manual_seed(4)
     networks = {"encoder": tiny_video.VideoEncoder(), "decoder": tiny_video.VideoDecoder()}
     weights = {
-        f"{part}.{key}": torch.randn(value.shape, generator=generator) * 0.05
+        f"{part}.{key}": torch.randn(value.shape, generator=generator) * 0.8 / max(1, value[0].numel()) ** 0.5
         for part, network in networks.items()
         for key, value in network.state_dict().items()
     }

@@ -1,0 +1,169 @@
+"""What the forks do differently, each in the fake host: options, models, latents, and who calls with what."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from taesd_ext import load_codec
+from taesd_ext.host import register
+from taesd_ext.models import tiny_video
+from taesd_ext.settings import OPTIONS
+
+TAESD = 3
+
+
+class LatentFormat:
+    def __init__(self, decoder_name=None):
+        self.taesd_decoder_name = decoder_name
+
+
+def latent_format(name, decoder_name=None):
+    return type(name, (LatentFormat,), {})(decoder_name)
+
+
+def decode(host, sample, approximation=TAESD):
+    return host.sd_samplers_common.samples_to_images_tensor(sample, approximation)
+
+
+# Options
+
+
+def test_neos_sections_and_tuples_of_choices(bare_host):
+    """Neo calls the section of the previews otherwise, and its choices cannot be changed in place."""
+    labels = bare_host.opts.data_labels
+    for key in ("show_progress_type", "live_previews_enable"):
+        labels[key].section = ("preview", "Live Previews")
+    labels["show_progress_type"].component_args = {"choices": ("Approx NN", "RGB", "TAESD")}
+    bare_host.load_scripts()
+    sections = {option.section: labels[option.key].section for option in OPTIONS}
+    assert sections == {"previews": ("preview", "Live Previews"), "vae": ("vae", "VAE")}
+    assert labels["show_progress_type"].component_args == {"choices": ("Approx NN", "RGB", "TAESD")}
+
+
+# Models
+
+
+def test_forge_has_a_stand_in_for_a_model_before_the_first_generation(host, runtime):
+    host.sd_models.model_data.sd_model = SimpleNamespace(cond_stage_model=None, chunk_length=75)
+    assert runtime.detection().family is None
+    assert "does not say" in runtime.detection().reason
+    host.sd_models.model_data.sd_model = None
+    assert runtime.detection((1, 128, 4, 4)).family == "taef2"
+
+
+@pytest.mark.parametrize(
+    ("where", "model_format", "flags", "channels", "family"),
+    [
+        ("unet", latent_format("SDXL_Flux2"), {"is_sdxl": True}, 32, "taef2"),  # reForge
+        ("unet", latent_format("SDXL", "taesdxl_decoder"), {"is_sdxl": True}, 4, "taesdxl"),
+        ("config", latent_format("Flux"), {}, 16, "taef1"),  # Forge: no decoder's name
+        ("config", latent_format("Chroma"), {}, 16, "taef1"),
+        ("config", latent_format("Flux2", "taef2_decoder"), {}, 128, "taef2"),  # Neo
+        ("config", latent_format("QwenImage21", "taeqi2_1_decoder"), {}, 64, "taeqi2_1"),
+        ("none", None, {"is_sd1": True}, 4, "taesd"),  # Classic
+        ("none", None, {"is_sdxl": True}, 32, None),
+    ],
+)
+def test_families_by_what_each_fork_says(host, runtime, where, model_format, flags, channels, family):
+    host.load_model(channels=channels, **flags)
+    for flag in ("is_sd2", "is_sd3", "is_ssd"):  # absent in some
+        vars(host.model).pop(flag, None)
+    config = SimpleNamespace(latent_format=model_format)
+    vae = SimpleNamespace(latent_channels=channels)
+    if where == "config":
+        host.model.model_config = config
+    unet = SimpleNamespace(model=SimpleNamespace(model_config=config if where == "unet" else None))
+    host.model.forge_objects = SimpleNamespace(unet=unet, vae=vae)
+    assert runtime.detection((1, channels, 4, 4)).family == family
+
+
+# Latents
+
+
+def test_the_whole_batch_comes_in_one_call(host):
+    latent = torch.randn(3, 4, 4, 6)
+    expected = load_codec("taesd", models_dir=host.folder).decode(latent) * 2 - 1
+    assert torch.allclose(decode(host, latent), expected, atol=1e-5)
+
+
+def test_everything_runs_under_inference_mode(host):
+    """Forge decodes under it, in previews and after: what was loaded there must go on to work outside."""
+    with torch.inference_mode():
+        latent = torch.randn(1, 4, 4, 4)
+        preview = decode(host, latent, None)
+        inside = decode(host, latent)
+    assert not preview.is_inference()
+    assert not inside.is_inference()
+    outside = decode(host, latent.clone().requires_grad_(False))
+    assert torch.equal(inside, outside)
+    assert not outside.requires_grad
+
+
+@pytest.fixture
+def wan(host):
+    generator = torch.Generator().manual_seed(4)
+    networks = {"encoder": tiny_video.VideoEncoder(), "decoder": tiny_video.VideoDecoder()}
+    weights = {
+        f"{part}.{key}": torch.randn(value.shape, generator=generator) * 0.8 / max(1, value[0].numel()) ** 0.5
+        for part, network in networks.items()
+        for key, value in network.state_dict().items()
+    }
+    save_file(weights, host.folder / "taew2_1.safetensors")
+    host.load_model(channels=16, is_wan=True)
+    host.model.model_config = SimpleNamespace(latent_format=latent_format("Wan21", "taew2_1"))
+    return load_codec("taew2_1", models_dir=host.folder)
+
+
+def test_a_still_of_a_video_model_keeps_its_time_axis(host, wan):
+    latent = torch.randn(1, 16, 1, 4, 6)
+    image = wan.decode(latent)
+    assert torch.allclose(decode(host, latent), image * 2 - 1, atol=1e-5)
+    assert host.sd_samplers_common.images_tensor_to_samples(image, TAESD).shape == latent.shape
+
+
+def test_a_film_is_left_to_the_host_and_previewed_by_its_first_frame(host, wan):
+    latent = torch.randn(1, 16, 3, 4, 6)
+    theirs = host.sd_samplers_common.samples_to_images_tensor.__wrapped__
+    assert torch.equal(decode(host, latent), theirs(latent, TAESD))
+    preview = decode(host, latent, None)
+    assert preview.shape == (1, 1, 3, 32, 48)
+    assert torch.allclose(preview[:, 0], wan.decode(latent) * 2 - 1, atol=0.02)
+
+
+def test_without_its_decoder_a_video_model_has_the_linear_preview(host, wan):
+    (host.folder / "taew2_1.safetensors").unlink()
+    register.register().runtime.registry.release()
+    preview = decode(host, torch.randn(1, 16, 1, 4, 6), None)
+    assert preview.shape[:2] == (1, 3)
+    assert preview.isfinite().all()
+
+
+# Hosts that cannot be helped
+
+
+def test_sd_next_is_refused_in_one_line(bare_host, caplog):
+    del bare_host.sd_samplers_common.samples_to_images_tensor
+    Path("installer.py").touch()
+    with caplog.at_level(logging.WARNING):
+        bare_host.run_entry()
+    lines = [record.getMessage() for record in caplog.records]
+    assert len(lines) == 1
+    assert "SD.Next is not supported" in lines[0]
+    assert bare_host.script.show(False) is False
+
+
+def test_an_unknown_host_loses_what_it_lacks_and_nothing_else(bare_host, caplog):
+    del bare_host.sd_samplers_common.samples_to_images_tensor
+    with caplog.at_level(logging.WARNING):
+        bare_host.load_scripts()
+    said = [record.getMessage() for record in caplog.records if "decode" in record.getMessage()]
+    assert len(said) == 1
+    assert "for: decode" in said[0]
+    assert "taesd_ext_family" in bare_host.opts.data_labels
+    assert hasattr(bare_host.sd_samplers_common.images_tensor_to_samples, "__taesd_ext__")
