@@ -205,17 +205,17 @@ def run_jobs(jobs: Sequence[Job], work: Callable[..., Work], settings: tuple[Any
     """Do every job whose output is not there yet; a file that fails is noted and the rest goes on.
 
     ``work(*settings)`` makes the worker: here, or in each of Ray's workers. ``args`` are those of
-    :func:`add_batch_arguments`.
+    :func:`add_batch_arguments`, and the device.
     """
     outcome = Outcome()
-    todo = [job for job in jobs if args.overwrite or not job.target.exists()]
+    todo = [job for job in jobs if args.overwrite or not _is_done(job.target)]
     outcome.skipped = len(jobs) - len(todo)
     if not todo:
         return outcome
     if args.engine == "ray":
         from taesd_ext.commands.batch_ray import run_on_ray
 
-        results = run_on_ray(todo, work, settings, args.workers)
+        results = run_on_ray(todo, work, settings, args.workers, gpus=int(args.device.startswith("cuda")))
     else:
         results = run_here(todo, work(*settings))
     for source, error in progress(results, len(todo), title):
@@ -225,6 +225,14 @@ def run_jobs(jobs: Sequence[Job], work: Callable[..., Work], settings: tuple[Any
             outcome.failed.append((source, error))
     outcome.failed.sort()
     return outcome
+
+
+def _is_done(target: Path) -> bool:
+    """An empty file is what a power cut may leave of one that was whole."""
+    try:
+        return target.stat().st_size > 0
+    except OSError:
+        return False
 
 
 def run_here(jobs: Iterable[Job], worker: Work) -> Iterator[tuple[Path, str | None]]:
@@ -265,10 +273,7 @@ def write_atomically(target: Path, data: bytes) -> None:
     target.parent.mkdir(parents=True, exist_ok=True)
     # The same name for every run, so that a resumed run replaces what a killed one left.
     unfinished = target.with_name(f".{target.name}.part")
-    with unfinished.open("wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
+    unfinished.write_bytes(data)
     unfinished.replace(target)
 
 

@@ -28,9 +28,12 @@ class _Worker:
 
 
 def run_on_ray(
-    jobs: Sequence[Job], work: Callable[..., Work], settings: tuple[Any, ...], workers: int
+    jobs: Sequence[Job], work: Callable[..., Work], settings: tuple[Any, ...], workers: int, gpus: int
 ) -> Iterator[tuple[Path, str | None]]:
-    """(source, what went wrong or None) for each job, in any order. Starts a local Ray where no cluster is named."""
+    """(source, what went wrong or None) for each job, in any order. Starts a local Ray where no cluster is named.
+
+    ``gpus`` is how many each worker needs. Workers compute with as many threads as this process.
+    """
     try:
         import ray
         import ray.data
@@ -47,7 +50,7 @@ def run_on_ray(
             _Worker,
             fn_constructor_args=(work, settings, torch.get_num_threads()),
             compute=ray.data.ActorPoolStrategy(size=workers),
-            num_gpus=1 if torch.cuda.is_available() else 0,
+            num_gpus=gpus,
         )
         for row in data.iter_rows():
             yield Path(row["source"]), row["error"] or None

@@ -187,10 +187,16 @@ def test_prefetch_stops_with_its_reader():
     assert len(loaded) <= 4
 
 
-def test_a_failed_write_leaves_nothing(tmp_path, monkeypatch):
+def test_a_failed_write_leaves_what_was_there(tmp_path, monkeypatch):
     target = tmp_path / "x" / "a.png"
     write_atomically(target, b"old")
-    monkeypatch.setattr(batch.os, "fsync", lambda _: (_ for _ in ()).throw(OSError("disk full")))
+
+    def run_full(path: Path, data: bytes) -> None:
+        with path.open("wb") as file:
+            file.write(data[:3])
+        raise OSError("disk full")
+
+    monkeypatch.setattr(Path, "write_bytes", run_full)
     with pytest.raises(OSError, match="disk full"):
         write_atomically(target, b"new, longer")
     assert target.read_bytes() == b"old"
@@ -306,7 +312,7 @@ def test_killed_and_resumed(thousand, in_one_go, models, tmp_path, capsys):
         command, cwd=root, env={**os.environ, "OMP_NUM_THREADS": "1"}, stderr=subprocess.DEVNULL
     )
     try:
-        patience = time.monotonic() + 120
+        patience = time.monotonic() + 300
         while len(list(out.rglob("[0-9]*.png"))) < PICTURES // 2 and running.poll() is None:
             assert time.monotonic() < patience
             time.sleep(0.02)
@@ -341,6 +347,9 @@ def test_overwrite_makes_them_again(tmp_path, models, capsys):
     for more, said in ([], "2 encoded."), ([], "0 encoded, 2 already there."), (["--overwrite"], "2 encoded."):
         assert encode(tmp_path / "in", tmp_path / "out", models, *more) == 0
         assert said in capsys.readouterr().err
+    (tmp_path / "out" / "a.png").write_bytes(b"")
+    assert encode(tmp_path / "in", tmp_path / "out", models) == 0
+    assert "1 encoded, 1 already there." in capsys.readouterr().err
 
 
 @pytest.mark.slow
