@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,7 @@ from webui_server import WebUIServer, link_weights, unpack_checkpoints
 def webui_home() -> Path:
     if "WEBUI_DIR" not in os.environ:
         pytest.skip("needs a WebUI: set WEBUI_DIR to its folder, and WEBUI_PYTHON to its Python")
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # ended from outside, servers are stopped all the same
     return Path(os.environ["WEBUI_DIR"])
 
 
