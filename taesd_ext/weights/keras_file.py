@@ -27,6 +27,8 @@ HDF5_START = b"\x89HDF\r\n\x1a\n"
 _MOST_GROUPS = 2_000  # a tiny decoder of Keras 3 has about 300
 _MOST_NUMBERS = 2**22  # the largest kernel of these networks, 256x256x3x3, has 0.6 million
 _DEEPEST = 12
+_LONGEST_NAME = 1_000
+_LARGEST_FILE = 2**27  # the largest tiny autoencoder, Sana's decoder in float32, has 33 MB
 
 
 class _Conv(NamedTuple):
@@ -48,6 +50,8 @@ def read_keras(path: Path | str) -> dict[str, Tensor]:
             f"Cannot read {path}", "Keras weights need the package h5py", "pip install 'taesd-ext[keras]', or h5py"
         ) from error
     try:
+        if (size := Path(path).stat().st_size) > _LARGEST_FILE:
+            raise ValueError(f"it has {size:,} bytes")
         with h5py.File(path, "r") as file:
             layers = _File(h5py).layers(file)
             network = _network_for(layers)
@@ -68,7 +72,7 @@ class _File:
         """The convolutions of each top-level layer that has any."""
         root = self._child(file, "model_weights") if "model_weights" in file else file
         if "layer_names" in root.attrs:
-            found = [self._listed(self._child(root, name)) for name in _names(root.attrs["layer_names"])]
+            found = [self._listed(self._child(root, name)) for name in _names(self._list(root, "layer_names"))]
         else:
             container = next((name for name in ("layers", "_layer_checkpoint_dependencies") if name in root), None)
             if container is None:
@@ -77,7 +81,7 @@ class _File:
         return [convs for convs in found if convs]
 
     def _listed(self, group: Any) -> list[_Conv]:
-        names = _names(group.attrs.get("weight_names", ()))
+        names = _names(self._list(group, "weight_names")) if "weight_names" in group.attrs else []
         return _pair([self._dataset(group, name) for name in names])
 
     def _nested(self, group: Any, depth: int) -> list[_Conv]:
@@ -111,6 +115,13 @@ class _File:
                 raise ValueError(f"{path[:80]!r} is a link to elsewhere")
             group = group[name]
         return group
+
+    def _list(self, group: Any, name: str) -> Any:
+        """A list of texts among a group's attributes; what it claims is looked at before it is read."""
+        stored = group.attrs.get_id(name)
+        if len(stored.shape) != 1 or stored.shape[0] > _MOST_GROUPS or stored.dtype.itemsize > _LONGEST_NAME:
+            raise ValueError(f"its list {name} claims {stored.shape} of {stored.dtype}")
+        return group.attrs[name]
 
     def _dataset(self, group: Any, path: str) -> Any:
         found = self._child(group, path)

@@ -23,7 +23,7 @@ def mutated(kind: str, seeds: list[bytes], number: int, canary: str) -> bytes:
     # The whole network is large and slow to write: one in ten.
     seed = seeds[-1] if chance.random() < 0.1 else chance.choice(seeds[:-1] or seeds)
     own: dict[str, Callable[[bytes, random.Random, str], bytes]] = {
-        "pth": _pth, "safetensors": _safetensors, "png": _png, "h5": _bytes,
+        "pth": _pth, "safetensors": _safetensors, "png": _png, "h5": _bytes, "h5-texts": _bytes,
     }  # fmt: skip
     if chance.random() < 0.5:
         return own[kind](seed, chance, canary)

@@ -10,6 +10,8 @@ from safetensors.torch import save
 from torch import Tensor, nn
 
 FORMATS = ("pth", "safetensors", "png", "h5")
+LONG_RUN_FORMATS = (*FORMATS, "h5-texts")
+"""Also HDF5 with texts of variable length: its library allocates the up to 4 GB that one of them claims to have."""
 
 
 def small_state(dtype: torch.dtype = torch.float32) -> dict[str, Tensor]:
@@ -58,7 +60,7 @@ def seeds(kind: str) -> list[bytes]:
         ]
     if kind == "png":
         return _png_seeds()
-    return _h5_seeds()
+    return _h5_seeds(fixed=kind == "h5")
 
 
 def _png_seeds() -> list[bytes]:
@@ -73,9 +75,13 @@ def _png_seeds() -> list[bytes]:
     return found
 
 
-def _h5_seeds() -> list[bytes]:
+def _h5_seeds(*, fixed: bool) -> list[bytes]:
     """Layers listed in order with kernels (height, width, in, out), as Keras 2 writes them: one small, one whole."""
     import h5py
+    import numpy
+
+    def texts(names: list[str]) -> object:
+        return numpy.array(names, "S") if fixed else [name.encode() for name in names]
 
     found = []
     for small in (True, False):
@@ -93,16 +99,12 @@ def _h5_seeds() -> list[bytes]:
                 if bias is not None:
                     weights.append(f"{layer}/bias:0")
                     group.create_dataset(weights[1], data=bias.float().numpy())
-                group.attrs["weight_names"] = [text.encode() for text in weights]
-            file.attrs["layer_names"] = [text.encode() for text in names]
+                group.attrs["weight_names"] = texts(weights)
+            file.attrs["layer_names"] = texts(names)
         found.append(buffer.getvalue())
     return found
 
 
-def suffix(kind: str) -> str:
-    return f".{kind}"
-
-
 def file_name(folder: Path, kind: str) -> Path:
     """A name that a family is looked for under."""
-    return folder / f"taesd_encoder{suffix(kind)}"
+    return folder / f"taesd_encoder.{kind.partition('-')[0]}"
