@@ -1,0 +1,104 @@
+"""Generated pictures and latents: varied, in range, the same from the same seed."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from taesd_ext.codec import bank
+from taesd_ext.codec.bank import bank_latents
+from taesd_ext.codec.generated import (
+    blur,
+    dead_leaves,
+    leaves_latent,
+    mixed_latent,
+    picture,
+    power_law,
+    power_law_latent,
+    seeded,
+    soften,
+)
+
+LATENTS = [power_law_latent, mixed_latent, leaves_latent]
+
+
+def test_pictures_are_pictures() -> None:
+    generator = seeded(0)
+    pictures = torch.stack([picture(48, generator) for _ in range(30)])
+    assert pictures.shape == (30, 3, 48, 48)
+    assert pictures.min() >= 0
+    assert pictures.max() <= 1
+    assert torch.isfinite(pictures).all()
+    means = pictures.mean(dim=(1, 2, 3))
+    assert means.std() > 0.1, "pictures are all of one brightness"
+    assert pictures.flatten(1).std(dim=1).median() > 0.05, "pictures are flat"
+
+
+@pytest.mark.parametrize("make", LATENTS)
+def test_latents_have_a_latents_size(make) -> None:
+    generator = seeded(0)
+    latents = torch.stack([make(16, 12, generator) for _ in range(20)])
+    assert latents.shape == (20, 16, 12, 12)
+    assert 0.3 < latents.std() < 1.6
+
+
+@pytest.mark.parametrize("make", [*LATENTS, lambda channels, side, generator: picture(side, generator)])
+def test_the_seed_decides_and_the_global_random_state_stays(make) -> None:
+    before = torch.get_rng_state()
+    first, again, other = (make(4, 24, seeded(seed)) for seed in (3, 3, 4))
+    assert torch.equal(first, again)
+    assert not torch.equal(first, other)
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_power_law_noise_is_smoother_with_a_steeper_fall() -> None:
+    steps = []
+    for falloff in (0.0, 1.0, 2.0):
+        noise = power_law(8, 64, falloff, seeded(0))
+        assert torch.allclose(noise.std(dim=(1, 2)), torch.ones(8), atol=1e-3)
+        steps.append((noise[..., 1:] - noise[..., :-1]).std().item())
+    assert steps[0] > 1.3
+    assert steps[0] > steps[1] > steps[2]
+
+
+def test_dead_leaves_have_any_number_of_channels() -> None:
+    assert dead_leaves(7, 16, seeded(0)).shape == (7, 16, 16)
+
+
+def test_blur_keeps_flat_areas_and_softens_edges() -> None:
+    step = torch.zeros(1, 16, 16)
+    step[..., 8:] = 1
+    soft = blur(step, 1.5)
+    assert torch.allclose(soft[..., 0], torch.zeros(1, 16), atol=1e-6)
+    assert torch.allclose(soft[..., -1], torch.ones(1, 16), atol=1e-6)
+    assert 0.05 < soft[0, 8, 7] < 0.5
+    assert torch.allclose(soft.mean(), step.mean(), atol=1e-5)
+
+
+def test_soften_leaves_its_input_alone() -> None:
+    latent = torch.randn(4, 8, 8)
+    before = latent.clone()
+    for seed in range(8):
+        assert soften(latent, seeded(seed)).shape == latent.shape
+    assert torch.equal(latent, before)
+
+
+def test_a_bank_is_a_mixture_from_its_start(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(bank, "BANK_PIXELS", 32)
+    decoded: list[tuple[int, ...]] = []
+    encoded: list[tuple[int, ...]] = []
+
+    def decoder(latent: torch.Tensor) -> torch.Tensor:
+        decoded.append(tuple(latent.shape))
+        return torch.rand(1, 3, 32, 32, generator=seeded(len(decoded)))
+
+    def encoder(image: torch.Tensor) -> torch.Tensor:
+        encoded.append(tuple(image.shape))
+        return image.mean(dim=1, keepdim=True)[..., ::8, ::8].repeat(1, 4, 1, 1)
+
+    latents = list(bank_latents(decoder, encoder, 4, 8, 6, seed=0))
+    assert {tuple(latent.shape) for latent in latents} == {(1, 4, 4, 4)}
+    assert decoded == [(1, 4, 4, 4)] * 4, "two kinds of three are random latents put through the decoder"
+    assert encoded == [(1, 3, 32, 32)] * 6
+    without = list(bank_latents(decoder, None, 4, 8, 3, seed=0))
+    assert [tuple(latent.shape) for latent in without] == [(1, 4, 4, 4)] * 3
