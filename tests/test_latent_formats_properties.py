@@ -1,0 +1,101 @@
+"""Detection for every registered format, whatever a host says beside the truth."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from taesd_ext.latent_formats import (
+    FAMILIES,
+    LATENT_FORMATS,
+    LatentFormat,
+    ModelEvidence,
+    detect,
+    from_family_latent,
+    native_format,
+    pack,
+    to_family_latent,
+    unpack,
+)
+
+ROWS = st.sampled_from(LATENT_FORMATS)
+NAMED = st.sampled_from([(row, name) for row in LATENT_FORMATS for name in row.host_names])
+FLAGGED = st.sampled_from([(row, flag) for row in LATENT_FORMATS for flag in row.flags])
+FLAGS = st.frozensets(st.sampled_from([flag for row in LATENT_FORMATS for flag in row.flags]) | st.text(max_size=9))
+NAMES = st.none() | st.sampled_from([name for row in LATENT_FORMATS for name in row.host_names]) | st.text(max_size=9)
+DECODERS = st.none() | st.sampled_from([f"{family}_decoder" for family in FAMILIES]) | st.text(max_size=9)
+
+
+@st.composite
+def shapes(draw: st.DrawFn, row: LatentFormat) -> dict[str, object]:
+    """What a sampler's latent of this format can look like, as far as it is known."""
+    fold = draw(st.sampled_from(sorted({1, row.packed})))
+    channels = draw(st.sampled_from([None, row.latent_channels * fold**2]))
+    stride = draw(st.sampled_from([None, row.spatial_scale_factor * fold])) if channels else None
+    return {"channels": channels, "stride": stride, "frames": row.frames and draw(st.booleans())}
+
+
+@given(data=st.data(), named=NAMED, flags=FLAGS)
+def test_the_hosts_format_name_decides(
+    data: st.DataObject, named: tuple[LatentFormat, str], flags: frozenset[str]
+) -> None:
+    row, name = named
+    evidence = ModelEvidence(latent_format=name, flags=flags, **data.draw(shapes(row)))
+    assert detect(evidence).format is row
+
+
+@given(data=st.data(), family=st.sampled_from(FAMILIES), flags=FLAGS)
+def test_the_hosts_decoder_name_gives_the_family(data: st.DataObject, family: str, flags: frozenset[str]) -> None:
+    shape = data.draw(shapes(native_format(family)))
+    evidence = ModelEvidence(decoder_name=f"{family}_decoder", flags=flags, **shape)
+    assert detect(evidence).family == family
+
+
+@given(data=st.data(), flagged=FLAGGED, noise=st.frozensets(st.text(max_size=9)))
+def test_a_flag_alone_decides(
+    data: st.DataObject, flagged: tuple[LatentFormat, str], noise: frozenset[str]
+) -> None:
+    row, flag = flagged
+    assert detect(ModelEvidence(flags=frozenset({flag}) | noise, **data.draw(shapes(row)))).format is row
+
+
+@given(
+    name=NAMES, decoder=DECODERS, flags=FLAGS, channels=st.none() | st.integers(0, 600),
+    stride=st.none() | st.sampled_from([1, 4, 8, 16, 32, 64, 128]), frames=st.booleans(),
+)  # fmt: skip
+def test_whatever_is_said_the_latents_have_the_last_word(
+    name: str | None, decoder: str | None, flags: frozenset[str], channels: int | None, stride: int | None, frames: bool
+) -> None:
+    """Never an exception, never a format that cannot read such latents, always a reason in one line."""
+    evidence = ModelEvidence(name, decoder, flags, channels, stride, frames)
+    found = detect(evidence)
+    assert found.reason
+    assert found.format is None or channels is None or found.format.accepts(channels, stride)
+    assert found.format is None or not frames or found.format.frames
+    assert found == detect(replace(evidence)), "the same evidence gives the same answer"
+
+
+@settings(deadline=None)
+@given(row=ROWS, height=st.integers(1, 7), width=st.integers(1, 7), seed=st.integers(0, 999), packed=st.booleans())
+def test_latents_reach_the_family_and_come_back(
+    row: LatentFormat, height: int, width: int, seed: int, packed: bool
+) -> None:
+    """To the family's scale and back is the same latent; the sampler's tensor is left as it was."""
+    shape = (2, row.latent_channels, row.packed * height, row.packed * width)
+    latent = torch.randn(shape, generator=torch.Generator().manual_seed(seed))
+    held = pack(latent, row.packed) if packed and row.packed > 1 else latent
+    before = held.clone()
+    there = to_family_latent(held, row)
+    assert there.shape == latent.shape
+    back = from_family_latent(there, row, packed=packed and row.packed > 1)
+    assert torch.equal(held, before)
+    assert torch.allclose(back, held, atol=2e-5)
+
+
+@given(fold=st.integers(1, 4), channels=st.integers(1, 5), height=st.integers(1, 5), width=st.integers(1, 5))
+def test_pack_and_unpack_are_inverse(fold: int, channels: int, height: int, width: int) -> None:
+    latent = torch.rand(1, channels, fold * height, fold * width)
+    assert torch.equal(unpack(pack(latent, fold), fold), latent)
