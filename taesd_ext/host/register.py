@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from taesd_ext.errors import log, log_once, one_line
-from taesd_ext.host import accordion, api, tab
+from taesd_ext.host import accordion
+from taesd_ext.host.axes import add_axes
 from taesd_ext.host.generation import Choices
 from taesd_ext.host.hooks import Hooks
 from taesd_ext.host.options import add_options
@@ -28,7 +29,7 @@ class Extension:
     def listen(self) -> None:
         """Register for what the host calls; it forgets all of it on Reload UI."""
         for event, callback in (
-            ("before_ui", self.hooks.apply),
+            ("before_ui", self.before_ui),
             ("ui_settings", self.add_options),
             ("model_loaded", self.model_loaded),
             ("cfg_denoiser", self.evaluation_begins),
@@ -40,14 +41,23 @@ class Extension:
             if not self.host.on(event, callback):
                 log_once(f"callback {event}", f"This WebUI has no callback on_{event}.")
 
+    def before_ui(self) -> None:
+        self.hooks.apply()
+        add_axes(self.host)
+
     def add_options(self) -> None:
         if "options" in self.host.supports:
             add_options(self.host)
 
     def build_tab(self) -> list[Any]:
+        # Imported here: a panel that this host's gradio cannot show does not take the previews with it.
+        from taesd_ext.host import tab
+
         return tab.build(self.runtime)
 
     def add_routes(self, _page: Any, app: Any) -> None:
+        from taesd_ext.host import api
+
         api.add_routes(app, self.runtime)
 
     def model_loaded(self, model: Any) -> None:

@@ -82,6 +82,20 @@ class WebUI:
         except Exception as error:  # settings can be frozen by the command line
             raise TaesdError(f"{key} was not changed", one_line(error), "Change it in the Settings tab") from error
 
+    def make_restorable(self, key: str) -> None:
+        """Before an override: the host restores only options that have a value, which on a fresh install most lack."""
+        info = self.option_info(key)
+        if info is not None:
+            self.shared.opts.data.setdefault(key, info.default)
+
+    def script_module(self, filename: str) -> Any:
+        """The module of one of the host's own scripts, by its file's name, or None."""
+        scripts = sys.modules.get("modules.scripts")
+        for known in getattr(scripts, "scripts_data", ()):
+            if known.script_class.__module__ in (filename, f"scripts.{filename.removesuffix('.py')}"):
+                return known.module
+        return None
+
     def uses_taesd(self, method: str) -> bool:
         """Whether TAESD is chosen in one of the three method options."""
         return self.option(method) == TAESD
