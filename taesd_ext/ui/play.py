@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import torch
 from PIL import Image, ImageOps
@@ -131,7 +131,9 @@ def _encode(image: Tensor, family: str, codec_for: Callable[[str], Codec]) -> _L
         small = torch.nn.functional.interpolate(
             image, size=[math.ceil(side / factor) for side in image.shape[-2:]], mode="area"
         )
-        return _Latent(rgb_to_latent(small, latent_format.rgb), latent_format, None, note=note)
+        # Such a latent has the right colours and nothing else of a real one, which is all that previewers know.
+        made_up = replace(latent_format, name=f"colours of {latent_format.name}", family=None)
+        return _Latent(rgb_to_latent(small, latent_format.rgb), made_up, None, note=note)
     took = time.perf_counter() - began
     return _Latent(latent, latent_format, codec, [("Encode", f"{1000 * took:.0f} ms")])
 

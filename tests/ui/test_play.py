@@ -9,6 +9,7 @@ from PIL import Image
 from taesd_ext.codec.loading import load_codec
 from taesd_ext.codec.picture_file import picture_to_image
 from taesd_ext.errors import TaesdError
+from taesd_ext.models.latent_rgb import LATENT_RGB
 from taesd_ext.preview.session import LINEAR
 from taesd_ext.settings import PreviewSettings
 from taesd_ext.ui.play import Kept, Plan, fitted, generate
@@ -66,7 +67,8 @@ def test_without_weights_the_linear_preview_runs_and_the_file_is_named(no_weight
     assert worst < 24, "the preview has the picture's colours in their places"
 
 
-def test_a_family_without_weights_or_linear_preview_says_what_it_needs(no_weights):
+def test_a_family_without_weights_or_linear_preview_says_what_it_needs(no_weights, monkeypatch):
+    monkeypatch.delitem(LATENT_RGB, "sana", raising=False)
     with pytest.raises(TaesdError, match="taesana_encoder"):
         list(generate(plan_of("taesana"), lambda name: load_codec(name, models_dir=no_weights), no_sleep))
 

@@ -1,0 +1,74 @@
+"""What the pages show is escaped, and the plots are sane SVG."""
+
+from __future__ import annotations
+
+import re
+import xml.etree.ElementTree as ElementTree
+
+import pytest
+
+from taesd_ext.ui.markup import Markup, badge, counted, film, gallery, notice, progress_bar, slider, stage, table
+from taesd_ext.ui.plots import bars, scatter
+
+EVIL = '<img src=x onerror="alert(1)">&"'
+
+
+@pytest.mark.parametrize(
+    "html",
+    [
+        notice(EVIL), badge(EVIL, "good"), table([EVIL], [[EVIL]]), stage(EVIL, (4, 3), EVIL),
+        stage(None, (4, 3), "", empty=EVIL), progress_bar(0.5, EVIL), slider(EVIL, EVIL, (EVIL, EVIL), (4, 3)),
+        gallery([(EVIL, EVIL)]), film([(EVIL, EVIL), (EVIL, EVIL)], (4, 3)),
+        bars([(EVIL, [(EVIL, 1.0)])], EVIL), scatter([(EVIL, 1.0, 2.0)], EVIL, EVIL),
+    ],
+)  # fmt: skip
+def test_texts_from_outside_are_escaped(html):
+    assert "<img src=x" not in html
+    assert 'onerror="' not in html
+    # As a page reads it: every tag is closed, every attribute quoted.
+    closed = re.sub(r"<(img|input)([^>]*)>", r"<\1\2/>", html)
+    ElementTree.fromstring(f"<div>{closed}</div>")
+
+
+def test_only_markup_made_here_passes_into_a_table():
+    html = table((), [["<b>", Markup("<b>x</b>")]])
+    assert "&lt;b&gt;" in html
+    assert "<b>x</b>" in html
+
+
+def test_a_film_has_a_button_for_each_frame_and_shows_the_last():
+    html = film([("data:a", "step 1 · x"), ("data:b", "step 2 · x")], (2, 1))
+    assert html.count("data-frame=") == 2
+    assert html.count("aria-current") == 1
+    assert re.search(r'taesd-ext-shown" src="data:b"', html)
+    assert film([], (1, 1)) == ""
+
+
+@pytest.mark.parametrize(("share", "percent"), [(-1, 0), (0, 0), (0.333, 33), (7, 100)])
+def test_a_bar_stays_within_its_frame(share, percent):
+    assert f"width:{percent}%" in progress_bar(share)
+
+
+def test_plots_leave_out_what_cannot_be_drawn():
+    assert bars([("a", [("b", 0.0)])], "ms") == ""
+    assert scatter([("a", 0.0, 1.0), ("b", 1.0, float("inf"))], "x", "y") == ""
+
+
+@pytest.mark.parametrize("values", [[0.01, 5000.0], [3.0, 3.0], [120.0]])
+def test_bars_lie_within_the_picture(values):
+    html = bars([("g", [(str(value), value) for value in values])], "ms")
+    width = float(re.search(r'viewBox="0 0 ([\d.]+)', html).group(1))
+    for x, length in re.findall(r'<rect x="([\d.]+)" y="[\d.]+" width="([\d.]+)"', html):
+        assert 0 < float(x) + float(length) < width
+
+
+def test_points_lie_within_the_axes():
+    html = scatter([("a", 0.5, 20.0), ("b", 900.0, 41.5), ("c", 30.0, 33.0)], "ms", "dB")
+    for x, y in re.findall(r'<circle cx="([\d.]+)" cy="([\d.]+)"', html):
+        assert 56 <= float(x) <= 520
+        assert 14 <= float(y) <= 260
+
+
+def test_counted():
+    words = ["0 frames", "1 frame", "2 frames", "1,200 frames"]
+    assert [counted(number, "frame") for number in (0, 1, 2, 1200)] == words

@@ -1,0 +1,253 @@
+"""The panel's tabs, by the functions behind their buttons; the page around them is the browser tests' matter."""
+
+from __future__ import annotations
+
+import shutil
+import threading
+import time
+
+import gradio as gr
+import pytest
+import torch
+
+from taesd_ext.errors import TaesdError
+from taesd_ext.latent_formats import FAMILIES
+from taesd_ext.settings import OPTION, OPTIONS, PreviewSettings
+from taesd_ext.ui import compat, texts
+from taesd_ext.ui.actions import ExtraDecoder
+from taesd_ext.ui.background import Background
+from taesd_ext.ui.compare_tab import Comparison, codec_names, pair_html, plot_html, table_html
+from taesd_ext.ui.final_tab import decode_again, decoder_names, latent_choice
+from taesd_ext.ui.models_tab import describe, download_choices, families_html, missing_families, status_html
+from taesd_ext.ui.play import Plan, generate
+from taesd_ext.ui.play_tab import family_choices
+from taesd_ext.ui.playground import Playground, build_page
+from taesd_ext.ui.samples import sample_picture
+from taesd_ext.ui.settings_tab import _detail_samples, _writer, cost_html
+from taesd_ext.ui.timeline_tab import film_html, find_job, find_or_none, job_choice
+from taesd_ext.weights.folders import installed
+from taesd_ext.weights.identify import identify
+
+
+@pytest.fixture
+def playground(random_weights, no_weights):
+    """With the random weights in a folder of its own, which tests may change."""
+    for path in random_weights.iterdir():
+        shutil.copy(path, no_weights)
+    return Playground(no_weights)
+
+
+@pytest.fixture
+def generated(playground):
+    """After one generation of four steps."""
+    settings = PreviewSettings(family="taesd", budget=0.0, min_time=0, detail="full")
+    plan = Plan(sample_picture("Leaves", 64), 64, 4, 0.0, settings, "Leaves")
+    list(generate(plan, playground.codec_for, lambda _seconds: None, playground.kept))
+    return playground
+
+
+def test_the_whole_page_is_built_and_names_every_tab(random_weights):
+    page = build_page(random_weights)
+
+    assert isinstance(page, gr.Blocks)
+    labels = {block.label for block in page.blocks.values() if isinstance(block, gr.Tab)}
+    assert labels == {
+        text.label for text in (
+            texts.PLAY, texts.MODELS, texts.SETTINGS, texts.COMPARE, texts.LATENTS, texts.TIMELINE, texts.FINAL,
+            texts.BENCHMARK,
+        )
+    }  # fmt: skip
+
+
+def test_every_option_has_a_control_and_every_elem_id_is_its_own(random_weights):
+    page = build_page(random_weights)
+    ids = [block.elem_id for block in page.blocks.values() if getattr(block, "elem_id", None)]
+
+    assert len(ids) == len(set(ids))
+    assert {f"taesd_option_{option.name}" for option in OPTIONS} <= set(ids)
+
+
+def test_choices_carry_their_key():
+    assert compat.key_of(compat.choice("taesd", "Stable Diffusion · more")) == "taesd"
+    assert compat.key_of(None) == ""
+
+
+def test_families_with_weights_are_offered_first(playground, no_weights):
+    choices = family_choices(installed(playground.folders()))
+
+    assert len(choices) == len(FAMILIES)
+    assert compat.key_of(choices[0]) == "taesd"
+    assert "no weights" not in choices[0]
+    assert all("no weights" in choice for choice in choices[1:])
+
+
+def test_the_models_table_says_what_is_there(playground):
+    html = families_html(playground.folders())
+
+    assert "taesd_decoder.safetensors" in html
+    assert html.count("unverified") == 2
+    assert "missing" in html
+    assert "taesd" not in missing_families(playground.folders())
+    assert "taesdxl" in missing_families(playground.folders())
+    assert len(download_choices()) >= len(missing_families(playground.folders()))
+
+
+def test_a_file_is_described_for_a_person(playground, no_weights):
+    line, kind = describe(identify(no_weights / "taesd_decoder.safetensors"))
+    assert "cannot be verified" in line
+    assert kind == "info"
+    broken = no_weights / "broken.safetensors"
+    broken.write_bytes(b"nonsense")
+    assert describe(identify(broken))[1] == "bad"
+
+
+def test_the_last_error_and_the_notes_are_shown(playground):
+    actions = playground.actions()
+    actions.last_error = lambda: "It broke. Mend it."
+    actions.notes.append("Something to know.")
+
+    html = status_html(actions)
+    assert "It broke. Mend it." in html
+    assert "Something to know." in html
+
+
+def test_settings_are_checked_before_they_are_written(playground):
+    actions = playground.actions()
+    write = _writer(actions, OPTION["interval"])
+
+    assert write(7.0) == ""
+    assert playground.settings["interval"] == 7
+    assert "0 to 100" in write(1000)
+    assert "0 to 100" in write(None)
+    assert playground.settings["interval"] == 7
+
+
+def test_a_setting_that_the_host_refuses_is_said(playground):
+    actions = playground.actions()
+
+    def refuse(_name, _value):
+        raise TaesdError("Settings are frozen")
+
+    actions.write_setting = refuse
+    assert "Settings are frozen" in _writer(actions, OPTION["interval"])(3)
+    assert _writer(actions, OPTION["interval"])(actions.read_settings()["interval"]) == ""
+
+
+def test_what_previews_cost_is_the_measured_one(generated):
+    html = cost_html(generated.kept.session.stats)
+    assert "4 previews at detail full" in html
+
+
+def test_the_last_picture_is_shown_at_each_detail(generated):
+    html = _detail_samples(generated.actions())
+    assert html.count("<img") == len(generated.codec_for("taesd").details)
+
+
+def test_without_a_picture_there_are_no_samples(playground):
+    assert texts.NO_LATENT in _detail_samples(playground.actions())
+
+
+def test_the_film_strip_has_the_jobs_frames(generated):
+    recorder = generated.kept.recorder
+    (job,) = recorder.jobs()
+
+    assert film_html(job).count("data-frame=") == 4
+    assert find_job(recorder, job_choice(job)).id == job.id
+    assert find_or_none(recorder, "nonsense") is None
+    with pytest.raises(TaesdError, match="gone"):
+        find_job(recorder, "77")
+
+
+def test_a_finished_latent_is_decoded_once_more(generated):
+    actions = generated.actions()
+    (kept,) = generated.kept.latents.kept()
+    marked = ExtraDecoder("the host's", lambda latent: torch.full((1, 3, 64, 64), 0.25))
+    refused = ExtraDecoder("another model's", lambda latent: latent, accepts=lambda _format: False)
+    actions.extra_decoders = lambda: [marked, refused]
+
+    assert decoder_names(actions, kept) == ["the host's", "taesd"]
+    assert decode_again(actions, kept, "the host's").picture.getpixel((5, 5)) == (64, 64, 64)
+    again = decode_again(actions, kept, "taesd")
+    wanted = generated.codec_for("taesd").decode(kept.latent)
+    assert again.picture.tobytes() == (wanted * 255).round().byte()[0].permute(1, 2, 0).numpy().tobytes()
+    assert compat.key_of(latent_choice(kept)) == str(kept.id)
+
+
+def test_a_decoder_that_makes_nan_saves_nothing(generated):
+    actions = generated.actions()
+    (kept,) = generated.kept.latents.kept()
+    actions.extra_decoders = lambda: [ExtraDecoder("broken", lambda latent: torch.full((1, 3, 8, 8), float("nan")))]
+
+    with pytest.raises(TaesdError, match="NaN"):
+        decode_again(actions, kept, "broken")
+
+
+def test_latents_of_an_unknown_model_have_no_decoder(generated):
+    (kept,) = generated.kept.latents.kept()
+    generated.kept.latents.keep(kept.latent, None)
+    newest = generated.kept.latents.kept()[0]
+
+    assert decoder_names(generated.actions(), newest) == []
+    assert latent_choice(newest)
+
+
+def test_a_comparison_shows_each_codec_and_where_it_differs(playground):
+    from taesd_ext.codec.picture_file import picture_to_image
+    from taesd_ext.commands.compare import measure
+    from taesd_ext.commands.result_row import ResultRow
+
+    assert codec_names(playground.actions()) == ["taesd"]
+    image = picture_to_image(sample_picture("Leaves", 64))
+    failed = ResultRow("taesd3", "", error="It broke.")
+    done = Comparison(image, (measure(playground.codec_for("taesd"), image), failed))
+
+    assert done.names == [texts.ORIGINAL, "taesd"]
+    assert "dB" in table_html(done)
+    assert "It broke." in table_html(done)
+    assert "<circle" in plot_html(done)
+    assert pair_html(done, texts.ORIGINAL, "taesd", False).count("<img") == 2
+    assert texts.DIFFERENCE.label in pair_html(done, texts.ORIGINAL, "taesd", True)
+    assert pair_html(done, texts.ORIGINAL, "taesd3", False) == ""
+    assert pair_html(None, "", "", False) == ""
+
+
+def test_background_work_is_seen_and_only_one_at_a_time():
+    background, hold = Background(), threading.Event()
+
+    def work(report, cancel):
+        report(0.5, "half")
+        hold.wait(5)
+        return "done"
+
+    first = background.run(work)
+    assert not next(first).done
+    deadline = time.monotonic() + 5
+    while next(first).words != "half":
+        assert time.monotonic() < deadline
+    (refused,) = background.run(work)
+    assert "still running" in refused.error
+    hold.set()
+    assert list(first)[-1].words == "done"
+    assert list(background.run(lambda _report, _cancel: "again"))[-1].words == "again"
+
+
+@pytest.mark.parametrize(
+    ("error", "line"), [(TaesdError("It broke", "", "Mend it"), "It broke. Mend it."), (OSError("no"), "OSError: no")]
+)
+def test_background_work_that_fails_says_why(error, line):
+    def work(_report, _cancel):
+        raise error
+
+    assert list(Background().run(work))[-1].error == line
+
+
+def test_background_work_can_be_cancelled():
+    background = Background()
+
+    def work(_report, cancel):
+        return "cancelled" if cancel.wait(5) else "not"
+
+    seen = background.run(work)
+    next(seen)
+    background.cancel()
+    assert list(seen)[-1].words == "cancelled"
