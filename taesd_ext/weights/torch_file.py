@@ -1,8 +1,8 @@
 """PyTorch's files (``.pth``, ``.ckpt``, ``.bin``): what tensors lie in them and where, without running their pickle.
 
 Both of torch.save's formats, the zip archive and the older stream. torch.load is not used, not even with
-weights_only: a host may have replaced it, in the torch versions of many WebUIs it can be made to run code
-(CVE-2025-32434, mended in 2.6), and it believes a storage's claimed size, reading beyond its end.
+weights_only: a host may have replaced it, and in the torch versions of many WebUIs it can be made to run code
+(CVE-2025-32434 before 2.6, CVE-2026-24747 before 2.10) or believes a storage's claimed size and reads beyond its end.
 """
 
 from __future__ import annotations
