@@ -1,0 +1,175 @@
+"""Tiles give what the whole gives: the same bits on an x86 CPU in float32, within rounding elsewhere."""
+
+from __future__ import annotations
+
+import platform
+
+import pytest
+import torch
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from taesd_ext.codec import tiling
+from taesd_ext.codec.codec import Codec
+from taesd_ext.codec.tiling import Sink, decode_in_tiles, encode_in_tiles, peak_bytes, through
+from taesd_ext.errors import TaesdError
+from taesd_ext.latent_formats import native_format
+from taesd_ext.models import tiny
+from taesd_ext.models.fast import FastDecoder, FastEncoder
+
+SAME_BITS = platform.machine() in ("x86_64", "AMD64")
+"""Elsewhere other libraries do the convolutions, and nobody has looked at the order of their sums."""
+
+KINDS = {
+    "plain": (8, 4, lambda: tiny.Decoder(4), lambda: tiny.Encoder(4)),
+    "norm": (8, 32, lambda: tiny.Decoder(32, midblock_norm=True), lambda: tiny.Encoder(32, midblock_norm=True)),
+    "f32": (32, 32, tiny.F32Decoder, tiny.F32Encoder),
+}
+
+
+def lively(network):
+    """Weights under which every layer's output is about as big as its input, so that errors show."""
+    generator = torch.Generator().manual_seed(0)
+    with torch.no_grad():
+        for name, parameter in network.named_parameters():
+            if parameter.ndim > 1:
+                gain = 1.0 if "conv" in name or "pool" in name else 2.0
+                parameter.normal_(0, (gain / parameter[0].numel()) ** 0.5, generator=generator)
+    return network.eval()
+
+
+@pytest.fixture(scope="module", params=KINDS)
+def networks(request):
+    scale, channels, decoder, encoder = KINDS[request.param]
+    return scale, channels, FastDecoder(lively(decoder())), FastEncoder(lively(encoder()))
+
+
+@pytest.fixture
+def sink():
+    return Sink(torch.float32, torch.device("cpu"))
+
+
+@pytest.fixture
+def always_tiled(monkeypatch):
+    monkeypatch.setattr(tiling, "WHOLE_BYTES", 0)
+    monkeypatch.setattr(tiling, "PIECE_BYTES", 2 << 20)
+
+
+def assert_same(tiled, whole):
+    if SAME_BITS:
+        assert torch.equal(tiled, whole)
+    else:
+        torch.testing.assert_close(tiled, whole, atol=1e-5 * float(whole.abs().max()), rtol=0)
+
+
+@settings(max_examples=8, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(data=st.data())
+def test_any_size_in_any_tiles(networks, sink, always_tiled, data):
+    scale, channels, decoder, encoder = networks
+    most = 256 // scale
+    height, width = data.draw(st.integers(1, most)), data.draw(st.integers(1, most))
+    tile = data.draw(st.one_of(st.just("auto"), st.integers(1, 300)))
+    generator = torch.Generator().manual_seed(height * 1000 + width)
+    latent = torch.randn(1, channels, height, width, generator=generator)
+    image = torch.rand(1, 3, height * scale, width * scale, generator=generator)
+    with torch.inference_mode():
+        whole = through(decoder.layers(), latent)
+        assert_same(decode_in_tiles(decoder.layers(), latent, scale, tile, sink), whole)
+        whole = through(encoder.layers(), image)
+        assert_same(encode_in_tiles(encoder.layers(), image, tile, sink), whole)
+
+
+@pytest.mark.parametrize("size", [(1, 1), (1, 70), (70, 1), (3, 50), (41, 43)])
+def test_narrow_and_odd_sizes(networks, sink, always_tiled, size):
+    scale, channels, decoder, _ = networks
+    height, width = (max(1, side * 8 // scale) for side in size)
+    latent = torch.randn(2, channels, height, width, generator=torch.Generator().manual_seed(0))
+    with torch.inference_mode():
+        whole = torch.cat([through(decoder.layers(), one) for one in latent.split(1)])
+        for tile in ("auto", 64, 200):
+            assert_same(decode_in_tiles(decoder.layers(), latent, scale, tile, sink), whole)
+
+
+@pytest.fixture(scope="module")
+def codec():
+    torch.manual_seed(0)
+    return Codec("taesd", native_format("taesd"), encoder=tiny.Encoder(4).eval(), decoder=tiny.Decoder(4).eval())
+
+
+class TestCodec:
+    def test_tile_changes_nothing(self, codec):
+        latent = torch.randn(1, 4, 36, 50)
+        whole = codec.decode(latent, tile="off")
+        assert_same(codec.decode(latent, tile=128), whole)
+        assert_same(codec.decode(latent), whole)
+        image = torch.rand(1, 3, 285, 400)
+        assert_same(codec.encode(image, tile=128), codec.encode(image, tile="off"))
+
+    def test_reduced_detail_is_tiled_too(self, codec):
+        latent = torch.randn(1, 4, 40, 44)
+        for detail in codec.details:
+            assert_same(codec.decode(latent, detail=detail, tile=64), codec.decode(latent, detail=detail, tile="off"))
+
+    def test_progress_rises_to_one(self, codec, always_tiled):
+        told = []
+        codec.decode(torch.randn(2, 4, 40, 40), progress=told.append)
+        assert len(told) > 4
+        assert told == sorted(told)
+        assert told[-1] == 1
+        told.clear()
+        codec.encode(torch.rand(1, 3, 320, 320), progress=told.append)
+        assert told[-1] == 1
+        told.clear()
+        codec.decode(torch.randn(1, 4, 4, 4), tile="off", progress=told.append)
+        assert told == [1]
+
+    def test_what_progress_raises_stops_the_decode(self, codec, always_tiled):
+        def stop(part):
+            raise KeyboardInterrupt
+
+        with pytest.raises(KeyboardInterrupt):
+            codec.decode(torch.randn(1, 4, 40, 40), progress=stop)
+
+    def test_results_are_ordinary_tensors(self, codec, always_tiled):
+        image = codec.decode(torch.randn(1, 4, 40, 40))
+        assert not image.is_inference()
+        assert image.is_contiguous()
+        assert 0 <= float(image.min()) <= float(image.max()) <= 1
+        assert codec.decode(torch.randn(1, 4, 40, 40, dtype=torch.float64)).dtype == torch.float64
+
+    def test_the_input_stays_as_it_is(self, codec, always_tiled):
+        latent, image = torch.randn(1, 4, 40, 40), torch.rand(1, 3, 320, 320)
+        before = latent.clone(), image.clone()
+        codec.decode(latent)
+        codec.encode(image)
+        assert torch.equal(latent, before[0])
+        assert torch.equal(image, before[1])
+
+    @pytest.mark.parametrize("wrong", ["on", 0, -8, 1.5, None])
+    def test_says_what_a_tile_can_be(self, codec, wrong):
+        with pytest.raises(TaesdError, match="Cannot use tiles of"):
+            codec.decode(torch.randn(1, 4, 4, 4), tile=wrong)
+
+    def test_an_overflow_in_a_tile_is_done_again_in_float32(self, always_tiled):
+        torch.manual_seed(0)
+        decoder = tiny.Decoder(4).eval()
+        with torch.no_grad():
+            decoder[1].weight.mul_(1e30)
+            decoder[-1].weight.mul_(1e-30)
+            decoder[8].conv[0].weight.mul_(1e9)
+        codec = Codec("taesd", native_format("taesd"), decoder=decoder, dtype=torch.bfloat16)
+        latent = torch.randn(1, 4, 40, 40)
+        assert_same(codec.decode(latent), codec.in_float32().decode(latent))
+
+
+def test_auto_cuts_by_the_memory_that_a_picture_takes():
+    with torch.device("meta"):
+        plain = tiny.Decoder(4)
+    levels = [level for level, _ in tiling.levels_of(FastDecoder(plain.to_empty(device="cpu")).layers(), 8, 4)]
+    assert peak_bytes(levels, 64, 64) == 512 * 512 * 64 * 4 * tiling.TENSORS_AT_ONCE <= tiling.WHOLE_BYTES
+    assert peak_bytes(levels, 128, 128) > tiling.WHOLE_BYTES
+
+
+def test_says_which_layer_it_does_not_know(sink):
+    with pytest.raises(TaesdError, match="Cannot tile Upsample"):
+        decode_in_tiles([torch.nn.Upsample(scale_factor=2)], torch.randn(1, 4, 4, 4), 8, "auto", sink)
