@@ -38,7 +38,8 @@ def plot(report: dict[str, Any], path: Path) -> None:
 def _speed(ax: Any, report: dict[str, Any]) -> None:
     rows = _one_size(report["speed"])
     names = [f"{row['way']} {row['dtype']}".strip() for row in rows]
-    _bars(ax, names, [row["ms"] for row in rows], [row["way"] for row in rows], [f"{row['ms']:.3g} ms" for row in rows])
+    labels = [f"{_figures(row['ms'])} ms" for row in rows]
+    _bars(ax, names, [row["ms"] for row in rows], [row["way"] for row in rows], labels)
     ax.set_title(f"One preview frame of {rows[0]['family']}, {rows[0]['side']} px", fontsize=11)
     ax.set_xlabel("milliseconds, decode to encoded picture (logarithmic)")
 
@@ -47,7 +48,7 @@ def _memory(ax: Any, report: dict[str, Any]) -> None:
     rows = _one_size(report["memory"])
     names = [f"{row['way']} {row['dtype']}".strip() for row in rows]
     megabytes = [max(row["bytes"] / 2**20, 0.1) for row in rows]
-    _bars(ax, names, megabytes, [row["way"] for row in rows], [f"{value:.3g} MB" for value in megabytes])
+    _bars(ax, names, megabytes, [row["way"] for row in rows], [f"{_figures(value)} MB" for value in megabytes])
     ax.set_title(f"Peak memory above the weights, {rows[0]['side']} px", fontsize=11)
     ax.set_xlabel("megabytes (logarithmic)")
 
@@ -71,6 +72,10 @@ def _quality(ax: Any, report: dict[str, Any]) -> None:
 
 
 _PANELS = {"speed": _speed, "memory": _memory, "quality": _quality}
+
+
+def _figures(value: float) -> str:
+    return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
 
 
 def _one_size(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from taesd_ext.codec.codec import Codec
 from taesd_ext.codec.loading import load_codec
-from taesd_ext.codec.precision import DtypeChoice
+from taesd_ext.codec.precision import DtypeChoice, resolve_dtype
 from taesd_ext.codec.previewer import has_previewer, load_previewer
 from taesd_ext.errors import TaesdError
 from taesd_ext.latent_formats import LATENT_FORMATS, LatentFormat, native_format, to_family_latent
@@ -86,7 +86,8 @@ class Bench:
             for detail, share in (("full", 0.7), ("1/2", 0.35), ("1/4", 0.1), ("1/8", 0.03)):
                 ways.append(Way(detail, "auto" if dtype else "fp32", self._detail(dtype, detail), share))
         if has_previewer(self.format.name):
-            ways.append(Way("embedded previewer", "fp32", self._embedded, 0.01))
+            ways.append(Way("embedded previewer", "fp32", self._embedded(None), 0.01))
+            ways.append(Way("embedded previewer", "auto", self._embedded("auto"), 0.01))
         if self.format.rgb in LATENT_RGB:
             ways.append(Way("linear RGB", "fp32", self._linear, 0.005))
         if self.format.spatial_scale_factor == 8 and _has_diffusers():
@@ -119,9 +120,12 @@ class Bench:
 
         return prepare
 
-    def _embedded(self) -> Frame:
-        preview = load_previewer(self.format.name)
-        return lambda latent: preview_image(preview(to_family_latent(latent, self.format))).encoded()
+    def _embedded(self, dtype: DtypeChoice) -> Callable[[], Frame]:
+        def prepare() -> Frame:
+            preview = load_previewer(self.format.name, dtype=resolve_dtype(dtype))
+            return lambda latent: preview_image(preview(to_family_latent(latent, self.format))).encoded()
+
+        return prepare
 
     def _linear(self) -> Frame:
         return lambda latent: preview_image(latent_to_rgb(latent, self.format.rgb)).encoded()

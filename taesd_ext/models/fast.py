@@ -44,11 +44,23 @@ class FastBlock(nn.Module):
     def before_relu(self, x: Tensor) -> Tensor:
         """The block's sum, to which the last ReLU is still to be applied."""
         if self.pool is not None:
-            x = self.pool(x).add_(x)
+            x = _by_groups(self.pool, x).add_(x)
         return self.conv(x).add_(x)
 
     def forward(self, x: Tensor) -> Tensor:
         return self.before_relu(x).relu_()
+
+
+def _by_groups(pool: nn.Sequential, x: Tensor) -> Tensor:
+    """A block's pool, one group of its norm after the other: a third of the memory in the same time."""
+    widen, norm, _, narrow = pool
+    pooled: Tensor | None = None
+    parts = (weight.chunk(norm.num_groups) for weight in (widen.weight, norm.weight, norm.bias))
+    for wide, scale, shift, back in zip(*parts, narrow.weight.chunk(norm.num_groups, dim=1), strict=True):
+        group = functional.group_norm(functional.conv2d(x, wide), 1, scale, shift, norm.eps).relu_()
+        part = functional.conv2d(group, back)
+        pooled = part if pooled is None else pooled.add_(part)
+    return pooled
 
 
 class Doubling(nn.ConvTranspose2d):

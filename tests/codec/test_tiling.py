@@ -79,14 +79,14 @@ def test_any_size_in_any_tiles(networks, sink, always_tiled, data):
         assert_same(encode_in_tiles(encoder.layers(), image, tile, sink), whole)
 
 
-@pytest.mark.parametrize("size", [(1, 1), (1, 70), (70, 1), (3, 50), (41, 43)])
+@pytest.mark.parametrize("size", [(1, 1), (1, 70), (70, 1), (3, 50), (25, 27)])
 def test_narrow_and_odd_sizes(networks, sink, always_tiled, size):
     scale, channels, decoder, _ = networks
     height, width = (max(1, side * 8 // scale) for side in size)
     latent = torch.randn(2, channels, height, width, generator=torch.Generator().manual_seed(0))
     with torch.inference_mode():
         whole = torch.cat([through(decoder.layers(), one) for one in latent.split(1)])
-        for tile in ("auto", 64, 200):
+        for tile in ("auto", 100):
             assert_same(decode_in_tiles(decoder.layers(), latent, scale, tile, sink), whole)
 
 
@@ -150,16 +150,18 @@ class TestCodec:
         with pytest.raises(TaesdError, match="Cannot use tiles of"):
             codec.decode(torch.randn(1, 4, 4, 4), tile=wrong)
 
+    @pytest.mark.skipif(torch.__version__ < "2.2", reason="this torch has no float16 convolutions on the CPU")
     def test_an_overflow_in_a_tile_is_done_again_in_float32(self, always_tiled):
         torch.manual_seed(0)
         decoder = tiny.Decoder(4).eval()
         with torch.no_grad():
-            decoder[1].weight.mul_(1e30)
-            decoder[-1].weight.mul_(1e-30)
-            decoder[8].conv[0].weight.mul_(1e9)
-        codec = Codec("taesd", native_format("taesd"), decoder=decoder, dtype=torch.bfloat16)
+            decoder[1].weight.mul_(1e6)
+            decoder[-1].weight.mul_(1e-6)
+        codec = Codec("taesd", native_format("taesd"), decoder=decoder, dtype=torch.float16)
         latent = torch.randn(1, 4, 40, 40)
-        assert_same(codec.decode(latent), codec.in_float32().decode(latent))
+        image = codec.decode(latent)
+        assert image.isfinite().all()
+        assert_same(image, codec.in_float32().decode(latent))
 
 
 def test_auto_cuts_by_the_memory_that_a_picture_takes():
