@@ -81,7 +81,9 @@ class WebUIServer:
             self.port = free.getsockname()[1]
 
     def __enter__(self) -> WebUIServer:
-        device = ("--always-cpu",) if self.forge else ("--use-cpu", "all", "--no-half", "--do-not-download-clip")
+        device = ("--use-cpu", "all", "--no-half", "--do-not-download-clip")
+        if self.forge:  # which serves its page's scripts from the data folder only
+            device = ("--always-cpu", "--gradio-allowed-path", str(self.home))
         command = [self.python, "launch.py", *_FLAGS, *device, "--port", str(self.port), "--data-dir", str(self.data),
                    "--ckpt-dir", str(self.checkpoints), *self.flags]  # fmt: skip
         environment = {**os.environ, **_OFFLINE, "HF_HOME": str(self.hf_home)}
