@@ -150,6 +150,8 @@ class WebUIServer:
             poller.start()
         defaults = {"prompt": "scene", "steps": 8, "width": 128, "height": 128, "sampler_name": "Euler",
                     "cfg_scale": 4, "seed": 1, "force_task_id": task}  # fmt: skip
+        if request.get("enable_hr") and (self.home / "backend").is_dir():  # Forge main stumbles over its absence
+            request.setdefault("hr_additional_modules", ["Use same choices"])
         try:
             answer = self.call(f"/sdapi/v1/{kind}", {**defaults, **request})
             result.images = [Image.open(io.BytesIO(base64.b64decode(data))) for data in answer["images"]]
