@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import Any
 
@@ -12,10 +12,13 @@ import torch
 from torch import Tensor
 
 from taesd_ext.codec.codec import Codec
+from taesd_ext.codec.previewer import has_previewer, load_previewer
 from taesd_ext.codec.registry import CodecRegistry
 from taesd_ext.errors import TaesdError, log_once, one_line
 from taesd_ext.host import infotext
+from taesd_ext.host.final_vae import FinalVAE, latent_for
 from taesd_ext.host.generation import Generations
+from taesd_ext.host.idle import IdleCalibration
 from taesd_ext.host.keeping import Keeping
 from taesd_ext.host.webui import DECODE_METHOD, ENCODE_METHOD, PREVIEW_METHOD, WebUI
 from taesd_ext.latent_formats import Detection, detect, from_family_latent, to_family_latent
@@ -27,7 +30,9 @@ from taesd_ext.settings import (
     BUILT_IN,
     DEVICE_CPU,
     FAIL_TO_FULL_VAE,
+    HOSTS_VAE,
     OPTIONS,
+    TINY_VAE,
     PreviewSettings,
     option_value,
 )
@@ -49,6 +54,9 @@ class Runtime:
         self.generations = Generations()
         self.session = PreviewSession(self._preview_codec)
         self.keeping = Keeping(host)
+        self.final_vae = FinalVAE(host)
+        self._thread = threading.local()
+        self.calibration = IdleCalibration(host.is_busy)
         self._shown: object = None
         self._show_lock = threading.Lock()
 
@@ -78,6 +86,21 @@ class Runtime:
         """Whether TAESD as a VAE is ours rather than the built-in one."""
         return self.value("family") != BUILT_IN
 
+    def final_choice(self) -> str:
+        """What is to make finished pictures: of the running generation's choice, else of the settings."""
+        if getattr(self._thread, "hosts_vae", False):
+            return HOSTS_VAE
+        return self.generations.choices.final_vae or self.value("final_vae")
+
+    @contextlib.contextmanager
+    def hosts_vae(self) -> Iterator[None]:
+        """In this thread the host's own VAE is meant, whatever is chosen."""
+        self._thread.hosts_vae = True
+        try:
+            yield
+        finally:
+            self._thread.hosts_vae = False
+
     def detection(self, shape: tuple[int, ...] | None = None) -> Detection:
         """Which latent format the loaded model has; asked anew each time, as it changes within a generation."""
         return detect(self.host.evidence(shape))
@@ -88,18 +111,40 @@ class Runtime:
         """Load what the settings will need, before sampling begins. What fails is reported when it is needed."""
         detection = self.detection()
         settings = self.preview_settings()
+        final = self._preload_final(detection)
         wanted = []
         if self.draws_previews() and settings.enabled and self.host.option("live_previews_enable", True):
             wanted.append((self._family(settings.family, detection), self._preview_device(settings), PREVIEW_DTYPE))
-        if self.replaces_vae() and (self.host.uses_taesd(DECODE_METHOD) or self.host.uses_taesd(ENCODE_METHOD)):
+        decodes = final == TINY_VAE or (final == HOSTS_VAE and self.host.uses_taesd(DECODE_METHOD))
+        if self.replaces_vae() and (decodes or self.host.uses_taesd(ENCODE_METHOD)):
             wanted.append((self._family(self.value("family"), detection), self.host.device(), None))
         for family, device, dtype in wanted:
-            if family:
-                with contextlib.suppress(TaesdError):
-                    codec = self.registry.get(family, device=device, dtype=dtype)
-                    codec.begin_job()
-                    if dtype == PREVIEW_DTYPE:
-                        _ = codec.details  # finds and checks the heads, which a poll must not wait for
+            try:
+                codec = self.registry.get(family, device=device, dtype=dtype) if family else None
+            except TaesdError:
+                codec = None
+            if codec:
+                codec.begin_job()
+            if dtype == PREVIEW_DTYPE:
+                self._warm_up(codec, detection)
+
+    def _warm_up(self, codec: Codec | None, detection: Detection) -> None:
+        """Have at hand what a poll would otherwise wait for: the heads, or without a decoder the previewer."""
+        if codec and codec.has_decoder:
+            self.calibration.want(codec)
+        elif detection.format and has_previewer(detection.format.name):
+            with contextlib.suppress(TaesdError):
+                load_previewer(detection.format.name, device=self.host.device())
+
+    def _preload_final(self, detection: Detection) -> str:
+        """Load the VAE for finished pictures, or let go of one that is chosen no more; say what is chosen."""
+        final = self.final_choice()
+        if final in (HOSTS_VAE, TINY_VAE):
+            self.final_vae.release()
+        else:
+            with contextlib.suppress(TaesdError):
+                self.final_vae.codec(final, detection.format).begin_job()
+        return final
 
     @staticmethod
     def _family(chosen: str, detection: Detection) -> str | None:
@@ -199,6 +244,17 @@ class Runtime:
         self._record("decoder", codec)
         return image.mul_(2).sub_(1)
 
+    def decode_by(self, vae: str, sample: Tensor) -> Tensor:
+        """(B,C,h,w) latent -> (B,3,H,W) image in [-1,1] by a full VAE of ours. Raises where it cannot be done."""
+        detection = self.detection(tuple(sample.shape))
+        codec = self.final_vae.codec(vae, detection.format)
+        image = _in_less_memory_if_need_be(codec.decode, latent_for(codec, sample, detection))
+        if not torch.isfinite(image).all():
+            raise TaesdError(f"{codec.name} made a picture that is none", "its output is NaN or infinite")
+        if current := self.generations.current:
+            infotext.record_vae(current.processing(), codec)
+        return image.mul_(2).sub_(1)
+
     def encode(self, image: Tensor) -> Tensor:
         """(B,3,H,W) image in [0,1] -> latent as the sampler wants it, (B,C,h,w) or of one frame (B,C,1,h,w).
 
@@ -242,9 +298,11 @@ class Runtime:
             infotext.record(current.processing(), part, codec)
 
     def close(self) -> None:
+        self.calibration.close()
         self.session.cancel()
         self.generations.clear()
         self.registry.release()
+        self.final_vae.release()
 
 
 def _in_less_memory_if_need_be(work: Callable[..., Tensor], tensor: Tensor) -> Tensor:

@@ -105,6 +105,11 @@ class WebUI:
         """The number by which the host's functions know TAESD."""
         return getattr(self.common, "approximation_indexes", {}).get(TAESD, 3)
 
+    def is_final(self, approximation: int) -> bool:
+        """Whether this is how the host asks for a finished picture, and not an extension for a rough one."""
+        indexes = getattr(self.common, "approximation_indexes", {})
+        return approximation in (0, self.taesd_index, indexes.get(self.option(DECODE_METHOD)))
+
     def fast_interrupt(self) -> bool:
         """Whether a final picture is now made by the preview's method."""
         return bool(getattr(self.state, "interrupted", False) and self.option("live_preview_fast_interrupt", False))
@@ -147,6 +152,35 @@ class WebUI:
         """Where downloads go."""
         return next(iter(self.weights_folders()), None)
 
+    def vae_folders(self) -> list[Path]:
+        """Where this host keeps full-size VAEs, best first."""
+        models = getattr(self._paths, "models_path", None)
+        named = self.command_line("vae_dir")
+        return [*([Path(models) / "VAE"] if models else []), *([Path(named)] if named else [])]
+
+    def refresh_vaes(self) -> None:
+        """Make the host list its VAE files anew; the list is what its SD VAE setting offers."""
+        _module("sd_vae").refresh_vae_list()
+
+    @property
+    def has_sd_vae(self) -> bool:
+        """Whether the host's SD VAE setting is in force: Forge keeps the key and manages VAEs elsewhere."""
+        return self.name in ("A1111", "reForge") and hasattr(_module("sd_vae"), "refresh_vae_list")
+
+    def add_quick_setting(self, key: str) -> bool:
+        """Put an option at the top of the page, from the next Reload UI on; False where it is there already."""
+        shown = list(self.option("quicksettings_list", []))
+        if key in shown:
+            return False
+        self.set_option("quicksettings_list", [*shown, key])
+        return True
+
+    def vae_dtype(self) -> Any:
+        """float32 (None) where the host's own VAE would run in it, else what the device does best ("auto")."""
+        flags = ("no_half", "no_half_vae", "vae_in_fp32", "fp32_vae", "all_in_fp32")
+        full = getattr(self.device(), "type", self.device()) == "cpu" or any(map(self.command_line, flags))
+        return None if full or self.command_line("precision") == "full" else "auto"
+
     def device(self) -> Any:
         return getattr(self.devices, "device", "cpu")
 
@@ -175,6 +209,10 @@ class WebUI:
         )
 
     # Work and files
+
+    def is_busy(self) -> bool:
+        """Whether a job runs or waits."""
+        return bool(getattr(self.state, "job", "") or getattr(self.state, "job_count", 0))
 
     def exclusive(self) -> contextlib.AbstractContextManager[Any]:
         """Entered for heavy work: generations wait for it, and it for them."""

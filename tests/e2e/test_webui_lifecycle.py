@@ -45,7 +45,7 @@ def test_memory_saving_modes(new_server, flag):
         server.set_options(taesd_ext_family="taesana")  # its decoder is not there
         result = server.generate(steps=20)
         assert result.error is None
-        assert {frame.size for frame in result.frames} == {(16, 16)}
+        assert {frame.size for frame in result.frames} == {(32, 32)}
 
 
 def test_gone_without_a_trace(new_server):

@@ -181,17 +181,17 @@ def test_a_broken_decoder_never_stops_a_generation(host, runtime, monkeypatch, f
     frames = []
     _, images = host.generate(on_step=polling(host, frames))
     assert images.unique().tolist() == [1.0]
-    assert [frame.size for frame in frames] == [(2, 2)] * 4
+    assert [frame.size for frame in frames] == [(4, 4)] * 4
     assert runtime.session.last_error
     assert host.state.exceptions == []
 
 
-def test_without_weights_the_linear_preview_and_no_download(host, runtime):
+def test_without_weights_the_embedded_previewer_and_no_download(host, runtime):
     for path in host.folder.iterdir():
         path.unlink()
     frames = []
     host.generate(on_step=polling(host, frames))
-    assert [frame.size for frame in frames] == [(2, 2)] * 4
+    assert [frame.size for frame in frames] == [(4, 4)] * 4
     assert "No weights for taesd" in runtime.session.last_error
     assert host.state.exceptions == []
 
@@ -212,7 +212,7 @@ def test_nothing_is_loaded_in_the_sampling_thread(host, runtime, monkeypatch):
 
     host.generate(on_step=on_step)
     assert loads == [("taesd", 0)]
-    assert runtime.session.frame.detail == "linear"
+    assert runtime.session.frame.detail == "embedded"
 
 
 def test_nobody_loads_the_hosts_model(host):

@@ -1,0 +1,238 @@
+"""The REST routes: what they give, whom they refuse, and that nothing sent to them makes a 500."""
+
+from __future__ import annotations
+
+import base64
+import io
+import math
+from types import SimpleNamespace
+from urllib.parse import quote
+
+import pytest
+import torch
+from fastapi import FastAPI
+from fastapi.testclient import TestClient
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+from taesd_ext.codec.picture_file import image_to_picture, picture_to_image
+from taesd_ext.host import api
+from taesd_ext.settings import OPTIONS
+
+GET = ("status", "families", "files", "error", "settings", "timeline", "timeline/1/frames/1", "timeline/1/animation")
+POST = ("settings", "encode", "decode", "benchmark")
+
+
+def client_of(host, runtime, **arguments) -> TestClient:
+    host.shared.cmd_opts = SimpleNamespace(**{"api": True, "nowebui": False, "api_auth": None, **arguments})
+    app = FastAPI()
+    api.add_routes(app, runtime)
+    return TestClient(app, raise_server_exceptions=False)
+
+
+@pytest.fixture
+def client(host, runtime):
+    return client_of(host, runtime)
+
+
+def base64_picture(size=(40, 24), kind="png") -> str:
+    picture = Image.radial_gradient("L").resize(size).convert("RGB")
+    buffer = io.BytesIO()
+    picture.save(buffer, kind)
+    return base64.b64encode(buffer.getvalue()).decode()
+
+
+def picture_of(text: str) -> Image.Image:
+    return Image.open(io.BytesIO(base64.b64decode(text)))
+
+
+def generate_while_polled(host, steps=4) -> None:
+    host.opts.show_progress_every_n_steps = 1
+    host.generate(steps=steps, on_step=lambda _p, _step: host.state.set_current_image())
+
+
+def test_without_the_hosts_api_there_is_only_the_badges_route(host, runtime):
+    client = client_of(host, runtime, api=False)
+
+    assert client.get(api.BADGE).status_code == 200
+    assert all(client.get(f"{api.PREFIX}/{path}").status_code == 404 for path in GET)
+    assert all(client.post(f"{api.PREFIX}/{path}", json={}).status_code == 404 for path in POST)
+
+
+def test_with_a_log_in_every_route_refuses_strangers_as_the_host_does(host, runtime):
+    client = client_of(host, runtime, api_auth="anna:secret:with:colons,otto:geheim")
+
+    for credentials in (None, ("anna", "wrong"), ("nobody", "secret"), ("anna", ""), ("", ""), ("änna", "ß")):
+        answers = [client.get(f"{api.PREFIX}/{path}", auth=credentials) for path in GET]
+        answers += [client.post(f"{api.PREFIX}/{path}", json={}, auth=credentials) for path in POST]
+        assert {answer.status_code for answer in answers} == {401}
+        assert all(answer.headers["www-authenticate"].startswith("Basic") for answer in answers)
+    for credentials in (("anna", "secret:with:colons"), ("otto", "geheim")):
+        assert client.get(f"{api.PREFIX}/status", auth=credentials).status_code == 200
+
+
+def test_every_route_is_documented(client):
+    described = client.get("/openapi.json").json()["paths"]
+    ours = {path: list(methods.values()) for path, methods in described.items() if path.startswith(api.PREFIX)}
+
+    assert len(ours) == 11
+    assert all(method.get("description") for methods in ours.values() for method in methods)
+
+
+def test_status_of_a_job(client, host):
+    idle = client.get(f"{api.PREFIX}/status").json()
+    assert (idle["active"], idle["frames"]) == (False, 0)
+    generate_while_polled(host)
+
+    done = client.get(api.BADGE).json()
+    assert done == client.get(f"{api.PREFIX}/status").json()
+    assert (done["active"], done["enabled"]) == (False, True)
+    assert (done["step"], done["steps"], done["detail"], done["family"]) == (4, 4, "full", "taesd")
+    assert done["frames"] == done["frame"] > 0
+    assert done["milliseconds"] > 0
+
+
+def test_families_and_files(client):
+    families = {family["name"]: family for family in client.get(f"{api.PREFIX}/families").json()}
+    assert families["taesd"]["in_use"]
+    assert families["taesd"]["decoder"] == "taesd_decoder.safetensors"
+    assert not families["taef1"]["in_use"]
+    assert families["taef1"]["decoder"] is None
+
+    files = client.get(f"{api.PREFIX}/files").json()
+    assert len(files) == 6
+    assert {file["state"] for file in files} == {"unverified"}
+
+
+def test_the_last_error_is_the_one_with_its_cure(client, runtime):
+    assert client.get(f"{api.PREFIX}/error").json() == {"error": None}
+    runtime.session.last_error = "It broke. Mend it."
+    assert client.get(f"{api.PREFIX}/error").json() == {"error": "It broke. Mend it."}
+
+
+def test_settings_are_read_and_written(client, host):
+    assert [row["name"] for row in client.get(f"{api.PREFIX}/settings").json()] == [option.name for option in OPTIONS]
+    answer = client.post(f"{api.PREFIX}/settings", json={"name": "interval", "value": 5})
+    assert answer.json()["value"] == 5
+    assert host.opts.taesd_ext_interval == 5
+    for name, value in (("interval", "x"), ("interval", True), ("family", 3)):
+        assert client.post(f"{api.PREFIX}/settings", json={"name": name, "value": value}).status_code == 422
+    assert client.post(f"{api.PREFIX}/settings", json={"name": "nonsense", "value": 1}).status_code == 404
+    assert host.opts.taesd_ext_interval == 5
+
+
+@pytest.mark.parametrize("form", ["png", "safetensors"])
+def test_there_and_back_is_the_codecs_own_output(client, runtime, form):
+    picture = base64_picture()
+    latent = client.post(f"{api.PREFIX}/encode", json={"image": picture, "format": form}).json()
+    assert (latent["family"], latent["width"], latent["height"]) == ("taesd", 40, 24)
+    answer = client.post(f"{api.PREFIX}/decode", json={"latent": latent["latent"]}).json()
+
+    codec = runtime.registry.get("taesd", device="cpu")
+    image = picture_to_image(picture_of(picture))
+    wanted = image_to_picture(codec.decode(codec.encode(image), size=(24, 40)))
+    got = picture_of(answer["image"])
+    assert got.size == (40, 24)
+    if form == "safetensors":
+        assert got.tobytes() == wanted.tobytes()
+
+
+def test_a_data_uri_is_a_picture_too(client):
+    picture = "data:image/jpeg;base64," + base64_picture(kind="jpeg")
+    assert client.post(f"{api.PREFIX}/encode", json={"image": picture}).status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "status"),
+    [
+        ("encode", {"image": "not base64!"}, 422),
+        ("encode", {"image": base64.b64encode(b"no picture").decode()}, 422),
+        ("encode", {"image": base64_picture(), "family": "/etc/passwd"}, 422),
+        ("encode", {"image": base64_picture(), "family": "../models/taesd"}, 422),
+        ("encode", {"image": base64_picture(), "family": "taef1"}, 400),
+        ("encode", {"image": base64_picture(), "format": "../../x"}, 422),
+        ("encode", {"image": base64_picture((5000, 5000))}, 413),
+        ("decode", {"latent": base64_picture()}, 422),
+        ("decode", {"latent": base64.b64encode(b"\x89PNG nonsense").decode()}, 422),
+        ("decode", {"latent": ""}, 422),
+        ("benchmark", {"side": 10**6}, 422),
+        ("benchmark", {"family": "nobody"}, 422),
+    ],
+)
+def test_what_is_wrong_is_refused_with_a_line(client, path, body, status):
+    answer = client.post(f"{api.PREFIX}/{path}", json=body)
+
+    assert answer.status_code == status
+    assert answer.json()["detail"]
+    assert "/tmp" not in answer.text, "no path of the server is told"
+
+
+def test_the_timeline_of_a_job(client, host):
+    generate_while_polled(host)
+    (job,) = client.get(f"{api.PREFIX}/timeline").json()
+    assert len(job["frames"]) == 4
+
+    frame = client.get(f"{api.PREFIX}/timeline/{job['id']}/frames/{job['frames'][-1]['number']}")
+    assert frame.headers["content-type"] == "image/png"
+    assert Image.open(io.BytesIO(frame.content)).size == (16, 16)
+    film = client.get(f"{api.PREFIX}/timeline/{job['id']}/animation", params={"kind": "gif", "side": 64})
+    assert Image.open(io.BytesIO(film.content)).size == (64, 64)
+    for missing in (f"{job['id']}/frames/99", "99/frames/1", "99/animation"):
+        assert client.get(f"{api.PREFIX}/timeline/{missing}").status_code == 404
+    for wrong in ({"kind": "avi"}, {"length": "nan"}, {"side": 10**7}, {"hold": -1}):
+        assert client.get(f"{api.PREFIX}/timeline/{job['id']}/animation", params=wrong).status_code == 400
+
+
+def test_switched_off_nothing_is_kept(client, host):
+    host.opts.taesd_ext_timeline = False
+    generate_while_polled(host)
+    assert client.get(f"{api.PREFIX}/timeline").json() == []
+
+
+def test_the_benchmark_measures_each_detail(client, runtime):
+    answer = client.post(f"{api.PREFIX}/benchmark", json={"side": 64, "runs": 1}).json()
+    assert {row["detail"] for row in answer} == set(runtime.registry.get("taesd", device="cpu").details)
+    assert all(row["milliseconds"] > 0 for row in answer)
+
+
+def test_no_memory_is_no_crash(client, runtime, monkeypatch):
+    def out_of_memory(*_args, **_kwargs):
+        raise torch.cuda.OutOfMemoryError("no memory")
+
+    monkeypatch.setattr(runtime.registry.get("taesd", device="cpu"), "encode", out_of_memory)
+    assert client.post(f"{api.PREFIX}/encode", json={"image": base64_picture()}).status_code == 503
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(max_size=40),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=12), inner, max_size=3),
+    max_leaves=6,
+)
+FIELDS = st.sampled_from(["image", "latent", "family", "format", "name", "value", "side", "runs"])
+KNOWN = ["taesd", "taesd3", "interval", "family", "png", "safetensors", base64_picture(), "AAAA", 64]
+VALUES = JSON | st.sampled_from(KNOWN)
+QUERY = st.dictionaries(st.sampled_from(["kind", "length", "hold", "side"]), st.text(max_size=6) | st.integers())
+ID = st.integers() | st.text(max_size=8)
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
+@given(path=st.sampled_from(POST), body=st.dictionaries(FIELDS, VALUES, max_size=4) | JSON)
+def test_nothing_posted_makes_a_500(client, path, body):
+    answer = client.post(f"{api.PREFIX}/{path}", json=body)
+    assert answer.status_code < 500 or answer.status_code == 503, answer.text
+
+
+@settings(max_examples=50, deadline=None, suppress_health_check=list(HealthCheck))
+@given(job=ID, number=ID, query=QUERY)
+def test_nothing_asked_for_makes_a_500(client, job, number, query):
+    job, number = (quote(str(part), safe="") for part in (job, number))
+    for path in (f"timeline/{job}/frames/{number}", f"timeline/{job}/animation"):
+        answer = client.get(f"{api.PREFIX}/{path}", params=query)
+        assert answer.status_code < 500, answer.text
+
+
+def test_numbers_are_finite(client, host):
+    generate_while_polled(host, steps=1)
+    status = client.get(api.BADGE).json()
+    assert all(math.isfinite(status[name]) for name in ("milliseconds", "share"))
