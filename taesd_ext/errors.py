@@ -15,11 +15,11 @@ class TaesdError(Exception):
     """An error that a person can act on.
 
     ``what`` happened, ``why`` it happened, and the ``cure``: what to do about it. ``str()`` gives all three in one
-    line, without line breaks, whatever the parts hold.
+    line, without line breaks or control characters, whatever the parts hold.
     """
 
     def __init__(self, what: str, why: str = "", cure: str = "") -> None:
-        self.what, self.why, self.cure = (" ".join(part.split()) for part in (what, why, cure))
+        self.what, self.why, self.cure = (_printable(part) for part in (what, why, cure))
         super().__init__(self.what, self.why, self.cure)
 
     def __str__(self) -> str:
@@ -32,11 +32,16 @@ class TaesdError(Exception):
         return line
 
 
+def _printable(text: str) -> str:
+    """One line. Names in a hostile file may hold anything, also what steers a terminal."""
+    return "".join(letter if letter.isprintable() else "?" for letter in " ".join(text.split()))
+
+
 def one_line(error: BaseException) -> str:
     """The error as one line: its type's name is added where it is not one of ours."""
     if isinstance(error, TaesdError):
         return str(error)
-    text = " ".join(str(error).split())
+    text = _printable(str(error))
     return f"{type(error).__name__}: {text}" if text else type(error).__name__
 
 

@@ -1,0 +1,29 @@
+"""An error is one line that a terminal, a page and JSON can show, whatever its parts hold."""
+
+from __future__ import annotations
+
+import json
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from taesd_ext.errors import TaesdError
+
+PARTS = st.text(st.characters(categories=None), max_size=40)
+
+
+def test_parts_make_sentences() -> None:
+    assert str(TaesdError("It broke.", "a\nreason", "Mend it.")) == "It broke: a reason. Mend it."
+    assert str(TaesdError("It broke")) == "It broke."
+
+
+@given(what=PARTS, why=PARTS, cure=PARTS)
+def test_any_text_becomes_one_printable_line(what: str, why: str, cure: str) -> None:
+    line = str(TaesdError(what, why, cure))
+    assert line.isprintable()
+    assert json.loads(json.dumps(line)) == line
+    line.encode()
+
+
+def test_names_cannot_steer_a_terminal() -> None:
+    assert str(TaesdError("key \x1b[31m\x07\u202e here")) == "key ?[31m?? here."
