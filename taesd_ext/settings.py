@@ -19,11 +19,17 @@ AUTO = "Auto"
 BUILT_IN = "built-in TAESD"
 FAMILY_CHOICES = (AUTO, *FAMILIES, BUILT_IN)
 
+LONGEST_NAME = 255
+
 DETAILS = ("full", "1/2", "1/4", "1/8")
 """Sizes of a preview as a fraction of the picture's sides, best first."""
 
 DEVICE_SAMPLING = "same as sampling"
 DEVICE_CPU = "CPU"
+
+HOSTS_VAE = "the WebUI's"
+TINY_VAE = "TAESD"
+"""Two choices of what makes the finished picture that are no VAE's name."""
 
 FAIL_WITH_ERROR = "error"
 FAIL_TO_FULL_VAE = "full VAE"
@@ -35,7 +41,8 @@ class Option:
 
     name: str
     default: str | int | float | bool
-    kind: Literal["choice", "int", "float", "bool"]
+    kind: Literal["choice", "name", "int", "float", "bool"]
+    """A "name" is one of ``choices``, or that of a file, which may not be there any more."""
     label: str
     help: str
     section: Literal["previews", "vae"] = "previews"
@@ -57,6 +64,10 @@ class Option:
             if value in self.choices:
                 return value
             raise ValueError(f"one of {', '.join(self.choices)} was expected")
+        if self.kind == "name":
+            if isinstance(value, str) and 0 < len(value.strip()) <= LONGEST_NAME:
+                return value.strip()
+            raise ValueError(f"a name of up to {LONGEST_NAME} characters was expected")
         if self.kind == "bool":
             if isinstance(value, bool):
                 return value
@@ -120,6 +131,12 @@ OPTIONS: tuple[Option, ...] = (
         section="vae", choices=(FAIL_WITH_ERROR, FAIL_TO_FULL_VAE),
     ),
     Option(
+        "final_vae", HOSTS_VAE, "name", "VAE for final decode",
+        "what makes the finished picture, live previews aside: the WebUI's = as its own SD VAE and decode method say, "
+        "TAESD, or a full VAE that is installed; the WebUI's SD VAE setting stays as it is",
+        section="vae", choices=(HOSTS_VAE, TINY_VAE),
+    ),
+    Option(
         "badge", True, "bool", "TAESD badge on the live preview",
         "step, detail and what the previews cost; reload the page after a change",
     ),
@@ -137,6 +154,10 @@ OPTION: dict[str, Option] = {option.name: option for option in OPTIONS}
 
 INFOTEXT_MODEL = "TAESD model"
 """Key under which generation parameters name the tiny model that made or read the picture."""
+
+
+INFOTEXT_VAE = "Final VAE"
+"""Key under which generation parameters name the full VAE of ours that made the picture."""
 
 
 def option_value(name: str, values: Mapping[str, Any]) -> Any:

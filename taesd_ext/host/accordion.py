@@ -2,25 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import gradio as gr
 
 from taesd_ext.errors import log_once
 from taesd_ext.host.generation import Choices
-from taesd_ext.settings import OPTION
+from taesd_ext.settings import HOSTS_VAE, INFOTEXT_VAE, OPTION
+from taesd_ext.weights.vae_choice import canonical_name
 
 TITLE = "TAESD preview"
 """The script's name; API users pass alwayson_scripts: {"taesd preview": {"args": [...]}}."""
 
 AS_SET = "as in Settings"
 
-ARGUMENTS = ("enabled", "family", "interval", "detail")
+ARGUMENTS = ("enabled", "family", "interval", "detail", "final_vae")
 """Order of the arguments. It is part of the API: new ones are added at the end."""
 
 
-def build(elem_id: Callable[[str], str], change: Callable[[Choices], None]) -> list[Any]:
+def build(
+    elem_id: Callable[[str], str], change: Callable[[Choices], None], final_vaes: Sequence[str] = ()
+) -> list[Any]:
     """The controls, in the order of ARGUMENTS; ``change`` hears of a change while a generation may run."""
     with gr.Accordion(TITLE, open=False, elem_id=elem_id("accordion")):
         enabled = gr.Checkbox(True, label="Live previews for this generation", elem_id=elem_id("enabled"))
@@ -33,7 +36,11 @@ def build(elem_id: Callable[[str], str], change: Callable[[Choices], None]) -> l
         detail = gr.Radio(
             [AS_SET, *OPTION["detail"].choices], value=AS_SET, label="Preview detail", elem_id=elem_id("detail")
         )
-    controls = [enabled, family, interval, detail]
+        final_vae = gr.Dropdown(
+            [AS_SET, *(final_vaes or OPTION["final_vae"].choices)], value=AS_SET, label=OPTION["final_vae"].label,
+            allow_custom_value=True, elem_id=elem_id("final_vae"),
+        )  # fmt: skip
+    controls = [enabled, family, interval, detail, final_vae]
     for control in controls:
         control.change(lambda *values: change(choices_of(values)), inputs=controls, outputs=[], queue=False)
     return controls
@@ -59,3 +66,10 @@ def choices_of(arguments: Sequence[Any]) -> Choices:
             except ValueError as error:
                 log_once(f"argument {name} {value!r}", f"{TITLE}: {name} cannot be {value!r}: {error}.")
     return Choices(**chosen)
+
+
+def pasted_final_vae(parameters: Mapping[str, Any], in_settings: str) -> str:
+    """The choice that makes a picture of these generation parameters again; ``in_settings`` is what is set there."""
+    recorded = parameters.get(INFOTEXT_VAE)
+    name = canonical_name(str(recorded)) if recorded else HOSTS_VAE
+    return AS_SET if name == in_settings else name

@@ -181,9 +181,10 @@ class _Routes:
 
     def _setting(self, name: str) -> models.Setting:
         option = OPTION[name]
+        choices = self._runtime.final_vae.choices() if option.kind == "name" else option.choices
         return models.Setting(
             name=name, key=option.key, value=self._runtime.value(name), default=option.default,
-            choices=list(option.choices), label=option.label, help=option.help,
+            choices=list(choices), label=option.label, help=option.help,
         )  # fmt: skip
 
     def encode(self, request: models.EncodeRequest) -> models.Latent:

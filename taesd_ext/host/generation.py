@@ -18,6 +18,7 @@ class Choices:
     family: str | None = None
     interval: int | None = None
     detail: str | None = None
+    final_vae: str | None = None
 
     def apply(self, settings: PreviewSettings) -> PreviewSettings:
         chosen = {name: getattr(self, name) for name in ("family", "interval", "detail")}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 import threading
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from torch import Tensor
@@ -12,6 +13,7 @@ from torch import Tensor
 from taesd_ext.host.patch import HostPatch
 from taesd_ext.host.runtime import Runtime, is_film
 from taesd_ext.host.webui import ENCODE_METHOD, PREVIEW_METHOD
+from taesd_ext.settings import HOSTS_VAE, TINY_VAE
 
 FULL = 0
 """The host's number for the full VAE."""
@@ -54,25 +56,40 @@ class Hooks:
     ) -> Tensor:
         """(B,C,h,w) latent -> (B,3,H,W) image in [-1,1]. No approximation means a preview, a number a final picture.
 
-        With fast interrupt a final picture is made by the preview's method, whatever the number. Films are left to the
-        host: our networks draw stills.
+        With fast interrupt a final picture is made by the preview's method, whatever the number; else by the VAE that
+        is chosen for it, if one is. Films are left to the host: our networks draw stills.
         """
         self._thread.drop = False
         if approximation is None:
             return self._preview(original, sample, model)
         interrupted = self._host.fast_interrupt()
+        chosen = self._runtime.final_choice()
+        if interrupted or is_film(sample) or not self._host.is_final(approximation):
+            chosen = HOSTS_VAE
+        if chosen == TINY_VAE:
+            approximation = self._host.taesd_index
+        elif chosen != HOSTS_VAE:
+            with self._runtime.session.suspended():
+                return self._final(partial(self._runtime.decode_by, chosen), original, sample, model, interrupted)
         ours = self._host.uses_taesd(PREVIEW_METHOD) if interrupted else approximation == self._host.taesd_index
         with self._runtime.session.suspended():
             if ours and self._runtime.replaces_vae() and not is_film(sample):
-                return self._final(original, sample, model, interrupted)
+                return self._final(self._runtime.decode, original, sample, model, interrupted)
             image = original(sample, approximation, model)
         if ours:
             self._runtime.used_built_in("decoder")
         return image
 
-    def _final(self, original: Callable[..., Tensor], sample: Tensor, model: Any, interrupted: bool) -> Tensor:
+    def _final(
+        self,
+        decode: Callable[[Tensor], Tensor],
+        original: Callable[..., Tensor],
+        sample: Tensor,
+        model: Any,
+        interrupted: bool,
+    ) -> Tensor:
         try:
-            return self._runtime.decode(sample)
+            return decode(sample)
         except Exception as error:
             if interrupted:  # never lose a picture to a mere preference
                 self._runtime.used_full_vae("decoder", error)

@@ -9,12 +9,13 @@ from typing import Any
 from taesd_ext.codec.codec import Codec
 from taesd_ext.host.webui import TAESD
 from taesd_ext.latent_formats import FAMILIES
-from taesd_ext.settings import INFOTEXT_MODEL
-from taesd_ext.weights.identify import checksums
+from taesd_ext.settings import INFOTEXT_MODEL, INFOTEXT_VAE
+from taesd_ext.weights.identify import HASH_UP_TO, checksums
+from taesd_ext.weights.vae_choice import file_title
 
 HOST_KEY = {"decoder": "VAE Decoder", "encoder": "VAE Encoder"}
 
-_names: dict[tuple[Path, int, int], str] = {}
+_hashes: dict[tuple[Path, int, int], str] = {}
 
 
 def record(processing: Any, part: str, codec: Codec | None) -> None:
@@ -25,6 +26,8 @@ def record(processing: Any, part: str, codec: Codec | None) -> None:
     parameters = getattr(processing, "extra_generation_params", None)
     if parameters is None:
         return
+    if part == "decoder":
+        parameters.pop(INFOTEXT_VAE, None)
     used = [word for word in str(parameters.get(INFOTEXT_MODEL, "")).split(" + ") if word and f" {part}" not in word]
     if codec is None:
         parameters.pop(HOST_KEY[part], None)
@@ -35,6 +38,14 @@ def record(processing: Any, part: str, codec: Codec | None) -> None:
         parameters[INFOTEXT_MODEL] = " + ".join(sorted(used))
     else:
         parameters.pop(INFOTEXT_MODEL, None)
+
+
+def record_vae(processing: Any, codec: Codec) -> None:
+    """Note that a full VAE of ours did the decoding, whatever the host's decode method is."""
+    parameters = getattr(processing, "extra_generation_params", None)
+    if parameters is not None:
+        record(processing, "decoder", None)
+        parameters[INFOTEXT_VAE] = vae_name(codec)
 
 
 def record_built_in(processing: Any, part: str) -> None:
@@ -53,15 +64,28 @@ def comment(processing: Any, text: str) -> None:
 
 def model_name(codec: Codec, part: str) -> str:
     """Family, part and the beginning of the file's SHA-256: "taesd decoder 1a2b3c4d"."""
-    path = getattr(codec.source, part)
+    return f"{codec.name} {part} {_sha256(getattr(codec.source, part))[:8]}".rstrip()
+
+
+def vae_name(codec: Codec) -> str:
+    """The file's name without its suffix and the beginning of its SHA-256: "kl-f8-anime2 (df3c506e51)"."""
+    path = codec.source.decoder
+    sha256 = _sha256(path)
+    return f"{file_title(path)} ({sha256[:10]})" if sha256 else file_title(path)
+
+
+def _sha256(path: Path | None) -> str:
+    """A file's SHA-256, computed once; empty where it cannot be, or would take long."""
     try:
         stat = path.stat()
     except (AttributeError, OSError):
-        return f"{codec.name} {part}"
+        return ""
+    if stat.st_size > HASH_UP_TO:
+        return ""
     key = (path, stat.st_size, stat.st_mtime_ns)
-    if key not in _names:
-        _names[key] = checksums(path)[0][:8]
-    return f"{codec.name} {part} {_names[key]}"
+    if key not in _hashes:
+        _hashes[key] = checksums(path)[0]
+    return _hashes[key]
 
 
 def decoded_again(infotext: str, codec: Codec | None) -> str:
@@ -72,7 +96,8 @@ def decoded_again(infotext: str, codec: Codec | None) -> str:
     # The last line holds the parameters, "Steps: 20, Sampler: Euler, ..."; a quoted value may hold commas.
     encoder = re.search(rf"(?:^|, ){INFOTEXT_MODEL}: ([^,]*)", lines[-1])
     used = [word for word in (encoder.group(1).split(" + ") if encoder else []) if " decoder" not in word]
-    parameters = re.sub(rf"(?:^|, )(?:{HOST_KEY['decoder']}|{INFOTEXT_MODEL}): [^,]*", "", lines[-1])
+    made_by = "|".join((HOST_KEY["decoder"], INFOTEXT_MODEL, INFOTEXT_VAE))
+    parameters = re.sub(rf'(?:^|, )(?:{made_by}): (?:"(?:[^"\\]|\\.)*"|[^,]*)', "", lines[-1])
     parameters, version, number = parameters.partition(", Version: ")
     if codec is not None:
         used.append(model_name(codec, "decoder"))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import gradio as gr
@@ -15,18 +16,30 @@ _NEIGHBOUR = {"previews": PREVIEW_METHOD, "vae": DECODE_METHOD}
 _FALLBACK = {"previews": ("ui", "Live previews"), "vae": ("vae", "VAE")}
 
 
-def add_options(host: WebUI) -> None:
-    """Add every option. Doing it again replaces them, and keeps what the user has set."""
+def add_options(host: WebUI, names: Mapping[str, Callable[[], list[str]]]) -> None:
+    """Add every option. Doing it again replaces them, and keeps what the user has set.
+
+    ``names`` gives the choices that there are now, for each option that is a name.
+    """
     for option in OPTIONS:
         neighbour = host.option_info(_NEIGHBOUR[option.section])
         section = getattr(neighbour, "section", None) or _FALLBACK[option.section]
-        host.add_option(option.key, option.default, option.label, option.help, section, **_component(option))
+        host.add_option(option.key, option.default, option.label, option.help, section, **_component(option, names))
 
 
-def _component(option: Option) -> dict[str, Any]:
+def _component(option: Option, names: Mapping[str, Callable[[], list[str]]]) -> dict[str, Any]:
     extra = {"infotext": option.infotext} if option.infotext else {}
     if option.kind == "choice":
         return {"component": gr.Radio, "component_args": {"choices": list(option.choices)}, **extra}
+    if option.kind == "name":
+        choices = names[option.name]
+        # The host asks anew each time it shows the option, and at a press of the button beside it.
+        return {
+            "component": gr.Dropdown,
+            "component_args": lambda: {"choices": choices(), "allow_custom_value": True},
+            "refresh": lambda: None,
+            **extra,
+        }
     if option.kind == "bool":
         return {"component": gr.Checkbox, **extra}
     limits = {"minimum": option.minimum, "maximum": option.maximum, "step": option.step}

@@ -47,7 +47,7 @@ class Extension:
 
     def add_options(self) -> None:
         if "options" in self.host.supports:
-            add_options(self.host)
+            add_options(self.host, {"final_vae": self.runtime.final_vae.choices})
 
     def build_tab(self) -> list[Any]:
         # Imported here: a panel that this host's gradio cannot show does not take the previews with it.
@@ -93,7 +93,12 @@ class Extension:
         def change(choices: Choices) -> None:
             self.runtime.generations.change(choices, tab)
 
-        return accordion.build(script.elem_id, change)
+        controls = accordion.build(script.elem_id, change, self.runtime.final_vae.choices())
+        chosen = controls[accordion.ARGUMENTS.index("final_vae")]
+        script.infotext_fields = [
+            (chosen, lambda parameters: accordion.pasted_final_vae(parameters, self.runtime.value("final_vae")))
+        ]
+        return controls
 
     def before_process(self, processing: Any, arguments: Sequence[Any], is_img2img: bool) -> None:
         """The generation's choices are known; the options are not yet overridden."""

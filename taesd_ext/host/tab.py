@@ -17,11 +17,14 @@ from taesd_ext.host.runtime import Runtime
 from taesd_ext.latent_formats import Detection, LatentFormat
 from taesd_ext.preview.latent_keeper import KeptLatent
 from taesd_ext.settings import OPTION, OPTIONS
-from taesd_ext.ui.actions import ExtraDecoder, PanelActions
+from taesd_ext.ui.actions import ExtraDecoder, HostVAEs, PanelActions
 from taesd_ext.ui.panel import build_page
 from taesd_ext.weights.folders import cache_folder, search_folders
 
 TITLE, ELEM_ID = "TAESD", "taesd_ext"
+
+SD_VAE = "sd_vae"
+"""The host's setting of the VAE that it loads."""
 
 FULL_VAE = "full VAE of the loaded checkpoint"
 
@@ -56,6 +59,8 @@ class HostActions:
             extra_decoders=self.extra_decoders,
             save_picture=self.save_picture,
             has_checkpoint=True,
+            names={"final_vae": runtime.final_vae.choices},
+            host_vaes=self.host_vaes(),
         )
 
     def folders(self) -> list[Path]:
@@ -89,10 +94,18 @@ class HostActions:
 
     def _decode_in_full(self, latent: Tensor) -> Tensor:
         with torch.inference_mode():
-            image = self.host.common.samples_to_images_tensor(latent.to(self.host.device(), torch.float32), FULL)
+            with self.runtime.hosts_vae():
+                image = self.host.common.samples_to_images_tensor(latent.to(self.host.device(), torch.float32), FULL)
             image = image.float().mul(0.5).add(0.5).clamp(0, 1).cpu()
         with torch.inference_mode(False):
             return image.clone()
+
+    def host_vaes(self) -> HostVAEs | None:
+        """The WebUI's folder of full VAEs, where its SD VAE setting is in force."""
+        folder = next(iter(self.host.vae_folders()), None)
+        if folder is None or not self.host.has_sd_vae:
+            return None
+        return HostVAEs(folder, self.host.refresh_vaes, lambda: self.host.add_quick_setting(SD_VAE))
 
     def save_picture(self, picture: Image.Image, kept: KeptLatent, decoder: Codec | None) -> Path:
         parameters = infotext.decoded_again(kept.infotext, decoder)

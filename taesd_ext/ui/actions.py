@@ -29,6 +29,17 @@ class ExtraDecoder:
     accepts: Callable[[LatentFormat], bool] = lambda _format: True
 
 
+@dataclass(frozen=True)
+class HostVAEs:
+    """The folder from which the WebUI's own SD VAE setting takes its files."""
+
+    folder: Path
+    refresh: Callable[[], None]
+    """Have the WebUI list the folder anew."""
+    add_quick_setting: Callable[[], bool]
+    """Put the setting at the top of the page, from the next Reload UI on; False where it is there already."""
+
+
 @dataclass
 class PanelActions:
     """Data and callables of the panel.
@@ -65,5 +76,9 @@ class PanelActions:
     """Save a picture that was decoded again (by this codec; None: the host's own VAE) as the host saves its own."""
     has_checkpoint: bool = False
     """Whether there is such a thing as a loaded checkpoint at all."""
+    names: Mapping[str, Callable[[], list[str]]] = field(default_factory=dict)
+    """What can be chosen now, for each option that is a name."""
+    host_vaes: HostVAEs | None = None
+    """None where there is no such folder, or the setting has no effect."""
     notes: list[str] = field(default_factory=list)
     """Lines to show above everything, such as "another extension took the place of ours"."""

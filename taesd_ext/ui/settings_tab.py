@@ -39,7 +39,7 @@ def build_settings_tab(actions: PanelActions, tab: gr.Tab) -> None:
     with gr.Row(elem_classes="taesd-ext-grid"):
         for option in OPTIONS:
             with gr.Column(min_width=300):
-                controls.append(_control(option, values.get(option.name, option.default)))
+                controls.append(_control(actions, option, values.get(option.name, option.default)))
     with gr.Row():
         show = gr.Button(texts.SHOW_DETAILS.label, size="sm", elem_id="taesd_show_details")
         refresh = gr.Button(texts.REFRESH.label, scale=0, min_width=90, size="sm", elem_id="taesd_settings_refresh")
@@ -47,7 +47,8 @@ def build_settings_tab(actions: PanelActions, tab: gr.Tab) -> None:
 
     def look() -> list[Any]:
         now = actions.read_settings()
-        return [cost_html(actions.session().stats), *(now.get(option.name, option.default) for option in OPTIONS)]
+        shown = [_shown(actions, option, now.get(option.name, option.default)) for option in OPTIONS]
+        return [cost_html(actions.session().stats), *shown]
 
     tab.select(look, None, [cost, *controls], show_progress="hidden")
     refresh.click(look, None, [cost, *controls], show_progress="hidden")
@@ -56,10 +57,21 @@ def build_settings_tab(actions: PanelActions, tab: gr.Tab) -> None:
         control.change(_writer(actions, option), control, problem, show_progress="hidden")
 
 
-def _control(option: Option, value: Any) -> Any:
+def _names(actions: PanelActions, option: Option) -> list[str]:
+    return actions.names.get(option.name, lambda: list(option.choices))()
+
+
+def _shown(actions: PanelActions, option: Option, value: Any) -> Any:
+    """What brings a control up to date."""
+    return gr.update(choices=_names(actions, option), value=value) if option.kind == "name" else value
+
+
+def _control(actions: PanelActions, option: Option, value: Any) -> Any:
     words = {"label": option.label, "info": option.help, "elem_id": f"taesd_option_{option.name}"}
     if option.kind == "choice":
         return gr.Dropdown(list(option.choices), value=value, **words)
+    if option.kind == "name":
+        return gr.Dropdown(_names(actions, option), value=value, allow_custom_value=True, **words)
     if option.kind == "bool":
         return gr.Checkbox(value=value, **words)
     if option.maximum > 100:

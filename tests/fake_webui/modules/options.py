@@ -4,9 +4,10 @@ from __future__ import annotations
 
 
 class OptionInfo:
-    def __init__(self, default=None, label="", component=None, component_args=None, section=None, infotext=None):
+    def __init__(self, default=None, label="", component=None, component_args=None, section=None, infotext=None,
+                 refresh=None):  # fmt: skip
         self.default, self.label, self.component, self.component_args = default, label, component, component_args
-        self.section, self.infotext, self.comment_after = section, infotext, ""
+        self.section, self.infotext, self.refresh, self.comment_after = section, infotext, refresh, ""
 
     def info(self, text):
         self.comment_after += text
@@ -30,3 +31,7 @@ class Options:
     def add_option(self, key, info):
         self.data_labels[key] = info
         self.data.setdefault(key, info.default)
+
+    def set(self, key, value, is_api=False, run_callbacks=True):
+        self.data[key] = value
+        return True

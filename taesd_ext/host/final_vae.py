@@ -1,0 +1,83 @@
+"""The full VAE that a person chose for finished pictures, in place of the host's own."""
+
+from __future__ import annotations
+
+import threading
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from taesd_ext.codec.codec import Codec
+from taesd_ext.codec.full_loading import full_codec
+from taesd_ext.errors import TaesdError, one_line
+from taesd_ext.host.webui import WebUI
+from taesd_ext.latent_formats import Detection, LatentFormat, to_family_latent
+from taesd_ext.settings import OPTION
+from taesd_ext.weights.vae_choice import canonical_name, find_installed_vae, installed_vaes_by_name
+
+
+class FinalVAE:
+    """Holds one VAE at most, loaded once and let go when it is chosen no more."""
+
+    def __init__(self, host: WebUI) -> None:
+        self._host = host
+        self._lock = threading.Lock()
+        self._key: tuple[Any, ...] = ()
+        self._codec: Codec | None = None
+
+    def choices(self) -> list[str]:
+        """What can be chosen now."""
+        return [*OPTION["final_vae"].choices, *self._installed()]
+
+    def codec(self, name: str, fitting: LatentFormat | None) -> Codec:
+        """The VAE of this name; ``fitting`` is the loaded model's format, for a file that does not tell its own.
+
+        Raises TaesdError.
+        """
+        name, device, dtype = canonical_name(name), self._host.device(), self._host.vae_dtype()
+        key = (name, _stat(self._installed().get(name)), fitting, str(device), dtype)
+        with self._lock:
+            if self._codec is None or self._key != key:
+                self._codec = None
+                found = find_installed_vae(name, self._host.vae_folders(), self._host.weights_folders(), fitting)
+                # A host may call from inference mode; tensors made there could not be used outside it.
+                try:
+                    with torch.inference_mode(False), torch.no_grad():
+                        self._codec = full_codec(found, device, dtype)
+                except Exception as error:
+                    raise error if isinstance(error, TaesdError) else _not_loaded(name, error) from error
+                self._key = key
+            return self._codec
+
+    def release(self) -> None:
+        with self._lock:
+            self._codec = None
+
+    def _installed(self) -> dict[str, Path]:
+        return installed_vaes_by_name(self._host.vae_folders(), self._host.weights_folders())
+
+
+def latent_for(codec: Codec, sample: Tensor, detection: Detection) -> Tensor:
+    """The sampler's latent in the VAE's scale. Raises TaesdError where the VAE is another model's."""
+    row = detection.format
+    if row is not None and row.family != codec.format.family:
+        raise TaesdError(
+            f"{codec.name} cannot make this picture",
+            f"it is a VAE of {codec.format.title}, and the loaded model is {row.title}",
+            "Choose another VAE for final decode",
+        )
+    return to_family_latent(sample, row or codec.format)
+
+
+def _not_loaded(name: str, error: Exception) -> TaesdError:
+    return TaesdError(f"Cannot load {name}", one_line(error), "Choose another VAE for final decode")
+
+
+def _stat(path: Path | None) -> tuple[Any, ...]:
+    try:
+        stat = path.stat()
+    except (AttributeError, OSError):
+        return ()
+    return path, stat.st_size, stat.st_mtime_ns
