@@ -15,6 +15,9 @@ from torch import Tensor
 _QUINTIC = (3.4445, -4.7750, 2.0315)
 _ROUNDS = 5
 
+DECAY = 0.1
+"""Share of a kernel that is taken away at each step, times the rate: it keeps activations from growing without end."""
+
 
 class Muon(torch.optim.Optimizer):
     """For the kernels of hidden convolutions, each taken as a (channels_out, channels_in * taps) matrix."""
@@ -31,6 +34,7 @@ class Muon(torch.optim.Optimizer):
                 average.lerp_(kernel.grad, 1 - group["momentum"])
                 direction = kernel.grad.lerp(average, group["momentum"]).flatten(1)
                 shape = max(1.0, direction.shape[0] / direction.shape[1]) ** 0.5
+                kernel.mul_(1 - group["lr"] * DECAY)
                 kernel.sub_(orthogonal(direction).view_as(kernel), alpha=group["lr"] * shape)
 
 

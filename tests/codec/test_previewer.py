@@ -1,0 +1,72 @@
+"""The embedded previewers as they are shipped."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torch.nn import functional
+
+from taesd_ext import TaesdError, load_codec
+from taesd_ext.codec.previewer import DATA, PREVIEWER_FORMATS, has_previewer, load_previewer
+from taesd_ext.commands.metrics import psnr
+from taesd_ext.latent_formats import BY_NAME
+from taesd_ext.models.latent_rgb import latent_to_rgb
+
+AT_LEAST = {"sd1": 24.5, "sdxl": 27.0, "sd3": 28.5, "flux1": 27.0, "flux2": 25.5}
+"""dB on a photograph that no previewer has learnt from, some way below what each one reached."""
+
+
+@pytest.mark.parametrize("name", PREVIEWER_FORMATS)
+def test_shipped_and_small(name: str) -> None:
+    path = DATA / f"previewer_{name}.safetensors"
+    assert path.stat().st_size <= 300 * 1024
+    assert path.with_suffix(".log").is_file(), "the log says how it was made"
+    assert has_previewer(name)
+
+
+@pytest.mark.parametrize("name", PREVIEWER_FORMATS)
+def test_gives_a_quarter_of_the_size_and_leaves_the_latent_alone(name: str) -> None:
+    latent = torch.randn(2, BY_NAME[name].latent_channels, 5, 7) * 3
+    before = latent.clone()
+    for given in (latent, latent.half(), latent.contiguous(memory_format=torch.channels_last)):
+        image = load_previewer(name)(given)
+        assert image.shape == (2, 3, 10, 14)
+        assert image.dtype == torch.float32
+        assert image.is_contiguous()
+        assert not image.is_inference()
+        assert image.min() >= 0
+        assert image.max() <= 1
+    assert torch.equal(latent, before)
+
+
+def test_playground_shares_sdxls() -> None:
+    assert has_previewer("playground25")
+    assert load_previewer("playground25") is load_previewer("sdxl")
+
+
+def test_bfloat16_shows_the_same() -> None:
+    latent = torch.randn(1, 4, 16, 16)
+    narrow = load_previewer("sd1", dtype=torch.bfloat16)(latent)
+    assert psnr(narrow, load_previewer("sd1")(latent)) > 35
+
+
+@pytest.mark.parametrize("name", ["sana", "wan21", "nonsense"])
+def test_a_format_without_one_is_refused_in_one_line(name: str) -> None:
+    assert not has_previewer(name)
+    with pytest.raises(TaesdError, match=f"There is no embedded previewer for {name}"):
+        load_previewer(name)
+
+
+@pytest.mark.parametrize("name", PREVIEWER_FORMATS)
+def test_a_photograph_is_seen(name: str, weights_dir, reference_dir) -> None:
+    with Image.open(reference_dir / "notebook_input.png") as picture:
+        pixels = torch.from_numpy(np.array(picture.convert("RGB").crop((128, 128, 384, 384))))
+    codec = load_codec(BY_NAME[name].family, models_dir=weights_dir)
+    latent = codec.encode(pixels.permute(2, 0, 1)[None].float() / 255)
+    full = codec.decode(latent)
+    quality = psnr(load_previewer(name)(latent), functional.avg_pool2d(full, 4)).item()
+    assert quality > AT_LEAST[name]
+    linear = functional.interpolate(latent_to_rgb(latent, BY_NAME[name].rgb), scale_factor=2, mode="bilinear")
+    assert quality > psnr(linear, functional.avg_pool2d(full, 4)).item() + 2

@@ -1,0 +1,105 @@
+"""calibrate makes the shipped files; here in miniature, from the real weights."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from PIL import Image
+
+from taesd_ext.cli import main
+from taesd_ext.codec import bank
+from taesd_ext.codec.readouts import load_heads
+from taesd_ext.commands.linear_fit import fit_linear, row_text
+from taesd_ext.commands.muon import orthogonal
+from taesd_ext.models.latent_rgb import LATENT_RGB
+from taesd_ext.weights.tensor_file import open_tensor_file
+
+
+@pytest.fixture(autouse=True)
+def _small(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setattr(bank, "BANK_PIXELS", 64)
+    monkeypatch.setattr("taesd_ext.codec.head_fitting.HELD_BACK", 2)
+    monkeypatch.setattr("taesd_ext.codec.head_fitting.WORST_ALLOWED", 0.0)
+    monkeypatch.setattr("taesd_ext.commands.previewer_training.HELD_BACK", 2)
+    threads = torch.get_num_threads()
+    yield
+    torch.set_num_threads(threads)
+
+
+def _calibrate(output: Path, weights_dir: Path, *options: str) -> int:
+    return main(["calibrate", "--models", str(weights_dir), "-o", str(output), *options])
+
+
+def test_heads_the_same_from_the_same_seed(weights_dir: Path, tmp_path: Path) -> None:
+    options = ("--family", "taesd", "--latents", "4", "--steps", "3")
+    for folder in ("a", "b"):
+        assert _calibrate(tmp_path / folder, weights_dir, *options) == 0
+    first, again = (load_heads(tmp_path / folder / "heads_taesd.safetensors") for folder in ("a", "b"))
+    assert sorted(first[0]) == [2, 4, 8]
+    assert first[1] == again[1]
+    for scale, head in first[0].items():
+        for name, weight in head.state_dict().items():
+            assert torch.equal(weight, again[0][scale].state_dict()[name])
+    assert "seed 0, 3 steps, 4 latents" in (tmp_path / "a" / "heads_taesd.log").read_text(encoding="utf-8")
+
+
+def test_a_previewer(weights_dir: Path, tmp_path: Path) -> None:
+    options = ("--previewer", "--family", "taesd", "--latents", "18", "--steps", "16")
+    assert _calibrate(tmp_path, weights_dir, *options) == 0
+    file = open_tensor_file(tmp_path / "previewer_sd1.safetensors")
+    assert file.metadata == {"kind": "previewer", "format": "sd1"}
+    log = (tmp_path / "previewer_sd1.log").read_text(encoding="utf-8").splitlines()
+    assert sum(line.startswith("step ") for line in log) == 8
+
+
+def test_what_cannot_be_made_is_said(weights_dir: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert _calibrate(tmp_path, weights_dir, "--family", "taesana") == 1
+    assert _calibrate(tmp_path, weights_dir, "--family", "taesana", "--previewer") == 1
+    said = capsys.readouterr().out.splitlines()
+    assert [line.split(":")[0] for line in said] == ["taesana", "taesana"]
+
+
+def test_measures_photographs(weights_dir: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    Image.effect_mandelbrot((70, 64), (-2, -1.5, 1, 1.5), 100).save(tmp_path / "picture.png")
+    assert _calibrate(tmp_path, weights_dir, "--family", "taesd", "--measure", str(tmp_path)) == 0
+    said = capsys.readouterr().out
+    for name in ("detail 1/8", "detail 1/4", "detail 1/2", "embedded previewer", "linear RGB"):
+        assert name in said
+    (tmp_path / "empty").mkdir()
+    assert _calibrate(tmp_path, weights_dir, "--family", "taesd", "--measure", str(tmp_path / "empty")) == 1
+
+
+class _SampleCodec:
+    """Encodes a picture to two channels that are linear in its colours."""
+
+    family = "sample"
+    has_encoder = True
+    spatial_scale_factor = 8
+
+    def encode(self, image: torch.Tensor) -> torch.Tensor:
+        small = torch.nn.functional.avg_pool2d(image, 8) * 2 - 1
+        return torch.stack([small[:, 0] + small[:, 1], small[:, 1] - small[:, 2], small[:, 2]], dim=1)
+
+
+def test_a_linear_row_is_found() -> None:
+    factors, bias, quality = fit_linear(_SampleCodec(), pictures=24)
+    assert quality > 45
+    assert torch.allclose(factors.T, torch.tensor([[1.0, -1, -1], [0, 1, 1], [0, 0, 1]]), atol=0.05)
+    assert bias.abs().max() < 0.05
+    assert row_text(factors, bias).count("(") == 4
+
+
+def test_sanas_row_is_there() -> None:
+    row = LATENT_RGB["sana"]
+    assert len(row.factors) == 32
+    assert "calibrate --linear" in row.source
+
+
+@pytest.mark.parametrize("shape", [(48, 432), (48, 36), (7, 7)])
+def test_orthogonal(shape: tuple[int, int]) -> None:
+    values = torch.linalg.svdvals(orthogonal(torch.randn(shape, generator=torch.Generator().manual_seed(0))))
+    assert values.max() < 1.3
+    assert values.median() > 0.6
