@@ -53,10 +53,11 @@ class Generations:
 
     def begin(self, processing: Any, choices: Choices, job: object, tab: str = "txt2img") -> None:
         with self._lock:
+            # By identity: processing objects compare by their fields, and tensors among these cannot be compared.
             self._stack = [
                 running
                 for running in self._stack
-                if running.job == job and running.processing() not in (None, processing)
+                if running.job == job and (other := running.processing()) is not None and other is not processing
             ]
             self._stack.append(Generation(weakref.ref(processing), choices, job, tab, threading.get_ident()))
 

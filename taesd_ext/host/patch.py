@@ -45,7 +45,9 @@ class HostPatch:
                 return True
             if self._active is not None:
                 return True  # wrapped by another since, which calls ours
-            if current is None or getattr(current, MARK, self) is not self:
+            # The mark may be a retired patch's: another's functools.wraps copies it, and Reload UI retires us.
+            marked_by = getattr(current, MARK, self)
+            if current is None or (marked_by is not self and getattr(marked_by, "applied", True)):
                 why = "another copy of this extension is active" if current else "this host has no such function"
                 log_once(f"patch {self.name}", f"{self.name} is left alone: {why}.")
                 return False

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import threading
+from dataclasses import dataclass
 
 import gradio as gr
 import pytest
+import torch
 
 from taesd_ext.host.accordion import ARGUMENTS, AS_SET, build, choices_of
 from taesd_ext.host.generation import Choices, Generations
@@ -90,6 +92,20 @@ def test_a_generation_inside_another():
     generations.begin(inner, Choices(), job=3)
     generations.end(inner)
     assert generations.current is None
+
+
+def test_generations_are_told_apart_by_identity():
+    """The host's processing objects compare by their fields, tensors among them."""
+
+    @dataclass
+    class P:
+        latent: torch.Tensor
+
+    generations, outer, inner = Generations(), P(torch.zeros(2)), P(torch.zeros(2))
+    generations.begin(outer, Choices(detail="1/4"), job=1)
+    generations.begin(inner, Choices(enabled=False), job=1)
+    generations.end(inner)
+    assert generations.current.processing() is outer
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import functools
 import threading
 import types
 
@@ -77,6 +78,38 @@ def test_wrapped_by_another_later_ours_becomes_a_pass_through_and_comes_back():
     assert module.double(1) == 1102
     patch.undo()
     module.double = before
+
+
+def test_reloaded_under_another_that_copies_our_mark():
+    """functools.wraps gives the other's function our attributes; after Reload UI we are new objects."""
+    module = host()
+    old, new = HostPatch(module, "double", plus_100), HostPatch(module, "double", plus_100)
+    old.apply()
+    ours = module.double
+
+    @functools.wraps(ours)
+    def theirs(number):
+        return ours(number) + 1000
+
+    module.double = theirs
+    old.undo()
+    assert module.double is theirs
+    assert new.apply()
+    assert module.double(1) == 1102
+    new.undo()
+    assert module.double is theirs
+    assert module.double(1) == 1002
+
+
+def test_wrapped_by_another_before_us():
+    module = host()
+    before = module.double
+    module.double = theirs = lambda number: before(number) + 1000
+    patch = HostPatch(module, "double", plus_100)
+    patch.apply()
+    assert module.double(1) == 1102
+    patch.undo()
+    assert module.double is theirs
 
 
 def test_others_unwind_in_the_wrong_order():

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import functools
 import sys
+import threading
 
 import pytest
 
+from taesd_ext.codec.codec import Source
 from taesd_ext.host import register as register_module
 from taesd_ext.host.register import register, unregister
 from taesd_ext.settings import OPTIONS
@@ -80,6 +83,71 @@ def test_wrapped_by_another_extension_and_unloaded_in_the_wrong_order(host):
     host.sd_samplers_common.samples_to_images_tensor = ours
     _, images = host.generate()
     assert images.unique().tolist() == [0.625]
+
+
+@pytest.mark.parametrize("before", [True, False])
+def test_another_extension_wraps_the_same_functions_before_or_after_us(bare_host, before):
+    """It is called as often as without us, and goes on to work when we are reloaded or gone."""
+    seen = []
+
+    def wrap(owner, name):
+        below = getattr(owner, name)
+
+        @functools.wraps(below)
+        def theirs(*args, **kwargs):
+            seen.append(name)
+            return below(*args, **kwargs)
+
+        setattr(owner, name, theirs)
+
+    def wrap_all():
+        wrap(bare_host.sd_samplers_common, "samples_to_images_tensor")
+        wrap(bare_host.state_class, "set_current_image")
+
+    if before:
+        wrap_all()
+    bare_host.load_scripts()
+    if not before:
+        wrap_all()
+    bare_host.opts.show_progress_type = "TAESD"
+    bare_host.opts.taesd_ext_budget = bare_host.opts.taesd_ext_min_time = 0
+    for reloads in range(3):
+        seen.clear()
+        frames = []
+        bare_host.generate(on_step=lambda p, step, frames=frames: frames.append(_polled(bare_host)))
+        assert [frame.size for frame in frames] == [(4, 4)] * 4, "the embedded previewer's"
+        assert seen.count("samples_to_images_tensor") == 1, "the finished picture"
+        # A frame of ours asks nobody below us; after a reload we are on top.
+        assert seen.count("set_current_image") == (0 if before or reloads else 4)
+        bare_host.reload_ui()
+    unregister()
+    bare_host.script_callbacks.callbacks.clear()
+    seen.clear()
+    bare_host.opts.show_progress_type = "Approx cheap"
+    bare_host.opts.show_progress_every_n_steps = 0
+    p = bare_host.processing.Processing(on_step=lambda p, step: _polled(bare_host))
+    bare_host.processing.process_images(p)
+    assert seen.count("set_current_image") == 4
+
+
+def _polled(host):
+    host.state.set_current_image()
+    return host.state.current_image
+
+
+def test_unloaded_it_leaves_no_thread_and_no_codec(host, runtime):
+    class Untaught:
+        name, has_decoder, details = "taesd", True, ("full",)
+        source = Source(decoder="own.pth")
+
+    runtime.calibration.want(Untaught())
+    assert any(thread.name.startswith("taesd-ext") for thread in threading.enumerate())
+    host.generate(on_step=lambda p, step: host.state.set_current_image())
+    assert runtime.registry.families
+    unregister()
+    assert not any(thread.name.startswith("taesd-ext") for thread in threading.enumerate())
+    assert runtime.registry.families == ()
+    assert runtime.generations.current is None
 
 
 def test_a_host_without_the_seams_is_left_alone(bare_host, caplog):
