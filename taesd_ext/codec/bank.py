@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 
+import torch
 from torch import Tensor
 
 from taesd_ext.codec.generated import (
@@ -34,22 +35,28 @@ def bank_latents(
     count: int,
     seed: int,
 ) -> Iterator[Tensor]:
-    """``count`` square latents (1,C,side,side) in the family's scale, the kinds in turn: any prefix is a mixture.
+    """``count`` latents of :func:`bank_latent`, the kinds in turn: any prefix is a mixture."""
+    generator = seeded(seed)
+    for index in range(count):
+        yield bank_latent(index, decoder, encoder, channels, factor, generator)
+
+
+def bank_latent(
+    index: int, decoder: Network, encoder: Network | None, channels: int, factor: int, generator: torch.Generator
+) -> Tensor:
+    """A square latent (1,C,side,side) in the family's scale; its kind goes by the index.
 
     ``factor``: image pixels per latent position. The networks may compute in a lower precision.
     """
-    generator = seeded(seed)
     side = BANK_PIXELS // factor
-    for index in range(count):
-        if encoder is None:
-            yield mixed_latent(channels, side, generator)[None]
-            continue
-        kind, soft = index % 3, index % 4 == 3
-        if kind == 0:
-            image = decoder(power_law_latent(channels, side, generator)[None]).clamp(0, 1)
-        elif kind == 1:
-            image = decoder(leaves_latent(channels, side, generator)[None]).clamp(0, 1)
-        else:
-            image = picture(side * factor, generator)[None]
-        latent = encoder(image)
-        yield soften(latent[0], generator)[None] if soft else latent
+    if encoder is None:
+        return mixed_latent(channels, side, generator)[None]
+    kind, soft = index % 3, index % 4 == 3
+    if kind == 0:
+        image = decoder(power_law_latent(channels, side, generator)[None]).clamp(0, 1)
+    elif kind == 1:
+        image = decoder(leaves_latent(channels, side, generator)[None]).clamp(0, 1)
+    else:
+        image = picture(side * factor, generator)[None]
+    latent = encoder(image)
+    return soften(latent[0], generator)[None] if soft else latent

@@ -188,7 +188,7 @@ class Codec:
         """Learn the reduced details of weights that nobody has seen before: about a minute, for when nobody waits.
 
         Returns at once when they are there; says whether they are at the end. ``should_stop`` is asked every few
-        tenths of a second; a later call begins anew. What was learnt is kept in the user's cache for these weights.
+        tenths of a second; a later call goes on from there. What was learnt is kept in the user's cache.
         """
         return self._readouts is not None and self._readouts.calibrate(progress=progress, should_stop=should_stop)
 

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from taesd_ext.codec.bank import bank_latents
+from taesd_ext.codec.bank import bank_latent
 from taesd_ext.codec.generated import seeded
 from taesd_ext.codec.ridge import ConvolutionFit
 from taesd_ext.models.fast import FastBlock, FastDecoder
@@ -80,6 +80,19 @@ def head_scales(decoder: FastDecoder) -> list[int]:
     return [stage.scale for stage in decoder.stages if stage.scale in HEAD_TEACHERS]
 
 
+@dataclass
+class _Stream:
+    """Seeded latents that are made one by one."""
+
+    count: int
+    seed: int
+    done: int = 0
+    generator: torch.Generator = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.generator = seeded(self.seed)
+
+
 def latent_channels(decoder: FastDecoder) -> int:
     return next(layer.in_channels for layer in decoder.stages[0] if isinstance(layer, nn.Conv2d))
 
@@ -88,7 +101,8 @@ class HeadFitter:
     """Fits every head of one decoder. :meth:`run` works in slices and leaves the results in ``results``.
 
     ``encoder``, of the decoder's dtype, may be None: the heads are then some dB worse. ``refine`` may improve a head in
-    place; the closed form then sees the first ``LESSONS`` lessons only, which is all it can use.
+    place; the closed form then sees the first ``LESSONS`` lessons only, which is all it can use. ``should_stop`` may be
+    set at any time.
     """
 
     def __init__(
@@ -98,39 +112,48 @@ class HeadFitter:
         *,
         lessons: int = LESSONS,
         seed: int = 0,
-        should_stop: Callable[[], bool] | None = None,
         refine: Callable[[Head, list[Crop]], None] | None = None,
     ) -> None:
         self.decoder, self.encoder = decoder, encoder
-        self.lessons, self.seed = lessons, seed
         self._refine = refine
         self.results: dict[int, HeadResult] = {}
-        self._should_stop = should_stop or (lambda: False)
+        self.should_stop: Callable[[], bool] = lambda: False
+        self._exam = _Stream(HELD_BACK, seed + 1)
+        self._lessons = _Stream(lessons, seed)
+        self._crops: dict[int, list[Crop]] = {scale: [] for scale in head_scales(decoder)}
+        self._answers: dict[int, list[tuple[Tensor, Tensor]]] = {scale: [] for scale in self._crops}
         self._device = next(decoder.parameters()).device
         self._dtype = next(decoder.parameters()).dtype
         self._factor = decoder.stages[0].scale
         self._random = seeded(seed)
 
     def run(self) -> Iterator[float]:
-        """Yields the share that is done. Raises Stopped, at the latest after one network stage, when told to."""
+        """Yields the share that is done. Raises Stopped, at the latest after one network stage, when told to.
+
+        Called again, it goes on where it was stopped.
+        """
         scales = head_scales(self.decoder)
-        gathered: dict[int, list[Crop]] = {scale: [] for scale in scales}
-        exam: dict[int, list[tuple[Tensor, Tensor]]] = {scale: [] for scale in scales}
-        total = self.lessons + HELD_BACK
-        for index, latent in enumerate(self._latents(HELD_BACK, self.seed + 1)):
-            self._examine(latent, exam)
-            yield 0.7 * index / total
-        for index, latent in enumerate(self._latents(self.lessons, self.seed)):
-            self._gather(latent, gathered)
-            yield 0.7 * (HELD_BACK + index) / total
+        total = self._exam.count + self._lessons.count
+        for stream, learn in ((self._exam, self._examine), (self._lessons, self._gather)):
+            while stream.done < stream.count:
+                state = stream.generator.get_state()
+                try:
+                    learn(self._next_latent(stream))
+                except Stopped:
+                    stream.generator.set_state(state)
+                    raise
+                stream.done += 1
+                yield 0.7 * (self._exam.done + self._lessons.done) / total
         for index, scale in enumerate(scales):
-            self._fit_scale(scale, gathered.pop(scale), exam.pop(scale))
+            if scale in self._crops:
+                self._fit_scale(scale, self._crops[scale], self._answers[scale])
+                del self._crops[scale]
             yield 0.7 + 0.3 * (index + 1) / len(scales)
 
-    def _latents(self, count: int, seed: int) -> Iterator[Tensor]:
+    def _next_latent(self, stream: _Stream) -> Tensor:
         encoder = None if self.encoder is None else self._guarded(self.encoder)
-        channels = latent_channels(self.decoder)
-        return bank_latents(self._guarded(self._decode), encoder, channels, self._factor, count, seed)
+        decoder, channels = self._guarded(self._decode), latent_channels(self.decoder)
+        return bank_latent(stream.done, decoder, encoder, channels, self._factor, stream.generator)
 
     def _guarded(self, network: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
         def guarded(x: Tensor) -> Tensor:
@@ -147,18 +170,18 @@ class HeadFitter:
         return x
 
     def _check(self) -> None:
-        if self._should_stop():
+        if self.should_stop():
             raise Stopped
 
-    def _examine(self, latent: Tensor, exam: dict[int, list[tuple[Tensor, Tensor]]]) -> None:
+    def _examine(self, latent: Tensor) -> None:
         features, _, image = self._decode_with_taps(latent, ())
-        for scale, kept in exam.items():
+        for scale, kept in self._answers.items():
             kept.append((features[scale].half(), functional.avg_pool2d(image, scale)))
 
-    def _gather(self, latent: Tensor, gathered: dict[int, list[Crop]]) -> None:
-        wanted = {tap for scale in gathered for tap in HEAD_TEACHERS[scale]}
+    def _gather(self, latent: Tensor) -> None:
+        wanted = {tap for scale in self._crops for tap in HEAD_TEACHERS[scale]}
         features, taps, image = self._decode_with_taps(latent, wanted)
-        for scale, crops in gathered.items():
+        for scale, crops in self._crops.items():
             whole = features[scale]
             height, width = whole.shape[-2:]
             high, wide = min(CROP, height), min(CROP, width)
@@ -213,6 +236,8 @@ class HeadFitter:
     def _fit_head(self, crops: list[Crop], depth: int) -> Head:
         with torch.device("meta"):
             head = Head(depth)
+        for crop in crops:
+            crop.layers = None
         width = crops[0].features.shape[1]
         for layer in range(depth):
             fit = ConvolutionFit(width, width)

@@ -55,6 +55,8 @@ class Readouts:
         self._channels = latent_channels(decoder)
         self._heads: Heads | None = None
         self._given_up = False
+        self._fitter: HeadFitter | None = None
+        self._calibrating = threading.Lock()
         self._lock = threading.Lock()
 
     @property
@@ -79,26 +81,39 @@ class Readouts:
     ) -> bool:
         """Fit heads unless they are there, and keep them in the user's cache. Says whether heads are there now.
 
-        ``progress`` gets the share that is done; ``should_stop`` is asked at least once per network stage.
+        ``progress`` gets the share that is done; ``should_stop`` is asked at least once per network stage. After a stop
+        the next call goes on from there; until then up to 120 MB are held. One thread calibrates, others get False.
         """
-        if self._found() or self._given_up:
+        if self._found() or self._given_up or not self._calibrating.acquire(blocking=False):
             return bool(self._found())
-        device = next(self._decoder.parameters()).device
-        with torch.inference_mode(False), torch.no_grad():
+        try:
+            with torch.inference_mode(False), torch.no_grad():
+                return self._fit(progress, should_stop, lessons)
+        finally:
+            self._calibrating.release()
+
+    def _fit(
+        self, progress: Callable[[float], None] | None, should_stop: Callable[[], bool] | None, lessons: int
+    ) -> bool:
+        if self._fitter is None:
+            device = next(self._decoder.parameters()).device
             decoder = fast_decoder(self._plain_decoder).to(device)
             encoder = None if self._plain_encoder is None else fast_encoder(self._plain_encoder).to(device)
-            fitter = HeadFitter(decoder, encoder, lessons=lessons, should_stop=should_stop)
-            try:
-                for share in fitter.run():
-                    if progress:
-                        progress(share)
-            except Stopped:
-                return False
-            heads = {scale: result.head for scale, result in fitter.results.items()}
-            self._given_up = not heads
-            if heads:
-                self._keep(heads, decoder)
-                self._heads = self._placed(heads)
+            self._fitter = HeadFitter(decoder, encoder, lessons=lessons)
+        fitter = self._fitter
+        fitter.should_stop = should_stop or (lambda: False)
+        try:
+            for share in fitter.run():
+                if progress:
+                    progress(share)
+        except Stopped:
+            return False
+        self._fitter = None
+        heads = {scale: result.head for scale, result in fitter.results.items()}
+        self._given_up = not heads
+        if heads:
+            self._keep(heads, fitter.decoder)
+            self._heads = self._placed(heads)
         return bool(heads)
 
     def _keep(self, heads: Heads, decoder: FastDecoder) -> None:

@@ -21,7 +21,7 @@ from taesd_ext.models.fast import FastDecoder, FastEncoder
 from taesd_ext.models.student import Previewer
 
 BATCH = 16
-RATES = Rates(muon=2e-2, adam=2e-3)
+RATES = Rates(muon=1e-2, adam=2e-3)
 HELD_BACK = 24
 """Latents kept for measuring, from another seed."""
 
