@@ -30,7 +30,7 @@ def installed_vaes_by_name(vae_folders: Iterable[Path], other_folders: Iterable[
     The named ones are looked for in all search folders, unopened; every file in ``vae_folders`` and the folders in them
     whose header is that of an SD VAE is one of the others. Headers are read once: cheap enough for a page load.
     """
-    vae_folders = list(vae_folders)
+    vae_folders = _with_subfolders(vae_folders)
     searched = search_folders([*vae_folders, *other_folders])
     found: dict[str, Path] = {}
     named: set[Path] = set()
@@ -39,7 +39,7 @@ def installed_vaes_by_name(vae_folders: Iterable[Path], other_folders: Iterable[
         named.update(paths)
         if paths:
             found[row.name] = paths[0]
-    for path in weight_files(_with_subfolders(vae_folders)):
+    for path in weight_files(vae_folders):
         if path not in named and _is_sd_vae(path):
             found.setdefault(file_title(path), path)
     return found
@@ -62,7 +62,7 @@ def find_installed_vae(
             "Choose another VAE for final decode, or put the file into models/VAE",
         )
     if name in VAE_BY_NAME:
-        return find_named_vae(name, [*vae_folders, *other_folders])
+        return find_named_vae(name, [*_with_subfolders(vae_folders), *other_folders])
     file = open_tensor_file(path)
     try:
         found = find_full_vae(file)

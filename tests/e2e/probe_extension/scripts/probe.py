@@ -71,6 +71,10 @@ class Probe(scripts.Script):
         if torch.is_tensor(ps.samples):
             self.save("sampled", ps.samples)
 
+    def postprocess_batch(self, p, *args, images=None, **kwargs):
+        if torch.is_tensor(images):
+            self.save("decoded", images)
+
     def process_before_every_sampling(self, p, **kwargs):
         if getattr(p, "init_latent", None) is not None:
             self.save("encoded", p.init_latent)

@@ -1,0 +1,99 @@
+"""A full VAE of ours for finished pictures, against the WebUI's own decode by the same file."""
+
+from __future__ import annotations
+
+import hashlib
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from test_webui_finals import latent
+
+pytestmark = [pytest.mark.e2e, pytest.mark.slow]
+
+LARGEST_ERROR = 1e-3
+NAME = "seeded"
+SCRIPT = "taesd preview"
+PREFIX = "first_stage_model."
+
+
+@pytest.fixture(scope="module")
+def vae_file(server, checkpoints):
+    """The checkpoint's VAE with other weights, as a file of the WebUI's models/VAE."""
+    if server.forge:
+        pytest.skip("the forks manage VAEs in other ways")
+    generator = torch.Generator().manual_seed(3)
+    state = {}
+    for name, value in load_file(checkpoints / "tiny_sd1.safetensors").items():
+        if name.startswith(PREFIX):
+            noise = torch.randn(value.shape, generator=generator)
+            state[name.removeprefix(PREFIX)] = value.float() * (1 + 0.2 * noise) + 0.01 * noise
+    folder = server.data / "models" / "VAE"
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / f"{NAME}.safetensors"
+    save_file(state, path)
+    save_file(state, folder / "seeded_sdxl_vae.safetensors")
+    server.call("/sdapi/v1/refresh-vae", {})
+    return path
+
+
+@pytest.fixture
+def host(webui, vae_file):
+    webui.set_options(sd_vae="Automatic", taesd_ext_final_vae="the WebUI's")
+    yield webui
+    webui.set_options(sd_vae="Automatic", taesd_ext_final_vae="the WebUI's")
+
+
+def decoded(server):
+    return latent(server, "decoded")
+
+
+def test_it_equals_the_webuis_own_decode_with_the_same_file(host, vae_file):
+    host.generate()
+    base = decoded(host)
+    theirs = host.generate(override_settings={"sd_vae": vae_file.name})
+    expected, sampled = decoded(host), latent(host, "sampled")
+    ours = host.generate(override_settings={"taesd_ext_final_vae": NAME})
+    assert torch.equal(latent(host, "sampled"), sampled)
+    error = float((decoded(host) - expected).abs().max())
+    print(f"largest difference {error:.2g} of 1; another VAE differs by {float((base - expected).abs().max()):.2g}")
+    assert error <= LARGEST_ERROR
+    assert float((base - expected).abs().max()) > 20 * LARGEST_ERROR
+    levels = np.abs(np.asarray(ours.images[0], int) - np.asarray(theirs.images[0], int))
+    assert levels.max() <= 1
+    sha256 = hashlib.sha256(vae_file.read_bytes()).hexdigest()
+    assert f"Final VAE: {NAME} ({sha256[:10]})" in ours.infotext
+    assert "VAE Decoder" not in ours.infotext
+    assert "Final VAE" not in theirs.infotext
+    assert set(ours.families) <= {"taesd"}
+    assert host.call("/sdapi/v1/options")["sd_vae"] == "Automatic"
+
+
+def test_one_generation_and_hires_fix(host):
+    result = host.generate(
+        enable_hr=True, hr_scale=2, hr_upscaler="Lanczos", denoising_strength=0.7,
+        alwayson_scripts={SCRIPT: {"args": [{"final_vae": NAME}]}},
+    )  # fmt: skip
+    assert result.images[0].size == (256, 256)
+    assert f"Final VAE: {NAME} (" in result.infotext
+    assert "Final VAE" not in host.generate().infotext
+
+
+def test_pasted_parameters_bring_it_back(host):
+    host.set_options(taesd_ext_final_vae=NAME)
+    made = host.generate()
+    picture = decoded(host)
+    host.set_options(taesd_ext_final_vae="the WebUI's")
+    again = host.generate(infotext=made.infotexts[0], alwayson_scripts={SCRIPT: {"args": []}})
+    assert f"Final VAE: {NAME} (" in again.infotext
+    assert torch.equal(decoded(host), picture)
+
+
+def test_the_vae_of_another_model_is_refused_or_left_to_the_webui(host):
+    host.set_options(taesd_ext_final_vae="seeded_sdxl_vae")
+    assert "the loaded model is Stable Diffusion 1 and 2" in str(host.generate().error)
+    host.set_options(taesd_ext_decode_failure="full VAE")
+    result = host.generate()
+    assert result.error is None
+    assert "Final VAE" not in result.infotext

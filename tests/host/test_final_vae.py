@@ -1,0 +1,223 @@
+"""A full VAE of ours for finished pictures: which one, what the parameters say, and what stays untouched."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import gradio as gr
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from taesd_ext import load_codec
+from taesd_ext.errors import TaesdError
+from taesd_ext.host.accordion import AS_SET, pasted_final_vae
+from taesd_ext.settings import HOSTS_VAE, TINY_VAE
+from taesd_ext.weights.autoencoder_kl_files import LAYOUTS, KLArchitecture, network_keys
+from taesd_ext.weights.identify import checksums
+from taesd_ext.weights.vae_choice import canonical_name
+
+KEY = "Final VAE"
+
+
+def write_vae(path: Path, seed: int = 0) -> Path:
+    """A VAE as small as 32 groups allow, in the original layout."""
+    generator = torch.Generator().manual_seed(seed)
+    state = {}
+    for part in ("encoder", "decoder"):
+        architecture = KLArchitecture(4, (32, 32, 32, 32))
+        shapes = {key: value.shape for key, value in architecture.build(part).state_dict().items()}
+        for key, names in network_keys(LAYOUTS[0], part, architecture).items():
+            shape = (shapes[key][0] // len(names), *shapes[key][1:])
+            state |= {name: 0.1 * torch.randn(shape, generator=generator) for name in names}
+    path.parent.mkdir(parents=True, exist_ok=True)
+    save_file(state, path)
+    return path
+
+
+@pytest.fixture
+def vaes(host):
+    folder = host.folder.parent / "VAE"
+    write_vae(folder / "anime.vae.safetensors", 1)
+    write_vae(folder / "vae-ft-mse-840000-ema-pruned.safetensors", 2)
+    write_vae(folder / "more" / "sdxl_vae.safetensors", 3)
+    save_file({"something": torch.zeros(2)}, folder / "no_vae.safetensors")
+    (folder / "broken.safetensors").write_bytes(b"\xff" * 64)
+    return folder
+
+
+def shown(image):
+    return ((image * 2 - 1 + 1) / 2).clamp(0, 1)
+
+
+def test_those_that_are_there_can_be_chosen(host, runtime, vaes):
+    assert runtime.final_vae.choices() == [HOSTS_VAE, TINY_VAE, "sd-vae-ft-mse", "sdxl-vae", "anime.vae"]
+
+
+def test_headers_are_read_once(runtime, vaes, monkeypatch):
+    before = runtime.final_vae.choices()
+    monkeypatch.setattr("taesd_ext.weights.vae_choice.open_tensor_file", None)
+    assert runtime.final_vae.choices() == before
+
+
+@pytest.mark.parametrize("method", ["Full", "TAESD"])
+@pytest.mark.parametrize(
+    ("name", "file"),
+    [("sd-vae-ft-mse", "vae-ft-mse-840000-ema-pruned"), ("anime.vae", "anime.vae")],
+)  # fmt: skip
+def test_the_picture_is_the_vaes_and_the_parameters_say_so(host, vaes, name, file, method):
+    host.opts.sd_vae_decode_method = method
+    host.opts.taesd_ext_final_vae = name
+    p, images = host.generate(batch=2)
+    path = vaes / f"{file}.safetensors"
+    codec = load_codec(path, variant="sd15-vae")
+    assert torch.equal(images, shown(torch.cat([codec.decode(one[None]) for one in p.latents[-1]])))
+    assert p.extra_generation_params == {KEY: f"{file} ({checksums(path)[0][:10]})"}
+    assert host.model.full_decodes == 0
+
+
+def test_hires_fix_and_an_encoder_beside_it(host, vaes):
+    host.opts.sd_vae_encode_method = "TAESD"
+    host.opts.taesd_ext_final_vae = "anime.vae"
+    p, _ = host.generate(enable_hr=True)
+    assert p.extra_generation_params[KEY].startswith("anime.vae (")
+    assert p.extra_generation_params["VAE Encoder"] == "TAESD"
+    assert p.extra_generation_params["TAESD model"].startswith("taesd encoder ")
+    assert "VAE Decoder" not in p.extra_generation_params
+
+
+def test_one_generation_chooses_for_itself(host, vaes):
+    for arguments in ((True, None, None, None, "anime.vae"), ({"final_vae": "anime.vae"},)):
+        p, _ = host.generate(*arguments)
+        assert p.extra_generation_params[KEY].startswith("anime.vae (")
+    host.opts.taesd_ext_final_vae = "anime.vae"
+    p, images = host.generate({"final_vae": HOSTS_VAE})
+    assert p.extra_generation_params == {}
+    assert images.unique().tolist() == [1.0]
+    p, _ = host.generate({"final_vae": TINY_VAE})
+    assert p.extra_generation_params["VAE Decoder"] == "TAESD"
+    assert KEY not in p.extra_generation_params
+    p, _ = host.generate(override={"taesd_ext_final_vae": HOSTS_VAE})
+    assert p.extra_generation_params == {}
+    assert host.opts.taesd_ext_final_vae == "anime.vae"
+
+
+def test_previews_stay_taesds(host, runtime, vaes):
+    host.opts.taesd_ext_final_vae = "anime.vae"
+    host.generate(on_step=lambda p, step: host.state.set_current_image())
+    assert runtime.session.frame.family == "taesd"
+
+
+@pytest.mark.parametrize(
+    ("chosen", "model", "why"),
+    [
+        ("sd-vae-ft-mse", {"is_sdxl": True}, "loaded model is SDXL"),
+        ("sdxl_vae", {"is_sd1": True}, "loaded model is Stable Diffusion 1 and 2"),
+        ("gone", {"is_sd1": True}, "no VAE gone"),
+        ("../VAE/anime.vae", {"is_sd1": True}, "no VAE"),
+        ("no_vae", {"is_sd1": True}, "no VAE no_vae"),
+        ("anime.vae", {"is_sd3": True, "channels": 16}, "anime.vae"),
+    ],
+)
+def test_a_vae_of_another_model_or_none_is_an_error_or_the_hosts(host, vaes, chosen, model, why):
+    host.load_model(**model)
+    host.opts.taesd_ext_final_vae = chosen
+    with pytest.raises(TaesdError, match=why):
+        host.generate()
+    host.opts.taesd_ext_decode_failure = "full VAE"
+    p, images = host.generate()
+    assert images.unique().tolist() == [1.0]
+    assert p.extra_generation_params == {}
+    assert "full VAE was used instead" in p.comments[-1]
+
+
+def test_a_file_that_does_not_tell_is_taken_for_the_loaded_models(host, runtime, vaes):
+    host.opts.taesd_ext_final_vae = "anime.vae"
+    for flags, name in (({"is_sd1": True}, "sd1"), ({"is_sdxl": True}, "sdxl")):
+        host.load_model(**flags)
+        host.generate()
+        assert runtime.final_vae.codec("anime.vae", runtime.detection().format).format.name == name
+
+
+def test_it_is_loaded_once_and_let_go(host, runtime, vaes, monkeypatch):
+    from taesd_ext.host import final_vae
+
+    loads, load = [], final_vae.full_codec
+    monkeypatch.setattr(final_vae, "full_codec", lambda *args: loads.append(1) or load(*args))
+    host.opts.taesd_ext_final_vae = "anime.vae"
+    host.generate()
+    host.generate(enable_hr=True)
+    assert len(loads) == 1
+    assert runtime.final_vae._codec is not None
+    host.opts.taesd_ext_final_vae = HOSTS_VAE
+    host.generate()
+    assert runtime.final_vae._codec is None
+
+
+def test_a_changed_file_is_read_again(host, vaes):
+    host.opts.taesd_ext_final_vae = "anime.vae"
+    first, _ = host.generate()
+    write_vae(vaes / "anime.vae.safetensors", 7).touch()
+    second, _ = host.generate()
+    assert first.extra_generation_params[KEY] != second.extra_generation_params[KEY]
+
+
+def test_fast_interrupt_goes_before_it(host, vaes):
+    host.opts.taesd_ext_final_vae = "anime.vae"
+    host.opts.live_preview_fast_interrupt = True
+
+    def interrupt(p, step):
+        host.state.interrupted = step == 1
+
+    p, _ = host.generate(on_step=interrupt)
+    assert p.extra_generation_params["VAE Decoder"] == "TAESD"
+    assert KEY not in p.extra_generation_params
+
+
+def test_a_rough_picture_that_an_extension_asks_for_stays_one(host, vaes):
+    host.opts.taesd_ext_final_vae = "anime.vae"
+    image = host.sd_samplers_common.samples_to_images_tensor(torch.zeros(1, 4, 2, 2), 2)
+    assert image.shape == (1, 3, 2, 2)
+
+
+def test_the_hosts_own_vae_can_still_be_asked_for(host, runtime, vaes):
+    host.opts.taesd_ext_final_vae = "anime.vae"
+    with runtime.hosts_vae():
+        image = host.sd_samplers_common.samples_to_images_tensor(torch.zeros(1, 4, 2, 2), 0)
+    assert image.unique().tolist() == [1.0]
+    assert runtime.final_choice() == "anime.vae"
+
+
+@pytest.mark.parametrize(
+    ("recorded", "in_settings", "expected"),
+    [
+        (None, HOSTS_VAE, AS_SET),
+        (None, "anime.vae", HOSTS_VAE),
+        ("anime.vae (0123456789)", HOSTS_VAE, "anime.vae"),
+        ("anime.vae (0123456789)", "anime.vae", AS_SET),
+        ("vae-ft-mse-840000-ema-pruned (735e4c3a44)", HOSTS_VAE, "sd-vae-ft-mse"),
+        ("gone (0123456789)", HOSTS_VAE, "gone"),
+    ],
+)
+def test_pasted_parameters_choose_it_again(recorded, in_settings, expected):
+    assert pasted_final_vae({KEY: recorded} if recorded else {}, in_settings) == expected
+
+
+def test_what_is_recorded_can_be_chosen(host, vaes):
+    host.opts.taesd_ext_final_vae = "sd-vae-ft-mse"
+    p, _ = host.generate()
+    recorded = p.extra_generation_params[KEY]
+    assert canonical_name(recorded) == "sd-vae-ft-mse"
+    q, _ = host.generate({"final_vae": recorded})
+    assert q.extra_generation_params == p.extra_generation_params
+
+
+def test_the_page_gets_the_choices_and_the_paste_field(host, vaes):
+    with gr.Blocks():
+        controls = host.script.ui(False)
+    (control, pasted), = host.script.infotext_fields
+    assert control is controls[4]
+    assert pasted({KEY: "anime.vae (0123456789)"}) == "anime.vae"
+    info = host.opts.data_labels["taesd_ext_final_vae"]
+    assert "anime.vae" in info.component_args()["choices"]
+    assert info.section == host.opts.data_labels["sd_vae_decode_method"].section
