@@ -1,0 +1,122 @@
+"""Faults on request: a decoder that breaks, a stop at an exact step, slow steps, a poll at every step."""
+
+import threading
+import time
+
+import torch
+from modules import script_callbacks, scripts, shared
+
+NONE = {"decoder": "", "others": False, "stop": "", "at": -1, "slow": 0.0, "poll": False}
+"""decoder: what each decode does; others: the ways without a decoder fail too; stop: what happens in step ``at``;
+slow: seconds for which each evaluation waits; poll: whether somebody polls in every step."""
+
+if not hasattr(shared, "e2e_faults"):
+    shared.e2e_faults = {**NONE, "injected": 0}  # there, as Reload UI executes this file again
+faults = shared.e2e_faults
+
+
+def breaking(original):
+    def decode(*args, **kwargs):
+        kind = faults["decoder"]
+        faults["injected"] += bool(kind)
+        if kind == "raise":
+            raise RuntimeError("the decoder is broken")
+        if kind == "oom":
+            raise torch.cuda.OutOfMemoryError("CUDA out of memory")
+        if kind == "memory":
+            raise MemoryError
+        if kind == "slow":
+            time.sleep(0.4)
+        image = original(*args, **kwargs)
+        return torch.full_like(image, float("nan")) if kind == "nan" else image
+
+    decode.breaking = True
+    return decode
+
+
+def failing(original):
+    def way(*args, **kwargs):
+        if faults["others"]:
+            faults["injected"] += 1
+            raise RuntimeError("this way is broken too")
+        return original(*args, **kwargs)
+
+    way.breaking = True
+    return way
+
+
+def install():
+    try:
+        from taesd_ext.codec.codec import Codec
+        from taesd_ext.preview import drawing
+    except ImportError:
+        return
+    for owner, name, wrap in (
+        (Codec, "decode", breaking), (drawing, "load_previewer", failing), (drawing, "latent_to_rgb", failing),
+    ):  # fmt: skip
+        if not hasattr(getattr(owner, name), "breaking"):
+            setattr(owner, name, wrap(getattr(owner, name)))
+
+
+def set_faults(wanted: dict):
+    install()
+    faults.update(NONE)
+    faults.update(wanted)
+    return faults
+
+
+def forget():
+    """The weights are read anew when they are needed."""
+    from taesd_ext.host import register
+
+    register._extension.runtime.registry.release()
+    return {}
+
+
+def state():
+    from taesd_ext.host import register
+
+    extension = register._extension
+    return {
+        **faults,
+        "job": shared.state.job,
+        "frames": extension.runtime.session.stats.frames if extension else 0,
+        "threads": sorted(thread.name for thread in threading.enumerate() if "taesd" in thread.name),
+    }
+
+
+def poll():
+    if faults["poll"]:
+        client = threading.Thread(target=shared.state.set_current_image)
+        client.start()
+        client.join()
+
+
+def evaluation(params):
+    time.sleep(faults["slow"])
+    poll()
+    if params.sampling_step == faults["at"] and faults["stop"]:
+        stop = {"interrupt": shared.state.interrupt, "skip": shared.state.skip, "reload": shared.state.request_restart}
+        stop[faults["stop"]]()
+        faults["stop"] = ""
+
+
+def add_routes(demo, app):
+    app.add_api_route("/faults/set", set_faults, methods=["POST"])
+    app.add_api_route("/faults/forget", forget, methods=["POST"])
+    app.add_api_route("/faults/state", state, methods=["GET"])
+
+
+class Poller(scripts.Script):
+    def title(self):
+        return "Poller"
+
+    def show(self, is_img2img):
+        return scripts.AlwaysVisible
+
+    def post_sample(self, p, ps):
+        poll()
+
+
+script_callbacks.on_cfg_denoiser(evaluation)
+script_callbacks.on_app_started(add_routes)
