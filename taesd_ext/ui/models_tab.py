@@ -14,6 +14,7 @@ from taesd_ext.latent_formats import FAMILIES, LATENT_FORMATS
 from taesd_ext.ui import compat, texts
 from taesd_ext.ui.actions import PanelActions
 from taesd_ext.ui.background import Background, Report, Sight
+from taesd_ext.ui.host_vae_box import build_host_vae_box
 from taesd_ext.ui.markup import badge, notice, progress_bar, table
 from taesd_ext.weights.catalog import TINY, downloadable, downloads
 from taesd_ext.weights.checkpoint import PARTS
@@ -137,6 +138,8 @@ def build_models_tab(actions: PanelActions, tab: gr.Tab, page: gr.Blocks) -> Non
     with gr.Row():
         folders_line = gr.HTML(elem_id="taesd_folders")
         refresh = gr.Button(texts.REFRESH.label, scale=0, **_SMALL, elem_id="taesd_models_refresh")
+    if actions.host_vaes is not None:
+        build_host_vae_box(actions.host_vaes)
 
     shown = [status, families, chosen, folders_line]
 

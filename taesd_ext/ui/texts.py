@@ -51,6 +51,14 @@ REMOVE = Text("Remove")
 REALLY_REMOVE = Text("Yes, delete it")
 KEEP = Text("Keep it")
 REFRESH = Text("Refresh")
+HOST_VAES = Text("Fine-tuned VAEs for the WebUI's own SD VAE setting")
+HOST_VAE = Text("Fine-tuned VAE", "for Stable Diffusion 1 and 2; goes into models/VAE, never a tiny one")
+HOST_VAE_GET = Text("Download into models/VAE")
+HOST_VAE_DROP = Text("Drop a full VAE: it is checked and copied into models/VAE")
+HOST_VAE_QUICK = Text("Show SD VAE at the top of the page")
+HOST_VAE_WHERE = "Settings > VAE > SD VAE lists it after a press of the button beside it."
+HOST_VAE_SHOWN = "SD VAE is among the quick settings from the next Reload UI on."
+HOST_VAE_SHOWN_ALREADY = "SD VAE is among the quick settings already."
 
 # Settings
 SETTINGS = Text("Settings")

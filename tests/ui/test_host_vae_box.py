@@ -1,0 +1,93 @@
+"""Full VAEs for the WebUI's own SD VAE setting."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from taesd_ext.errors import TaesdError
+from taesd_ext.ui import host_vae_box, texts
+from taesd_ext.ui.actions import HostVAEs
+from taesd_ext.ui.background import Background
+from taesd_ext.weights.autoencoder_kl_files import LAYOUTS, KLArchitecture, network_keys
+
+
+def write_vae(path: Path, layout=LAYOUTS[0], parts=("encoder", "decoder"), prefix="") -> Path:
+    state = {}
+    for part in parts:
+        architecture = KLArchitecture(4, (32, 32, 32, 32))
+        shapes = {key: value.shape for key, value in architecture.build(part).state_dict().items()}
+        for key, names in network_keys(layout, part, architecture, prefix).items():
+            shape = (shapes[key][0] // len(names), *shapes[key][1:])
+            state |= {name: torch.full(shape, 0.01) for name in names}
+    save_file(state, path)
+    return path
+
+
+class Page:
+    """What the WebUI did."""
+
+    def __init__(self, folder: Path) -> None:
+        self.refreshed, self.shown = 0, []
+        self.vaes = HostVAEs(folder, self.refresh, self.add)
+
+    def refresh(self) -> None:
+        self.refreshed += 1
+
+    def add(self) -> bool:
+        self.shown.append("sd_vae")
+        return len(self.shown) == 1
+
+
+@pytest.fixture
+def page(tmp_path):
+    return Page(tmp_path / "VAE")
+
+
+def test_a_full_vae_is_copied_and_the_list_is_made_anew(page, tmp_path):
+    dropped = write_vae(tmp_path / "my; vae.safetensors")
+    line = host_vae_box.take(page.vaes, str(dropped))
+    assert "my_ vae.safetensors" in line
+    assert load_file(page.vaes.folder / "my_ vae.safetensors").keys() == load_file(dropped).keys()
+    assert page.refreshed == 1
+    assert "already" in host_vae_box.take(page.vaes, str(dropped))
+    assert page.refreshed == 1
+
+
+def test_what_the_webui_cannot_load_is_refused(page, tmp_path, random_weights):
+    for dropped, why in (
+        (random_weights / "taesd_decoder.safetensors", "no full-size VAE"),
+        (write_vae(tmp_path / "diffusers.safetensors", LAYOUTS[2]), "original layout only"),
+        (write_vae(tmp_path / "checkpoint.safetensors", prefix="first_stage_model."), "original layout only"),
+        (write_vae(tmp_path / "half.safetensors", parts=("decoder",)), "lacks the encoder"),
+    ):
+        assert why in host_vae_box.take(page.vaes, str(dropped))
+    assert not page.vaes.folder.exists()
+    assert page.refreshed == 0
+
+
+def test_a_download_goes_into_the_webuis_folder(page, monkeypatch):
+    def download(name, folder, *, progress, cancel):
+        progress(50, 100)
+        assert not cancel.is_set()
+        return [folder / f"{name}.safetensors"]
+
+    monkeypatch.setattr(host_vae_box, "download_family", download)
+    name = "sd-vae-ft-ema"
+    sights = list(Background().run(lambda report, stop: host_vae_box._download(page.vaes, name, report, stop)))
+    assert sights[-1].words.startswith(f"sd-vae-ft-ema.safetensors is in {page.vaes.folder}.")
+    assert page.refreshed == 1
+
+
+def test_the_setting_is_shown_at_the_top_on_request(page):
+    assert texts.HOST_VAE_SHOWN in host_vae_box.show_at_top(page.vaes)
+    assert texts.HOST_VAE_SHOWN_ALREADY in host_vae_box.show_at_top(page.vaes)
+
+    def frozen() -> bool:
+        raise TaesdError("quicksettings_list was not changed", "settings are frozen")
+
+    line = host_vae_box.show_at_top(HostVAEs(page.vaes.folder, page.refresh, frozen))
+    assert "settings are frozen" in line
