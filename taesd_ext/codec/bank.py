@@ -7,7 +7,7 @@ random latents of small amplitude must do.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 import torch
 from torch import Tensor
@@ -24,6 +24,12 @@ from taesd_ext.codec.generated import (
 BANK_PIXELS = 256
 """Side of the pictures that a bank's square latents stand for."""
 
+MIXED = ("noise", "leaves", "picture")
+"""Kinds of latents in equal parts: what heads learn from. "noise" and "leaves" are random latents."""
+
+PICTURES = ("picture", "noise", "picture", "leaves", "picture")
+"""More generated pictures than random latents: what previewers learn from, which must know pictures by heart."""
+
 Network = Callable[[Tensor], Tensor]
 
 
@@ -34,15 +40,22 @@ def bank_latents(
     factor: int,
     count: int,
     seed: int,
+    kinds: Sequence[str] = MIXED,
 ) -> Iterator[Tensor]:
     """``count`` latents of :func:`bank_latent`, the kinds in turn: any prefix is a mixture."""
     generator = seeded(seed)
     for index in range(count):
-        yield bank_latent(index, decoder, encoder, channels, factor, generator)
+        yield bank_latent(index, decoder, encoder, channels, factor, generator, kinds)
 
 
 def bank_latent(
-    index: int, decoder: Network, encoder: Network | None, channels: int, factor: int, generator: torch.Generator
+    index: int,
+    decoder: Network,
+    encoder: Network | None,
+    channels: int,
+    factor: int,
+    generator: torch.Generator,
+    kinds: Sequence[str] = MIXED,
 ) -> Tensor:
     """A square latent (1,C,side,side) in the family's scale; its kind goes by the index.
 
@@ -51,10 +64,10 @@ def bank_latent(
     side = BANK_PIXELS // factor
     if encoder is None:
         return mixed_latent(channels, side, generator)[None]
-    kind, soft = index % 3, index % 4 == 3
-    if kind == 0:
+    kind, soft = kinds[index % len(kinds)], index % 4 == 3
+    if kind == "noise":
         image = decoder(power_law_latent(channels, side, generator)[None]).clamp(0, 1)
-    elif kind == 1:
+    elif kind == "leaves":
         image = decoder(leaves_latent(channels, side, generator)[None]).clamp(0, 1)
     else:
         image = picture(side * factor, generator)[None]

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from taesd_ext.codec.bank import bank_latents
+from taesd_ext.codec.bank import PICTURES, bank_latents
 from taesd_ext.codec.codec import Codec
 from taesd_ext.codec.ridge import ConvolutionFit
 from taesd_ext.commands.descent import Rates, descend
@@ -59,11 +59,11 @@ def teacher_bank(codec: Codec, count: int, seed: int) -> tuple[Tensor, Tensor]:
         _in_bfloat16(form(network))
         for form, network in ((FastDecoder, codec.decoder), (FastEncoder, codec.encoder))
     )
-    shrink = codec.spatial_scale_factor // 2
     lessons, targets = [], []
-    for latent in bank_latents(decoder, encoder, codec.latent_channels, codec.spatial_scale_factor, count, seed):
+    channels, factor = codec.latent_channels, codec.spatial_scale_factor
+    for latent in bank_latents(decoder, encoder, channels, factor, count, seed, PICTURES):
         lessons.append(latent)
-        targets.append(functional.avg_pool2d(decoder(latent).clamp(0, 1), shrink))
+        targets.append(functional.avg_pool2d(decoder(latent).clamp(0, 1), factor // 2))
     return torch.cat(lessons), torch.cat(targets)
 
 
