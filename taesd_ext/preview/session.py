@@ -222,7 +222,7 @@ class PreviewSession:
                     job.frame = Frame(
                         job.frames, step, drawn.image, drawn.full_size, drawn.detail, drawn.family, milliseconds
                     )
-            return self._visible(job)
+            return self._visible(self._job)  # another may have begun meanwhile: this frame is not its
         finally:
             self._decode_lock.release()
 

@@ -379,6 +379,21 @@ def test_pollers_never_wait_for_a_decode(clock):
     assert len(codec.decoded) == 1
 
 
+def test_a_frame_is_never_shown_to_the_job_after_its_own(clock):
+    """The job broke off, and another began while the frame was drawn."""
+
+    class Overtaken(FakeCodec):
+        def decode(self, latent, *, detail="full"):
+            session.start(QUICK, 20)
+            return super().decode(latent, detail=detail)
+
+    session = session_of(Overtaken(), clock)
+    session.step(1)
+    assert session.poll(latent(), SD1) is None
+    assert session.frame is None
+    assert session.stats.frames == 0
+
+
 def test_1000_previews_change_neither_the_latent_nor_the_random_state(clock):
     torch.manual_seed(0)
     codec = Codec("taesd", native_format("taesd"), decoder=Decoder(4))
