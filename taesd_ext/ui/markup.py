@@ -49,9 +49,14 @@ def table(head: Sequence[str], rows: Iterable[Sequence[str]], kind: str = "") ->
     )
 
 
+def _shape(size: tuple[int, int]) -> str:
+    """Style of a picture of this shape; style.css fits it into the room by its ratio."""
+    return f"aspect-ratio:{size[0]}/{size[1]};--ratio:{size[0] / size[1]:.4f}"
+
+
 def stage(uri: str | None, size: tuple[int, int], caption: str, share: float | None = None, empty: str = "") -> str:
     """A picture shown at ``size`` in shape, however few pixels it has, with a caption below."""
-    shape = f"aspect-ratio:{size[0]}/{size[1]}"
+    shape = _shape(size)
     inside = (
         f'<img src="{escape(uri)}" style="{shape}" alt="{escape(caption)}">'
         if uri
@@ -63,7 +68,7 @@ def stage(uri: str | None, size: tuple[int, int], caption: str, share: float | N
 
 def slider(first: str, second: str, names: tuple[str, str], size: tuple[int, int]) -> str:
     """Two pictures of one size on top of each other, with a line that is drawn over them."""
-    shape = f"aspect-ratio:{size[0]}/{size[1]}"
+    shape = _shape(size)
     return (
         f'<figure class="taesd-ext-slider" style="{shape};--cut:50%">'
         f'<img src="{escape(first)}" alt="{escape(names[0])}"><img src="{escape(second)}" alt="{escape(names[1])}">'
@@ -86,7 +91,7 @@ def film(frames: Sequence[tuple[str, str]], size: tuple[int, int]) -> str:
     if not frames:
         return ""
     last = len(frames) - 1
-    shape = f"aspect-ratio:{size[0]}/{size[1]}"
+    shape = _shape(size)
     strip = "".join(
         f'<button type="button" data-frame="{index}" aria-label="{escape(words)}"{_current(index == last)}>'
         f'<img src="{escape(uri)}" alt="" style="{shape}"><span>{escape(words.split(" · ")[0])}</span></button>'

@@ -1,0 +1,288 @@
+"""The playground as a person uses it, in a headless Chromium: every tab, at two widths, light and dark."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+import torch
+from PIL import Image
+from safetensors.torch import save_file
+
+from taesd_ext.models.tiny import Decoder, Encoder
+
+sync_api = pytest.importorskip("playwright.sync_api", reason="needs playwright: pip install .[test]")
+
+pytestmark = [pytest.mark.e2e, pytest.mark.slow]
+
+ROOT = Path(__file__).resolve().parents[2]
+CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+START_SECONDS = 180
+WIDE, PHONE = (1400, 1000), (390, 844)
+
+LOCAL = ("http://127.0.0.1", "data:", "blob:")
+# Fonts from the network, which is not there.
+BASE_LINE = ("Failed to load resource", "fonts.googleapis.com")
+
+
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("weights")
+    torch.manual_seed(0)
+    save_file(Encoder(4).state_dict(), folder / "taesd_encoder.safetensors")
+    save_file(Decoder(4).state_dict(), folder / "taesd_decoder.safetensors")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def address(weights, tmp_path_factory) -> Iterator[str]:
+    """A running playground, as `python -m taesd_ext demo` starts it."""
+    folder = tmp_path_factory.mktemp("run")
+    environment = {
+        **os.environ, "PYTHONPATH": str(ROOT), "GRADIO_ANALYTICS_ENABLED": "False", "HF_HUB_OFFLINE": "1",
+        "XDG_CACHE_HOME": str(folder), "PYTHONUNBUFFERED": "1",
+    }  # fmt: skip
+    command = [sys.executable, "-m", "taesd_ext", "demo", "--no-browser", "--models", str(weights)]
+    log = folder / "log"
+    with log.open("w") as out:
+        process = subprocess.Popen(command, cwd=folder, env=environment, stdout=out, stderr=subprocess.STDOUT)
+    try:
+        deadline = time.monotonic() + START_SECONDS
+        while "TAESD playground: " not in log.read_text():
+            assert process.poll() is None, log.read_text()
+            assert time.monotonic() < deadline, f"not started: {log.read_text()}"
+            time.sleep(0.3)
+        yield log.read_text().partition("TAESD playground: ")[2].split()[0]
+    finally:
+        process.terminate()
+        process.wait(20)
+
+
+@pytest.fixture(scope="module")
+def browser():
+    if CHROMIUM is None:
+        pytest.skip("needs Chromium: apt-get install chromium")
+    with sync_api.sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox", "--disable-gpu"])
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def opened(browser, address) -> Iterator[Callable[..., object]]:
+    """Opens the page; at the end no error may have come up."""
+    contexts, errors = [], []
+
+    def open_page(size: tuple[int, int] = WIDE, scheme: str = "light"):
+        context = browser.new_context(viewport={"width": size[0], "height": size[1]}, color_scheme=scheme)
+        context.route(lambda url: not url.startswith(LOCAL), lambda route: route.abort())
+        contexts.append(context)
+        page = context.new_page()
+        page.set_default_timeout(120_000)
+        page.on("pageerror", lambda error: errors.append(str(error)))
+        page.on("console", lambda message: errors.append(message.text) if message.type == "error" else None)
+        page.goto(address)
+        page.wait_for_selector("#taesd_run")
+        page.wait_for_timeout(1000)  # gradio binds its events a moment later
+        return page
+
+    yield open_page
+    for context in contexts:
+        context.close()
+    assert [error for error in errors if not any(known in error for known in BASE_LINE)] == []
+
+
+def go_to(page, name: str) -> None:
+    tab = page.locator(f"button[role=tab]:text-is('{name}')")
+    tabs = tab if tab.count() else page.locator(f".tab-nav button:text-is('{name}')")
+    if tabs.count() and tabs.first.is_visible():
+        tabs.first.click()
+        return
+    page.locator(".overflow-menu > button").first.click()  # on a phone
+    page.locator(f".overflow-dropdown button:text-is('{name}')").click()
+
+
+def fill(page, elem_id: str, value: str) -> None:
+    number = page.locator(f"#{elem_id} input[type=number]")
+    number.fill(value)
+    number.press("Tab")
+
+
+def choose(page, elem_id: str, choice: str) -> None:
+    page.locator(f"#{elem_id} input").click()
+    page.locator(f"[role=option]:has-text('{choice}'):visible, li:has-text('{choice}'):visible").first.click()
+
+
+def generate(page) -> None:
+    """A quick run of a few steps."""
+    choose(page, "taesd_size", "256")
+    fill(page, "taesd_steps", "6")
+    fill(page, "taesd_step_time", "100")
+    fill(page, "taesd_budget", "0")
+    page.click("#taesd_run")
+    page.wait_for_selector("#taesd_timings table")
+
+
+@pytest.mark.parametrize("size", [WIDE, PHONE], ids=["wide", "phone"])
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_generate_shows_a_live_preview_and_the_timings(opened, size, scheme):
+    page = opened(size, scheme)
+    generate(page)
+
+    words = page.inner_text("#taesd_timings")
+    assert "6 in 6 steps" in words
+    assert "Final decode" in words
+    assert page.get_attribute("#taesd_preview img", "src").startswith("data:image/")
+    # Nothing is wider than the screen.
+    assert page.evaluate("document.documentElement.scrollWidth") <= size[0] + 1
+
+
+def test_the_preview_keeps_its_size_whatever_its_detail(opened):
+    page = opened()
+    fill(page, "taesd_steps", "12")
+    fill(page, "taesd_budget", "0")
+    choose(page, "taesd_size", "256")
+    boxes = set()
+    # Without weights a frame has one pixel for each of the latent's positions, with them 64.
+    for family, detail in (("taesd3", "linear"), ("taesd ", "full")):
+        choose(page, "taesd_family", family)
+        page.click("#taesd_run")
+        page.wait_for_function(f"document.querySelector('#taesd_preview').innerText.includes('detail {detail}')")
+        box = page.locator("#taesd_preview img").bounding_box()
+        boxes.add((round(box["width"]), round(box["height"])))
+        page.click("#taesd_stop")
+        page.wait_for_timeout(500)
+    assert len(boxes) == 1
+
+
+def test_a_picture_of_ones_own(opened, tmp_path):
+    path = tmp_path / "own.png"
+    Image.linear_gradient("L").resize((300, 150)).convert("RGB").save(path)
+    page = opened()
+    page.set_input_files("#taesd_picture input[type=file]", path)
+    page.wait_for_selector("#taesd_picture img")
+    generate(page)
+    box = page.locator("#taesd_preview img").bounding_box()
+    assert box["width"] / box["height"] == pytest.approx(2, abs=0.05)
+
+
+def test_stop_ends_a_run(opened):
+    page = opened()
+    fill(page, "taesd_steps", "60")
+    page.click("#taesd_run")
+    page.wait_for_function("document.querySelector('#taesd_preview').innerText.includes('step 2')")
+    page.click("#taesd_stop")
+    page.wait_for_timeout(1000)
+    before = page.inner_text("#taesd_preview")
+    page.wait_for_timeout(1500)
+    assert page.inner_text("#taesd_preview") == before
+
+
+def test_the_timeline_scrubs_plays_and_makes_a_film(opened):
+    page = opened()
+    generate(page)
+    go_to(page, "Timeline")
+    page.wait_for_selector(".taesd-ext-strip button")
+    shown = page.locator(".taesd-ext-film figcaption")
+    page.locator(".taesd-ext-strip button").first.click()
+    assert shown.inner_text().startswith("step 1/6")
+    page.keyboard.press("ArrowRight")
+    assert shown.inner_text().startswith("step 2/6")
+    page.locator(".taesd-ext-film-bar input").fill("0")
+    assert shown.inner_text().startswith("step 1/6")
+    page.click(".taesd-ext-play")
+    page.wait_for_function("document.querySelector('.taesd-ext-film figcaption').innerText.startsWith('step 4')")
+    page.click(".taesd-ext-play")
+    page.click("#taesd_film_save")
+    page.wait_for_selector("#taesd_film_result .taesd-ext-good")
+    assert "6 frames" in page.inner_text("#taesd_film_result")
+
+
+def test_settings_stay_when_the_page_is_opened_again(opened):
+    page = opened()
+    go_to(page, "Settings")
+    choose(page, "taesd_option_detail", "1/4")
+    page.wait_for_timeout(800)
+    again = opened()
+    go_to(again, "Settings")
+    again.wait_for_function("document.querySelector('#taesd_option_detail input').value === '1/4'")
+    choose(again, "taesd_option_detail", "Auto")
+    again.wait_for_timeout(800)
+
+
+def test_the_models_table_and_a_file_of_ones_own(opened, weights, tmp_path):
+    torch.manual_seed(3)
+    mine = tmp_path / "mine.safetensors"
+    save_file(Decoder(16).state_dict(), mine)
+    page = opened()
+    go_to(page, "Models")
+    page.wait_for_selector("#taesd_models_table table")
+    assert "taesd_decoder.safetensors" in page.inner_text("#taesd_models_table")
+
+    page.set_input_files("#taesd_own_file input[type=file]", mine)
+    page.wait_for_selector("#taesd_models_result .taesd-ext-good")
+    assert (weights / "taesd3_decoder.safetensors").is_file()
+    choose(page, "taesd_file", "taesd3_decoder")
+    page.click("#taesd_verify")
+    page.wait_for_function("document.querySelector('#taesd_models_result').innerText.includes('cannot be verified')")
+    choose(page, "taesd_file", "taesd3_decoder")
+    page.click("#taesd_remove")
+    page.click("#taesd_remove_yes")
+    page.wait_for_function("document.querySelector('#taesd_models_result').innerText.includes('was removed')")
+    assert not (weights / "taesd3_decoder.safetensors").exists()
+
+
+def test_a_download_without_a_network_says_so(opened):
+    page = opened()
+    go_to(page, "Models")
+    choose(page, "taesd_download_family", "taef1")
+    page.click("#taesd_download")
+    page.wait_for_selector("#taesd_download_progress .taesd-ext-bad")
+    assert "HF_HUB_OFFLINE" in page.inner_text("#taesd_download_progress")
+
+
+def test_a_picture_becomes_a_latent_and_a_picture_again(opened, tmp_path):
+    path = tmp_path / "own.png"
+    Image.linear_gradient("L").resize((96, 64)).convert("RGB").save(path)
+    page = opened()
+    go_to(page, "Latents")
+    page.set_input_files("#taesd_latent_source input[type=file]", path)
+    page.wait_for_selector("#taesd_latent_source img")
+    page.click("#taesd_encode")
+    page.wait_for_selector("#taesd_latent_channels img")
+    with page.expect_download() as download:
+        page.locator("#taesd_latent_file a").first.click()
+    stored = tmp_path / "latent.png"
+    download.value.save_as(stored)
+    page.set_input_files("#taesd_latent_stored input[type=file]", stored)
+    page.wait_for_timeout(800)
+    page.click("#taesd_decode")
+    page.wait_for_function("document.querySelector('#taesd_latent_result').innerText.includes('96x64')")
+
+
+def test_compare_and_final_again_and_benchmark(opened):
+    page = opened()
+    generate(page)
+    go_to(page, "Compare")
+    page.wait_for_selector("#taesd_compare_codecs input")
+    choose(page, "taesd_compare_side", "256")
+    page.click("#taesd_compare_run")
+    page.wait_for_selector("#taesd_compare_numbers circle")
+    cut = page.locator("#taesd_compare_shown .taesd-ext-slider input")
+    cut.fill("20")
+    assert page.get_attribute("#taesd_compare_shown .taesd-ext-slider", "style").endswith("--cut: 20%;")
+    go_to(page, "Final again")
+    page.wait_for_function("document.querySelector('#taesd_again_decoder input').value === 'taesd'")
+    page.click("#taesd_again")
+    page.wait_for_selector("#taesd_again_shown img")
+    go_to(page, "Benchmark")
+    choose(page, "taesd_bench_side", "256")
+    page.click("#taesd_bench_run")
+    page.wait_for_selector("#taesd_bench_progress .taesd-ext-good")
+    assert page.locator("#taesd_bench_result rect").count() >= 1
