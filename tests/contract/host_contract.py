@@ -17,6 +17,7 @@ FORGES = ("forge", "reforge", "classic", "neo")
 """The hosts that come from Forge: they decode under inference mode, a whole batch at once."""
 
 COMMON = "modules/sd_samplers_common.py"
+PROCESSING = "modules/processing.py"
 STATE = "modules/shared_state.py"
 OPTIONS = "modules/options.py"
 CALLBACKS = "modules/script_callbacks.py"
@@ -27,6 +28,10 @@ LATENT_FORMATS = {
     "neo": "modules_forge/packages/huggingface_guess/latent.py",
 }
 """Where a host has latent formats that name their tiny decoder (Forge fetches that repository at its first start)."""
+XYZ_GRID = "scripts/xyz_grid.py"
+XYZ_GRIDS = {"classic": "extensions-builtin/xyz/scripts/xyz_grid.py"}
+XYZ_CLASSES = {"classic": "extensions-builtin/xyz/lib_xyz/classes.py"}
+"""Classic keeps the X/Y/Z plot, and the classes of its axes, in an extension of its own."""
 MODEL_FLAGS = {
     "a1111": "modules/sd_models.py",
     "forge": "backend/diffusion_engine/base.py",
@@ -171,13 +176,13 @@ SEAMS: tuple[Seam, ...] = (
     Seam("decode", "decode_first_stage -> samples_to_images_tensor", "final pictures reach the replacement",
          looks_up(COMMON, "decode_first_stage", "samples_to_images_tensor", "opts.sd_vae_decode_method")),
     Seam("decode", "no early copy of samples_to_images_tensor", "nobody goes past the replacement",
-         never_imported("samples_to_images_tensor", "modules/processing.py", "modules/sd_samplers.py")),
+         never_imported("samples_to_images_tensor", PROCESSING, "modules/sd_samplers.py")),
     Seam("decode", "approximation_indexes", "Full is 0 and TAESD is 3 in the calls that the replacement gets",
          indexes({"Full": 0, "TAESD": 3})),
     Seam("decode", "approximation by name", "the method is read when the preview is made, also on fast interrupt",
          looks_up(COMMON, "samples_to_images_tensor", "opts.show_progress_type", "opts.live_preview_fast_interrupt")),
     Seam("decode", "decode_latent_batch", "final pictures, one by one (A1111) or the batch in one call (Forges)",
-         takes("modules/processing.py", "decode_latent_batch", "model", "batch", "target_device", "check_for_nans")),
+         takes(PROCESSING, "decode_latent_batch", "model", "batch", "target_device", "check_for_nans")),
     Seam("decode", "store_latent", "what state.current_latent holds", takes(COMMON, "store_latent", "decoded")),
     Seam("decode", "Approx PCA", "reForge draws latents of other than 4 channels by a random projection",
          indexes({"Approx PCA": 4}), absent=("a1111", "forge", "classic", "neo")),
@@ -189,7 +194,7 @@ SEAMS: tuple[Seam, ...] = (
     Seam("encode", "images_tensor_to_samples", "img2img, hires fix, inpainting",
          takes(COMMON, "images_tensor_to_samples", "image", "approximation", "model")),
     Seam("encode", "processing's copy of images_tensor_to_samples", "the second name that has to be replaced",
-         imports("modules/processing.py", "images_tensor_to_samples",
+         imports(PROCESSING, "images_tensor_to_samples",
                  "modules.sd_samplers_common.images_tensor_to_samples")),
     Seam("encode", "built-in encoder_model", "the built-in TAESD stays reachable",
          takes("modules/sd_vae_taesd.py", "encoder_model")),
@@ -226,6 +231,11 @@ SEAMS: tuple[Seam, ...] = (
     Seam("options", "Options.add_option", "our own options", takes(OPTIONS, "Options.add_option", "key", "info")),
     Seam("options", "Options.get_default", "undoing a change for one generation",
          takes(OPTIONS, "Options.get_default", "key")),
+    Seam("options", "Options.set", "settings of the panel",
+         takes(OPTIONS, "Options.set", "key", "value", "is_api", "run_callbacks")),
+    Seam("options", "Options.save", "settings of the panel", takes(OPTIONS, "Options.save", "filename")),
+    Seam("options", "config_filename", "settings of the panel",
+         lambda host: None if "config_filename" in _names(host, "modules/shared.py") else "is not set"),
     Seam("options", "Options.data and data_labels", "values, and the section of the built-in options",
          has(OPTIONS, "Options", "data", "data_labels")),
     Seam("options", "callable component_args", "choices that follow the weight files", _callable_arguments),
@@ -252,10 +262,14 @@ SEAMS: tuple[Seam, ...] = (
           ("on_ui_tabs", "the panel"),
           ("on_app_started", "REST routes"),
           ("on_script_unloaded", "taking everything back"),
-          ("on_model_loaded", "the family in the panel"),
+          ("on_model_loaded", "having the decoder ready"),
+          ("on_cfg_denoiser", "the evaluation that begins: second-order samplers make two a step"),
           ("on_cfg_after_cfg", "the step that was made"),
-          ("on_infotext_pasted", "pasting from a picture"),
       )),
+    Seam("callbacks", "CFGDenoiserParams.denoiser", "counting evaluations",
+         has(CALLBACKS, "CFGDenoiserParams", "denoiser")),
+    Seam("callbacks", "CFGDenoiser's counters", "counting evaluations",
+         has("modules/sd_samplers_cfg_denoiser.py", "CFGDenoiser", "step", "total_steps")),
     Seam("callbacks", "AfterCFGCallbackParams", "the latent and the step",
          takes(CALLBACKS, "AfterCFGCallbackParams", "x", "sampling_step", "total_sampling_steps")),
     # The accordion.
@@ -263,9 +277,25 @@ SEAMS: tuple[Seam, ...] = (
       for name, why in (
           ("before_process", "choices of one generation"),
           ("process", "the infotext"),
+          ("post_sample", "keeping the latents for the panel"),
           ("postprocess", "taking the choices back"),
-          ("before_hr", "the infotext with hires fix"),
       )),
+    Seam("script", "PostSampleArgs", "keeping the latents for the panel", takes(SCRIPTS, "PostSampleArgs", "samples")),
+    Seam("script", "scripts_data", "finding the host's X/Y/Z plot",
+         lambda host: None if "scripts_data" in _names(host, SCRIPTS) else "is not set"),
+    Seam("script", "AxisOption", "axes of the X/Y/Z plot",
+         lambda host: takes(XYZ_CLASSES.get(host.kind, XYZ_GRID), "AxisOption", "label", "type", "apply",
+                            "format_value", "confirm", "cost", "choices")(host)),
+    Seam("script", "axis_options and AxisOption in the plot's module", "axes of the X/Y/Z plot",
+         lambda host: None if {"axis_options", "AxisOption"} <= _names(host, XYZ_GRIDS.get(host.kind, XYZ_GRID))
+         else "one is gone"),
+    Seam("script", "StableDiffusionProcessing", "overrides, infotext and comments of one generation",
+         has(PROCESSING, "StableDiffusionProcessing", "extra_generation_params", "override_settings", "comment",
+             "prompt", "steps")),
+    Seam("script", "Processed", "which picture is which latent's",
+         has(PROCESSING, "Processed", "index_of_first_image", "infotexts", "all_seeds")),
+    Seam("script", "DecodedSamples", "pictures in the place of latents",
+         has(PROCESSING, "DecodedSamples", "already_decoded")),
     Seam("script", "Script.ui", "the accordion", takes(SCRIPTS, "Script.ui", "is_img2img")),
     Seam("script", "Script.show", "always visible", takes(SCRIPTS, "Script.show", "is_img2img")),
     Seam("script", "Script.title", "its name in the API", takes(SCRIPTS, "Script.title")),
@@ -282,20 +312,24 @@ SEAMS: tuple[Seam, ...] = (
     Seam("model", "is_wan", "video models", model_sets("is_wan"), absent=("a1111", "forge", "reforge", "classic")),
     Seam("model", "models_path", "models/VAE-taesd",
          lambda host: None if "models_path" in _names(host, "modules/paths_internal.py") else "is not set"),
+    Seam("model", "devices", "where and in what precision the host computes",
+         lambda host: None if {"device", "dtype"} <= _names(host, "modules/devices.py") else "device or dtype is gone"),
+    Seam("model", "refresh_vae_list", "full VAEs that the panel downloaded",
+         takes("modules/sd_vae.py", "refresh_vae_list")),
+    Seam("model", "save_image", "saving a picture from the panel as the host does",
+         takes("modules/images.py", "save_image", "image", "path", "basename", "seed", "prompt", "extension", "info")),
     Seam("model", "queue_lock", "waiting for the sampler before heavy work in the panel",
          lambda host: None if "queue_lock" in _names(host, "modules/call_queue.py") else "is not set"),
 )  # fmt: skip
 
 
 def _names(host: HostSource, file: str) -> set[str]:
-    """Names that a module sets or takes from elsewhere."""
-    assigned = {
-        target.id
-        for node in ast.walk(host.tree(file))
-        for target in getattr(node, "targets", [])
-        if isinstance(target, ast.Name)
-    }
-    return assigned | set(host.imported(file))
+    """Names that a module sets, defines as classes, or takes from elsewhere."""
+    nodes = [node for node in ast.walk(host.tree(file)) if isinstance(node, ast.Assign | ast.AnnAssign)]
+    targets = [target for node in nodes for target in getattr(node, "targets", [getattr(node, "target", None)])]
+    assigned = {target.id for target in targets if isinstance(target, ast.Name)}
+    classes = {node.name for node in host.tree(file).body if isinstance(node, ast.ClassDef)}
+    return assigned | classes | set(host.imported(file))
 
 
 WITHOUT_TINY_DECODER = frozenset(
