@@ -8,7 +8,7 @@ import signal
 from pathlib import Path
 
 import pytest
-from webui_server import WebUIServer, link_weights, unpack_checkpoints
+from webui_server import OPTIONS, WebUIServer, link_weights, unpack_checkpoints
 
 
 @pytest.fixture(scope="session")
@@ -49,21 +49,6 @@ def server(new_server):
     """One WebUI with the extension for all tests that leave it as they found it."""
     with new_server() as running:
         yield running
-
-
-OPTIONS = {
-    "show_progress_type": "TAESD",
-    "sd_vae_decode_method": "Full",
-    "sd_vae_encode_method": "Full",
-    "live_previews_enable": True,
-    "live_preview_fast_interrupt": False,
-    "taesd_ext_family": "Auto",
-    "taesd_ext_detail": "full",
-    "taesd_ext_budget": 0,
-    "taesd_ext_min_time": 0,
-    "taesd_ext_interval": 1,
-    "taesd_ext_decode_failure": "error",
-}
 
 
 @pytest.fixture

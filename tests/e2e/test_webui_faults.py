@@ -20,9 +20,8 @@ from typing import Any
 
 import pytest
 import torch
-from conftest import OPTIONS
 from safetensors.torch import load_file, save_file
-from webui_server import Result, WebUIServer
+from webui_server import OPTIONS, Result, WebUIServer
 
 pytestmark = [pytest.mark.e2e, pytest.mark.slow]
 

@@ -39,6 +39,21 @@ _FLAGS = (
     "--skip-version-check", "--no-download-sd-model", "--api",
 )  # fmt: skip
 
+OPTIONS = {
+    "show_progress_type": "TAESD",
+    "sd_vae_decode_method": "Full",
+    "sd_vae_encode_method": "Full",
+    "live_previews_enable": True,
+    "live_preview_fast_interrupt": False,
+    "taesd_ext_family": "Auto",
+    "taesd_ext_detail": "full",
+    "taesd_ext_budget": 0,
+    "taesd_ext_min_time": 0,
+    "taesd_ext_interval": 1,
+    "taesd_ext_decode_failure": "error",
+}
+"""TAESD previews at every step, everything else at its default."""
+
 
 @dataclass
 class Result:
