@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
 import gradio as gr
@@ -35,8 +36,9 @@ def _component(option: Option, names: Mapping[str, Callable[[], list[str]]]) -> 
         choices = names[option.name]
         # The host asks anew each time it shows the option, and at a press of the button beside it.
         return {
-            "component": gr.Dropdown,
-            "component_args": lambda: {"choices": choices(), "allow_custom_value": True},
+            # gradio 3's Dropdown.update, to which the host hands the arguments too, does not know this one.
+            "component": partial(gr.Dropdown, allow_custom_value=True),
+            "component_args": lambda: {"choices": choices()},
             "refresh": lambda: None,
             **extra,
         }

@@ -219,5 +219,8 @@ def test_the_page_gets_the_choices_and_the_paste_field(host, vaes):
     assert control is controls[4]
     assert pasted({KEY: "anime.vae (0123456789)"}) == "anime.vae"
     info = host.opts.data_labels["taesd_ext_final_vae"]
-    assert "anime.vae" in info.component_args()["choices"]
+    arguments = info.component_args()
+    assert "anime.vae" in arguments["choices"]
+    assert set(arguments) <= {"choices", "value"}, "gradio 3 cannot update a Dropdown by others"
+    assert info.component(value="gone", **arguments).allow_custom_value
     assert info.section == host.opts.data_labels["sd_vae_decode_method"].section
