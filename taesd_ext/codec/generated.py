@@ -7,6 +7,7 @@ matters more than likeness: the statistics of edges, textures, gradients and let
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
@@ -201,7 +202,7 @@ def _glyph_lines(alphabet: Tensor, lines: int, letters: int, scale: float, gener
     return functional.interpolate(dots[None, None], scale_factor=scale, mode="bilinear")[0, 0]
 
 
-def _palette(channels: int, generator: torch.Generator):
+def _palette(channels: int, generator: torch.Generator) -> Callable[[], Tensor]:
     """A source of colours (C,1,1) that belong together: mostly near a few anchors, greys more often than pure hues."""
     anchors = torch.rand(4, 1, generator=generator) + torch.randn(4, channels, generator=generator) * _uniform(
         0.03, 0.35, generator
