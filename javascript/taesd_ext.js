@@ -51,6 +51,16 @@
         next();
     }
 
+    // A film that came up shows its last frame: bring that one's place in the strip into sight.
+    const lookForFilms = quietly(() => {
+        for (const film of document.querySelectorAll(".taesd-ext-film:not([data-seen])")) {
+            if (!film.offsetParent) continue; // in a tab that is not open
+            film.dataset.seen = "1";
+            const strip = film.querySelector(".taesd-ext-strip");
+            strip.scrollLeft = strip.scrollWidth;
+        }
+    });
+
     document.addEventListener("click", quietly((event) => {
         const film = event.target.closest?.(".taesd-ext-film");
         if (!film) return;
@@ -253,5 +263,8 @@
         }
     });
 
-    new MutationObserver(lookForLivePreviews).observe(document.documentElement, { childList: true, subtree: true });
+    new MutationObserver(() => {
+        lookForLivePreviews();
+        lookForFilms();
+    }).observe(document.documentElement, { childList: true, subtree: true });
 })();
