@@ -18,13 +18,6 @@ MINUTES = 60_000
 READY = "typeof gradioApp === 'function' && !!gradioApp().querySelector('#txt2img_generate')"
 PREVIEW = ".livePreview img"
 
-FILL = """([selector, value]) => {
-    const input = gradioApp().querySelector(selector);
-    input.value = value;
-    for (const event of ['input', 'change']) input.dispatchEvent(new Event(event, {bubbles: true}));
-}"""
-
-
 @pytest.fixture(scope="module")
 def browser():
     chromium = shutil.which("chromium") or shutil.which("google-chrome")
@@ -46,13 +39,14 @@ def page(browser, webui):
     opened.on("pageerror", lambda error: opened.errors.append(str(error)))
     opened.goto(f"http://127.0.0.1:{webui.port}", wait_until="domcontentloaded")
     opened.wait_for_function(READY)
+    opened.wait_for_timeout(4000)  # the fields are drawn before they are listened to
     yield opened
     context.close()
 
 
 def test_previews_appear_in_the_page_and_go_again(page):
     for name, value in (("width", 256), ("height", 256), ("steps", 16)):
-        page.evaluate(FILL, [f"#txt2img_{name} input[type=number]", str(value)])
+        page.locator(f"#txt2img_{name} input[type=number]").fill(str(value))
     page.locator("#txt2img_prompt textarea").fill("scene")
     page.click("#txt2img_generate")
     page.wait_for_function(f"(gradioApp().querySelector('{PREVIEW}') || {{}}).naturalWidth > 0")
