@@ -77,7 +77,7 @@ class CodecRegistry:
             folders = list(self._folders())
             files = _files(family, folders)
             if failure and self._clock() < failure.retry_at and failure.files == files:
-                raise failure.error
+                raise _anew(failure.error)
             return self._loaded(key, folders, files, failure)
         finally:
             self._load_lock.release()
@@ -88,7 +88,7 @@ class CodecRegistry:
         if codec := self._codecs.get(key):
             return codec
         failure = self._failures.get(key)
-        raise failure.error if failure else _loading(family)
+        raise _anew(failure.error) if failure else _loading(family)
 
     def release(self, family: str | None = None) -> None:
         """Forget a family's codecs and failures, or all of them: the next call reads the files again."""
@@ -118,12 +118,17 @@ class CodecRegistry:
             ours = error if isinstance(error, TaesdError) else TaesdError(f"Cannot load {key.family}", one_line(error))
             pause = min(2 * failure.pause, LONGEST_PAUSE) if failure and failure.files == files else FIRST_PAUSE
             with self._state_lock:
-                self._failures[key] = _Failure(ours, files, self._clock() + pause, pause)
+                self._failures[key] = _Failure(_anew(ours), files, self._clock() + pause, pause)
             raise ours from error
         with self._state_lock:
             self._codecs[key] = codec
             self._failures.pop(key, None)
         return codec
+
+
+def _anew(error: TaesdError) -> TaesdError:
+    """The same without its traceback, which would keep alive whatever the callers had at hand: models and pictures."""
+    return TaesdError(error.what, error.why, error.cure)
 
 
 def _key(family: str, device: str | torch.device, dtype: DtypeChoice) -> _Key:

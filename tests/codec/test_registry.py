@@ -1,7 +1,9 @@
 from __future__ import annotations
 
+import gc
 import threading
 import time
+import weakref
 
 import pytest
 import torch
@@ -63,6 +65,29 @@ def test_who_must_not_wait_gets_an_error_while_another_loads():
         registry.loaded("taesd")
     thread.join()
     assert registry.loaded("taesd") is registry.get("taesd", wait=False)
+
+
+def test_a_remembered_failure_keeps_nothing_of_its_callers():
+    load = Loader()
+    load.failing = RuntimeError("boom")
+    registry = CodecRegistry(load=load)
+
+    def caller():
+        picture = torch.zeros(1)
+        pictures.append(weakref.ref(picture))
+        with pytest.raises(TaesdError, match="boom"):
+            registry.get("taesd")
+        with pytest.raises(TaesdError, match="boom"):
+            registry.loaded("taesd")
+
+    pictures: list[weakref.ref] = []
+    for _ in range(2):
+        caller()
+    load.failing = None
+    gc.collect()
+    assert load.calls == ["taesd"]
+    assert [picture() for picture in pictures] == [None, None]
+    assert registry.errors["taesd"].__traceback__ is None
 
 
 def test_a_failure_is_remembered_for_a_while():
