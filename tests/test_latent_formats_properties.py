@@ -24,7 +24,9 @@ from taesd_ext.latent_formats import (
 ROWS = st.sampled_from(LATENT_FORMATS)
 NAMED = st.sampled_from([(row, name) for row in LATENT_FORMATS for name in row.host_names])
 FLAGGED = st.sampled_from([(row, flag) for row in LATENT_FORMATS for flag in row.flags])
-FLAGS = st.frozensets(st.sampled_from([flag for row in LATENT_FORMATS for flag in row.flags]) | st.text(max_size=9))
+KNOWN_FLAGS = [flag for row in LATENT_FORMATS for flag in row.flags]
+FLAGS = st.frozensets(st.sampled_from(KNOWN_FLAGS) | st.text(max_size=9))
+UNKNOWN_FLAGS = st.text(max_size=9).filter(lambda word: word not in KNOWN_FLAGS)
 NAMES = st.none() | st.sampled_from([name for row in LATENT_FORMATS for name in row.host_names]) | st.text(max_size=9)
 DECODERS = st.none() | st.sampled_from([f"{family}_decoder" for family in FAMILIES]) | st.text(max_size=9)
 
@@ -54,7 +56,7 @@ def test_the_hosts_decoder_name_gives_the_family(data: st.DataObject, family: st
     assert detect(evidence).family == family
 
 
-@given(data=st.data(), flagged=FLAGGED, noise=st.frozensets(st.text(max_size=9)))
+@given(data=st.data(), flagged=FLAGGED, noise=st.frozensets(UNKNOWN_FLAGS))
 def test_a_flag_alone_decides(
     data: st.DataObject, flagged: tuple[LatentFormat, str], noise: frozenset[str]
 ) -> None:
