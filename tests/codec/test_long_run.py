@@ -19,7 +19,7 @@ from taesd_ext.codec.policy import PreviewBudget, SpeedBook
 from taesd_ext.codec.previewer import has_previewer, load_previewer
 from taesd_ext.preview.frame import preview_image
 
-COUNT = int(os.environ.get("TAESD_LONG_RUN", "200"))
+COUNT = int(os.environ.get("TAESD_LONG_RUN", "10000"))
 SIDES = range(64, 193, 8 if COUNT >= 2000 else 64)
 """The library keeps what it compiled for the last 1024 shapes; a short run must meet few shapes to see that end."""
 GROWTH = 24 << 20
@@ -35,6 +35,7 @@ def kernel_threads() -> int:
 
 
 @pytest.mark.slow
+@pytest.mark.skipif("TAESD_LONG_RUN" not in os.environ, reason="a long run: set TAESD_LONG_RUN=10000")
 @pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="reads the memory as Linux tells it")
 def test_memory_and_threads_stay_where_they_are(weights_dir):
     chance = random.Random(0)
