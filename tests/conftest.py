@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+import torch
 
 SHARED = Path(__file__).resolve().parents[2] / "shared"
 
@@ -27,3 +28,12 @@ def weights_dir(shared: Path) -> Path:
 def reference_dir(shared: Path) -> Path:
     """Published and golden outputs."""
     return shared / "reference"
+
+
+@pytest.fixture(scope="session")
+def half_on_cpu() -> None:
+    """For tests that compute in float16: torch's CPU has had the convolutions since 2.2."""
+    try:
+        torch.nn.functional.conv2d(torch.ones(1, 1, 3, 3).half(), torch.ones(1, 1, 3, 3).half())
+    except RuntimeError:
+        pytest.skip("this torch has no float16 convolutions on the CPU")

@@ -51,14 +51,34 @@ _TELLING_FLAGS = ("avx2", "avx512f", "avx512_bf16", "avx512_fp16", "amx_bf16", "
 
 
 def resolve_dtype(dtype: DtypeChoice, device: str | torch.device = "cpu") -> torch.dtype:
-    """The type to compute in. "auto" on a CPU takes about a second once per machine, and nothing after that."""
+    """The type to compute in. "auto" on a CPU takes about a second once per machine, and nothing after that.
+
+    Raises TaesdError for a type that this torch has no convolutions in on this device.
+    """
     if dtype is None:
         return torch.float32
+    device_type = torch.device(device).type
     if dtype == "auto":
-        return auto_dtype(torch.device(device).type)
-    if isinstance(dtype, torch.dtype) and dtype.is_floating_point:
-        return dtype
-    raise TaesdError(f"Cannot compute in {dtype}", 'a floating-point torch.dtype, "auto" or None was expected')
+        return auto_dtype(device_type)
+    if not isinstance(dtype, torch.dtype) or not dtype.is_floating_point:
+        raise TaesdError(f"Cannot compute in {dtype}", 'a floating-point torch.dtype, "auto" or None was expected')
+    if device_type == "cpu" and not _convolves(dtype):
+        raise TaesdError(
+            f"Cannot compute in {dtype} on the CPU",
+            f"torch {torch.__version__} has no convolutions in it",
+            'Choose float32, or dtype "auto" for the fastest that works here',
+        )
+    return dtype
+
+
+@functools.cache
+def _convolves(dtype: torch.dtype) -> bool:
+    """Whether the CPU of this torch can (half precision came with torch 2.2, 8-bit types are for storage)."""
+    try:
+        torch.nn.functional.conv2d(torch.zeros(1, 1, 3, 3, dtype=dtype), torch.zeros(1, 1, 3, 3, dtype=dtype))
+    except (RuntimeError, NotImplementedError):
+        return False
+    return True
 
 
 @functools.cache

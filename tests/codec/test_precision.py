@@ -104,6 +104,12 @@ class TestAuto:
             with pytest.raises(TaesdError, match="Cannot compute in"):
                 resolve_dtype(wrong)
 
+    def test_a_type_that_this_torch_cannot_convolve_in_is_refused(self, monkeypatch):
+        monkeypatch.setattr(precision, "_convolves", lambda dtype: dtype != F16)
+        with pytest.raises(TaesdError, match="no convolutions in it"):
+            resolve_dtype(F16, "cpu")
+        assert resolve_dtype(F16, "cuda") == F16
+
 
 def test_is_finite_sees_every_bad_value():
     good = torch.full((1, 3, 64, 64), 60000.0, dtype=F16)
@@ -118,7 +124,7 @@ class TestOverflow:
     """A decoder whose features leave the range of float16 (65504) and come back, as some fine-tuned ones do."""
 
     @pytest.fixture
-    def codec(self):
+    def codec(self, half_on_cpu):
         forget_logged("overflow")
         torch.manual_seed(0)
         decoder, encoder = Decoder(4).eval(), Encoder(4).eval()
@@ -127,9 +133,8 @@ class TestOverflow:
                 network[first].weight.mul_(1e6)
                 network[first].bias.mul_(1e6)
                 network[-1].weight.mul_(1e-6)
-        return Codec("taesd", BY_NAME["sd1"], encoder=encoder, decoder=decoder, dtype=BF16 if _no_half() else F16)
+        return Codec("taesd", BY_NAME["sd1"], encoder=encoder, decoder=decoder, dtype=F16)
 
-    @pytest.mark.skipif("_no_half()", reason="this torch has no float16 convolutions on the CPU")
     def test_the_job_goes_on_in_float32_and_it_is_said_once(self, codec, caplog):
         latent, image = torch.randn(1, 4, 8, 8), torch.rand(1, 3, 64, 64)
         exact = codec.in_float32()
@@ -140,7 +145,6 @@ class TestOverflow:
             "[TAESD] taesd overflowed in float16: this job goes on in float32."
         ]
 
-    @pytest.mark.skipif("_no_half()", reason="this torch has no float16 convolutions on the CPU")
     def test_the_next_job_tries_again(self, codec, monkeypatch):
         latent = torch.randn(1, 4, 8, 8)
         codec.decode(latent)
@@ -152,7 +156,6 @@ class TestOverflow:
         codec.decode(latent)
         assert runs
 
-    @pytest.mark.skipif("_no_half()", reason="this torch has no float16 convolutions on the CPU")
     def test_a_latent_that_is_nan_itself_proves_nothing(self, codec, caplog):
         assert codec.decode(torch.full((1, 4, 8, 8), float("nan"))).isnan().any()
         assert not caplog.records
@@ -160,11 +163,3 @@ class TestOverflow:
     def test_float32_is_its_own_fallback(self):
         codec = Codec("taesd", BY_NAME["sd1"], decoder=Decoder(4).eval())
         assert codec.in_float32() is codec
-
-
-def _no_half() -> bool:
-    try:
-        torch.nn.functional.conv2d(torch.ones(1, 1, 3, 3, dtype=F16), torch.ones(1, 1, 3, 3, dtype=F16))
-    except RuntimeError:
-        return True
-    return False

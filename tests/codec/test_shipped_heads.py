@@ -58,7 +58,9 @@ def test_another_decoder_of_the_same_shape_is_told_apart(family: str, other: str
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
-def test_a_conversion_of_the_weights_is_recognised(dtype: torch.dtype, weights_dir) -> None:
+def test_a_conversion_of_the_weights_is_recognised(dtype: torch.dtype, weights_dir, request) -> None:
+    if dtype == torch.float16:
+        request.getfixturevalue("half_on_cpu")
     codec = load_codec("taesd", models_dir=weights_dir)
     converted = codec.decoder.to(dtype).float()
     assert Codec("taesd", codec.format, decoder=converted).details == ("1/8", "1/4", "1/2", "full")

@@ -150,7 +150,7 @@ class TestCodec:
         with pytest.raises(TaesdError, match="Cannot use tiles of"):
             codec.decode(torch.randn(1, 4, 4, 4), tile=wrong)
 
-    @pytest.mark.skipif(torch.__version__ < "2.2", reason="this torch has no float16 convolutions on the CPU")
+    @pytest.mark.usefixtures("half_on_cpu")
     def test_an_overflow_in_a_tile_is_done_again_in_float32(self, always_tiled):
         torch.manual_seed(0)
         decoder = tiny.Decoder(4).eval()

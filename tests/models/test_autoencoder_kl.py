@@ -270,6 +270,7 @@ def test_half_precision_leaves_the_exact_weights_alone(tmp_path: Path) -> None:
     assert torch.equal(codec.decode(latent), narrow)
 
 
+@pytest.mark.usefixtures("half_on_cpu")
 def test_sdxl_does_not_run_in_float16(tmp_path: Path) -> None:
     sdxl = load_codec(saved(reference(KIND_BY_NAME["sdxl-vae"], SMALL), tmp_path), dtype=torch.float16)
     assert sdxl.dtype == torch.float32
