@@ -54,6 +54,9 @@ OPTIONS = {
 }
 """TAESD previews at every step, everything else at its default."""
 
+NO_PREVIEWS = {"live_previews_enable": False, "show_progress_type": "Approx cheap"}
+"""For a WebUI without the extension; its own default asks for a download before it samples."""
+
 
 @dataclass
 class Result:

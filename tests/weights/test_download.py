@@ -300,8 +300,8 @@ def test_concurrent_processes_share_one_download(server: Server, tmp_path: Path)
         "p = download_file(t.ROW, sys.argv[1], sources=[sys.argv[2]], patience=t.QUICK, allow_loopback_http=True)\n"
         "assert p.read_bytes() == t.CONTENT\n"
     )
-    root = str(Path(download_module.__file__).parents[2])
-    command = [sys.executable, "-c", code, str(tmp_path), server.url("dribble"), "", root, str(Path(__file__).parent)]
+    folders = (Path(download_module.__file__).parents[2], Path(__file__).parent, Path(__file__).parents[1])
+    command = [sys.executable, "-c", code, str(tmp_path), server.url("dribble"), "", *map(str, folders)]
     started = [subprocess.Popen(command, stderr=subprocess.PIPE) for _ in range(3)]
     target = tmp_path / ROW.name
     while any(process.poll() is None for process in started):

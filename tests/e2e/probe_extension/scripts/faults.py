@@ -2,16 +2,18 @@
 
 import threading
 import time
+from pathlib import Path
 
 import torch
-from modules import script_callbacks, scripts, shared
+from modules import paths, script_callbacks, scripts, shared
 
 NONE = {"decoder": "", "others": False, "stop": "", "at": -1, "slow": 0.0, "poll": False}
 """decoder: what each decode does; others: the ways without a decoder fail too; stop: what happens in step ``at``;
 slow: seconds for which each evaluation waits; poll: whether somebody polls in every step."""
 
 if not hasattr(shared, "e2e_faults"):
-    shared.e2e_faults = {**NONE, "injected": 0}  # there, as Reload UI executes this file again
+    # There, as Reload UI executes this file again.
+    shared.e2e_faults = {**NONE, "injected": 0, "downloaded": 0, "refused": 0}
 faults = shared.e2e_faults
 
 
@@ -65,6 +67,26 @@ def set_faults(wanted: dict):
     return faults
 
 
+def download(wanted: dict):
+    """Ask for an official file as the panel does, but from a server on this machine and with little patience."""
+    from taesd_ext.errors import TaesdError
+    from taesd_ext.weights import catalog
+    from taesd_ext.weights import download as downloading
+
+    downloading.is_offline = lambda: False  # the tests' WebUI is
+    row = next(row for row in catalog.CATALOG if row.name == wanted["name"])
+    refused = ""
+    try:
+        downloading.download_file(
+            row, Path(paths.models_path) / "VAE-taesd", sources=[wanted["source"]], allow_loopback_http=True,
+            patience=downloading.Patience(attempts=2, first_pause=0.01, timeout=0.3, lock_wait=5),
+        )
+    except TaesdError as error:
+        refused = str(error)
+    faults["refused" if refused else "downloaded"] += 1
+    return {"refused": refused}
+
+
 def forget():
     """The weights are read anew when they are needed."""
     from taesd_ext.host import register
@@ -103,6 +125,7 @@ def evaluation(params):
 
 def add_routes(demo, app):
     app.add_api_route("/faults/set", set_faults, methods=["POST"])
+    app.add_api_route("/faults/download", download, methods=["POST"])
     app.add_api_route("/faults/forget", forget, methods=["POST"])
     app.add_api_route("/faults/state", state, methods=["GET"])
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import threading
 from collections import Counter
 from collections.abc import Iterator
@@ -22,6 +23,11 @@ class Server(ThreadingHTTPServer):
         self.requests: Counter[str] = Counter()
         self.ranges: list[str | None] = []
         self.slow = threading.Event()
+
+    def handle_error(self, request: object, client_address: object) -> None:
+        """Silent where the client has hung up, as it should on most of this."""
+        if not isinstance(sys.exc_info()[1], ConnectionError):
+            super().handle_error(request, client_address)
 
     def url(self, how: str) -> str:
         return f"http://127.0.0.1:{self.server_address[1]}/{how}/file.pth"
