@@ -6,6 +6,8 @@ out). So layers are matched by their order and shapes; neither their names nor t
 ``.weights.h5`` of Keras 3, which lists single layers and blocks apart, each in order.
 
 HDF5 can point to other files and to itself: such pointers are not followed, and shapes are checked before a read.
+Numbers are read only where they lie plainly in the file, never packed: its library unpacks without a limit. Texts are
+read by hdf5_texts.py for the same reason.
 """
 
 from __future__ import annotations
@@ -20,6 +22,7 @@ from torch import Tensor, nn
 
 from taesd_ext.errors import TaesdError, one_line
 from taesd_ext.models import tiny
+from taesd_ext.weights.hdf5_texts import LONGEST_TEXT, Hdf5Texts
 
 KERAS_SUFFIXES = (".h5", ".hdf5")
 HDF5_START = b"\x89HDF\r\n\x1a\n"
@@ -27,7 +30,6 @@ HDF5_START = b"\x89HDF\r\n\x1a\n"
 _MOST_GROUPS = 2_000  # a tiny decoder of Keras 3 has about 300
 _MOST_NUMBERS = 2**22  # the largest kernel of these networks, 256x256x3x3, has 0.6 million
 _DEEPEST = 12
-_LONGEST_NAME = 1_000
 _LARGEST_FILE = 2**27  # the largest tiny autoencoder, Sana's decoder in float32, has 33 MB
 
 
@@ -52,8 +54,8 @@ def read_keras(path: Path | str) -> dict[str, Tensor]:
     try:
         if (size := Path(path).stat().st_size) > _LARGEST_FILE:
             raise ValueError(f"it has {size:,} bytes")
-        with h5py.File(path, "r") as file:
-            layers = _File(h5py).layers(file)
+        with Path(path).open("rb") as data, h5py.File(path, "r") as file:
+            layers = _File(h5py, Hdf5Texts(data)).layers(file)
             network = _network_for(layers)
             return _state_of(network, _in_order(network, layers))
     except (ValueError, OSError, KeyError, RuntimeError, TypeError, AttributeError) as error:
@@ -64,15 +66,16 @@ def read_keras(path: Path | str) -> dict[str, Tensor]:
 class _File:
     """Finds the convolutions of each layer; counts what it visits."""
 
-    def __init__(self, h5py: Any) -> None:
+    def __init__(self, h5py: Any, texts: Hdf5Texts) -> None:
         self._h5py = h5py
+        self._texts = texts
         self._visited = 0
 
     def layers(self, file: Any) -> list[list[_Conv]]:
         """The convolutions of each top-level layer that has any."""
         root = self._child(file, "model_weights") if "model_weights" in file else file
         if "layer_names" in root.attrs:
-            found = [self._listed(self._child(root, name)) for name in _names(self._list(root, "layer_names"))]
+            found = [self._listed(self._child(root, name)) for name in self._list(root, "layer_names")]
         else:
             container = next((name for name in ("layers", "_layer_checkpoint_dependencies") if name in root), None)
             if container is None:
@@ -81,7 +84,7 @@ class _File:
         return [convs for convs in found if convs]
 
     def _listed(self, group: Any) -> list[_Conv]:
-        names = _names(self._list(group, "weight_names")) if "weight_names" in group.attrs else []
+        names = self._list(group, "weight_names") if "weight_names" in group.attrs else []
         return _pair([self._dataset(group, name) for name in names])
 
     def _nested(self, group: Any, depth: int) -> list[_Conv]:
@@ -116,26 +119,29 @@ class _File:
             group = group[name]
         return group
 
-    def _list(self, group: Any, name: str) -> Any:
+    def _list(self, group: Any, name: str) -> list[str]:
         """A list of texts among a group's attributes; what it claims is looked at before it is read."""
         stored = group.attrs.get_id(name)
-        if len(stored.shape) != 1 or stored.shape[0] > _MOST_GROUPS or stored.dtype.itemsize > _LONGEST_NAME:
+        if len(stored.shape) != 1 or stored.shape[0] > _MOST_GROUPS or stored.dtype.itemsize > LONGEST_TEXT:
             raise ValueError(f"its list {name} claims {stored.shape} of {stored.dtype}")
-        return group.attrs[name]
+        if not stored.shape[0]:  # then it has any type
+            return []
+        if self._h5py.check_string_dtype(stored.dtype) is None:
+            raise ValueError(f"its list {name} holds no texts")
+        if stored.dtype.kind == "O":
+            address = self._h5py.h5o.get_info(group.id).addr
+            return self._texts.attribute(address, name, stored.shape[0])
+        return [value.decode() for value in group.attrs[name]]
 
     def _dataset(self, group: Any, path: str) -> Any:
         found = self._child(group, path)
-        if not isinstance(found, self._h5py.Dataset) or found.external or found.is_virtual or found.dtype.kind != "f":
-            raise ValueError(f"{path[:80]!r} is no plain array of numbers")
+        if not isinstance(found, self._h5py.Dataset) or found.dtype.kind != "f":
+            raise ValueError(f"{path[:80]!r} is no array of numbers")
+        if found.external or found.is_virtual or found.chunks:
+            raise ValueError(f"the numbers of {path[:80]!r} are packed or lie elsewhere")
         if found.size is None or found.size > _MOST_NUMBERS:
             raise ValueError(f"{path[:80]!r} claims {found.shape}")
         return found
-
-
-def _names(values: Any) -> list[str]:
-    if len(values) > _MOST_GROUPS:
-        raise ValueError(f"it lists {len(values):,} names")
-    return [value.decode() if isinstance(value, bytes) else str(value) for value in values]
 
 
 def _natural(name: str) -> tuple[str, int]:

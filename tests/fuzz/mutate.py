@@ -7,6 +7,7 @@ import json
 import pickle
 import pickletools
 import random
+import re
 import struct
 import tarfile
 import zipfile
@@ -23,7 +24,7 @@ def mutated(kind: str, seeds: list[bytes], number: int, canary: str) -> bytes:
     # The whole network is large and slow to write: one in ten.
     seed = seeds[-1] if chance.random() < 0.1 else chance.choice(seeds[:-1] or seeds)
     own: dict[str, Callable[[bytes, random.Random, str], bytes]] = {
-        "pth": _pth, "safetensors": _safetensors, "png": _png, "h5": _bytes, "h5-texts": _bytes,
+        "pth": _pth, "safetensors": _safetensors, "png": _png, "h5": _h5,
     }  # fmt: skip
     if chance.random() < 0.5:
         return own[kind](seed, chance, canary)
@@ -256,3 +257,23 @@ def _chunks(data: bytes) -> list[tuple[bytes, bytes]]:
         found.append((data[at + 4 : at + 8], data[at + 8 : at + 8 + length]))
         at += 12 + length
     return found
+
+
+def _h5(data: bytes, chance: random.Random, canary: str) -> bytes:
+    """Lies about texts of variable length: how long they are, in which heap and where in it they lie."""
+    heaps = _places(data, b"GCOL")
+    if not heaps:
+        return _bytes(data, chance, canary)
+    out = bytearray(data)
+    for _ in range(chance.choice((1, 1, 2, 4))):
+        heap = chance.choice(heaps)
+        # A text is its length, the heap's address and its number there; a heap its own size, then texts with theirs.
+        pointers = _places(data, heap.to_bytes(8, "little"))
+        places = [(at, 8) for at in pointers] + [(at - 4, 4) for at in pointers] + [(at + 8, 4) for at in pointers]
+        at, width = chance.choice([*places, (heap + 8, 8), (heap + 16, 2), (heap + 24, 8)])
+        out[at : at + width] = (chance.choice(INTERESTING) % 2 ** (8 * width)).to_bytes(width, "little")
+    return bytes(out)
+
+
+def _places(data: bytes, piece: bytes) -> list[int]:
+    return [match.start() for match in re.finditer(re.escape(piece), data)]

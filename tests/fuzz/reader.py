@@ -85,7 +85,7 @@ def main() -> None:
             try:
                 read(path)
             except TaesdError as error:
-                if not kind.startswith("h5"):
+                if kind != "h5":
                     raise AssertionError("an honest file was refused") from error
     before = memory_mb()
     print(json.dumps({"ready": True}), file=answers, flush=True)

@@ -21,7 +21,7 @@ HERE = Path(__file__).resolve().parent
 ROOT = HERE.parents[1]
 sys.path[:0] = [str(ROOT), str(HERE)]
 
-from seeds import LONG_RUN_FORMATS, file_name, seeds  # noqa: E402
+from seeds import FORMATS, file_name, seeds  # noqa: E402
 
 SECONDS_A_CASE = 30.0
 """A hang is longer than this; the slowest honest file takes a second on a busy machine."""
@@ -152,7 +152,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--cases", type=int, default=20_000)
     parser.add_argument("--first", type=int, default=0, help="number of the first case, to see one again")
-    parser.add_argument("--format", nargs="+", choices=LONG_RUN_FORMATS, default=list(LONG_RUN_FORMATS))
+    parser.add_argument("--format", nargs="+", choices=FORMATS, default=list(FORMATS))
     parser.add_argument("--python", default=sys.executable, help="the interpreter that reads, with its own torch")
     parser.add_argument("--reasons", action="store_true", help="show why files were refused")
     args = parser.parse_args()

@@ -10,8 +10,6 @@ from safetensors.torch import save
 from torch import Tensor, nn
 
 FORMATS = ("pth", "safetensors", "png", "h5")
-LONG_RUN_FORMATS = (*FORMATS, "h5-texts")
-"""Also HDF5 with texts of variable length: its library allocates the up to 4 GB that one of them claims to have."""
 
 
 def small_state(dtype: torch.dtype = torch.float32) -> dict[str, Tensor]:
@@ -60,7 +58,7 @@ def seeds(kind: str) -> list[bytes]:
         ]
     if kind == "png":
         return _png_seeds()
-    return _h5_seeds(fixed=kind == "h5")
+    return _h5_seeds()
 
 
 def _png_seeds() -> list[bytes]:
@@ -75,36 +73,41 @@ def _png_seeds() -> list[bytes]:
     return found
 
 
-def _h5_seeds(*, fixed: bool) -> list[bytes]:
-    """Layers listed in order with kernels (height, width, in, out), as Keras 2 writes them: one small, one whole."""
+def _h5_seeds() -> list[bytes]:
+    """Layers listed in order with kernels (height, width, in, out), as Keras 2 writes them: small ones, a whole one.
+
+    Newer h5py writes lists of texts of variable length, older of one length; ``libver`` is the version of the layout.
+    """
+    small, whole = small_state(), tiny_state()
+    forms = ((small, False, "earliest"), (small, True, "earliest"), (small, True, "latest"), (whole, True, "earliest"))
+    return [_h5(state, variable, libver) for state, variable, libver in forms]
+
+
+def _h5(state: dict[str, Tensor], variable: bool, libver: str) -> bytes:
     import h5py
     import numpy
 
     def texts(names: list[str]) -> object:
-        return numpy.array(names, "S") if fixed else [name.encode() for name in names]
+        return numpy.array(names, h5py.string_dtype() if variable else "S")
 
-    found = []
-    for small in (True, False):
-        buffer = io.BytesIO()
-        with h5py.File(buffer, "w") as file:
-            names = []
-            state = small_state() if small else tiny_state()
-            for index, name in enumerate(key for key in state if key.endswith(".weight")):
-                layer = f"conv2d_{index}"
-                names.append(layer)
-                group = file.create_group(layer)
-                weights = [f"{layer}/kernel:0"]
-                group.create_dataset(weights[0], data=state[name].float().permute(2, 3, 1, 0).numpy())
-                bias = state.get(name.replace(".weight", ".bias"))
-                if bias is not None:
-                    weights.append(f"{layer}/bias:0")
-                    group.create_dataset(weights[1], data=bias.float().numpy())
-                group.attrs["weight_names"] = texts(weights)
-            file.attrs["layer_names"] = texts(names)
-        found.append(buffer.getvalue())
-    return found
+    buffer = io.BytesIO()
+    with h5py.File(buffer, "w", libver=libver) as file:
+        names = []
+        for index, name in enumerate(key for key in state if key.endswith(".weight")):
+            layer = f"conv2d_{index}"
+            names.append(layer)
+            group = file.create_group(layer)
+            weights = [f"{layer}/kernel:0"]
+            group.create_dataset(weights[0], data=state[name].float().permute(2, 3, 1, 0).numpy())
+            bias = state.get(name.replace(".weight", ".bias"))
+            if bias is not None:
+                weights.append(f"{layer}/bias:0")
+                group.create_dataset(weights[1], data=bias.float().numpy())
+            group.attrs["weight_names"] = texts(weights)
+        file.attrs["layer_names"] = texts(names)
+    return buffer.getvalue()
 
 
 def file_name(folder: Path, kind: str) -> Path:
     """A name that a family is looked for under."""
-    return folder / f"taesd_encoder.{kind.partition('-')[0]}"
+    return folder / f"taesd_encoder.{kind}"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import struct
 import sys
 from pathlib import Path
 
@@ -153,14 +154,15 @@ def changed_file(path: Path, change) -> Path:
 
 
 def first_kernel(file) -> str:
-    """The path of the first kernel: older h5py lists bytes, newer words."""
-    listed = ((keras_file._names(file[layer].attrs["weight_names"]), layer) for layer in layer_names(file))
+    """The path of the first kernel."""
+    listed = ((texts(file[layer], "weight_names"), layer) for layer in texts(file, "layer_names"))
     names, layer = next((names, layer) for names, layer in listed if names)
     return f"{layer}/{names[0]}"
 
 
-def layer_names(file) -> list[str]:
-    return keras_file._names(file.attrs["layer_names"])
+def texts(group, name: str) -> list[str]:
+    """Older h5py lists bytes, newer words."""
+    return [text.decode() if isinstance(text, bytes) else text for text in group.attrs[name]]
 
 
 def drop_a_layer(file) -> None:
@@ -195,6 +197,17 @@ def claim_too_much(file) -> None:
     file.create_dataset(name, (2**15, 2**15, 4, 64), dtype="f4", chunks=(1, 1, 4, 64))
 
 
+def pack_the_numbers(file) -> None:
+    """Zeros, which unpack to a thousand times their size."""
+    name = first_kernel(file)
+    del file[name]
+    file.create_dataset(name, data=np.zeros((3, 3, 4, 64), "f4"), compression="gzip")
+
+
+def list_numbers(file) -> None:
+    file.attrs["layer_names"] = [1.0, 2.0]
+
+
 def write_words(file) -> None:
     name = first_kernel(file)
     del file[name]
@@ -210,8 +223,8 @@ def nest_without_end(file) -> None:
 @pytest.mark.parametrize(
     "change",
     [
-        drop_a_layer, swap_two_layers, lose_a_kernel, point_elsewhere, keep_it_outside, claim_too_much, write_words,
-        nest_without_end,
+        drop_a_layer, swap_two_layers, lose_a_kernel, point_elsewhere, keep_it_outside, claim_too_much,
+        pack_the_numbers, list_numbers, write_words, nest_without_end,
     ],
 )  # fmt: skip
 def test_hostile_and_foreign_files_are_refused(change, tmp_path):
@@ -219,6 +232,19 @@ def test_hostile_and_foreign_files_are_refused(change, tmp_path):
     with pytest.raises(TaesdError, match=r"a\.h5 holds no tiny autoencoder of Keras") as caught:
         load_codec(path)
     assert "\n" not in str(caught.value)
+
+
+def test_a_name_that_claims_4_gb_is_refused_unread(tmp_path):
+    path = tmp_path / "a.h5"
+    save_like_keras2(path, tiny.Decoder(4))
+    with h5py.File(path, "r+") as file:
+        file.attrs.create("layer_names", texts(file, "layer_names"), dtype=h5py.string_dtype())
+    data = bytearray(path.read_bytes())
+    at = data.rindex(struct.pack("<IQ", len("layer_1"), data.rindex(b"GCOL")))
+    data[at : at + 4] = b"\xff" * 4
+    path.write_bytes(data)
+    with pytest.raises(TaesdError, match="claims 4,294,967,295 bytes"):
+        load_codec(path)
 
 
 def test_a_cut_off_file_is_refused(tmp_path):
