@@ -64,6 +64,11 @@ class Rect(NamedTuple):
 Step = tuple[str, int]
 
 
+LEAST_POSITIONS = 2048
+"""No piece is smaller. The CPU's convolutions add up in another order below about 400 positions (of 64 channels), and
+the last bit of a tile would differ from that of a whole picture above it."""
+
+
 @dataclass(frozen=True)
 class Level:
     """The geometry of a row of layers and what they cost."""
@@ -75,6 +80,8 @@ class Level:
     """Peak memory of the level for each position that it works on."""
     work_per_position: int = 1
     """Multiplications for each position that it works on."""
+    least_positions: int = LEAST_POSITIONS
+    """How many it must work on at once, to sum in the same order as over the whole picture."""
 
     @property
     def reads_everything(self) -> bool:
@@ -157,10 +164,6 @@ class Piece:
 TILE_GRAIN = 8
 """Pixels: tiles begin at multiples of it where that is possible."""
 
-LEAST_POSITIONS = 2048
-"""No piece is smaller. The CPU's convolutions add up in another order below about 400 positions (of 64 channels), and
-the last bit of a tile would differ from that of a whole picture above it."""
-
 Cut = Callable[[Level, int, Rect, int], tuple[int, int]]
 """(level, positions it would work on, the rectangle to deliver, image pixels per position of it) -> into how many
 parts down and across to cut it; (1, 1) where it is small enough."""
@@ -197,7 +200,7 @@ def _parts(level: Level, rect: Rect, pixels: int, cut: Cut, reads_of: Callable[[
     down, across = cut(level, level.positions(reads_of(rect)), rect, pixels)
     while down * across > 1:
         parts = rect.grid(down, across, max(1, TILE_GRAIN // pixels))
-        if min(level.positions(reads_of(part)) for part in parts) >= LEAST_POSITIONS:
+        if min(level.positions(reads_of(part)) for part in parts) >= level.least_positions:
             return parts
         if down >= across:
             down = math.ceil(down / 2)

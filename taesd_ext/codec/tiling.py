@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from taesd_ext.codec.tile_plan import (
+    LEAST_POSITIONS,
     Cut,
     Level,
     Piece,
@@ -29,7 +30,7 @@ from taesd_ext.codec.tile_plan import (
     total_work,
 )
 from taesd_ext.errors import TaesdError
-from taesd_ext.models.fast import Doubling, FastBlock, FastClamp
+from taesd_ext.models.fast import Doubling, FastBlock, FastClamp, FastDecoder, FastEncoder, FastNetwork
 from taesd_ext.models.student import Head
 
 TileChoice = int | Literal["auto", "off"]
@@ -43,6 +44,10 @@ WHOLE_BYTES = 512 << 20
 
 PIECE_BYTES = 128 << 20
 """What a step of a bigger picture may take. The coarser steps of the same tile stay in memory beside it."""
+
+SMALL_INPUT = 20480
+"""Numbers in a convolution's input up to which torch does it without the CPU's library (ATen's Convolution.cpp,
+use_mkldnn), in another order: no piece may come below it where the whole picture is above."""
 
 TENSORS_AT_ONCE = 3
 """A residual block holds its input, one convolution's input and its output."""
@@ -78,12 +83,14 @@ def levels_of(layers: Sequence[nn.Module], scale: int, itemsize: int) -> list[tu
 
 def _level(layers: Sequence[nn.Module], scale: int, itemsize: int) -> Level:
     convolutions = [m for layer in layers for m in layer.modules() if isinstance(m, (nn.Conv2d, nn.ConvTranspose2d))]
+    narrowest = min((c.in_channels for c in convolutions), default=1)
     widest = max((max(c.in_channels, c.out_channels) for c in convolutions if max(c.kernel_size) > 1), default=3)
     return Level(
         steps=tuple(_step(layer) for layer in layers),
         scale=scale,
         bytes_per_position=TENSORS_AT_ONCE * widest * itemsize,
         work_per_position=max(1, sum(c.weight.numel() for c in convolutions)),
+        least_positions=max(LEAST_POSITIONS, SMALL_INPUT // narrowest + 1),
     )
 
 
@@ -137,7 +144,7 @@ def decode_in_tiles(layers: Sequence[nn.Module], latent: Tensor, scale: int, til
     """(B,C,h,w) -> (B,3,H,W) through a decoder's layers. ``scale``: image pixels per position of the latent."""
     job = _plan(layers, latent, scale, tile, plan_decode)
     if job is None:
-        return sink.store(through(layers, latent))
+        return sink.store(through(layers, latent, FastDecoder.layout(latent)))
     return _Decode(job, sink, latent).run()
 
 
@@ -145,13 +152,13 @@ def encode_in_tiles(layers: Sequence[nn.Module], image: Tensor, tile: TileChoice
     """(B,3,H,W) -> (B,C,h,w) through an encoder's layers."""
     job = _plan(layers, image, 1, tile, plan_encode)
     if job is None:
-        return sink.store(through(layers, image))
+        return sink.store(through(layers, image, FastEncoder.layout(image)))
     return _Encode(job, sink, image).run()
 
 
-def through(layers: Sequence[nn.Module], x: Tensor) -> Tensor:
-    """All layers over all of ``x``, channels-last; each result is let go as soon as the next layer has read it."""
-    x = x.contiguous(memory_format=torch.channels_last)
+def through(layers: Sequence[nn.Module], x: Tensor, layout: torch.memory_format) -> Tensor:
+    """All layers over all of ``x``; each result is let go as soon as the next layer has read it."""
+    x = x.contiguous(memory_format=layout)
     for layer in layers:
         x = layer(x)
     return x
@@ -200,8 +207,12 @@ def peak_bytes(levels: Sequence[Level], height: int, width: int) -> int:
 class _Run:
     """A job under way: one picture of the batch after the other, piece by piece into one result."""
 
+    network: type[FastNetwork]
+    """Which kind of network the layers are of."""
+
     def __init__(self, job: _Job, sink: Sink, x: Tensor) -> None:
         self.job, self.sink, self.x = job, sink, x
+        self.layout = self.network.layout(x)
         self.result: Tensor | None = None
         self.total = total_work(job.levels, job.plan) * len(x)
         self.done = 0
@@ -217,7 +228,7 @@ class _Run:
 
     def compute(self, piece: Piece, part: Tensor) -> Tensor:
         """What the piece gives, from the part of its level's input that it reads."""
-        result = through(self.job.layers[piece.level], part)
+        result = through(self.job.layers[piece.level], part, self.layout)
         self.done += piece_work(self.job.levels, piece)
         return crop(result, piece.gives, self._place(piece))
 
@@ -240,6 +251,8 @@ class _Run:
 class _Decode(_Run):
     """Coarse to fine: a piece's result is read by its parts, the last of which are parts of the image."""
 
+    network = FastDecoder
+
     def picture(self, number: int, piece: Piece) -> None:
         latent = self.x[number : number + 1]
         self._visit(number, piece, latent, Rect.whole(*latent.shape[-2:]))
@@ -255,6 +268,8 @@ class _Decode(_Run):
 class _Encode(_Run):
     """Fine to coarse: what a piece reads is put together from its parts, the first of which read the image."""
 
+    network = FastEncoder
+
     def picture(self, number: int, piece: Piece) -> None:
         self.store(number, piece.gives, self._made(number, piece))
 
@@ -266,7 +281,7 @@ class _Encode(_Run):
             made = self._made(number, part)
             if gathered is None:
                 shape = (1, made.shape[1], piece.reads.rows.length, piece.reads.columns.length)
-                gathered = torch.empty(shape, dtype=made.dtype, device=made.device, memory_format=torch.channels_last)
+                gathered = torch.empty(shape, dtype=made.dtype, device=made.device, memory_format=self.layout)
             crop(gathered, part.gives, piece.reads).copy_(made)
             del made
         return self.compute(piece, gathered)
