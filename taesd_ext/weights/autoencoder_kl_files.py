@@ -57,25 +57,23 @@ class Layout:
         return f"{self.encoder[-5]}.conv1.weight"
 
 
+def _encoder(block: str, down: str, middle: tuple[str, ...], norm: str) -> tuple[str, ...]:
+    """From the picture's size to the latent's; the last size has nothing that halves it."""
+    sizes = [name.format(size, n) for size in range(4) for name, n in ((block, 0), (block, 1), (down, 0))]
+    return ("conv_in", *sizes[:-1], *middle, norm, "conv_out")
+
+
+def _decoder(block: str, up: str, order: tuple[int, ...], middle: tuple[str, ...], norm: str) -> tuple[str, ...]:
+    """From the latent's size to the picture's, which are numbered in this order."""
+    sizes = [name.format(size, n) for size in order for name, n in ((block, 0), (block, 1), (block, 2), (up, 0))]
+    return ("conv_in", *middle, *sizes[:-1], norm, "conv_out")
+
+
 _LDM_MIDDLE = ("mid.block_1", "mid.attn_1", "mid.block_2")
 _LDM = Layout(
     "original",
-    encoder=(
-        "conv_in",
-        "down.0.block.0", "down.0.block.1", "down.0.downsample.conv",
-        "down.1.block.0", "down.1.block.1", "down.1.downsample.conv",
-        "down.2.block.0", "down.2.block.1", "down.2.downsample.conv",
-        "down.3.block.0", "down.3.block.1",
-        *_LDM_MIDDLE, "norm_out", "conv_out",
-    ),
-    decoder=(
-        "conv_in", *_LDM_MIDDLE,
-        "up.3.block.0", "up.3.block.1", "up.3.block.2", "up.3.upsample.conv",
-        "up.2.block.0", "up.2.block.1", "up.2.block.2", "up.2.upsample.conv",
-        "up.1.block.0", "up.1.block.1", "up.1.block.2", "up.1.upsample.conv",
-        "up.0.block.0", "up.0.block.1", "up.0.block.2",
-        "norm_out", "conv_out",
-    ),
+    encoder=_encoder("down.{}.block.{}", "down.{}.downsample.conv", _LDM_MIDDLE, "norm_out"),
+    decoder=_decoder("up.{}.block.{}", "up.{}.upsample.conv", (3, 2, 1, 0), _LDM_MIDDLE, "norm_out"),
     shortcut="nin_shortcut", norm="norm", qkv=("q", "k", "v"), out="proj_out",
 )  # fmt: skip
 _FLUX2 = Layout(**{**vars(_LDM), "encoder_quant": "encoder.quant_conv", "decoder_quant": "decoder.post_quant_conv"})
@@ -83,21 +81,11 @@ _FLUX2 = Layout(**{**vars(_LDM), "encoder_quant": "encoder.quant_conv", "decoder
 _DIFFUSERS_MIDDLE = ("mid_block.resnets.0", "mid_block.attentions.0", "mid_block.resnets.1")
 _DIFFUSERS = Layout(
     "diffusers",
-    encoder=(
-        "conv_in",
-        "down_blocks.0.resnets.0", "down_blocks.0.resnets.1", "down_blocks.0.downsamplers.0.conv",
-        "down_blocks.1.resnets.0", "down_blocks.1.resnets.1", "down_blocks.1.downsamplers.0.conv",
-        "down_blocks.2.resnets.0", "down_blocks.2.resnets.1", "down_blocks.2.downsamplers.0.conv",
-        "down_blocks.3.resnets.0", "down_blocks.3.resnets.1",
-        *_DIFFUSERS_MIDDLE, "conv_norm_out", "conv_out",
+    encoder=_encoder(
+        "down_blocks.{}.resnets.{}", "down_blocks.{}.downsamplers.0.conv", _DIFFUSERS_MIDDLE, "conv_norm_out"
     ),
-    decoder=(
-        "conv_in", *_DIFFUSERS_MIDDLE,
-        "up_blocks.0.resnets.0", "up_blocks.0.resnets.1", "up_blocks.0.resnets.2", "up_blocks.0.upsamplers.0.conv",
-        "up_blocks.1.resnets.0", "up_blocks.1.resnets.1", "up_blocks.1.resnets.2", "up_blocks.1.upsamplers.0.conv",
-        "up_blocks.2.resnets.0", "up_blocks.2.resnets.1", "up_blocks.2.resnets.2", "up_blocks.2.upsamplers.0.conv",
-        "up_blocks.3.resnets.0", "up_blocks.3.resnets.1", "up_blocks.3.resnets.2",
-        "conv_norm_out", "conv_out",
+    decoder=_decoder(
+        "up_blocks.{}.resnets.{}", "up_blocks.{}.upsamplers.0.conv", (0, 1, 2, 3), _DIFFUSERS_MIDDLE, "conv_norm_out"
     ),
     shortcut="conv_shortcut", norm="group_norm", qkv=("to_q", "to_k", "to_v"), out="to_out.0",
 )  # fmt: skip
@@ -162,6 +150,12 @@ def find_kl_parts(
     for part in ("encoder", "decoder"):
         architecture = architecture_of(file, layout, prefix, part, groups)
         if architecture is None:
+            if any(name.startswith(f"{prefix}{part}.") for name in file.shapes):
+                raise TaesdError(
+                    f"{file.path} does not fit the {layout.name} layout of an SD VAE",
+                    f"its {part} lacks convolutions, or their shapes are impossible",
+                    "Download the file again, or take it out of the folder",
+                )
             continue
         try:
             if groups < 1:

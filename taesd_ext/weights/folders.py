@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
+from typing import TypeVar
 
 from taesd_ext.errors import TaesdError, log_once
 from taesd_ext.latent_formats import FAMILIES, native_format
@@ -16,6 +17,8 @@ MODELS_VARIABLE = "TAESD_MODELS"
 
 _HOST_FOLDERS = ("models/VAE-taesd", "models/vae_approx")
 """The folders of A1111 and ComfyUI, as seen from the program's own folder."""
+
+_Found = TypeVar("_Found")
 
 
 def cache_folder() -> Path:
@@ -60,35 +63,44 @@ def diffusers_files(folder: Path) -> list[Path]:
     return [path for name in names if (path := folder / name).is_file()]
 
 
-def find_part(family: str, part: str, folders: Iterable[Path]) -> TinyPart | None:
-    """A family's encoder or decoder from the first file that holds it.
+def first_good(paths: Iterable[Path], read: Callable[[Path], _Found | None]) -> _Found | None:
+    """What ``read`` finds in the first file that has it.
 
-    A bad file is passed over, and said once, when a good one follows; alone it raises its TaesdError.
+    A bad file, for which ``read`` raises TaesdError, is passed over, and said once, when a good one follows; without
+    one its error is raised.
     """
-    wanted = native_format(family)
     bad: TaesdError | None = None
-    for path in candidates(family, part, folders):
+    for path in paths:
         try:
-            found = read_tiny(path).get(part)
-            if found is None:
-                continue
-            architecture = found.architecture
-            if not architecture.reads(wanted):
-                raise TaesdError(
-                    f"{path} is not a {family} {part}",
-                    f"it is a {architecture} one where {wanted.latent_channels}-channel "
-                    f"{wanted.spatial_scale_factor}x was expected",
-                    f"Put the right {family}_{part} file in its place",
-                )
+            found = read(path)
         except TaesdError as error:
             bad = bad or error
-        else:
+            continue
+        if found is not None:
             if bad:
                 log_once(f"bad file {bad.what}", f"{bad} Using {path} instead.")
             return found
     if bad:
         raise bad
     return None
+
+
+def find_part(family: str, part: str, folders: Iterable[Path]) -> TinyPart | None:
+    """A family's encoder or decoder from the first good file that holds it. Raises TaesdError for a bad one alone."""
+    wanted = native_format(family)
+
+    def read(path: Path) -> TinyPart | None:
+        found = read_tiny(path).get(part)
+        if found and not found.architecture.reads(wanted):
+            raise TaesdError(
+                f"{path} is not a {family} {part}",
+                f"it is a {found.architecture} one where {wanted.latent_channels}-channel "
+                f"{wanted.spatial_scale_factor}x was expected",
+                f"Put the right {family}_{part} file in its place",
+            )
+        return found
+
+    return first_good(candidates(family, part, folders), read)
 
 
 def installed(folders: Iterable[Path]) -> dict[str, dict[str, Path]]:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from taesd_ext.errors import TaesdError, log_once
+from taesd_ext.errors import TaesdError
 from taesd_ext.latent_formats import LatentFormat
 from taesd_ext.models.autoencoder_kl import NORM_GROUPS
 from taesd_ext.models.full_vae import PatchScale, Scale
@@ -15,7 +15,7 @@ from taesd_ext.weights.autoencoder_dc_files import find_dc_parts, find_layout
 from taesd_ext.weights.autoencoder_kl_files import architecture_of, find_kl_parts, find_prefix
 from taesd_ext.weights.dc_kind import dc_kind_of
 from taesd_ext.weights.dc_rows import DC_BY_NAME, DC_VARIANTS
-from taesd_ext.weights.folders import diffusers_files, search_folders
+from taesd_ext.weights.folders import diffusers_files, first_good, search_folders
 from taesd_ext.weights.full_part import FullPart
 from taesd_ext.weights.tensor_file import SUFFIXES, TensorFile, open_tensor_file
 from taesd_ext.weights.vae_kind import kind_of, read_config
@@ -77,25 +77,17 @@ def _find_dc(file: TensorFile, variant: str | None) -> FullVAE | None:
 
 
 def find_named_vae(name: str, models_dir: Path | str | Iterable[Path | str] | None = None) -> FullVAE:
-    """The VAE of this name from the first file in the search folders that holds it.
+    """The VAE of this name from the first good file in the search folders. Raises TaesdError."""
 
-    A bad file is passed over, and said once, when a good one follows; alone it raises its TaesdError.
-    """
+    def read(path: Path) -> FullVAE:
+        found = find_full_vae(open_tensor_file(path), variant=name)
+        if found is None:
+            raise TaesdError(f"{path} holds no full-size VAE", "", f"Put the right {name} file in its place")
+        return found
+
     folders = search_folders(models_dir, _HOST_FOLDERS)
-    bad: TaesdError | None = None
-    for path in vae_candidates(name, folders):
-        try:
-            found = find_full_vae(open_tensor_file(path), variant=name)
-            if found is None:
-                raise TaesdError(f"{path} holds no full-size VAE", "", f"Put the right {name} file in its place")
-        except TaesdError as error:
-            bad = bad or error
-        else:
-            if bad:
-                log_once(f"bad file {bad.what}", f"{bad} Using {path} instead.")
-            return found
-    if bad:
-        raise bad
+    if found := first_good(vae_candidates(name, folders), read):
+        return found
     raise TaesdError(
         f"No weights for {name}",
         f"looked for {' or '.join(_stems(name))} ({', '.join(SUFFIXES)}) or a diffusers folder {name} in: "

@@ -4,7 +4,8 @@ HDF5's own library believes what such a text claims as its length, up to 4 GB, a
 it looks whether the file has it. Here nothing is read that is not asked for, and only so much in all. Newer h5py
 writes Keras' lists of layers in this form, older h5py as texts of one length.
 
-Source of the layout: the HDF5 File Format Specification 3.0, III.E "Global Heap", IV.A "Data Object Headers".
+Source of the layout: the HDF5 File Format Specification 3.0, II.A "Superblock", III.E "Global Heap", IV.A "Data Object
+Headers".
 """
 
 from __future__ import annotations
@@ -20,21 +21,29 @@ _MOST_BYTES = 2**23
 _LARGEST_BLOCK = 2**20  # of messages; an attribute has 64 KB at most
 _ATTRIBUTE, _CONTINUATION = 0x0C, 0x10
 _SHARED = 0x02
+_NOWHERE = b"\xff" * 8
 _VARIABLE_TEXT = 9, 1
 _POINTER = struct.Struct("<IQI")
 """What stands for a text: its length, the heap where it lies, its number there."""
 
 
 class Hdf5Texts:
-    """The texts of one file, opened as bytes. All methods raise ValueError, in words, for a damaged file."""
+    """The texts of one file, opened as bytes. All methods raise ValueError, in words, for a damaged file.
+
+    To make one before the library opens the file spares it one more claim of a size: a driver's.
+    """
 
     def __init__(self, file: BinaryIO) -> None:
         self._file = file
         self._left = _MOST_BYTES
         self._heaps: dict[int, dict[int, tuple[int, int]]] = {}
-        start = self._read(0, 16)
-        if bytes(start[13:15] if start[8] < 2 else start[9:11]) != b"\x08\x08":
+        start = self._read(0, 64)
+        old = start[8] < 2
+        if (start[13:15] if old else start[9:11]) != b"\x08\x08":
             raise ValueError("its addresses and lengths have not 8 bytes each")
+        driver_at = 48 + 4 * start[8]
+        if old and start[driver_at : driver_at + 8] != _NOWHERE:
+            raise ValueError("it has a block for a driver of its own, which may claim any size")
 
     def attribute(self, header: int, name: str, count: int) -> list[str]:
         """The ``count`` texts of an object's attribute; ``header`` is the object's address."""

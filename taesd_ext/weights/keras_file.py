@@ -54,10 +54,12 @@ def read_keras(path: Path | str) -> dict[str, Tensor]:
     try:
         if (size := Path(path).stat().st_size) > _LARGEST_FILE:
             raise ValueError(f"it has {size:,} bytes")
-        with Path(path).open("rb") as data, h5py.File(path, "r") as file:
-            layers = _File(h5py, Hdf5Texts(data)).layers(file)
-            network = _network_for(layers)
-            return _state_of(network, _in_order(network, layers))
+        with Path(path).open("rb") as data:
+            texts = Hdf5Texts(data)
+            with h5py.File(path, "r") as file:
+                layers = _File(h5py, texts).layers(file)
+                network = _network_for(layers)
+                return _state_of(network, _in_order(network, layers))
     except (ValueError, OSError, KeyError, RuntimeError, TypeError, AttributeError) as error:
         why = str(error) if type(error) is ValueError else one_line(error)
         raise TaesdError(f"{path} holds no tiny autoencoder of Keras", why, "Use taesd-tf's .h5 files") from error

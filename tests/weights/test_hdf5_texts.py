@@ -62,11 +62,17 @@ def test_a_text_longer_than_what_lies_there_is_refused() -> None:
 
 def test_a_header_that_goes_on_in_itself_ends() -> None:
     """A continuation that points to its own block."""
-    block = struct.pack("<HHB3xQQ", 0x10, 16, 0, 32, 24)
-    start = b"\x89HDF\r\n\x1a\n" + bytes(5) + b"\x08\x08\0"
+    block = struct.pack("<HHB3xQQ", 0x10, 16, 0, 80, 24)
+    start = b"\x89HDF\r\n\x1a\n" + bytes(5) + b"\x08\x08\0" + bytes(32) + b"\xff" * 8 + bytes(8)
     data = start + struct.pack("<BBHII4x", 1, 0, 1, 1, len(block)) + block
     with pytest.raises(ValueError, match="too many"):
-        read(data, 16, 1)
+        read(data, len(start), 1)
+
+
+def test_a_driver_of_its_own_is_refused() -> None:
+    data, _ = file_with(["one"])
+    with pytest.raises(ValueError, match="driver"):
+        Hdf5Texts(io.BytesIO(data[:48] + struct.pack("<Q", 96) + data[56:]))
 
 
 @pytest.mark.parametrize("size", [0, 20, 100, 900])

@@ -143,6 +143,16 @@ def test_wrong_shapes_are_one_line(tmp_path_factory: pytest.TempPathFactory, dat
         load_codec(path)
 
 
+@pytest.mark.parametrize("key", ["decoder.conv_in", "encoder.conv_out", "decoder.up.1.block.0.conv1"])
+def test_a_broken_half_is_not_left_out(key: str, tmp_path: Path) -> None:
+    """A file whose decoder cannot be built is no encoder alone."""
+    state = vae_state(4)
+    state[f"{key}.weight"] = torch.zeros(3)
+    save_file(state, tmp_path / "sdxl.safetensors")
+    with pytest.raises(TaesdError, match=f"its {key.split('.')[0]} lacks"):
+        load_codec(tmp_path / "sdxl.safetensors")
+
+
 def test_a_known_checksum_tells(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = written(tmp_path / "x" / "model.safetensors", 4)
     row = next(row for row in CATALOG if row.family == "sd-vae-ft-ema")
