@@ -77,6 +77,10 @@ class Watcher:
 class WebUI:
     url: str
 
+    def __post_init__(self) -> None:
+        if not self.url.startswith(("http://", "https://")):
+            raise TaesdError(f"{self.url} is no address of a WebUI", "", "Give it as http://127.0.0.1:7860")
+
     def call(self, path: str, data: dict[str, Any] | None = None, timeout: float = 900) -> Any:
         body = None if data is None else json.dumps(data).encode()
         request = urllib.request.Request(

@@ -122,7 +122,7 @@ def _write_with_ffmpeg(pictures: list[Image.Image], rate: int, target: Path) -> 
     raw = ["-f", "rawvideo", "-pix_fmt", "rgb24", "-s", f"{width}x{height}", "-r", str(rate), "-i", "-"]
     coded = ["-pix_fmt", "yuv420p", "-movflags", "+faststart", "-y", str(target)]
     done = subprocess.run(
-        ["ffmpeg", "-loglevel", "error", *raw, *coded],
+        [shutil.which("ffmpeg") or "ffmpeg", "-loglevel", "error", *raw, *coded],
         input=b"".join(picture.tobytes() for picture in pictures), capture_output=True, timeout=300, check=False,
     )  # fmt: skip
     if done.returncode:

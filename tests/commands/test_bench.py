@@ -146,6 +146,12 @@ class TestWebUI:
         with pytest.raises(TaesdError, match="runs without this extension"):
             bench_webui.measure(args)
 
+    @pytest.mark.parametrize("url", ["127.0.0.1:7860", "file:///etc/hostname", "ftp://127.0.0.1"])
+    def test_an_address_of_no_webui(self, args, url):
+        args.webui = url
+        with pytest.raises(TaesdError, match="no address of a WebUI"):
+            bench_webui.measure(args)
+
     def test_a_host_that_is_not_there(self, args):
         args.webui = "http://127.0.0.1:9"
         with pytest.raises(TaesdError, match="did not answer"):
