@@ -17,13 +17,12 @@ import torch
 from extracted import extract
 from host_contract import COMMON, LATENT_FORMATS
 from host_source import HostSource
-from safetensors.torch import save_file
+from random_weights import save_taef2, save_taew2_1
 from torch import Tensor
 
 from taesd_ext import load_codec
 from taesd_ext.host import register
 from taesd_ext.latent_formats import pack
-from taesd_ext.models import tiny, tiny_video
 
 TAESD = 3
 LATENT = torch.randn(2, 16, 6, 5, generator=torch.Generator().manual_seed(0))
@@ -118,15 +117,7 @@ def test_forges_flux_format_names_no_decoder(source, host):
 
 @pytest.fixture
 def flux2(host):
-    """FLUX.2's weights, random, in the original layout."""
-    generator = torch.Generator().manual_seed(4)
-    for part, network in (("encoder", tiny.Encoder), ("decoder", tiny.Decoder)):
-        state = network(32, midblock_norm=True).state_dict()
-        weights = {
-            key: torch.randn(value.shape, generator=generator) * 0.8 / max(1, value[0].numel()) ** 0.5
-            for key, value in state.items()
-        }
-        save_file(weights, host.folder / f"taef2_{part}.safetensors")
+    save_taef2(host.folder)
     return codec(host, "taef2")
 
 
@@ -163,15 +154,8 @@ def test_neo_unfolds_latents_that_are_not_folded(source, host, flux2):
 
 @pytest.fixture
 def wan(host):
-    generator = torch.Generator().manual_seed(4)
-    networks = {"encoder": tiny_video.VideoEncoder(), "decoder": tiny_video.VideoDecoder()}
-    weights = {
-        f"{part}.{key}": torch.randn(value.shape, generator=generator) * 0.8 / max(1, value[0].numel()) ** 0.5
-        for part, network in networks.items()
-        for key, value in network.state_dict().items()
-    }
-    save_file(weights, host.folder / "taew2_1.safetensors")
     load_format(host, "Wan21", 16, "taew2_1", is_wan=True)
+    save_taew2_1(host.folder)
     return codec(host, "taew2_1")
 
 

@@ -8,11 +8,10 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from safetensors.torch import save_file
+from random_weights import save_taew2_1
 
 from taesd_ext import load_codec
 from taesd_ext.host import register
-from taesd_ext.models import tiny_video
 from taesd_ext.settings import OPTIONS
 
 TAESD = 3
@@ -107,14 +106,7 @@ def test_everything_runs_under_inference_mode(host):
 
 @pytest.fixture
 def wan(host):
-    generator = torch.Generator().manual_seed(4)
-    networks = {"encoder": tiny_video.VideoEncoder(), "decoder": tiny_video.VideoDecoder()}
-    weights = {
-        f"{part}.{key}": torch.randn(value.shape, generator=generator) * 0.8 / max(1, value[0].numel()) ** 0.5
-        for part, network in networks.items()
-        for key, value in network.state_dict().items()
-    }
-    save_file(weights, host.folder / "taew2_1.safetensors")
+    save_taew2_1(host.folder)
     host.load_model(channels=16, is_wan=True)
     host.model.model_config = SimpleNamespace(latent_format=latent_format("Wan21", "taew2_1"))
     return load_codec("taew2_1", models_dir=host.folder)
