@@ -10,6 +10,7 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
+from taesd_ext.codec.precision import DtypeChoice, resolve_dtype
 from taesd_ext.errors import TaesdError
 from taesd_ext.latent_formats import BY_NAME
 from taesd_ext.models.student import Previewer
@@ -26,7 +27,7 @@ _lock = threading.Lock()
 
 
 def load_previewer(
-    format_name: str, *, device: str | torch.device = "cpu", dtype: torch.dtype = torch.float32
+    format_name: str, *, device: str | torch.device = "cpu", dtype: DtypeChoice = None
 ) -> Callable[[Tensor], Tensor]:
     """The previewer of a latent format (Playground 2.5 shares SDXL's), kept for the next call.
 
@@ -41,10 +42,11 @@ def load_previewer(
             f"it exists for {', '.join(PREVIEWER_FORMATS)}",
             "Use the linear preview, or the decoder's file",
         )
-    key = (name, str(device), dtype)
+    computing = resolve_dtype(dtype, device)
+    key = (name, str(device), computing)
     with _lock:
         if key not in _loaded:
-            _loaded[key] = _preview_with(_read(name).to(device, dtype, memory_format=torch.channels_last))
+            _loaded[key] = _preview_with(_read(name).to(device, computing, memory_format=torch.channels_last))
         return _loaded[key]
 
 
@@ -68,7 +70,7 @@ def _read(name: str) -> Previewer:
     file = open_tensor_file(_file(name))
     state = {key: value.float() for key, value in file.load(list(file.shapes)).items()}
     with torch.device("meta"):
-        network = Previewer(BY_NAME[name].latent_channels)
+        network = Previewer(BY_NAME[name].latent_channels, overview="overview.mix.weight" in state)
     return build_frozen(network, state)
 
 

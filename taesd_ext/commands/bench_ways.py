@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from taesd_ext.codec.codec import Codec
 from taesd_ext.codec.loading import load_codec
-from taesd_ext.codec.precision import DtypeChoice, resolve_dtype
+from taesd_ext.codec.precision import DtypeChoice
 from taesd_ext.codec.previewer import has_previewer, load_previewer
 from taesd_ext.errors import TaesdError
 from taesd_ext.latent_formats import LATENT_FORMATS, LatentFormat, native_format, to_family_latent
@@ -122,7 +122,7 @@ class Bench:
 
     def _embedded(self, dtype: DtypeChoice) -> Callable[[], Frame]:
         def prepare() -> Frame:
-            preview = load_previewer(self.format.name, dtype=resolve_dtype(dtype))
+            preview = load_previewer(self.format.name, dtype=dtype)
             return lambda latent: preview_image(preview(to_family_latent(latent, self.format))).encoded()
 
         return prepare

@@ -33,7 +33,7 @@ class CodecChoice:
         except Exception as error:
             raise TaesdError(f"Cannot use the device {self.device}", str(error), "Use --device cpu, or cuda") from error
         codec = load_codec(
-            family, models_dir=models, device=device, dtype=DTYPES[self.dtype], variant=self.variant
+            family, models_dir=models, device=device, dtype=DTYPES.get(self.dtype, "auto"), variant=self.variant
         )
         if not getattr(codec, f"has_{part}"):
             raise TaesdError(
@@ -48,7 +48,12 @@ def add_codec_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--models", action="append", default=[], metavar="DIR", help="a folder of weight files (may be repeated)"
     )
-    parser.add_argument("--dtype", choices=tuple(DTYPES), default="fp32", help="precision to compute in (fp32)")
+    parser.add_argument(
+        "--dtype",
+        choices=(*DTYPES, "auto"),
+        default="fp32",
+        help="precision to compute in; auto is what the device does best (fp32)",
+    )
     parser.add_argument("--device", default="cpu", help="cpu, cuda, cuda:1, mps, ... (cpu)")
     parser.add_argument(
         "--variant", metavar="NAME", help="what a weight file is that does not tell itself: sdxl-vae, flux-vae, ..."

@@ -23,7 +23,7 @@ from taesd_ext.host.keeping import Keeping
 from taesd_ext.host.webui import DECODE_METHOD, ENCODE_METHOD, PREVIEW_METHOD, WebUI
 from taesd_ext.latent_formats import Detection, detect, from_family_latent, to_family_latent
 from taesd_ext.models.latent_rgb import latent_to_rgb
-from taesd_ext.preview.drawing import linear_format, no_decoder, subject_format
+from taesd_ext.preview.drawing import PREVIEW_DTYPE, linear_format, no_decoder, subject_format
 from taesd_ext.preview.session import PreviewSession
 from taesd_ext.settings import (
     AUTO,
@@ -36,10 +36,6 @@ from taesd_ext.settings import (
     PreviewSettings,
     option_value,
 )
-
-PREVIEW_DTYPE = "auto"
-"""Previews take the precision that is quickest on the device; finished pictures are float32."""
-
 
 SMALL_TILE = 256
 """Side in pixels of the tiles in which a picture is finished when memory has run out."""
@@ -134,7 +130,7 @@ class Runtime:
             self.calibration.want(codec)
         elif detection.format and has_previewer(detection.format.name):
             with contextlib.suppress(TaesdError):
-                load_previewer(detection.format.name, device=self.host.device())
+                load_previewer(detection.format.name, device=self.host.device(), dtype=PREVIEW_DTYPE)
 
     def _preload_final(self, detection: Detection) -> str:
         """Load the VAE for finished pictures, or let go of one that is chosen no more; say what is chosen."""

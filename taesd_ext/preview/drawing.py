@@ -17,6 +17,9 @@ from taesd_ext.models.latent_rgb import LATENT_RGB, latent_to_rgb
 from taesd_ext.preview.frame import PreviewImage, grid_shape, limited, preview_image
 from taesd_ext.settings import AUTO, DETAILS, PreviewSettings
 
+PREVIEW_DTYPE = "auto"
+"""Previews take the precision that is quickest on the device; finished pictures are float32."""
+
 EMBEDDED = "embedded"
 """The detail of a preview that the shipped previewer of a latent format made, at a quarter of the size."""
 
@@ -71,7 +74,7 @@ class Subject:
         watch.start()
         latent = to_family_latent(self.samples, self.latent_format)
         if self.codec is None:
-            image = load_previewer(self.latent_format.name, device=latent.device)(latent)
+            image = load_previewer(self.latent_format.name, device=latent.device, dtype=PREVIEW_DTYPE)(latent)
         else:
             image = self.codec.decode(latent) if detail == "full" else self.codec.decode(latent, detail=detail)
         watch.stop()
