@@ -272,7 +272,7 @@ def test_the_embedded_previewer_when_no_decoder_works(clock, monkeypatch):
 
 
 def test_the_budget_holds_for_the_embedded_previewer(clock, monkeypatch):
-    def load_previewer(name, device):
+    def load_previewer(name, **_):
         def preview(latent):
             clock.now += 0.05
             return torch.full((len(latent), 3, 16, 16), 0.5)
