@@ -1,0 +1,25 @@
+"""What the host writes into a picture's parameters about a VAE of ours, it reads back as the same choice."""
+
+from __future__ import annotations
+
+import json
+import re
+
+import pytest
+from extracted import extract
+from host_source import HostSource
+
+from taesd_ext.host.accordion import pasted_final_vae
+from taesd_ext.settings import HOSTS_VAE, INFOTEXT_VAE
+
+FILE = "modules/infotext_utils.py"
+
+
+@pytest.mark.parametrize("title", ["anime", "a, b: c", "Größe 2.0 (best)", "日本", "x\nSteps: 5, y", "VAE: none"])
+def test_a_vae_of_any_name_comes_back(source: HostSource, title: str) -> None:
+    host = extract(source, FILE, "quote", "unquote", "re_param_code", "re_param", json=json, re=re)
+    written = {"Steps": 20, "Model": "m", INFOTEXT_VAE: f"{title} (0123456789)", "Version": "1.10.1"}
+    line = ", ".join(f"{key}: {host['quote'](value)}" for key, value in written.items())
+    read = {key: host["unquote"](value) for key, value in host["re_param"].findall(line)}
+    assert read.keys() == written.keys()
+    assert pasted_final_vae(read, HOSTS_VAE) == title
