@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
@@ -11,9 +10,7 @@ from typing import Any
 from torch import Tensor
 
 from taesd_ext.latent_formats import LatentFormat
-
-DEFAULT_LIMIT = 64 * 2**20
-"""Bytes: 256 pictures of 1024 pixels with 16 channels in half precision."""
+from taesd_ext.preview.bounded import DEFAULT_LIMIT, BoundedStore
 
 
 @dataclass(frozen=True)
@@ -40,27 +37,12 @@ class KeptLatent:
         return self.latent.numel() * self.latent.element_size()
 
 
-class LatentKeeper:
-    """Keeps the last latents; when there are too many bytes, the oldest goes. Any thread may call any method."""
+class LatentKeeper(BoundedStore):
+    """Keeps the last latents; when there are too many bytes, the oldest goes."""
 
     def __init__(self, limit: int = DEFAULT_LIMIT, clock: Callable[[], float] = time.time) -> None:
-        self._limit = limit
-        self._clock = clock
-        self._lock = threading.Lock()
+        super().__init__(limit, clock)
         self._kept: list[KeptLatent] = []
-        self._next_id = 1
-        self._enabled = True
-
-    @property
-    def enabled(self) -> bool:
-        return self._enabled
-
-    @enabled.setter
-    def enabled(self, enabled: bool) -> None:
-        """Switched off, what was kept is dropped at once."""
-        self._enabled = enabled
-        if not enabled:
-            self.clear()
 
     def keep(
         self, latent: Tensor, latent_format: LatentFormat | None, *, title: str = "", decoder: str = "",
@@ -71,8 +53,7 @@ class LatentKeeper:
             return []
         copies = [part.detach().to("cpu", copy=True) for part in latent.split(1)]
         with self._lock:
-            ids = list(range(self._next_id, self._next_id + len(copies)))
-            self._next_id += len(copies)
+            ids = [next(self._ids) for _ in copies]
             now, extra = self._clock(), dict(extra or {})
             self._kept += [
                 KeptLatent(new_id, copy, latent_format, title, decoder, infotext, now, extra)

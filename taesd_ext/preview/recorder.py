@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 import io
-import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from PIL import Image
 
+from taesd_ext.preview.bounded import DEFAULT_LIMIT, BoundedStore
 from taesd_ext.preview.frame import Frame
-
-DEFAULT_LIMIT = 64 * 2**20
-"""Bytes: about 600 frames of 1024 pixels as JPEG."""
 
 
 @dataclass(frozen=True)
@@ -65,31 +62,16 @@ class _Job:
     size: int = 0
 
 
-class Recorder:
-    """Keeps the frames of the last jobs. Any thread may call any method.
+class Recorder(BoundedStore):
+    """Keeps the frames of the last jobs.
 
     When there are more bytes than ``limit``, the oldest job goes; a single job that is too large loses frames here and
     there, so that it can still be played from its start.
     """
 
     def __init__(self, limit: int = DEFAULT_LIMIT, clock: Callable[[], float] = time.time) -> None:
-        self._limit = limit
-        self._clock = clock
-        self._lock = threading.Lock()
+        super().__init__(limit, clock)
         self._jobs: list[_Job] = []
-        self._next_id = 1
-        self._enabled = True
-
-    @property
-    def enabled(self) -> bool:
-        return self._enabled
-
-    @enabled.setter
-    def enabled(self, enabled: bool) -> None:
-        """Switched off, what was kept is dropped at once."""
-        self._enabled = enabled
-        if not enabled:
-            self.clear()
 
     @property
     def size(self) -> int:
@@ -103,8 +85,7 @@ class Recorder:
             return
         with self._lock:
             self._jobs = [job for job in self._jobs if job.frames]
-            self._jobs.append(_Job(self._next_id, title, steps, self._clock()))
-            self._next_id += 1
+            self._jobs.append(_Job(next(self._ids), title, steps, self._clock()))
 
     def add(self, frame: Frame | None) -> None:
         """Keep a frame of the current job; one that is there already, or None, is passed over."""
