@@ -249,6 +249,64 @@
         }
     }
 
+    // The panel. Its tabs bring themselves up to date when they are chosen; the host's own tab around them, and a
+    // checkpoint that was changed at the top of the page, are noticed here.
+
+    const LOOK_EVERY_MS = 4000;
+
+    class Panel {
+        constructor(tabs) {
+            this.tabs = tabs; // of ui/panel.py, in a WebUI
+            this.inSight = this.isShown(tabs);
+            this.sight = new IntersectionObserver(quietly(() => this.look()));
+            this.sight.observe(tabs);
+            this.timer = setInterval(quietly(() => this.askForModel()), LOOK_EVERY_MS);
+        }
+
+        isShown(element) {
+            return element.offsetParent !== null;
+        }
+
+        look() {
+            const inSight = this.isShown(this.tabs);
+            if (inSight && !this.inSight) this.refresh();
+            this.inSight = inSight;
+        }
+
+        refresh() {
+            [...this.tabs.querySelectorAll("button.taesd-ext-refresh")].find(this.isShown)?.click();
+        }
+
+        async askForModel() {
+            if (!this.tabs.isConnected) return this.close();
+            const status = this.tabs.querySelector("#taesd_models_table");
+            if (document.hidden || !status || !this.isShown(status)) return;
+            try {
+                const answer = await fetch(STATUS);
+                const { model } = await answer.json();
+                if (this.model !== undefined && this.model !== model) this.refresh();
+                this.model = model;
+            } catch {
+                this.close(); // no such address here
+            }
+        }
+
+        close() {
+            clearInterval(this.timer);
+            this.sight.disconnect();
+        }
+    }
+
+    let panel = null;
+
+    const lookForPanel = quietly(() => {
+        const tabs = document.getElementById("taesd_tabs");
+        if (tabs && tabs !== panel?.tabs) {
+            panel?.close();
+            panel = new Panel(tabs);
+        }
+    });
+
     const live = new Map(); // the host's element -> ours
 
     const lookForLivePreviews = quietly(() => {
@@ -266,5 +324,6 @@
     new MutationObserver(() => {
         lookForLivePreviews();
         lookForFilms();
+        lookForPanel();
     }).observe(document.documentElement, { childList: true, subtree: true });
 })();

@@ -91,6 +91,11 @@ class Codec:
     def has_decoder(self) -> bool:
         return self._decoder is not None
 
+    @property
+    def can_sample(self) -> bool:
+        """Whether its encoder gives a distribution, from which :meth:`encode` may draw."""
+        return isinstance(self._encoder, GaussianEncoder)
+
     @torch.inference_mode()
     def encode(
         self,
@@ -115,7 +120,7 @@ class Codec:
             raise TaesdError(f"Cannot encode a tensor of shape {tuple(image.shape)}", "an image (B,3,H,W) was expected")
         dtype, device = _float_dtype(image), image.device
         padded = self._pad(image.to(self.device, self.dtype))
-        if sample is not None and not isinstance(encoder, GaussianEncoder):
+        if sample is not None and not self.can_sample:
             raise TaesdError(f"{self.name} cannot sample", "its latents are no distribution", "Leave the seed out")
         sink = Sink(self.dtype, self.device, lambda part: self._checked(part, image), progress)
         try:
@@ -179,6 +184,11 @@ class Codec:
         """Details that :meth:`decode` gives at a part of the full decode's cost, cheapest first, and "full"."""
         scales = (*self._readouts.scales, 1) if self._readouts else (1,)
         return tuple(detail for detail, scale in SCALES.items() if scale in scales)
+
+    @property
+    def details_from(self) -> str:
+        """Where the reduced details come from: "shipped", "own" (learnt here), or "" where they are not there yet."""
+        return self._readouts.origin if self._readouts else ""
 
     def calibrate(
         self,

@@ -38,6 +38,9 @@ CHECK_TOLERANCE = 1.0
 _CHECK_PIXELS = 128
 _CHECK_SEED = 20_240_607
 
+OWN, SHIPPED = "own", "shipped"
+"""Where heads come from: learnt here, or brought along."""
+
 Heads = dict[int, Head]
 """Scale of the features -> the head that reads them."""
 
@@ -54,6 +57,7 @@ class Readouts:
         self._plain_decoder, self._plain_encoder = plain_decoder, plain_encoder
         self._channels = latent_channels(decoder)
         self._heads: Heads | None = None
+        self._origin = ""
         self._given_up = False
         self._fitter: HeadFitter | None = None
         self._calibrating = threading.Lock()
@@ -63,6 +67,12 @@ class Readouts:
     def scales(self) -> tuple[int, ...]:
         """The scales that have a head, coarse first."""
         return tuple(sorted(self._found(), reverse=True))
+
+    @property
+    def origin(self) -> str:
+        """OWN or SHIPPED; "" while there is no head."""
+        self._found()
+        return self._origin
 
     def layers(self, scale: int) -> list[nn.Module] | None:
         """From a family latent to the image at 1/scale of the full size, not clamped; None where no head is."""
@@ -113,7 +123,7 @@ class Readouts:
         self._given_up = not heads
         if heads:
             self._keep(heads, fitter.decoder)
-            self._heads = self._placed(heads)
+            self._heads, self._origin = self._placed(heads), OWN
         return bool(heads)
 
     def _keep(self, heads: Heads, decoder: FastDecoder) -> None:
@@ -131,7 +141,7 @@ class Readouts:
 
     def _find(self) -> Heads:
         # The user's own heads were fitted to these very weights; shipped ones only claim the family.
-        for path in (self._cache_file(), shipped_heads(self._family)):
+        for origin, path in ((OWN, self._cache_file()), (SHIPPED, shipped_heads(self._family))):
             if not path.is_file():
                 continue
             try:
@@ -143,6 +153,7 @@ class Readouts:
             placed = self._placed(heads)
             found = check_heads(placed, self._decoder)
             if heads and all(found[scale] >= marks[scale] - CHECK_TOLERANCE for scale in heads):
+                self._origin = origin
                 return placed
         return {}
 

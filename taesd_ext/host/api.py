@@ -34,7 +34,8 @@ from taesd_ext.weights.store import list_weights
 PREFIX = "/taesd/v1"
 
 BADGE = "/internal/taesd"
-"""Beside the host's own /internal/progress, and as open as that: it says nothing but numbers of the running job."""
+"""Beside the host's own /internal/progress, and as open as that: it says nothing but numbers of the running job and
+the model's kind."""
 
 MOST_PIXELS = 4096 * 4096
 _MIME = {"png": "image/png", "jpeg": "image/jpeg", "webp": "image/webp", "gif": "image/gif", "mp4": "video/mp4"}
@@ -69,6 +70,7 @@ def status(runtime: Runtime) -> models.Status:
     """The running or last job's previews."""
     session = runtime.session
     stats, frame, step, steps = session.stats, session.frame, *session.progress
+    loaded = runtime.detection().format if runtime.host.model() is not None else None
     return models.Status(
         active=session.active,
         enabled=runtime.draws_previews() and session.settings.enabled,
@@ -80,6 +82,7 @@ def status(runtime: Runtime) -> models.Status:
         family=frame.family if frame else None,
         milliseconds=round(stats.milliseconds, 2),
         share=round(stats.share, 5),
+        model=loaded.name if loaded else None,
     )
 
 

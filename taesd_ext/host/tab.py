@@ -59,6 +59,7 @@ class HostActions:
             extra_decoders=self.extra_decoders,
             save_picture=self.save_picture,
             has_checkpoint=True,
+            program=f"{self.host.name} {self.host.version}",
             names={"final_vae": runtime.final_vae.choices},
             host_vaes=self.host_vaes(),
         )

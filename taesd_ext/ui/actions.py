@@ -78,6 +78,8 @@ class PanelActions:
     """Whether there is such a thing as a loaded checkpoint at all."""
     names: Mapping[str, Callable[[], list[str]]] = field(default_factory=dict)
     """What can be chosen now, for each option that is a name."""
+    program: str = "the playground"
+    """What this is, for a report."""
     host_vaes: HostVAEs | None = None
     """None where there is no such folder, or the setting has no effect."""
     notes: list[str] = field(default_factory=list)

@@ -53,6 +53,11 @@ def file_path(value: Any) -> str | None:
     return None if value is None else str(getattr(value, "name", value))
 
 
+def copy_button() -> dict[str, Any]:
+    """The argument that gives a textbox a button to copy its text."""
+    return known(gr.Textbox.__init__, {"show_copy_button": True, "buttons": ["copy"]})
+
+
 def launch(page: gr.Blocks, *, css: str, port: int | None, open_browser: bool, workers: int = 4) -> str:
     """Serve the page on 127.0.0.1 only and return its address; the server runs in a thread of its own.
 

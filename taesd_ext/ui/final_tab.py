@@ -16,7 +16,7 @@ from taesd_ext.errors import TaesdError, one_line
 from taesd_ext.preview.latent_keeper import KeptLatent
 from taesd_ext.ui import compat, texts
 from taesd_ext.ui.actions import PanelActions
-from taesd_ext.ui.markup import notice, slider, stage
+from taesd_ext.ui.markup import REFRESH_CLASS, notice, slider, stage
 from taesd_ext.ui.pictures import offered_file, picture_bytes, picture_uri
 from taesd_ext.weights.folders import installed
 from taesd_ext.weights.full_files import installed_vaes
@@ -77,7 +77,9 @@ def build_final_tab(actions: PanelActions, tab: gr.Tab) -> None:
         with gr.Column(scale=0, min_width=150):
             decode = gr.Button(texts.AGAIN.label, variant="primary", size="sm", elem_id="taesd_again")
             save = gr.Button(texts.SAVE_PICTURE.label, size="sm", elem_id="taesd_again_save")
-            refresh = gr.Button(texts.REFRESH.label, size="sm", elem_id="taesd_again_refresh")
+            refresh = gr.Button(
+                texts.REFRESH.label, size="sm", elem_id="taesd_again_refresh", elem_classes=REFRESH_CLASS
+            )
     result = gr.HTML(elem_id="taesd_again_result", elem_classes="taesd-ext-line")
     shown = gr.HTML(stage(None, (4, 3), "", empty=texts.AGAIN_EMPTY), elem_id="taesd_again_shown")
     saved = compat.file_box(texts.SAVED_FILE.label, interactive=False, visible=False, elem_id="taesd_again_file")

@@ -5,6 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from html import escape
 
+REFRESH_CLASS = "taesd-ext-refresh"
+"""Of the buttons that javascript/taesd_ext.js presses when the panel comes to sight again."""
+
 
 def notice(text: str, kind: str = "info") -> str:
     """A line in a box; ``kind`` is "info", "good" or "bad"."""

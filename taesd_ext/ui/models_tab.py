@@ -4,28 +4,30 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
+from html import escape
 from pathlib import Path
 from typing import Any
 
 import gradio as gr
 
+from taesd_ext.commands.doctor import diagnose
 from taesd_ext.errors import TaesdError
-from taesd_ext.latent_formats import FAMILIES, LATENT_FORMATS
+from taesd_ext.latent_formats import FAMILIES
 from taesd_ext.ui import compat, texts
 from taesd_ext.ui.actions import PanelActions
 from taesd_ext.ui.background import Background, Report, Sight
 from taesd_ext.ui.host_vae_box import build_host_vae_box
-from taesd_ext.ui.markup import badge, notice, progress_bar, table
+from taesd_ext.ui.markup import REFRESH_CLASS, notice, progress_bar
+from taesd_ext.ui.models_table import families_html, megabytes
+from taesd_ext.ui.report_box import build_report_box
 from taesd_ext.weights.catalog import TINY, downloadable, downloads
 from taesd_ext.weights.checkpoint import PARTS
 from taesd_ext.weights.download import download_family
 from taesd_ext.weights.folders import installed
-from taesd_ext.weights.identify import OFFICIAL, UNREADABLE, Identity, identify
+from taesd_ext.weights.identify import Identity, identify
 from taesd_ext.weights.store import add_file, remove_file, weight_files
 
 _SMALL = {"min_width": 90, "size": "sm"}
-_STATE_KINDS = {OFFICIAL: "good", UNREADABLE: "bad"}
-
 
 def status_html(actions: PanelActions) -> str:
     """Which family the loaded checkpoint uses and why, and what went wrong last."""
@@ -43,34 +45,9 @@ def status_html(actions: PanelActions) -> str:
     return "".join(lines)
 
 
-def families_html(folders: list[Path]) -> str:
-    """The table of families and their files."""
-    used = installed(folders)
-    rows = []
-    for family in FAMILIES:
-        name, titles = family, ", ".join(row.title for row in LATENT_FORMATS if row.family == family)
-        found = used.get(family, {})
-        # A file that holds both parts has one line.
-        for path in dict.fromkeys(found.get(part) for part in PARTS):
-            parts = " + ".join(part for part in PARTS if found.get(part) == path)
-            rows.append((name, titles, parts, *_file_cells(path)))
-            name = titles = ""
-    return table(texts.MODELS_HEAD, rows, "taesd-ext-models")
-
-
-def _file_cells(path: Path | None) -> tuple[str, ...]:
-    if path is None:
-        return "", badge("missing", "none"), "", "", ""
-    found = identify(path)
-    official = found.official
-    state = badge(found.state, _STATE_KINDS.get(found.state, "fair"))
-    version = official.version if official else ""
-    licence = official.licence if official else ""
-    return version, state, _megabytes(found.size), licence, str(path)
-
-
-def _megabytes(size: int) -> str:
-    return f"{size / 1e6:.1f} MB"
+def findings_html(actions: PanelActions) -> str:
+    """What is wrong with the installation, each with its cure."""
+    return "".join(notice(problem) for problem in diagnose(actions.folders()).problems)
 
 
 def download_choices() -> list[str]:
@@ -79,7 +56,7 @@ def download_choices() -> list[str]:
     choices = []
     for name in names:
         sizes = [row.size for row in downloads(name)[0]]
-        size = _megabytes(sum(sizes)) if all(sizes) else "size not published"
+        size = megabytes(sum(sizes)) if all(sizes) else "size not published"
         choices.append(compat.choice(name, size if name not in FAMILIES or all(sizes) else "about 10 MB"))
     return choices
 
@@ -108,7 +85,9 @@ def build_models_tab(actions: PanelActions, tab: gr.Tab, page: gr.Blocks) -> Non
     """Fill the tab that is being built."""
     download = Background()
     status = gr.HTML(elem_id="taesd_models_status", elem_classes="taesd-ext-line")
+    findings = gr.HTML(elem_id="taesd_findings", elem_classes="taesd-ext-line")
     families = gr.HTML(elem_id="taesd_models_table")
+    gr.HTML(f'<p class="taesd-ext-help">{escape(texts.DETAILS_HELP)}</p>')
     result = gr.HTML(elem_id="taesd_models_result", elem_classes="taesd-ext-line")
     with gr.Row():
         with gr.Column(min_width=280):
@@ -137,20 +116,32 @@ def build_models_tab(actions: PanelActions, tab: gr.Tab, page: gr.Blocks) -> Non
                 keep = gr.Button(texts.KEEP.label, **_SMALL, elem_id="taesd_remove_no")
     with gr.Row():
         folders_line = gr.HTML(elem_id="taesd_folders")
-        refresh = gr.Button(texts.REFRESH.label, scale=0, **_SMALL, elem_id="taesd_models_refresh")
+        refresh = gr.Button(
+            texts.REFRESH.label, scale=0, **_SMALL, elem_id="taesd_models_refresh", elem_classes=REFRESH_CLASS
+        )
     if actions.host_vaes is not None:
         build_host_vae_box(actions.host_vaes)
+    build_report_box(actions)
 
-    shown = [status, families, chosen, folders_line]
+    shown = [status, findings, families, chosen, folders_line]
 
-    def look() -> list[Any]:
+    def glance() -> list[Any]:
+        """What is known without loading a file."""
         folders = actions.folders()
         files = [str(path) for path in weight_files(folders)]
         where = f"New files go to {actions.own_folder()}. Searched: {', '.join(map(str, folders)) or 'nothing there'}."
         return [
-            status_html(actions), families_html(folders),
+            status_html(actions), gr.update(), families_html(folders, look=False),
             gr.update(choices=files, value=files[0] if files else None), notice(where),
         ]  # fmt: skip
+
+    def look() -> list[Any]:
+        known = glance()
+        return [known[0], findings_html(actions), families_html(actions.folders()), *known[3:]]
+
+    def look_twice() -> Iterator[list[Any]]:
+        yield glance()
+        yield look()
 
     def get_these(names: list[str]) -> Iterator[list[Any]]:
         still = [gr.update()] * len(shown)
@@ -192,9 +183,9 @@ def build_models_tab(actions: PanelActions, tab: gr.Tab, page: gr.Blocks) -> Non
         return [notice(f"{Path(path).name} was removed.", "good"), gr.update(visible=False), *look()]
 
     # The tab that is open from the start is never selected.
-    page.load(look, None, shown, show_progress="hidden")
-    tab.select(look, None, shown, show_progress="hidden")
-    refresh.click(look, None, shown, show_progress="hidden")
+    page.load(glance, None, shown, show_progress="hidden")
+    tab.select(look_twice, None, shown, show_progress="hidden")
+    refresh.click(look_twice, None, shown, show_progress="hidden")
     outputs = [progress, result, *shown]
     get.click(get_one, wanted, outputs, show_progress="hidden")
     get_all.click(get_missing, None, outputs, show_progress="hidden")

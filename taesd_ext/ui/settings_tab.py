@@ -16,7 +16,7 @@ from taesd_ext.preview.session import Stats
 from taesd_ext.settings import AUTO, FAMILIES, OPTIONS, Option
 from taesd_ext.ui import texts
 from taesd_ext.ui.actions import PanelActions
-from taesd_ext.ui.markup import counted, gallery, notice
+from taesd_ext.ui.markup import REFRESH_CLASS, counted, gallery, notice
 from taesd_ext.ui.pictures import picture_uri
 
 
@@ -42,7 +42,10 @@ def build_settings_tab(actions: PanelActions, tab: gr.Tab) -> None:
                 controls.append(_control(actions, option, values.get(option.name, option.default)))
     with gr.Row():
         show = gr.Button(texts.SHOW_DETAILS.label, size="sm", elem_id="taesd_show_details")
-        refresh = gr.Button(texts.REFRESH.label, scale=0, min_width=90, size="sm", elem_id="taesd_settings_refresh")
+        refresh = gr.Button(
+            texts.REFRESH.label, scale=0, min_width=90, size="sm", elem_id="taesd_settings_refresh",
+            elem_classes=REFRESH_CLASS,
+        )  # fmt: skip
     samples = gr.HTML(elem_id="taesd_detail_samples", elem_classes="taesd-ext-line")
 
     def look() -> list[Any]:

@@ -35,7 +35,12 @@ SUBTITLE = "live previews and tiny VAEs"
 
 # Models
 MODELS = Text("Models")
-MODELS_HEAD = ("Family", "For", "Part", "Version", "State", "Size", "Licence", "File")
+MODELS_HEAD = ("Family", "Part", "State", "Reduced detail", "Version", "Size", "Licence", "For", "File")
+DETAILS_NONE = "not yet"
+DETAILS_HELP = (
+    "Reduced detail is what makes previews cheap: shipped with the extension, or learnt here for a file of your own, "
+    "while the WebUI is idle after the first preview with it."
+)
 GET = Text("Download")
 DOWNLOAD_FAMILY = Text("Family to download", "official files, checked by their published checksums")
 DOWNLOAD = Text("Download this")
@@ -59,6 +64,9 @@ HOST_VAE_QUICK = Text("Show SD VAE at the top of the page")
 HOST_VAE_WHERE = "Settings > VAE > SD VAE lists it after a press of the button beside it."
 HOST_VAE_SHOWN = "SD VAE is among the quick settings from the next Reload UI on."
 HOST_VAE_SHOWN_ALREADY = "SD VAE is among the quick settings already."
+REPORT = Text("Report")
+REPORT_MAKE = Text("Write the report")
+REPORT_TEXT = Text("For a question or a bug report", "no prompt is in it, and your home folder is written as ~")
 
 # Settings
 SETTINGS = Text("Settings")

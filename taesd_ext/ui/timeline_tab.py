@@ -12,7 +12,7 @@ from taesd_ext.preview.animation import KINDS, AnimationPlan, animate, mp4_write
 from taesd_ext.preview.recorder import RecordedFrame, RecordedJob, Recorder
 from taesd_ext.ui import compat, texts
 from taesd_ext.ui.actions import PanelActions
-from taesd_ext.ui.markup import counted, film, notice
+from taesd_ext.ui.markup import REFRESH_CLASS, counted, film, notice
 from taesd_ext.ui.pictures import data_uri, offered_file
 
 MOST_SHOWN = 120
@@ -51,7 +51,10 @@ def build_timeline_tab(actions: PanelActions, tab: gr.Tab) -> None:
     recorder = actions.recorder
     with gr.Row():
         job = gr.Dropdown([], elem_id="taesd_job", scale=3, **texts.JOB.control())
-        refresh = gr.Button(texts.REFRESH.label, scale=0, min_width=90, size="sm", elem_id="taesd_timeline_refresh")
+        refresh = gr.Button(
+            texts.REFRESH.label, scale=0, min_width=90, size="sm", elem_id="taesd_timeline_refresh",
+            elem_classes=REFRESH_CLASS,
+        )  # fmt: skip
     strip = gr.HTML(film_html(None), elem_id="taesd_film")
     with gr.Row():
         kinds = film_kinds()

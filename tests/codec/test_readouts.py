@@ -112,6 +112,7 @@ def test_heads_are_found_again_by_their_weights_only(tmp_path: Path) -> None:
     latent = torch.randn(1, 4, 4, 4)
     again = make_codec()
     assert again.details == codec.details
+    assert again.details_from == codec.details_from == "own"
     assert torch.allclose(again.decode(latent, detail="1/4"), codec.decode(latent, detail="1/4"), atol=2e-3)
     assert make_codec(seed=1).details == ("full",)
     assert [path.suffix for path in (tmp_path / "cache" / "taesd_ext" / "heads").iterdir()] == [".safetensors"]
@@ -206,6 +207,8 @@ def test_shipped_heads_serve_their_decoder_and_no_other(tmp_path: Path) -> None:
     assert make_codec().details == ("1/8", "1/4", "1/2", "full")
     assert make_codec(dtype=torch.bfloat16).details == ("1/8", "1/4", "1/2", "full")
     assert make_codec(seed=1).details == ("full",), "another decoder of the family got heads that do not fit"
+    assert make_codec().details_from == "shipped"
+    assert make_codec(seed=1).details_from == ""
 
 
 def test_shipped_heads_serve_a_bfloat16_conversion(tmp_path: Path) -> None:

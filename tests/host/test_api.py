@@ -82,7 +82,7 @@ def test_every_route_is_documented(client):
 
 def test_status_of_a_job(client, host):
     idle = client.get(f"{api.PREFIX}/status").json()
-    assert (idle["active"], idle["frames"]) == (False, 0)
+    assert (idle["active"], idle["frames"], idle["model"]) == (False, 0, "sd1")
     generate_while_polled(host)
 
     done = client.get(api.BADGE).json()

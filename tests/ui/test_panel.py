@@ -18,10 +18,12 @@ from taesd_ext.ui.actions import ExtraDecoder
 from taesd_ext.ui.background import Background
 from taesd_ext.ui.compare_tab import Comparison, codec_names, pair_html, plot_html, table_html
 from taesd_ext.ui.final_tab import decode_again, decoder_names, latent_choice
-from taesd_ext.ui.models_tab import describe, download_choices, families_html, missing_families, status_html
+from taesd_ext.ui.models_tab import describe, download_choices, findings_html, missing_families, status_html
+from taesd_ext.ui.models_table import families_html
 from taesd_ext.ui.play import Plan, generate
 from taesd_ext.ui.play_tab import family_choices
 from taesd_ext.ui.playground import Playground, build_page
+from taesd_ext.ui.report_box import report
 from taesd_ext.ui.samples import sample_picture
 from taesd_ext.ui.settings_tab import _detail_samples, _writer, cost_html
 from taesd_ext.ui.timeline_tab import film_html, find_job, find_or_none, job_choice
@@ -90,6 +92,37 @@ def test_the_models_table_says_what_is_there(playground):
     assert "taesd" not in missing_families(playground.folders())
     assert "taesdxl" in missing_families(playground.folders())
     assert len(download_choices()) >= len(missing_families(playground.folders()))
+
+
+def test_the_models_table_says_whether_reduced_detail_is_there(playground, no_weights):
+    folders = playground.folders()
+    quick = families_html(folders, look=False)
+    assert "…" in quick
+    assert texts.DETAILS_NONE not in quick
+    # Nobody has seen these weights before; the encoder's line says nothing about it.
+    assert families_html(folders).count(texts.DETAILS_NONE) == 1
+    assert families_html(folders, look=False).count(texts.DETAILS_NONE) == 1
+
+
+def test_what_is_wrong_is_shown_with_its_cure(playground, no_weights, monkeypatch):
+    assert findings_html(playground.actions()) == ""
+    (no_weights / "taesd_decoder.safetensors").write_bytes(b"<html>log in</html>")
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+
+    html = findings_html(playground.actions())
+    assert "unset it" in html
+    assert "taesd_decoder.safetensors" in html
+    assert "<html>" not in html
+
+
+def test_the_report_names_the_program_and_the_last_error(generated):
+    actions = generated.actions()
+    actions.program, actions.last_error = "A1111 1.10.1", lambda: "It broke. Mend it."
+
+    text = report(actions)
+    assert "A1111 1.10.1" in text
+    assert "It broke. Mend it." in text
+    assert "a preview at detail full" in text
 
 
 def test_a_file_is_described_for_a_person(playground, no_weights):
