@@ -8,7 +8,16 @@ import signal
 from pathlib import Path
 
 import pytest
-from webui_server import OPTIONS, WebUIServer, link_weights, unpack_checkpoints
+from webui_hosts import Host, host_of, put_checkpoints
+from webui_server import OPTIONS, WebUIServer, link_weights
+
+
+@pytest.fixture(scope="session")
+def browser():
+    """A headless Chromium for all tests that open a page."""
+    chromium = pytest.importorskip("chromium", reason="needs playwright: pip install .[test]")
+    with chromium.running_chromium() as running:
+        yield running
 
 
 @pytest.fixture(scope="session")
@@ -20,10 +29,13 @@ def webui_home() -> Path:
 
 
 @pytest.fixture(scope="session")
-def checkpoints(webui_home, shared, tmp_path_factory) -> Path:
-    forge = (webui_home / "modules_forge").is_dir()
-    names = ("small_sd15",) if forge else ("tiny_sd1", "tiny_sdxl")
-    return unpack_checkpoints(shared, tmp_path_factory.mktemp("checkpoints"), *names)
+def host_row(webui_home) -> Host:
+    return host_of(webui_home)
+
+
+@pytest.fixture(scope="session")
+def checkpoints(host_row, shared, tmp_path_factory) -> Path:
+    return put_checkpoints(host_row, shared, tmp_path_factory.mktemp("checkpoints"))
 
 
 @pytest.fixture(scope="session")
@@ -53,6 +65,7 @@ def server(new_server):
 
 @pytest.fixture
 def webui(server):
-    """The running WebUI with TAESD previews at every step, everything else at its default."""
+    """The running WebUI with its first checkpoint and TAESD previews at every step, all else at its default."""
     server.set_options(**OPTIONS)
+    server.choose_checkpoint(next(iter(server.host.checkpoints)))
     return server

@@ -4,8 +4,25 @@ from pathlib import Path
 
 import torch
 from modules import script_callbacks, scripts, sd_samplers_common, shared
+from PIL import Image
 
 LATENTS = Path(scripts.basedir()).parent.parent / "latents"
+
+
+encoded = 0
+"""Previews of ours that were really encoded."""
+
+save = getattr(Image.Image.save, "original", Image.Image.save)  # Reload UI brings us here again
+
+
+def counting_save(image, *args, **kwargs):
+    global encoded
+    encoded += type(image).__name__ == "PreviewImage"
+    return save(image, *args, **kwargs)
+
+
+counting_save.original = save
+Image.Image.save = counting_save
 
 
 def depth(function):
@@ -30,6 +47,7 @@ def state():
         "family": session and session.frame and session.frame.family,
         "detail": session and session.frame and session.frame.detail,
         "last_error": session and session.last_error,
+        "encoded": encoded,
         "share": session and session.stats.share,
         "depth": {
             "decode": depth(sd_samplers_common.samples_to_images_tensor),
