@@ -12,6 +12,7 @@ from taesd_ext.codec.latent_image import note_for
 from taesd_ext.codec.picture_file import PICTURE_SUFFIXES, read_picture
 from taesd_ext.commands.batch import Job, add_batch_arguments, plan_jobs, run_jobs
 from taesd_ext.commands.codec_arguments import CodecChoice, add_codec_arguments, codec_choice
+from taesd_ext.errors import TaesdError
 from taesd_ext.latent_formats import FAMILIES
 from taesd_ext.weights.full_files import FULL_NAMES
 
@@ -28,6 +29,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--format", choices=[suffix[1:] for suffix in LATENT_SUFFIXES], default="png",
         help="what to write into a folder: png is 8 bits, safetensors is exact (png)",
     )  # fmt: skip
+    parser.add_argument(
+        "--seed", type=int, metavar="N", help="draw the latent of a full VAE from its distribution instead of the mean"
+    )
     add_codec_arguments(parser)
     add_batch_arguments(parser)
 
@@ -35,15 +39,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 class EncodeWork:
     """Encodes one picture at a time; made once in each process."""
 
-    def __init__(self, choice: CodecChoice, family: str) -> None:
+    def __init__(self, choice: CodecChoice, family: str, seed: int | None) -> None:
         self.codec = choice.load(family, "encoder")
+        if seed is not None and not self.codec.can_sample:
+            raise TaesdError(f"{family} cannot sample", "its latents are no distribution", "Leave --seed out")
+        self._seed = seed
 
     def load(self, source: Path) -> Tensor:
         return read_picture(source)
 
     def make(self, image: Tensor, job: Job) -> bytes:
         self.codec.begin_job()  # an overflow in one picture must not change the next one's precision
-        latent = self.codec.encode(image)
+        latent = self.codec.encode(image, sample=self._seed)
         note = note_for(latent, self.codec.family, self.codec.format, image.shape[-2:])
         return latent_bytes(job.target.suffix.lower(), latent, note)
 
@@ -57,4 +64,5 @@ def run(args: argparse.Namespace) -> int:
         default_suffix=f".{args.format}",
         shard=args.shard,
     )
-    return run_jobs(jobs, EncodeWork, (codec_choice(args), args.family), args, title="encode").report("encoded")
+    made_with = codec_choice(args), args.family, args.seed
+    return run_jobs(jobs, EncodeWork, made_with, args, title="encode").report("encoded")

@@ -270,6 +270,12 @@ def test_a_decoder_alone_cannot_encode(tmp_path, models, capsys, monkeypatch):
     assert "no encoder" in capsys.readouterr().err
 
 
+def test_a_tiny_autoencoder_draws_no_latents(tmp_path, models, capsys):
+    draw(tmp_path / "in" / "a.png", 1)
+    assert encode(tmp_path / "in", tmp_path / "out", models, "--seed", "1") == 1
+    assert "taesd cannot sample: its latents are no distribution. Leave --seed out." in capsys.readouterr().err
+
+
 PICTURES = 1000
 BROKEN = range(5, 105, 10)
 

@@ -11,9 +11,11 @@ from full_vae_reference import LARGEST_ERROR, latent_like, make_up, picture, rel
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from taesd_ext import load_codec
+from taesd_ext import cli, load_codec
 from taesd_ext.codec.codec import Codec
 from taesd_ext.codec.full_tiling import BlendedTiler
+from taesd_ext.codec.latent_file import read_latent
+from taesd_ext.codec.picture_file import image_to_picture, read_picture
 from taesd_ext.errors import TaesdError
 from taesd_ext.models import autoencoder_kl
 from taesd_ext.weights.autoencoder_kl_files import LAYOUTS, KLArchitecture, Layout, network_keys
@@ -118,6 +120,19 @@ def test_tiles_equal_diffusers(kind: KLKind, tmp_path: Path) -> None:
 def test_true_sizes_equal_diffusers(name: str, tmp_path: Path) -> None:
     vae = reference(KIND_BY_NAME[name], TRUE_SIZE)
     assert_equal(load_codec(saved(vae, tmp_path)), vae, 64, 96)
+
+
+def test_a_drawn_latent_on_the_command_line(tmp_path: Path) -> None:
+    folder = saved(reference(KIND_BY_NAME["sd15-vae"], SMALL), tmp_path / "vae")
+    image_to_picture(picture(32, 40)).save(tmp_path / "in.png")
+    arguments = ["encode", str(tmp_path / "in.png"), "--family", str(folder), "-o"]
+    for name, seed in (("mean", []), ("a", ["--seed", "3"]), ("b", ["--seed", "3"]), ("c", ["--seed", "4"])):
+        assert cli.main([*arguments, str(tmp_path / f"{name}.safetensors"), *seed]) == 0
+    mean, a, b, c = (read_latent(tmp_path / f"{name}.safetensors")[0] for name in ("mean", "a", "b", "c"))
+    assert torch.equal(a, b)
+    assert not torch.equal(a, c)
+    assert not torch.equal(a, mean)
+    assert torch.equal(a, load_codec(folder).encode(read_picture(tmp_path / "in.png"), sample=3))
 
 
 def test_flux2_with_a_narrower_decoder(tmp_path: Path) -> None:
