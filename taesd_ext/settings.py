@@ -1,6 +1,6 @@
 """ONE table of every option: its key, default, choices, label and help; and the settings of a preview made from it.
 
-The WebUI's options, the panel, the per-generation controls, the infotext and the README's table all read this.
+The WebUI's options, the panel, the per-generation controls and the README's table all read this.
 """
 
 from __future__ import annotations
@@ -50,8 +50,6 @@ class Option:
     minimum: float = 0
     maximum: float = 0
     step: float = 1
-    infotext: str | None = None
-    """Key under which generation parameters record it, for options that change the picture."""
 
     @property
     def key(self) -> str:

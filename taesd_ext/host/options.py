@@ -29,9 +29,8 @@ def add_options(host: WebUI, names: Mapping[str, Callable[[], list[str]]]) -> No
 
 
 def _component(option: Option, names: Mapping[str, Callable[[], list[str]]]) -> dict[str, Any]:
-    extra = {"infotext": option.infotext} if option.infotext else {}
     if option.kind == "choice":
-        return {"component": gr.Radio, "component_args": {"choices": list(option.choices)}, **extra}
+        return {"component": gr.Radio, "component_args": {"choices": list(option.choices)}}
     if option.kind == "name":
         choices = names[option.name]
         # The host asks anew each time it shows the option, and at a press of the button beside it.
@@ -40,9 +39,8 @@ def _component(option: Option, names: Mapping[str, Callable[[], list[str]]]) -> 
             "component": partial(gr.Dropdown, allow_custom_value=True),
             "component_args": lambda: {"choices": choices()},
             "refresh": lambda: None,
-            **extra,
         }
     if option.kind == "bool":
-        return {"component": gr.Checkbox, **extra}
+        return {"component": gr.Checkbox}
     limits = {"minimum": option.minimum, "maximum": option.maximum, "step": option.step}
-    return {"component": gr.Slider, "component_args": limits, **extra}
+    return {"component": gr.Slider, "component_args": limits}
