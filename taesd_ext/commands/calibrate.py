@@ -19,7 +19,7 @@ from taesd_ext.codec.readouts import save_heads
 from taesd_ext.commands.head_training import HEAD_LESSONS, HEAD_STEPS, train_heads
 from taesd_ext.commands.linear_fit import PICTURES, fit_linear, row_text
 from taesd_ext.commands.previewer_training import train_previewer
-from taesd_ext.commands.quality import preview_quality, read_photos
+from taesd_ext.commands.quality import latents_to_measure, preview_quality
 from taesd_ext.errors import TaesdError
 from taesd_ext.latent_formats import FAMILIES, native_format
 from taesd_ext.models.fast import FastDecoder
@@ -37,7 +37,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     kind.add_argument("--previewer", action="store_true", help="train the previewer that needs no decoder")
     kind.add_argument("--linear", action="store_true", help="fit the row of the linear preview (models/latent_rgb.py)")
     kind.add_argument(
-        "--measure", type=Path, metavar="PHOTOS", help="make nothing; measure every preview on the pictures of a folder"
+        "--measure",
+        type=Path,
+        metavar="FOLDER",
+        help="make nothing; measure every preview on a folder's stored latents (.safetensors), or else its pictures",
     )
     parser.add_argument(
         "--steps", type=int, help=f"training steps (default {HEAD_STEPS} a head, {PREVIEWER_STEPS} a previewer)"
@@ -106,7 +109,7 @@ def _make_linear(codec: Codec, args: argparse.Namespace) -> None:
 def _measure(codec: Codec, args: argparse.Namespace) -> None:
     if not (codec.has_encoder and codec.has_decoder):
         raise TaesdError("nothing was measured", "it takes an encoder and a decoder")
-    latents = [codec.encode(photo) for photo in read_photos(args.measure)]
+    latents = latents_to_measure(codec, args.measure)
     print(f"{codec.family}, {len(latents)} pictures:")
     for row in preview_quality(codec, latents):
         print(f"  {row}", flush=True)

@@ -34,7 +34,8 @@ def train_previewer(codec: Codec, *, steps: int, latents: int, seed: int, log: L
     lessons, targets = teacher_bank(codec, latents, seed)
     exam, answers = teacher_bank(codec, HELD_BACK, seed + 1)
     log(f"{len(lessons)} latents to learn from, {time.process_time() - started:.0f} CPU s")
-    network = start_previewer(lessons, targets, seed)
+    overview = any(isinstance(layer, nn.GroupNorm) for layer in codec.decoder.modules())
+    network = start_previewer(lessons, targets, seed, overview=overview)
     log(f"linear start: held back {mean_psnr(network, exam, answers)}")
 
     def loss(batch: Tensor) -> Tensor:
@@ -67,11 +68,11 @@ def teacher_bank(codec: Codec, count: int, seed: int) -> tuple[Tensor, Tensor]:
     return torch.cat(lessons), torch.cat(targets)
 
 
-def start_previewer(lessons: Tensor, targets: Tensor, seed: int) -> Previewer:
+def start_previewer(lessons: Tensor, targets: Tensor, seed: int, *, overview: bool = False) -> Previewer:
     """The previewer whose linear part is solved in closed form and whose correction is still zero."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        network = Previewer(lessons.shape[1])
+        network = Previewer(lessons.shape[1], overview=overview)
     generator = torch.Generator().manual_seed(seed)
     fit = ConvolutionFit(network.latent_channels, 12)
     with torch.no_grad():
@@ -82,6 +83,9 @@ def start_previewer(lessons: Tensor, targets: Tensor, seed: int) -> Previewer:
         network.linear.bias.copy_(solved.bias)
         nn.init.zeros_(network.correction.weight)
         nn.init.zeros_(network.correction.bias)
+        if network.overview is not None:
+            nn.init.zeros_(network.overview.mix.weight)
+            nn.init.zeros_(network.overview.mix.bias)
     return network.to(memory_format=torch.channels_last)
 
 

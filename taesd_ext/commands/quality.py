@@ -13,6 +13,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from taesd_ext.codec.codec import Codec
+from taesd_ext.codec.latent_file import read_latent
 from taesd_ext.codec.previewer import has_previewer, load_previewer
 from taesd_ext.codec.readouts import SCALES
 from taesd_ext.commands.metrics import psnr, ssim
@@ -73,6 +74,21 @@ def preview_quality(
         mean = sum(decibels) / len(found)
         rows.append(QualityRow(name, ways[name][1], mean, min(decibels), sum(likeness) / len(found)))
     return rows
+
+
+def latents_to_measure(codec: Codec, folder: Path) -> list[Tensor]:
+    """What a folder holds for a codec: its stored latents (.safetensors), or else its pictures, encoded."""
+    stored = sorted(folder.glob("*.safetensors"))
+    if not stored:
+        return [codec.encode(photo) for photo in read_photos(folder)]
+    latents = []
+    for path in stored:
+        latent, note = read_latent(path)
+        if note.format == codec.format.name:
+            latents.append(latent)
+    if not latents:
+        raise TaesdError(f"No latent in {folder} is of {codec.format.name}", f"{len(stored)} are of other formats")
+    return latents
 
 
 def read_photos(folder: Path, side: int = PHOTO_SIDE) -> list[Tensor]:

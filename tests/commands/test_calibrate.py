@@ -10,9 +10,12 @@ from PIL import Image
 
 from taesd_ext.cli import main
 from taesd_ext.codec import bank
+from taesd_ext.codec.latent_file import latent_bytes
+from taesd_ext.codec.latent_image import note_for
 from taesd_ext.codec.readouts import load_heads
 from taesd_ext.commands.linear_fit import fit_linear, row_text
 from taesd_ext.commands.muon import orthogonal
+from taesd_ext.latent_formats import BY_NAME
 from taesd_ext.models.latent_rgb import LATENT_RGB
 from taesd_ext.weights.tensor_file import open_tensor_file
 
@@ -70,6 +73,19 @@ def test_measures_photographs(weights_dir: Path, tmp_path: Path, capsys: pytest.
         assert name in said
     (tmp_path / "empty").mkdir()
     assert _calibrate(tmp_path, weights_dir, "--family", "taesd", "--measure", str(tmp_path / "empty")) == 1
+
+
+def test_measures_stored_latents_of_the_family(
+    weights_dir: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name, kind in (("a", "sd1"), ("b", "sd1"), ("foreign", "sdxl")):
+        latent = torch.randn(1, 4, 8, 9, generator=torch.Generator().manual_seed(0))
+        note = note_for(latent, BY_NAME[kind].family, BY_NAME[kind], (64, 72))
+        (tmp_path / f"{name}.safetensors").write_bytes(latent_bytes(".safetensors", latent, note))
+    assert _calibrate(tmp_path, weights_dir, "--family", "taesd", "--measure", str(tmp_path)) == 0
+    assert capsys.readouterr().out.splitlines()[0] == "taesd, 2 pictures:"
+    assert _calibrate(tmp_path, weights_dir, "--family", "taef1", "--measure", str(tmp_path)) == 1
+    assert "No latent in" in capsys.readouterr().out
 
 
 class _SampleCodec:
