@@ -113,7 +113,8 @@ def quantise(latent: Tensor) -> Tensor:
 
 def dequantise(stored: Tensor) -> Tensor:
     """uint8, or levels beyond it -> float32 latent; 0 to 255 are -3 to 3."""
-    return stored.float().div(255).sub(LATENT_SHIFT).mul(2 * LATENT_MAGNITUDE)
+    # In place: the largest picture allowed makes a gigabyte of these.
+    return stored.to(torch.float32, copy=True).div_(255).sub_(LATENT_SHIFT).mul_(2 * LATENT_MAGNITUDE)
 
 
 def _levels(latent: Tensor) -> Tensor:
