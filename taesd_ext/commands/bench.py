@@ -21,6 +21,8 @@ from taesd_ext.commands.approx_nn import SCALE, find_approx_nn
 from taesd_ext.commands.batch import write_atomically
 from taesd_ext.commands.bench_memory import measure_memory
 from taesd_ext.commands.bench_plot import plot
+from taesd_ext.commands.bench_tiles import SIDES as TILED_SIDES
+from taesd_ext.commands.bench_tiles import measure_tiles, print_tiles
 from taesd_ext.commands.bench_ways import BASELINE, DIFFUSERS, FULL_VAE, Bench, Frame, Way, known_families
 from taesd_ext.commands.quality import preview_quality, read_photos
 from taesd_ext.errors import TaesdError, one_line
@@ -40,6 +42,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--families", metavar="A,B,...", help=f"of {', '.join(known_families())} (those installed)")
     parser.add_argument("--models", action="append", default=[], metavar="DIR", help="a folder of weight files")
     parser.add_argument("--sizes", metavar="N,N,...", help="sides of the pictures in pixels")
+    parser.add_argument(
+        "--tiles", action="store_true", help="decodes in exact tiles against whole ones instead, at 2048 and 4096 px"
+    )
     parser.add_argument("--pictures", type=Path, metavar="DIR", help="pictures to measure the quality on")
     parser.add_argument("--quick", action="store_true", help="one size, few rounds, no full VAE: about a minute")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write all figures there")
@@ -56,7 +61,7 @@ def run(args: argparse.Namespace) -> int:
         report = measure(args)
     if args.json:
         write_atomically(args.json, (json.dumps(report, indent=1) + "\n").encode())
-    if args.plot and not args.webui:
+    if args.plot and not (args.webui or args.tiles):
         plot(report, args.plot)
     return 0
 
@@ -64,11 +69,17 @@ def run(args: argparse.Namespace) -> int:
 def measure(args: argparse.Namespace) -> dict[str, Any]:
     families = _families(args)
     sides = _sides(args)
-    report: dict[str, Any] = {"hardware": hardware(), "speed": [], "memory": [], "quality": []}
+    report: dict[str, Any] = {"hardware": hardware(), "speed": [], "memory": [], "quality": [], "tiles": []}
     print_hardware(report["hardware"])
     for family in families:
         bench = Bench(family, tuple(args.models))
         print(f"\n{family}" + ("" if bench.has_weights else " (made-up weights: no file was found)"))
+        if args.tiles:
+            for side in sides:
+                rows = measure_tiles(bench, side)
+                print_tiles(rows)
+                report["tiles"] += rows
+            continue
         for side in sides:
             ways = bench.ways(full_vae=not args.quick and side <= LARGEST_FULL_VAE)
             rows = time_ways(bench, ways, side, QUICK_ROUNDS if args.quick else ROUNDS)
@@ -161,7 +172,7 @@ def _families(args: argparse.Namespace) -> list[str]:
 
 def _sides(args: argparse.Namespace) -> Sequence[int]:
     if not args.sizes:
-        return QUICK_SIDES if args.quick else SIDES
+        return TILED_SIDES if args.tiles else QUICK_SIDES if args.quick else SIDES
     try:
         sides = [int(side) for side in args.sizes.split(",")]
     except ValueError as error:

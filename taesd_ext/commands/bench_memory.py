@@ -34,7 +34,7 @@ def main(arguments: Sequence[str]) -> None:
     family, models, label, side, threads = json.loads(arguments[0])
     torch.set_num_threads(threads)
     bench = Bench(family, tuple(models))
-    way = next(way for way in bench.ways() if way.label == label)
+    way = next(way for way in bench.ways() + bench.tile_ways() if way.label == label)
     frame = way.prepare()
     frame(bench.latent(64))
     latent = bench.latent(side)

@@ -16,6 +16,7 @@ from taesd_ext.codec.codec import Codec
 from taesd_ext.codec.loading import load_codec
 from taesd_ext.codec.precision import DtypeChoice
 from taesd_ext.codec.previewer import has_previewer, load_previewer
+from taesd_ext.codec.tiling import TileChoice
 from taesd_ext.errors import TaesdError
 from taesd_ext.latent_formats import LATENT_FORMATS, LatentFormat, native_format, to_family_latent
 from taesd_ext.models import autoencoder_kl
@@ -27,6 +28,7 @@ BASELINE = "as the WebUI does"
 """The built-in TAESD preview of A1111: plain network, autograd on, truncated in numpy, PNG of the full size."""
 
 FULL_VAE = "full SD VAE"
+WHOLE, TILES = "whole decode", "exact tiles"
 DIFFUSERS = "diffusers AutoencoderTiny"
 
 Frame = Callable[[Tensor], bytes]
@@ -95,6 +97,26 @@ class Bench:
         if full_vae and self.format.spatial_scale_factor == 8:
             ways.append(Way(FULL_VAE, "fp32", self._full_vae, 14.0))
         return ways
+
+    def tile_ways(self) -> list[Way]:
+        """A decode at once and in exact tiles, in each type: the decode alone, since it is what they differ in."""
+        return [
+            Way(name, "auto" if dtype else "fp32", self._decode(dtype, tile))
+            for dtype in (None, "auto")
+            for name, tile in ((WHOLE, "off"), (TILES, "auto"))
+        ]
+
+    def _decode(self, dtype: DtypeChoice, tile: TileChoice) -> Callable[[], Frame]:
+        def prepare() -> Frame:
+            codec = self.codec(dtype)
+
+            def frame(latent: Tensor) -> bytes:
+                codec.decode(latent, tile=tile)
+                return b""
+
+            return frame
+
+        return prepare
 
     def _architecture(self) -> TinyArchitecture:
         return TinyArchitecture(

@@ -74,6 +74,16 @@ def test_the_frames_show_the_same_picture(weights_dir):
         assert np.abs(picture - baseline).mean() < limit, label
 
 
+def test_tiles_are_compared_with_the_whole(tmp_path, weights_dir, monkeypatch):
+    monkeypatch.setattr("taesd_ext.commands.bench_tiles.measure_memory", lambda bench, label, side: len(label) << 20)
+    arguments = ["bench", "--tiles", "--families", "taesd", "--sizes", "256", "--models", str(weights_dir)]
+    assert main([*arguments, "--json", str(tmp_path / "report.json")]) == 0
+    rows = json.loads((tmp_path / "report.json").read_text())["tiles"]
+    assert [(row["side"], row["dtype"]) for row in rows] == [(256, "fp32"), (256, "auto")]
+    assert all(row["times_whole"] > 0 for row in rows)
+    assert (rows[0]["whole_bytes"], rows[0]["tiles_bytes"]) == (len("whole decode, fp32") << 20, 17 << 20)
+
+
 def test_memory_is_that_of_a_process_of_its_own():
     peak = measure_memory(Bench("taesd"), "full, fp32", 256)
     assert peak is None or 10 << 20 < peak < 200 << 20
