@@ -16,11 +16,13 @@ h5py = pytest.importorskip("h5py", reason="needs the extra: keras")
 TEXTS = st.lists(st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]), max_size=60), max_size=40)
 
 
-def file_with(texts: list[str], libver: str = "earliest", around: int = 0) -> tuple[bytes, int]:
+def file_with(
+    texts: list[str], libver: str = "earliest", around: int = 0, *, track_order: bool = False
+) -> tuple[bytes, int]:
     """A file of a list and of attributes before and behind it, and the address of the group that has them."""
     buffer = io.BytesIO()
     with h5py.File(buffer, "w", libver=libver) as file:
-        group = file.create_group("layer")
+        group = file.create_group("layer", track_order=track_order)
         for number in range(around):
             group.attrs[f"text {number}"] = "x" * 300 * number
             if number == around // 2:
@@ -37,9 +39,12 @@ def read(data: bytes, address: int, count: int) -> list[str]:
 
 
 @settings(deadline=None)
-@given(texts=TEXTS.filter(bool), libver=st.sampled_from(["earliest", "latest"]), around=st.integers(0, 7))
-def test_what_was_written_is_read(texts: list[str], libver: str, around: int) -> None:
-    assert read(*file_with(texts, libver, around), len(texts)) == texts
+@given(
+    texts=TEXTS.filter(bool), libver=st.sampled_from(["earliest", "latest"]), around=st.integers(0, 7),
+    track_order=st.booleans(),
+)  # fmt: skip
+def test_what_was_written_is_read(texts: list[str], libver: str, around: int, track_order: bool) -> None:
+    assert read(*file_with(texts, libver, around, track_order=track_order), len(texts)) == texts
 
 
 @pytest.mark.parametrize("claim", [LONGEST_TEXT + 1, 2**31, 2**32 - 1])
