@@ -24,6 +24,7 @@ class Hooks:
 
     def __init__(self, runtime: Runtime) -> None:
         self._runtime = runtime
+        self._finals = runtime.finals
         self._host = runtime.host
         self._thread = threading.local()
         self.patches = tuple(self._patches())
@@ -70,14 +71,14 @@ class Hooks:
             approximation = self._host.taesd_index
         elif chosen != HOSTS_VAE:
             with self._runtime.session.suspended():
-                return self._final(partial(self._runtime.decode_by, chosen), original, sample, model, interrupted)
+                return self._final(partial(self._finals.decode_by, chosen), original, sample, model, interrupted)
         ours = self._host.uses_taesd(PREVIEW_METHOD) if interrupted else approximation == self._host.taesd_index
         with self._runtime.session.suspended():
             if ours and self._runtime.replaces_vae() and not is_film(sample):
-                return self._final(self._runtime.decode, original, sample, model, interrupted)
+                return self._final(self._finals.decode, original, sample, model, interrupted)
             image = original(sample, approximation, model)
         if ours:
-            self._runtime.used_built_in("decoder")
+            self._finals.used_built_in("decoder")
         return image
 
     def _final(
@@ -92,9 +93,9 @@ class Hooks:
             return decode(sample)
         except Exception as error:
             if interrupted:  # never lose a picture to a mere preference
-                self._runtime.used_full_vae("decoder", error)
+                self._finals.used_full_vae("decoder", error)
             else:
-                self._runtime.failed("decoder", error)
+                self._finals.failed("decoder", error)
         with self._host.not_interrupted():
             return original(sample, FULL, model)
 
@@ -122,12 +123,12 @@ class Hooks:
         if not ours or not self._runtime.replaces_vae():
             latent = original(image, approximation, model)
             if ours:
-                self._runtime.used_built_in("encoder")
+                self._finals.used_built_in("encoder")
             return latent
         try:
-            return self._runtime.encode(image)
+            return self._finals.encode(image)
         except Exception as error:
-            self._runtime.failed("encoder", error)
+            self._finals.failed("encoder", error)
         return original(image, FULL, model)
 
     # Previews on request

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
@@ -15,13 +15,13 @@ from taesd_ext.codec.codec import Codec
 from taesd_ext.codec.previewer import has_previewer, load_previewer
 from taesd_ext.codec.registry import CodecRegistry
 from taesd_ext.errors import TaesdError, log_once, one_line
-from taesd_ext.host import infotext
-from taesd_ext.host.final_vae import FinalVAE, latent_for
+from taesd_ext.host.final_vae import FinalVAE
+from taesd_ext.host.finals import Finals
 from taesd_ext.host.generation import Generations
 from taesd_ext.host.idle import IdleCalibration
 from taesd_ext.host.keeping import Keeping
 from taesd_ext.host.webui import DECODE_METHOD, ENCODE_METHOD, PREVIEW_METHOD, WebUI
-from taesd_ext.latent_formats import Detection, detect, from_family_latent, to_family_latent
+from taesd_ext.latent_formats import Detection, detect, to_family_latent
 from taesd_ext.models.latent_rgb import latent_to_rgb
 from taesd_ext.preview.drawing import PREVIEW_DTYPE, linear_format, no_decoder, subject_format
 from taesd_ext.preview.session import PreviewSession
@@ -29,16 +29,12 @@ from taesd_ext.settings import (
     AUTO,
     BUILT_IN,
     DEVICE_CPU,
-    FAIL_TO_FULL_VAE,
     HOSTS_VAE,
     OPTIONS,
     TINY_VAE,
     PreviewSettings,
     option_value,
 )
-
-SMALL_TILE = 256
-"""Side in pixels of the tiles in which a picture is finished when memory has run out."""
 
 
 class Runtime:
@@ -51,6 +47,7 @@ class Runtime:
         self.session = PreviewSession(self._preview_codec)
         self.keeping = Keeping(host)
         self.final_vae = FinalVAE(host)
+        self.finals = Finals(self)
         self._thread = threading.local()
         self.calibration = IdleCalibration(host.is_busy)
         self._shown: object = None
@@ -110,10 +107,10 @@ class Runtime:
         final = self._preload_final(detection)
         wanted = []
         if self.draws_previews() and settings.enabled and self.host.option("live_previews_enable", True):
-            wanted.append((self._family(settings.family, detection), self._preview_device(settings), PREVIEW_DTYPE))
+            wanted.append((self.family(settings.family, detection), self._preview_device(settings), PREVIEW_DTYPE))
         decodes = final == TINY_VAE or (final == HOSTS_VAE and self.host.uses_taesd(DECODE_METHOD))
         if self.replaces_vae() and (decodes or self.host.uses_taesd(ENCODE_METHOD)):
-            wanted.append((self._family(self.value("family"), detection), self.host.device(), None))
+            wanted.append((self.family(self.value("family"), detection), self.host.device(), None))
         for family, device, dtype in wanted:
             try:
                 codec = self.registry.get(family, device=device, dtype=dtype) if family else None
@@ -143,7 +140,7 @@ class Runtime:
         return final
 
     @staticmethod
-    def _family(chosen: str, detection: Detection) -> str | None:
+    def family(chosen: str, detection: Detection) -> str | None:
         return detection.family if chosen == AUTO else chosen
 
     def _preview_device(self, settings: PreviewSettings) -> Any:
@@ -155,16 +152,6 @@ class Runtime:
         if self.generations.in_sampling_thread():
             return self.registry.loaded(family, device=device, dtype=PREVIEW_DTYPE)
         return self.registry.get(family, device=device, dtype=PREVIEW_DTYPE, wait=False)
-
-    def _final_codec(self, detection: Detection, part: str) -> tuple[Codec, str]:
-        family = self._family(self.value("family"), detection)
-        if family is None:
-            raise no_decoder(detection)
-        codec = self.registry.get(family, device=self.host.device())
-        if not getattr(codec, f"has_{part}"):  # its file may have come since
-            self.registry.release(family)
-            codec = self.registry.get(family, device=self.host.device())
-        return codec, family
 
     # Previews
 
@@ -206,7 +193,7 @@ class Runtime:
         A film is shown by its first frame, as one of one frame, (B,1,3,H,W).
         """
         detection = self.detection(tuple(sample.shape))
-        family = self._family(self.preview_settings().family, detection)
+        family = self.family(self.preview_settings().family, detection)
         try:
             if family is None:
                 raise no_decoder(detection)
@@ -227,96 +214,12 @@ class Runtime:
             return sample.new_full((len(sample), 3, *sample.shape[-2:]), 0.5)
         return latent_to_rgb(to_family_latent(sample, row), row.rgb)
 
-    # Finished pictures
-
-    def decode(self, sample: Tensor) -> Tensor:
-        """(B,C,h,w) latent -> (B,3,H,W) image in [-1,1], exact. Raises where it cannot be done."""
-        detection = self.detection(tuple(sample.shape))
-        codec, family = self._final_codec(detection, "decoder")
-        latent = to_family_latent(sample, subject_format(family, detection))
-        image = _in_less_memory_if_need_be(codec.decode, latent)
-        if not torch.isfinite(image).all():
-            raise TaesdError(f"{codec.name} made a picture that is none", "its output is NaN or infinite")
-        self._record("decoder", codec)
-        return image.mul_(2).sub_(1)
-
-    def decode_by(self, vae: str, sample: Tensor) -> Tensor:
-        """(B,C,h,w) latent -> (B,3,H,W) image in [-1,1] by a full VAE of ours. Raises where it cannot be done."""
-        detection = self.detection(tuple(sample.shape))
-        codec = self.final_vae.codec(vae, detection.format)
-        image = _in_less_memory_if_need_be(codec.decode, latent_for(codec, sample, detection))
-        if not torch.isfinite(image).all():
-            raise TaesdError(f"{codec.name} made a picture that is none", "its output is NaN or infinite")
-        if current := self.generations.current:
-            infotext.record_vae(current.processing(), codec)
-        return image.mul_(2).sub_(1)
-
-    def encode(self, image: Tensor) -> Tensor:
-        """(B,3,H,W) image in [0,1] -> latent as the sampler wants it, (B,C,h,w) or of one frame (B,C,1,h,w).
-
-        Raises where it cannot be done.
-        """
-        evidence = self.host.evidence()
-        detection = detect(evidence)
-        codec, family = self._final_codec(detection, "encoder")
-        latent_format = subject_format(family, detection)
-        latent = _in_less_memory_if_need_be(codec.encode, image)
-        packed = evidence.channels not in (None, latent_format.latent_channels)
-        latent = from_family_latent(latent, latent_format, packed=packed)
-        if latent_format.frames:
-            latent = latent.unsqueeze(2)
-        if not torch.isfinite(latent).all():
-            raise TaesdError(f"{codec.name} made a latent that is none", "its output is NaN or infinite")
-        self._record("encoder", codec)
-        return latent.to(self.host.device(), self.host.dtype() or latent.dtype)
-
-    def failed(self, part: str, error: Exception) -> None:
-        """A finished picture could not be made or read: raises, or lets the full VAE do it, as the option says."""
-        if self.value("decode_failure") != FAIL_TO_FULL_VAE:
-            raise error
-        self.used_full_vae(part, error)
-
-    def used_full_vae(self, part: str, error: Exception) -> None:
-        """Note that the full VAE stands in for TAESD."""
-        line = f"{one_line(error)} The full VAE was used instead."
-        log_once(f"full VAE {line}", line)
-        current = self.generations.current
-        if current:
-            infotext.record(current.processing(), part, None)
-            infotext.comment(current.processing(), f"TAESD: {line}")
-
-    def used_built_in(self, part: str) -> None:
-        if current := self.generations.current:
-            infotext.record_built_in(current.processing(), part)
-
-    def _record(self, part: str, codec: Codec) -> None:
-        if current := self.generations.current:
-            infotext.record(current.processing(), part, codec)
-
     def close(self) -> None:
         self.calibration.close()
         self.session.cancel()
         self.generations.clear()
         self.registry.release()
         self.final_vae.release()
-
-
-def _in_less_memory_if_need_be(work: Callable[..., Tensor], tensor: Tensor) -> Tensor:
-    """``work(tensor)``, in small tiles when memory runs out; never in the narrow dtype of a host's autocast."""
-    with torch.autocast("cpu", enabled=False), contextlib.ExitStack() as exact:
-        if torch.is_autocast_enabled():  # hires fix decodes inside the host's autocast
-            exact.enter_context(torch.autocast("cuda", enabled=False))
-        try:
-            return work(tensor)
-        except (RuntimeError, MemoryError) as error:
-            if not _is_out_of_memory(error):
-                raise
-        log_once("final in tiles", f"Not enough memory for the whole picture: done in tiles of {SMALL_TILE} pixels.")
-        return work(tensor, tile=SMALL_TILE)
-
-
-def _is_out_of_memory(error: Exception) -> bool:
-    return isinstance(error, (torch.cuda.OutOfMemoryError, MemoryError)) or "allocate memory" in str(error)
 
 
 def is_film(sample: Tensor) -> bool:

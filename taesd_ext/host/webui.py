@@ -12,7 +12,8 @@ from types import ModuleType
 from typing import Any
 
 from taesd_ext.errors import TaesdError, log_once, one_line
-from taesd_ext.latent_formats import LATENT_FORMATS, ModelEvidence
+from taesd_ext.host.evidence import evidence_of
+from taesd_ext.latent_formats import ModelEvidence
 
 TAESD = "TAESD"
 """The host's name for its tiny decoder, which we take over."""
@@ -22,8 +23,6 @@ SD_NEXT = "SD.Next"
 PREVIEW_METHOD = "show_progress_type"
 DECODE_METHOD = "sd_vae_decode_method"
 ENCODE_METHOD = "sd_vae_encode_method"
-
-_FLAGS = tuple(dict.fromkeys(flag for row in LATENT_FORMATS for flag in row.flags))
 
 
 class WebUI:
@@ -196,17 +195,7 @@ class WebUI:
 
     def evidence(self, shape: tuple[int, ...] | None = None) -> ModelEvidence:
         """What the loaded model says about its latents; ``shape`` is that of one at hand."""
-        model = self.model()
-        latent_format = _latent_format(model)
-        channels = shape[1] if shape else _channels(model)
-        decoder_name = _quiet(latent_format, "taesd_decoder_name")
-        return ModelEvidence(
-            latent_format=type(latent_format).__name__ if latent_format is not None else None,
-            decoder_name=decoder_name if isinstance(decoder_name, str) else None,
-            flags=frozenset(flag for flag in _FLAGS if _quiet(model, flag) is True),
-            channels=channels,
-            frames=bool(shape) and len(shape) == 5,
-        )
+        return evidence_of(self.model(), shape)
 
     # Work and files
 
@@ -294,27 +283,3 @@ def _try_import(name: str) -> ModuleType | None:
     except Exception as error:
         log_once(f"import {name}", f"Cannot import {name}: {one_line(error)}")
         return None
-
-
-def _quiet(owner: Any, *path: str) -> Any:
-    """owner.a.b.c, or None: a model that is being swapped raises anything for any attribute."""
-    try:
-        for name in path:
-            owner = getattr(owner, name, None)
-    except Exception:
-        return None
-    return owner
-
-
-def _latent_format(model: Any) -> Any:
-    return _quiet(model, "model_config", "latent_format") or _quiet(
-        model, "forge_objects", "unet", "model", "model_config", "latent_format"
-    )
-
-
-def _channels(model: Any) -> int | None:
-    for path in (("forge_objects", "vae", "latent_channels"), ("latent_channels",)):
-        channels = _quiet(model, *path)
-        if isinstance(channels, int):
-            return channels
-    return None

@@ -208,6 +208,6 @@ def test_packed_latents_for_hosts_that_pack_them(host, runtime, monkeypatch):
     host.opts.taesd_ext_family = "taef2"
     picture = torch.rand(1, 3, 32, 32)
     host.load_model(channels=128)
-    assert torch.equal(runtime.encode(picture), pack(codec.encode(picture)))
+    assert torch.equal(runtime.finals.encode(picture), pack(codec.encode(picture)))
     host.load_model(channels=32)
-    assert torch.equal(runtime.encode(picture), codec.encode(picture))
+    assert torch.equal(runtime.finals.encode(picture), codec.encode(picture))

@@ -249,4 +249,4 @@ def test_a_model_that_is_being_torn_down_is_unknown(host, runtime):
     host.sd_models.model_data.sd_model = TornDown()
     assert runtime.detection((1, 16, 2, 2)).format is None
     with pytest.raises(TaesdError, match="no tiny decoder"):
-        runtime.decode(torch.zeros(1, 16, 2, 2))
+        runtime.finals.decode(torch.zeros(1, 16, 2, 2))

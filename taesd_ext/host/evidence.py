@@ -1,0 +1,46 @@
+"""What a host's loaded model says about its latents; hosts say it in different places, and some say little."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from taesd_ext.latent_formats import LATENT_FORMATS, ModelEvidence
+
+_FLAGS = tuple(dict.fromkeys(flag for row in LATENT_FORMATS for flag in row.flags))
+
+
+def evidence_of(model: Any, shape: tuple[int, ...] | None = None) -> ModelEvidence:
+    """``shape`` is that of a latent at hand, (B,C,h,w) or with frames (B,C,T,h,w)."""
+    latent_format = _latent_format(model)
+    decoder_name = _quiet(latent_format, "taesd_decoder_name")
+    return ModelEvidence(
+        latent_format=type(latent_format).__name__ if latent_format is not None else None,
+        decoder_name=decoder_name if isinstance(decoder_name, str) else None,
+        flags=frozenset(flag for flag in _FLAGS if _quiet(model, flag) is True),
+        channels=shape[1] if shape else _channels(model),
+        frames=bool(shape) and len(shape) == 5,
+    )
+
+
+def _quiet(owner: Any, *path: str) -> Any:
+    """owner.a.b.c, or None: a model that is being swapped raises anything for any attribute."""
+    try:
+        for name in path:
+            owner = getattr(owner, name, None)
+    except Exception:
+        return None
+    return owner
+
+
+def _latent_format(model: Any) -> Any:
+    return _quiet(model, "model_config", "latent_format") or _quiet(
+        model, "forge_objects", "unet", "model", "model_config", "latent_format"
+    )
+
+
+def _channels(model: Any) -> int | None:
+    for path in (("forge_objects", "vae", "latent_channels"), ("latent_channels",)):
+        channels = _quiet(model, *path)
+        if isinstance(channels, int):
+            return channels
+    return None
