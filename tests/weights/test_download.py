@@ -2,55 +2,18 @@
 
 from __future__ import annotations
 
-import errno
-import hashlib
-import os
-import subprocess
-import sys
 import threading
 import time
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from misbehaving_server import Server, serving
+from download_case import BY_GIT, CONTENT, OF_UNKNOWN_SIZE, QUICK, ROW, get, names
+from misbehaving_server import Server
 
 import taesd_ext.weights.download as download_module
-from taesd_ext.errors import TaesdError
 from taesd_ext.weights.catalog import CATALOG, TINY, OfficialFile, downloads
-from taesd_ext.weights.download import Cancelled, DownloadFailed, Patience, download_family, download_file
-
-CONTENT = bytes(range(256)) * 400
-ROW = OfficialFile(
-    "taesd", ("decoder",), TINY, "9.9", "taesd_decoder.pth", "MIT", len(CONTENT), hashlib.sha256(CONTENT).hexdigest()
-)
-OF_UNKNOWN_SIZE = replace(ROW, size=None)
-BY_GIT = replace(
-    OF_UNKNOWN_SIZE, sha256="", git_sha1=hashlib.sha1(f"blob {len(CONTENT)}\0".encode() + CONTENT).hexdigest()
-)
-QUICK = Patience(attempts=3, first_pause=0.01, timeout=0.5, lock_wait=20)
-
-
-@pytest.fixture(autouse=True)
-def _no_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("no_proxy", "127.0.0.1")
-    monkeypatch.delenv("HF_HUB_OFFLINE", raising=False)
-
-
-@pytest.fixture
-def server() -> Iterator[Server]:
-    with serving(CONTENT) as running:
-        yield running
-
-
-def get(server: Server, folder: Path, *how: str, row: OfficialFile = ROW, **options: object) -> Path:
-    options = {"patience": QUICK, "allow_loopback_http": True, **options}
-    return download_file(row, folder, sources=[server.url(each) for each in how], **options)  # type: ignore[arg-type]
-
-
-def names(folder: Path) -> list[str]:
-    return sorted(path.name for path in folder.iterdir())
+from taesd_ext.weights.download import Cancelled, DownloadFailed, download_family, download_file
 
 
 @pytest.mark.parametrize("row", [ROW, OF_UNKNOWN_SIZE, BY_GIT], ids=["sized", "unsized", "git"])
@@ -186,132 +149,6 @@ def test_cancel_while_pausing(server: Server, tmp_path: Path) -> None:
     with pytest.raises(Cancelled):
         get(server, tmp_path, "busy", cancel=cancel, patience=replace(QUICK, first_pause=60))
     assert time.monotonic() - began < 30
-
-
-def test_already_there_asks_nobody(server: Server, tmp_path: Path) -> None:
-    (tmp_path / ROW.name).write_bytes(CONTENT)
-    assert get(server, tmp_path, "good", offline=True) == tmp_path / ROW.name
-    assert not server.requests
-
-
-def test_stranger_is_kept(server: Server, tmp_path: Path) -> None:
-    (tmp_path / ROW.name).write_bytes(b"my own training")
-    with pytest.raises(TaesdError, match="kept as it is"):
-        get(server, tmp_path, "good")
-    assert (tmp_path / ROW.name).read_bytes() == b"my own training"
-    assert get(server, tmp_path, "good", replace=True).read_bytes() == CONTENT
-
-
-def test_older_official_version_is_replaced(
-    server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    old = b"older weights"
-    older = replace(ROW, version="0.1", size=len(old), sha256=hashlib.sha256(old).hexdigest())
-    monkeypatch.setattr("taesd_ext.weights.catalog.CATALOG", (older,))
-    (tmp_path / ROW.name).write_bytes(old)
-    assert get(server, tmp_path, "good").read_bytes() == CONTENT
-
-
-@pytest.mark.skipif(not hasattr(os, "symlink") or sys.platform == "win32", reason="links need rights on Windows")
-def test_never_writes_through_links(server: Server, tmp_path: Path) -> None:
-    outside = tmp_path / "outside.txt"
-    outside.write_bytes(b"precious")
-    folder = tmp_path / "models"
-    folder.mkdir()
-    for name in (".taesd_decoder.pth.part", "taesd_decoder.pth"):
-        (folder / name).symlink_to(outside)
-    with pytest.raises(TaesdError, match="kept as it is"):
-        get(server, folder, "good")
-    (folder / "taesd_decoder.pth").unlink()
-    get(server, folder, "good")
-    assert outside.read_bytes() == b"precious"
-    (folder / ".taesd_decoder.pth.lock").symlink_to(outside)
-    (folder / "taesd_decoder.pth").unlink()
-    with pytest.raises(TaesdError, match="cannot be written"):
-        get(server, folder, "good")
-    assert outside.read_bytes() == b"precious"
-
-
-@pytest.mark.parametrize("value", ["1", "true", "ON", "yes"])
-def test_offline_by_environment(
-    server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, value: str
-) -> None:
-    monkeypatch.setenv("HF_HUB_OFFLINE", value)
-    with pytest.raises(TaesdError, match="HF_HUB_OFFLINE is set"):
-        get(server, tmp_path, "good")
-    assert not server.requests
-
-
-def test_offline_by_option(server: Server, tmp_path: Path) -> None:
-    with pytest.raises(TaesdError, match="switched off"):
-        get(server, tmp_path, "good", offline=True)
-    assert not server.requests
-    assert names(tmp_path) == []
-
-
-def test_full_disk_before(server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    usage = type("Usage", (), {"free": 1000})
-    monkeypatch.setattr(download_module.shutil, "disk_usage", lambda _: usage)
-    with pytest.raises(TaesdError, match=r"disk is full. Make room"):
-        get(server, tmp_path, "good")
-    assert names(tmp_path) == []
-    assert not server.requests
-
-
-def fail_to_open_parts(monkeypatch: pytest.MonkeyPatch, error: int) -> None:
-    """Writing into a temporary file fails with this error of the system."""
-    real = Path.open
-
-    def failing(path: Path, mode: str = "r", *args: object, **kwargs: object) -> object:
-        if path.suffix == ".part" and mode != "rb":
-            real(path, "wb").close()
-            raise OSError(error, os.strerror(error))
-        return real(path, mode, *args, **kwargs)  # type: ignore[arg-type]
-
-    monkeypatch.setattr(Path, "open", failing)
-
-
-@pytest.mark.parametrize(
-    ("error", "words"),
-    [(errno.ENOSPC, "disk is full"), (errno.EROFS, "read-only"), (errno.EACCES, "read-only"), (errno.EIO, "")],
-)
-def test_disk_errors_meanwhile(
-    server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: int, words: str
-) -> None:
-    fail_to_open_parts(monkeypatch, error)
-    with pytest.raises(TaesdError, match=f"cannot be written into .*{words}"):
-        get(server, tmp_path, "good")
-    assert ROW.name not in names(tmp_path)
-    assert error != errno.ENOSPC or names(tmp_path) == []
-
-
-def test_folder_is_a_file(server: Server, tmp_path: Path) -> None:
-    (tmp_path / "models").write_bytes(b"")
-    with pytest.raises(TaesdError, match="cannot be written"):
-        get(server, tmp_path / "models", "good")
-
-
-def test_concurrent_processes_share_one_download(server: Server, tmp_path: Path) -> None:
-    """Three processes want the same file: one fetches, all have it whole, nobody sees half of it."""
-    code = (
-        "import sys, hashlib; sys.path[:0] = sys.argv[4:]\n"
-        "import pathlib, test_download as t\n"
-        "from taesd_ext.weights.download import download_file\n"
-        "p = download_file(t.ROW, sys.argv[1], sources=[sys.argv[2]], patience=t.QUICK, allow_loopback_http=True)\n"
-        "assert p.read_bytes() == t.CONTENT\n"
-    )
-    folders = (Path(download_module.__file__).parents[2], Path(__file__).parent, Path(__file__).parents[1])
-    command = [sys.executable, "-c", code, str(tmp_path), server.url("dribble"), "", *map(str, folders)]
-    started = [subprocess.Popen(command, stderr=subprocess.PIPE) for _ in range(3)]
-    target = tmp_path / ROW.name
-    while any(process.poll() is None for process in started):
-        if target.exists():
-            assert target.read_bytes() == CONTENT
-        time.sleep(0.02)
-    for process in started:
-        assert process.wait() == 0, process.communicate()[1].decode()
-    assert server.requests["dribble"] == 1
-    assert names(tmp_path) == [ROW.name]
 
 
 def test_proxy_of_the_environment(server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

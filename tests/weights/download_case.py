@@ -1,0 +1,31 @@
+"""An official file to download, and how the tests ask for it."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import replace
+from pathlib import Path
+
+from misbehaving_server import Server
+
+from taesd_ext.weights.catalog import TINY, OfficialFile
+from taesd_ext.weights.download import Patience, download_file
+
+CONTENT = bytes(range(256)) * 400
+ROW = OfficialFile(
+    "taesd", ("decoder",), TINY, "9.9", "taesd_decoder.pth", "MIT", len(CONTENT), hashlib.sha256(CONTENT).hexdigest()
+)
+OF_UNKNOWN_SIZE = replace(ROW, size=None)
+BY_GIT = replace(
+    OF_UNKNOWN_SIZE, sha256="", git_sha1=hashlib.sha1(f"blob {len(CONTENT)}\0".encode() + CONTENT).hexdigest()
+)
+QUICK = Patience(attempts=3, first_pause=0.01, timeout=0.5, lock_wait=20)
+
+
+def get(server: Server, folder: Path, *how: str, row: OfficialFile = ROW, **options: object) -> Path:
+    options = {"patience": QUICK, "allow_loopback_http": True, **options}
+    return download_file(row, folder, sources=[server.url(each) for each in how], **options)  # type: ignore[arg-type]
+
+
+def names(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir())
