@@ -21,11 +21,10 @@ PREFIX = "first_stage_model."
 @pytest.fixture(scope="module")
 def vae_file(server, checkpoints):
     """The checkpoint's VAE with other weights, as a file of the WebUI's models/VAE."""
-    if server.forge:
-        pytest.skip("the forks manage VAEs in other ways")
+    checkpoint = checkpoints / f"{server.host.checkpoints['taesd']}.safetensors"
     generator = torch.Generator().manual_seed(3)
     state = {}
-    for name, value in load_file(checkpoints / "tiny_sd1.safetensors").items():
+    for name, value in load_file(checkpoint).items():
         if name.startswith(PREFIX):
             noise = torch.randn(value.shape, generator=generator)
             state[name.removeprefix(PREFIX)] = value.float() * (1 + 0.2 * noise) + 0.01 * noise
@@ -52,7 +51,7 @@ def decoded(server):
 def test_it_equals_the_webuis_own_decode_with_the_same_file(host, vae_file):
     host.generate()
     base = decoded(host)
-    theirs = host.generate(override_settings={"sd_vae": vae_file.name})
+    theirs = host.generate(override_settings=host.host.vae_override(vae_file))
     expected, sampled = decoded(host), latent(host, "sampled")
     ours = host.generate(override_settings={"taesd_ext_final_vae": NAME})
     assert torch.equal(latent(host, "sampled"), sampled)

@@ -6,9 +6,7 @@ import base64
 import contextlib
 import io
 import json
-import lzma
 import os
-import shutil
 import signal
 import socket
 import subprocess
@@ -21,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from PIL import Image
+from webui_hosts import host_of
 
 ROOT = Path(__file__).resolve().parents[2]
 PROBE = Path(__file__).parent / "probe_extension"
@@ -84,7 +83,7 @@ class WebUIServer:
 
     def __init__(self, data: Path, checkpoints: Path, hf_home: Path, *flags: str, ours: bool = True) -> None:
         self.home, self.python = Path(os.environ["WEBUI_DIR"]), os.environ.get("WEBUI_PYTHON", "python")
-        self.forge = (self.home / "modules_forge").is_dir()
+        self.host = host_of(self.home)
         self.data, self.checkpoints, self.hf_home, self.flags = data, checkpoints, hf_home, flags
         extensions = data / "extensions"
         extensions.mkdir(parents=True, exist_ok=True)
@@ -93,17 +92,17 @@ class WebUIServer:
             _link(extensions / "taesd-ext", ROOT)
         else:
             (extensions / "taesd-ext").unlink(missing_ok=True)
+        if self.host.settings and not (data / "config.json").exists():
+            (data / "config.json").write_text(json.dumps(self.host.settings))
         self.log = data / "log.txt"
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
             self.port = free.getsockname()[1]
 
     def __enter__(self) -> WebUIServer:
-        device = ("--use-cpu", "all", "--no-half", "--do-not-download-clip")
-        if self.forge:  # which serves its page's scripts from the data folder only
-            device = ("--always-cpu", "--gradio-allowed-path", str(self.home))
-        command = [self.python, "launch.py", *_FLAGS, *device, "--port", str(self.port), "--data-dir", str(self.data),
-                   "--ckpt-dir", str(self.checkpoints), *self.flags]  # fmt: skip
+        host_flags = [flag.format(home=self.home) for flag in self.host.flags]
+        command = [self.python, "launch.py", *_FLAGS, *host_flags, "--port", str(self.port),
+                   "--data-dir", str(self.data), "--ckpt-dir", str(self.checkpoints), *self.flags]  # fmt: skip
         environment = {**os.environ, **_OFFLINE, "HF_HOME": str(self.hf_home)}
         environment.pop("PYTHONPATH", None)
         with self.log.open("w") as log:
@@ -132,7 +131,7 @@ class WebUIServer:
             assert self.process.poll() is None, f"the WebUI ended: {self.output()[-3000:]}"
             assert time.monotonic() < deadline, f"the WebUI does not start: {self.output()[-3000:]}"
             time.sleep(0.5)
-        while "Model loaded in" not in self.output() and not self.forge:
+        while self.host.loads_at_start and "Model loaded in" not in self.output():
             assert time.monotonic() < deadline, self.output()[-3000:]
             time.sleep(0.5)
 
@@ -153,6 +152,12 @@ class WebUIServer:
     def set_options(self, **options: Any) -> None:
         self.call("/sdapi/v1/options", options)
 
+    def choose_checkpoint(self, family: str) -> None:
+        """Load the checkpoint of this family of tiny autoencoders, unless it is."""
+        name = self.host.checkpoints[family]
+        if not str(self.call("/sdapi/v1/options")["sd_model_checkpoint"]).startswith(f"{name}."):
+            self.set_options(sd_model_checkpoint=f"{name}.safetensors")
+
     def generate(
         self, kind: str = "txt2img", *, poll: float | None = 0.05, at_frame: Any = None, **request: Any
     ) -> Result:
@@ -168,8 +173,8 @@ class WebUIServer:
             poller.start()
         defaults = {"prompt": "scene", "steps": 8, "width": 128, "height": 128, "sampler_name": "Euler",
                     "cfg_scale": 4, "seed": 1, "force_task_id": task}  # fmt: skip
-        if request.get("enable_hr") and (self.home / "backend").is_dir():  # Forge main stumbles over its absence
-            request.setdefault("hr_additional_modules", ["Use same choices"])
+        if request.get("enable_hr"):
+            defaults |= self.host.hires_request
         try:
             answer = self.call(f"/sdapi/v1/{kind}", {**defaults, **request})
             result.images = [Image.open(io.BytesIO(base64.b64decode(data))) for data in answer["images"]]
@@ -192,16 +197,6 @@ class WebUIServer:
                 result.families.append(self.call("/probe/state")["family"])
                 if at_frame:
                     at_frame(self, len(result.previews))
-
-
-def unpack_checkpoints(shared: Path, folder: Path, *names: str) -> Path:
-    folder.mkdir(parents=True, exist_ok=True)
-    for name in names:
-        with lzma.open(shared / "webui" / f"{name}.safetensors.xz") as packed:
-            (folder / f"{name}.safetensors").write_bytes(packed.read())
-        if (shared / "webui" / f"{name}.yaml").exists():
-            shutil.copy(shared / "webui" / f"{name}.yaml", folder)
-    return folder
 
 
 def link_weights(shared: Path, data: Path) -> Path:

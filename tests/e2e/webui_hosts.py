@@ -1,0 +1,91 @@
+"""What the hosts differ in when they are started and driven: a row each."""
+
+from __future__ import annotations
+
+import lzma
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from fork_checkpoints import CHECKPOINTS
+from host_source import HostSource
+
+BASE_OF_FORKS = "small_sd15"
+
+
+@dataclass(frozen=True)
+class Host:
+    """``checkpoints``: the family of tiny autoencoder of each checkpoint that it takes, the first one its default."""
+
+    checkpoints: Mapping[str, str]
+    flags: tuple[str, ...] = ()
+    loads_at_start: bool = False
+    """Whether its first checkpoint is loaded soon after the start, rather than with the first generation."""
+    memory_modes: tuple[str, ...] = ()
+    """Flags under which it makes previews in the sampling thread."""
+    has_sd_vae: bool = True
+    """Whether a VAE's file is chosen by the SD VAE setting; else it is one of the checkpoint's additional modules."""
+    refines: bool = True
+    """Whether its refiner may be a checkpoint of another kind."""
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    """What its config.json holds at the first start."""
+    hires_request: Mapping[str, Any] = field(default_factory=dict)
+    """What a request for hires fix over the API must name."""
+
+    def vae_override(self, path: Path) -> dict[str, Any]:
+        """Options by which the host itself takes a VAE."""
+        return {"sd_vae": path.name} if self.has_sd_vae else {"forge_additional_modules": [str(path)]}
+
+
+SERVE_HOME = "--gradio-allowed-path={home}"
+"""The forks serve their page's scripts from the data folder only."""
+
+NO_NORM = {"emphasis": "No norm"}
+"""The text encoders of the forks' checkpoints are filler, whose output's mean is 0 but for rounding: by that the hosts
+would divide."""
+
+HOSTS = {
+    "a1111": Host(
+        {"taesd": "tiny_sd1", "taesdxl": "tiny_sdxl"},
+        ("--use-cpu", "all", "--no-half", "--do-not-download-clip"),
+        loads_at_start=True,
+        memory_modes=("--medvram", "--lowvram"),
+    ),
+    "forge": Host(
+        {"taesd": BASE_OF_FORKS, "taesdxl": "small_sdxl", "taesd3": "small_sd_three"},
+        ("--always-cpu", SERVE_HOME),
+        settings=NO_NORM,
+        has_sd_vae=False,
+        hires_request={"hr_additional_modules": ["Use same choices"]},  # it stumbles over its absence
+    ),
+    "reforge": Host(
+        {"taesd": BASE_OF_FORKS, "taesdxl": "small_sdxl", "taef2": "small_sdxl_flux2"},
+        ("--always-cpu", SERVE_HOME),
+        settings=NO_NORM,
+    ),
+    "classic": Host(
+        {"taesd": BASE_OF_FORKS, "taesdxl": "small_sdxl"}, ("--always-cpu", SERVE_HOME), settings=NO_NORM
+    ),
+}
+
+
+def host_of(home: Path) -> Host:
+    """The row of the WebUI in a folder. Raises KeyError for one that has none."""
+    return HOSTS[HostSource(home).kind]
+
+
+def put_checkpoints(host: Host, shared: Path, folder: Path) -> Path:
+    """All checkpoints that the host takes."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for name in host.checkpoints.values():
+        path = folder / f"{name}.safetensors"
+        if make := CHECKPOINTS.get(name):
+            make(folder / f"{BASE_OF_FORKS}.safetensors", path)
+            continue
+        with lzma.open(shared / "webui" / f"{name}.safetensors.xz") as packed:
+            path.write_bytes(packed.read())
+        if (shared / "webui" / f"{name}.yaml").exists():
+            shutil.copy(shared / "webui" / f"{name}.yaml", folder)
+    return folder
