@@ -121,44 +121,60 @@ def generate(server: WebUIServer, generation: Generation) -> list[Result]:
     return results
 
 
+Made = tuple[list[bytes], list[str]]
+"""Pictures and their parameters."""
+
+
+def made_without(bare: WebUIServer, planned: list[Generation]) -> dict[str, Made]:
+    """What a WebUI without the extension makes of each generation that is planned, by its key."""
+    bare.set_options(**NO_PREVIEWS)
+    know_checkpoints(bare)
+    made: dict[str, Made] = {}
+    for generation in sorted(planned, key=lambda one: (one.checkpoint, one.fault.vae)):
+        if generation.key in made:
+            continue
+        choose(bare, generation)
+        stop = {"stop": generation.fault.stop.replace("reload", "interrupt"), "at": generation.at}
+        bare.call("/faults/set", stop if generation.fault.stop else {})
+        result = bare.generate(poll=None, **generation.request)
+        assert result.error is None
+        made[generation.key] = pictures(result), result.infotexts
+    return made
+
+
+def differences(server: WebUIServer, generation: Generation, made: Made, seen: Counter[str]) -> list[tuple[Any, ...]]:
+    """What is wrong with one generation; ``seen`` counts what happened."""
+    try:
+        results = generate(server, generation)
+    except Exception as error:
+        return [("a job or what is beside it broke off", repr(error))]
+    state = server.call("/faults/state")
+    seen[generation.name] += 1
+    seen["generations"] += len(results)
+    seen["previews of ours"] += state["frames"]
+    wrong: list[tuple[Any, ...]] = [("a job hangs", state)] if state["job"] else []
+    expected, infotexts = made
+    for result in results:
+        if result.error is not None or pictures(result) != expected:
+            wrong.append((generation.key, result.error))
+        elif result.infotexts != infotexts and not generation.fault.options:
+            wrong.append((result.infotexts, infotexts))
+    return wrong
+
+
 @pytest.mark.usefixtures("a1111")
 def test_every_picture_is_the_one_without_the_extension(with_other_vae, capsys):
     planned = plan(GENERATIONS, SEED)
-    expected: dict[str, tuple[list[bytes], list[str]]] = {}
     with with_other_vae(ours=False) as bare:
-        bare.set_options(**NO_PREVIEWS)
-        know_checkpoints(bare)
-        for generation in sorted(planned, key=lambda one: (one.checkpoint, one.fault.vae)):
-            if generation.key in expected:
-                continue
-            choose(bare, generation)
-            stop = {"stop": generation.fault.stop.replace("reload", "interrupt"), "at": generation.at}
-            bare.call("/faults/set", stop if generation.fault.stop else {})
-            result = bare.generate(poll=None, **generation.request)
-            assert result.error is None
-            expected[generation.key] = pictures(result), result.infotexts
-    seen, wrong = Counter(), []
+        made = made_without(bare, planned)
+    seen: Counter[str] = Counter()
+    wrong: list[tuple[Any, ...]] = []
     with with_other_vae() as server:
         know_checkpoints(server)
         started = time.monotonic()
         for number, generation in enumerate(planned):
-            try:
-                results = generate(server, generation)
-            except Exception as error:
-                wrong.append((number, generation.name, "a job or what is beside it broke off", repr(error)))
-                results = []
-            state = server.call("/faults/state")
-            seen[generation.name] += 1
-            seen["generations"] += len(results)
-            seen["previews of ours"] += state["frames"]
-            made, infotexts = expected[generation.key]
-            for result in results:
-                if result.error is not None or pictures(result) != made:
-                    wrong.append((number, generation.name, generation.key, result.error))
-                elif result.infotexts != infotexts and not generation.fault.options:
-                    wrong.append((number, generation.name, result.infotexts, infotexts))
-            if state["job"]:
-                wrong.append((number, generation.name, "a job hangs", state))
+            found = differences(server, generation, made[generation.key], seen)
+            wrong += [(number, generation.name, *one) for one in found]
             assert len(wrong) < 10, wrong
             if number % 25 == 24:
                 with capsys.disabled():
@@ -170,7 +186,7 @@ def test_every_picture_is_the_one_without_the_extension(with_other_vae, capsys):
         output = server.output()
         seconds = time.monotonic() - started
     with capsys.disabled():
-        print(f"\n{GENERATIONS} planned in {seconds:.0f} s, {len(expected)} different pictures, "
+        print(f"\n{GENERATIONS} planned in {seconds:.0f} s, {len(made)} different pictures, "
               f"{after['injected']} decodes broken, {after['refused']} downloads refused and "
               f"{after['downloaded']} whole, wrong: {wrong}\n{dict(seen)}")  # fmt: skip
     assert not wrong

@@ -10,7 +10,7 @@ pytestmark = [pytest.mark.e2e, pytest.mark.slow]
 STEPS = 5
 
 
-def test_no_sampler_is_changed_by_previews_at_every_step(server, new_server):
+def test_no_sampler_is_changed_by_previews_at_every_step(server, new_server, capsys):
     """Off, at every step, and without the extension: bit for bit."""
     with new_server(ours=False) as bare:
         bare.set_options(**NO_PREVIEWS)
@@ -31,6 +31,8 @@ def test_no_sampler_is_changed_by_previews_at_every_step(server, new_server):
     finally:
         server.call("/faults/set", {})
         server.set_options(**OPTIONS)
+    with capsys.disabled():
+        print(f"\nsampler -> frames: {shown}")
     assert len(shown) > 10
     assert min(shown.values()) >= STEPS - 1, shown  # DDIM asks its model once less than it is given steps
 
