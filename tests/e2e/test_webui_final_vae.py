@@ -19,26 +19,29 @@ PREFIX = "first_stage_model."
 
 
 @pytest.fixture(scope="module")
-def vae_file(server, checkpoints):
-    """The checkpoint's VAE with other weights, as a file of the WebUI's models/VAE."""
-    checkpoint = checkpoints / f"{server.host.checkpoints['taesd']}.safetensors"
+def server(new_server, host_row, checkpoints):
+    """With the checkpoint's VAE in other weights among its VAEs, from the start: Forge looks for them only then."""
+    server = new_server()
     generator = torch.Generator().manual_seed(3)
     state = {}
-    for name, value in load_file(checkpoint).items():
+    for name, value in load_file(checkpoints / f"{host_row.checkpoints['taesd']}.safetensors").items():
         if name.startswith(PREFIX):
             noise = torch.randn(value.shape, generator=generator)
             state[name.removeprefix(PREFIX)] = value.float() * (1 + 0.2 * noise) + 0.01 * noise
+    save_file(state, vae_file(server))
+    save_file(state, vae_file(server).with_stem("seeded_sdxl_vae"))
+    with server:
+        yield server
+
+
+def vae_file(server):
     folder = server.data / "models" / "VAE"
     folder.mkdir(parents=True, exist_ok=True)
-    path = folder / f"{NAME}.safetensors"
-    save_file(state, path)
-    save_file(state, folder / "seeded_sdxl_vae.safetensors")
-    server.call("/sdapi/v1/refresh-vae", {})
-    return path
+    return folder / f"{NAME}.safetensors"
 
 
 @pytest.fixture
-def host(webui, vae_file):
+def host(webui):
     webui.set_options(sd_vae="Automatic", taesd_ext_final_vae="the WebUI's")
     yield webui
     webui.set_options(sd_vae="Automatic", taesd_ext_final_vae="the WebUI's")
@@ -48,10 +51,10 @@ def decoded(server):
     return latent(server, "decoded")
 
 
-def test_it_equals_the_webuis_own_decode_with_the_same_file(host, vae_file):
+def test_it_equals_the_webuis_own_decode_with_the_same_file(host):
     host.generate()
     base = decoded(host)
-    theirs = host.generate(override_settings=host.host.vae_override(vae_file))
+    theirs = host.generate(override_settings=host.host.vae_override(vae_file(host)))
     expected, sampled = decoded(host), latent(host, "sampled")
     ours = host.generate(override_settings={"taesd_ext_final_vae": NAME})
     assert torch.equal(latent(host, "sampled"), sampled)
@@ -61,7 +64,7 @@ def test_it_equals_the_webuis_own_decode_with_the_same_file(host, vae_file):
     assert float((base - expected).abs().max()) > 20 * LARGEST_ERROR
     levels = np.abs(np.asarray(ours.images[0], int) - np.asarray(theirs.images[0], int))
     assert levels.max() <= 1
-    sha256 = hashlib.sha256(vae_file.read_bytes()).hexdigest()
+    sha256 = hashlib.sha256(vae_file(host).read_bytes()).hexdigest()
     assert f"Final VAE: {NAME} ({sha256[:10]})" in ours.infotext
     assert "VAE Decoder" not in ours.infotext
     assert "Final VAE" not in theirs.infotext

@@ -56,7 +56,7 @@ HOSTS = {
     "forge": Host(
         {"taesd": BASE_OF_FORKS, "taesdxl": "small_sdxl", "taesd3": "small_sd_three"},
         ("--always-cpu", SERVE_HOME),
-        settings=NO_NORM,
+        settings={**NO_NORM, "forge_additional_modules": []},  # an override is undone only of what has a value
         has_sd_vae=False,
         hires_request={"hr_additional_modules": ["Use same choices"]},  # it stumbles over its absence
     ),
