@@ -238,6 +238,7 @@
             const label = this.paused ? "resume previews" : "pause previews";
             this.pause.title = label;
             this.pause.setAttribute("aria-label", label);
+            if (this.paused) this.badge.textContent = "paused"; // until the next preview
         }
 
         close() {

@@ -73,7 +73,7 @@ def status(runtime: Runtime) -> models.Status:
     loaded = runtime.detection().format if runtime.host.model() is not None else None
     return models.Status(
         active=session.active,
-        enabled=runtime.draws_previews() and session.settings.enabled,
+        enabled=runtime.draws_previews() and runtime.preview_settings().enabled,
         step=step,
         steps=steps,
         frames=stats.frames,

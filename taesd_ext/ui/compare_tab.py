@@ -62,11 +62,12 @@ def table_html(comparison: Comparison) -> str:
             rows.append((row.codec, row.error, "", "", "", "", "", ""))
             continue
         memory = "" if row.peak_bytes is None else f"{row.peak_bytes / 1e6:.0f} MB"
-        rows.append((
+        cells = (
             row.codec, f"{row.psnr:.1f} dB", f"{row.ssim:.3f}", f"{1000 * row.encode_seconds:.0f} ms",
             f"{1000 * row.decode_seconds:.0f} ms", memory, f"{row.latent_png_bytes / 1e3:.0f} kB",
             f"{row.psnr_8bit:.1f} dB",
-        ))  # fmt: skip
+        )  # fmt: skip
+        rows.append(tuple(cell.replace(" ", "\N{NO-BREAK SPACE}") for cell in cells))
     return table(texts.COMPARE_HEAD, rows)
 
 

@@ -23,6 +23,7 @@ from taesd_ext.ui.report_box import build_report_box
 from taesd_ext.weights.catalog import TINY, downloadable, downloads
 from taesd_ext.weights.checkpoint import PARTS
 from taesd_ext.weights.download import download_family
+from taesd_ext.weights.fetch import Cancelled
 from taesd_ext.weights.folders import installed
 from taesd_ext.weights.identify import Identity, identify
 from taesd_ext.weights.store import add_file, remove_file, weight_files
@@ -198,17 +199,28 @@ def build_models_tab(actions: PanelActions, tab: gr.Tab, page: gr.Blocks) -> Non
 
 
 def _download(actions: PanelActions, names: list[str], report: Report, cancel: threading.Event) -> str:
+    """What came, in words. One family that cannot be had does not keep the others from coming."""
     folder = actions.own_folder()
     done: list[Path] = []
+    failed: list[TaesdError] = []
     for index, name in enumerate(names):
         def progress(have: int, total: int | None, index: int = index, name: str = name) -> None:
             words = f"{name}: {have / 1e6:.1f}" + (f" of {total / 1e6:.1f} MB" if total else " MB")
             report((index + (have / total if total else 0.5)) / len(names), words)
 
         report(index / len(names), f"{name}: asking for it")
-        done += download_family(name, folder, progress=progress, cancel=cancel)
+        try:
+            done += download_family(name, folder, progress=progress, cancel=cancel)
+        except Cancelled:
+            raise
+        except TaesdError as error:
+            failed.append(error)
         actions.files_changed()
-    return f"There: {', '.join(path.name for path in done)}"
+    there = f"There: {', '.join(path.name for path in done)}." if done else ""
+    if failed:
+        first, *others = failed
+        raise TaesdError(first.what, first.why, " ".join([first.cure, *map(str, others), there]).strip())
+    return there
 
 
 def _sight_html(sight: Sight) -> str:

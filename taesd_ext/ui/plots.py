@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 from html import escape
 
-_WIDTH, _HEIGHT, _LEFT, _BOTTOM, _TOP, _RIGHT = 640, 300, 56, 40, 14, 120
+_WIDTH, _HEIGHT, _LEFT, _BOTTOM, _TOP, _RIGHT = 460, 260, 50, 40, 14, 90
 
 
 def bars(groups: Sequence[tuple[str, Sequence[tuple[str, float]]]], unit: str) -> str:
@@ -15,7 +15,7 @@ def bars(groups: Sequence[tuple[str, Sequence[tuple[str, float]]]], unit: str) -
     if not values:
         return ""
     low, high = 10 ** math.floor(math.log10(min(values))), 10 ** math.ceil(math.log10(max(values) * 1.0001))
-    row, width, left = 18, 640, 120
+    row, width, left = 18, _WIDTH, 110
     parts, y = [], 6.0
     for name, group in groups:
         parts.append(f'<text x="0" y="{y + 12}" class="taesd-ext-strong">{escape(name)}</text>')
