@@ -1,0 +1,197 @@
+"""The live preview in a real WebUI's page: the first one, the badge and what it offers, the accordion's live effect."""
+
+from __future__ import annotations
+
+import contextlib
+import statistics
+from typing import Any
+
+import pytest
+from chromium import choose, is_wider_than_screen, keep_shot, window
+from webui_page import COMBINATIONS, NAMES, generate_in_page, jobs, kinds_of, wait_for_picture
+
+pytestmark = [pytest.mark.e2e, pytest.mark.slow]
+
+SIDE, STEPS = 320, 24
+"""A step of some tenths of a second: longer than the page takes to ask."""
+
+POLL = 200
+"""Milliseconds between two questions of the page."""
+
+BADGE = ".taesd-ext-live"
+
+WATCH = """() => {
+    const seen = window.taesdSeen = { steps: [], clicked: 0, preview: 0 };
+    document.getElementById('txt2img_generate').addEventListener('click', () => {
+        Object.assign(seen, { steps: [], preview: 0, clicked: performance.now() });
+    }, { capture: true });
+    new MutationObserver(() => {
+        const shown = document.querySelector('.livePreview img');
+        if (seen.clicked && !seen.preview && shown) seen.preview = performance.now();
+    }).observe(document.body, { childList: true, subtree: true });
+    setInterval(async () => {
+        const status = await (await fetch('./internal/taesd')).json();
+        const last = seen.steps[seen.steps.length - 1];
+        if (!status.active || last?.step === status.step) return;
+        seen.steps.push({ step: status.step, at: performance.now() });
+    }, 40);
+}"""
+"""Notes when Generate was clicked, when each step was done, and when the first preview was on the page."""
+
+
+@pytest.fixture(params=COMBINATIONS, ids=NAMES)
+def page(request, browser, webui):
+    size, scheme = request.param
+    webui.set_options(live_preview_refresh_period=POLL, taesd_ext_detail="1/4")
+    with window(browser, f"http://127.0.0.1:{webui.port}", size, scheme) as page:
+        yield page
+        assert not is_wider_than_screen(page)
+        assert {kind for kind in kinds_of(page.errors) if "props" not in kind and "ERR_FAILED" not in kind} == set()
+    webui.set_options(live_preview_refresh_period=1000, taesd_ext_detail="full", taesd_ext_badge=True)
+
+
+def wait_for_step(page: Any, step: int) -> None:
+    page.wait_for_function(
+        f"step => parseInt(document.querySelector('{BADGE}:not([hidden])')?.textContent) >= step", arg=step
+    )
+
+
+def status(webui: Any) -> dict[str, Any]:
+    return webui.call("/taesd/v1/status")
+
+
+@contextlib.contextmanager
+def a_job(page: Any, steps: int = STEPS):
+    """A generation in the page with its badge in sight; over at the end."""
+    generate_in_page(page, steps=steps, side=SIDE)
+    wait_for_step(page, 2)
+    try:
+        yield
+    finally:
+        if page.locator(".livePreview, .progressDiv").count():
+            page.click("#txt2img_interrupt")
+        wait_for_picture(page)
+
+
+def test_the_first_preview_is_on_the_page_within_a_step_and_a_poll(page, webui):
+    generate_in_page(page, steps=2)  # models are loaded
+    wait_for_picture(page)
+    page.evaluate(WATCH)
+    generate_in_page(page, steps=8, side=SIDE)
+    wait_for_picture(page)
+    seen = page.evaluate("window.taesdSeen")
+    first = jobs(webui)[0]["frames"][0]["step"]
+    at = {step["step"]: step["at"] for step in seen["steps"]}
+    length = statistics.median(at[step + 1] - at[step] for step in at if step + 1 in at)
+    print(
+        f"\nfrom the click: first step done {at[1] - seen['clicked']:.0f} ms, first preview on the page "
+        f"{seen['preview'] - seen['clicked']:.0f} ms, of step {first}; a step {length:.0f} ms, a poll {POLL} ms"
+    )
+    assert seen["preview"]
+    # The first poll after the first step draws it; where a step is shorter than a poll, that is some steps later.
+    assert first <= 1 + max(1, -(-POLL // length))
+
+
+@pytest.mark.parametrize("way", ["badge", "accordion"])
+def test_switched_off_in_the_middle_nothing_is_decoded_after_the_next_step(page, webui, way):
+    if way == "accordion":
+        page.click("#script_txt2img_taesd_preview_accordion .label-wrap")
+        switch = page.locator("#script_txt2img_taesd_preview_enabled input")
+    else:
+        switch = page.locator(".taesd-ext-live-button[aria-label$=previews]")
+    with a_job(page):
+        switch.click()
+        clicked = status(webui)["step"]
+        page.wait_for_timeout(300)
+        frames = status(webui)["frames"]
+        while (now := status(webui))["active"] and now["step"] < clicked + 5:
+            page.wait_for_timeout(50)
+        print(f"\nswitched off at step {clicked}: previews of steps {[f['step'] for f in jobs(webui)[0]['frames']]}")
+        assert jobs(webui)[0]["frames"][-1]["step"] <= clicked + 1
+        assert now["frames"] - frames <= 1
+        assert not now["enabled"]
+        if way == "badge":
+            assert page.inner_text(BADGE) == "paused"
+        switch.click()  # and on again, at once
+        wait_for_step(page, clicked + 6)
+        assert status(webui)["frames"] > now["frames"]
+    if way == "accordion":
+        assert switch.is_checked()
+
+
+def test_a_pause_ends_with_its_job(page):
+    with a_job(page):
+        page.click(".taesd-ext-live-button[aria-label='pause previews']")
+        page.wait_for_selector(".taesd-ext-live-button[aria-label='resume previews']")
+        assert not page.locator("#script_txt2img_taesd_preview_enabled input").is_checked()
+    page.wait_for_function("document.querySelector('#script_txt2img_taesd_preview_enabled input').checked")
+
+
+def test_detail_family_and_interval_change_while_the_job_runs(page, webui):
+    page.click("#script_txt2img_taesd_preview_accordion .label-wrap")
+    with a_job(page):
+        page.locator("#script_txt2img_taesd_preview_detail label:has-text('1/8')").click()
+        page.wait_for_function(f"document.querySelector('{BADGE}').textContent.includes('1/8')")
+        page.locator("#script_txt2img_taesd_preview_interval input[type=number]").fill("4")
+        page.locator("#script_txt2img_taesd_preview_interval input[type=number]").press("Tab")
+        choose(page, "script_txt2img_taesd_preview_family", "taesdxl")
+        page.wait_for_function("(async () => (await (await fetch('./internal/taesd')).json()).family === 'taesdxl')()")
+    page.locator("#script_txt2img_taesd_preview_detail label:has-text('as in Settings')").click()
+    page.locator("#script_txt2img_taesd_preview_interval input[type=number]").fill("0")
+    page.locator("#script_txt2img_taesd_preview_interval input[type=number]").press("Tab")
+
+
+def test_the_badge_and_what_it_offers(page, tmp_path):
+    width = page.viewport_size["width"]
+    with a_job(page, steps=40):
+        wait_for_step(page, 4)
+        words = page.inner_text(BADGE)
+        step, detail, cost, share = words.split(" · ")
+        assert step.endswith("/40")
+        assert detail == "1/4"
+        assert cost.endswith(" ms")
+        assert share.endswith(" %")
+        bar = page.locator(".taesd-ext-live-bar").bounding_box()
+        assert bar["x"] >= 0
+        assert bar["x"] + bar["width"] <= width
+        keep_shot(page, tmp_path, f"badge-{width}")
+        # Hover over the bar: an earlier preview is shown until one leaves it.
+        scrub = page.locator(".taesd-ext-scrub")
+        box = scrub.bounding_box()
+        page.mouse.move(box["x"] + 2, box["y"] + 2)
+        page.wait_for_selector(".taesd-ext-still:not([hidden])")
+        page.mouse.move(5, 5)
+        page.wait_for_selector(".taesd-ext-still", state="hidden")
+        # By the keyboard alone: to the full view and back.
+        page.locator(".taesd-ext-live-button").last.focus()
+        page.keyboard.press("Enter")
+        page.wait_for_selector(".taesd-ext-full img")
+        keep_shot(page, tmp_path, f"full-{width}")
+        page.keyboard.press("Enter")
+        page.wait_for_selector(".taesd-ext-full", state="detached")
+        # And by a click on the picture.
+        page.click(".livePreview img >> nth=-1")
+        page.wait_for_selector(".taesd-ext-full img")
+        page.click(".taesd-ext-full")
+        page.wait_for_selector(".taesd-ext-full", state="detached")
+    page.wait_for_selector(".taesd-ext-overlay", state="detached")
+
+
+def test_escape_stays_the_hosts(page, webui):
+    with a_job(page, steps=40):
+        page.locator(".taesd-ext-live-button").last.focus()
+        page.keyboard.press("Escape")
+        page.wait_for_function("!document.querySelector('.livePreview')")
+        assert status(webui)["step"] < 40
+
+
+def test_without_the_badge(page, webui):
+    webui.set_options(taesd_ext_badge=False)
+    page.reload()
+    page.wait_for_selector("#txt2img_generate", state="visible")
+    page.wait_for_timeout(4000)
+    generate_in_page(page, steps=12, side=SIDE)
+    page.wait_for_selector(".livePreview img")
+    page.wait_for_timeout(1000)
+    assert not page.locator(f"{BADGE}:not([hidden])").count()
+    wait_for_picture(page)

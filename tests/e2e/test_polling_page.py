@@ -1,0 +1,97 @@
+"""Several browser tabs watch one job of a real WebUI: each preview is made once, and the job hardly notices."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import statistics
+import threading
+import time
+from typing import Any
+
+import pytest
+from chromium import window
+
+pytestmark = [pytest.mark.e2e, pytest.mark.slow]
+
+TABS = 5
+ROUNDS = int(os.environ.get("TAESD_TEST_ROUNDS", "2"))
+"""Of the measurement; 9 and more for figures to quote."""
+
+WATCH = """task => {
+    window.taesdShown = new Set();
+    const gallery = document.getElementById('txt2img_gallery');
+    requestProgress(task, document.getElementById('txt2img_gallery_container'), gallery, () => {}, () => {});
+    new MutationObserver(() => {
+        for (const image of document.querySelectorAll('.livePreview img')) window.taesdShown.add(image.src);
+    }).observe(gallery, { childList: true, subtree: true });
+}"""
+"""The host's own way of showing a job's progress, for a job that another tab may have started."""
+
+
+def job(task: str, **request: Any) -> dict[str, Any]:
+    return {"prompt": "scene", "steps": 16, "width": 256, "height": 256, "sampler_name": "Euler", "cfg_scale": 4,
+            "seed": 1, "force_task_id": task, "save_images": False, **request}  # fmt: skip
+
+
+def test_each_preview_is_decoded_and_encoded_once_for_five_tabs(browser, webui):
+    webui.set_options(live_preview_refresh_period=200, taesd_ext_detail="1/4")
+    with contextlib.ExitStack() as stack:
+        address = f"http://127.0.0.1:{webui.port}"
+        pages = [stack.enter_context(window(browser, address)) for _ in range(TABS)]
+        task, before = f"task({time.monotonic_ns()})", webui.call("/probe/state")["encoded"]
+        generation = threading.Thread(target=webui.call, args=("/sdapi/v1/txt2img", job(task, steps=30)))
+        generation.start()
+        for page in pages:
+            page.evaluate(WATCH, task)
+        while generation.is_alive():
+            pages[0].wait_for_timeout(100)  # the browser's events go on
+        shown = [set(page.evaluate("[...window.taesdShown]")) for page in pages]
+    frames = webui.call("/taesd/v1/timeline")[0]["frames"]
+    encoded = webui.call("/probe/state")["encoded"] - before
+    webui.set_options(live_preview_refresh_period=1000, taesd_ext_detail="full")
+    print(f"\n{len(frames)} previews, {encoded} encodings; shown by the tabs: {[len(seen) for seen in shown]}")
+    assert all(shown), "a tab has shown nothing"
+    assert len({frame["step"] for frame in frames}) == len(frames), "a step was decoded twice"
+    # Every preview that was shown is one of the job's own, and each was encoded at most once.
+    assert len(set().union(*shown)) <= encoded <= len(frames)
+
+
+def seconds_of_a_job(webui: Any, watchers: int) -> float:
+    """A generation while so many clients ask as the page does, once a second."""
+    task, over = f"task({time.monotonic_ns()})", threading.Event()
+
+    def watch(delay: float) -> None:
+        number = 0
+        time.sleep(delay)
+        while not over.is_set():
+            webui.call("/internal/progress", {"id_task": task, "live_preview": False})
+            answer = webui.call("/internal/progress", {"id_task": task, "id_live_preview": number})
+            number = answer.get("id_live_preview", number)
+            over.wait(1)
+
+    threads = [threading.Thread(target=watch, args=(index / max(1, watchers),)) for index in range(watchers)]
+    for thread in threads:
+        thread.start()
+    began = time.perf_counter()
+    webui.call("/sdapi/v1/txt2img", job(task))
+    took = time.perf_counter() - began
+    over.set()
+    for thread in threads:
+        thread.join()
+    return took
+
+
+def test_what_watching_tabs_cost(webui):
+    """Printed, not judged: a busy machine's times say nothing."""
+    webui.set_options(taesd_ext_detail="Auto", taesd_ext_budget=3, taesd_ext_min_time=100)
+    seconds_of_a_job(webui, 1)
+    taken: dict[int, list[float]] = {watchers: [] for watchers in (0, 1, TABS)}
+    for _ in range(ROUNDS):
+        for watchers, times in taken.items():
+            times.append(seconds_of_a_job(webui, watchers))
+    plain = statistics.median(taken[0])
+    for watchers, times in taken.items():
+        middle = statistics.median(times)
+        print(f"\n{watchers} tabs: {middle:.3f} s ({100 * (middle / plain - 1):+.1f} %), {ROUNDS} rounds", end="")
+    assert webui.call("/taesd/v1/status")["frames"] > 0
