@@ -163,8 +163,9 @@ class WebUI:
 
     @property
     def has_sd_vae(self) -> bool:
-        """Whether the host's SD VAE setting is in force: Forge keeps the key and manages VAEs elsewhere."""
-        return self.name in ("A1111", "reForge") and hasattr(_module("sd_vae"), "refresh_vae_list")
+        """Whether the host's SD VAE setting offers files: Forge and Neo keep the key and manage VAEs elsewhere."""
+        offered = getattr(self.option_info("sd_vae"), "component_args", None)
+        return callable(offered) and hasattr(_module("sd_vae"), "refresh_vae_list")
 
     def add_quick_setting(self, key: str) -> bool:
         """Put an option at the top of the page, from the next Reload UI on; False where it is there already."""

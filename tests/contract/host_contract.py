@@ -140,6 +140,16 @@ def infotext(key: str, name: str) -> Callable[[HostSource], str | None]:
     return check
 
 
+def offers_what_is_there(key: str) -> Callable[[HostSource], str | None]:
+    """The option's choices are a function, which looks for files."""
+
+    def check(host: HostSource) -> str | None:
+        call, _ = host.option(key)
+        return None if any(isinstance(node, ast.Lambda) for node in ast.walk(call)) else "offers no files"
+
+    return check
+
+
 def inference_mode(*methods: str) -> Callable[[HostSource], str | None]:
     def check(host: HostSource) -> str | None:
         bare = [name for name in methods if "torch.inference_mode()" not in host.decorators(STATE, f"State.{name}")]
@@ -316,6 +326,8 @@ SEAMS: tuple[Seam, ...] = (
          lambda host: None if {"device", "dtype"} <= _names(host, "modules/devices.py") else "device or dtype is gone"),
     Seam("model", "refresh_vae_list", "full VAEs that the panel downloaded",
          takes("modules/sd_vae.py", "refresh_vae_list")),
+    Seam("model", "sd_vae", "a link to the setting that uses those VAEs", offers_what_is_there("sd_vae"),
+         absent=("forge", "neo")),
     Seam("model", "save_image", "saving a picture from the panel as the host does",
          takes("modules/images.py", "save_image", "image", "path", "basename", "seed", "prompt", "extension", "info")),
     Seam("model", "queue_lock", "waiting for the sampler before heavy work in the panel",
