@@ -1,4 +1,4 @@
-"""Fit the heads of a decoder: closed form, no training loop, about a minute of one CPU core.
+"""Fit the heads of a decoder: closed form, then a short training if wished; about a minute of one CPU core.
 
 The decoder teaches its own small student. Each hidden layer of a head is a ridge regression onto what a LATER block of
 the same decoder computes before its last ReLU, area-averaged to the head's grid; the read-out is one onto the
@@ -17,6 +17,7 @@ from torch.nn import functional
 
 from taesd_ext.codec.bank import bank_latent
 from taesd_ext.codec.generated import seeded
+from taesd_ext.codec.head_refining import refine_head
 from taesd_ext.codec.ridge import ConvolutionFit
 from taesd_ext.models.fast import FastBlock, FastDecoder
 from taesd_ext.models.student import Head
@@ -93,6 +94,16 @@ class _Stream:
         self.generator = seeded(self.seed)
 
 
+@dataclass
+class _Begun:
+    """What is made of a scale already."""
+
+    linear: Head
+    student: Head
+    refined: Head
+    training: Iterator[None]
+
+
 def latent_channels(decoder: FastDecoder) -> int:
     return next(layer.in_channels for layer in decoder.stages[0] if isinstance(layer, nn.Conv2d))
 
@@ -100,9 +111,9 @@ def latent_channels(decoder: FastDecoder) -> int:
 class HeadFitter:
     """Fits every head of one decoder. :meth:`run` works in slices and leaves the results in ``results``.
 
-    ``encoder``, of the decoder's dtype, may be None: the heads are then some dB worse. ``refine`` may improve a head in
-    place; the closed form then sees the first ``LESSONS`` lessons only, which is all it can use. ``should_stop`` may be
-    set at any time.
+    ``encoder``, of the decoder's dtype, may be None: the heads are then some dB worse. Each head is trained for
+    ``steps`` steps; the closed form sees the first ``LESSONS`` lessons only, which is all it can use. ``should_stop``
+    may be set at any time.
     """
 
     def __init__(
@@ -112,10 +123,11 @@ class HeadFitter:
         *,
         lessons: int = LESSONS,
         seed: int = 0,
-        refine: Callable[[Head, list[Crop]], None] | None = None,
+        steps: int = 0,
     ) -> None:
         self.decoder, self.encoder = decoder, encoder
-        self._refine = refine
+        self._steps, self._seed = steps, seed
+        self._begun: dict[int, _Begun] = {}
         self.results: dict[int, HeadResult] = {}
         self.should_stop: Callable[[], bool] = lambda: False
         self._exam = _Stream(HELD_BACK, seed + 1)
@@ -147,8 +159,8 @@ class HeadFitter:
         for index, scale in enumerate(scales):
             if scale in self._crops:
                 self._fit_scale(scale, self._crops[scale], self._answers[scale])
-                del self._crops[scale]
-            yield 0.7 + 0.3 * (index + 1) / len(scales)
+                del self._crops[scale], self._begun[scale]
+                yield 0.7 + 0.3 * (index + 1) / len(scales)
 
     def _next_latent(self, stream: _Stream) -> Tensor:
         encoder = None if self.encoder is None else self._guarded(self.encoder)
@@ -219,14 +231,18 @@ class HeadFitter:
         return features, taps, features[1].clamp(0, 1)
 
     def _fit_scale(self, scale: int, crops: list[Crop], exam: list[tuple[Tensor, Tensor]]) -> None:
-        best = linear = self._fit_head(crops[:LESSONS], 0)
-        marks = linear_marks = self._mark(linear, exam)
-        student = self._fit_head(crops[:LESSONS], len(HEAD_TEACHERS[scale]))
-        candidates = [student]
-        if self._refine:
-            candidates.append(copy.deepcopy(student))
-            self._refine(candidates[-1], crops)
-        for candidate in candidates:
+        if scale not in self._begun:
+            linear = self._fit_head(crops[:LESSONS], 0)
+            student = self._fit_head(crops[:LESSONS], len(HEAD_TEACHERS[scale]))
+            refined = copy.deepcopy(student)
+            training = refine_head(refined, crops, self._steps, self._seed)
+            self._begun[scale] = _Begun(linear, student, refined, training)
+        begun = self._begun[scale]
+        for _ in begun.training:
+            self._check()
+        best = begun.linear
+        marks = linear_marks = self._mark(best, exam)
+        for candidate in (begun.student, begun.refined):
             found = self._mark(candidate, exam)
             if found[0] > marks[0] and found[1] > marks[1] - WORSE_BY:
                 best, marks = candidate, found

@@ -15,8 +15,8 @@ from torch.nn import functional
 
 from taesd_ext.codec.bank import PICTURES, bank_latents
 from taesd_ext.codec.codec import Codec
+from taesd_ext.codec.descent import Rates, descend
 from taesd_ext.codec.ridge import ConvolutionFit
-from taesd_ext.commands.descent import Rates, descend
 from taesd_ext.models.fast import FastDecoder, FastEncoder
 from taesd_ext.models.student import Previewer
 
@@ -49,7 +49,8 @@ def train_previewer(codec: Codec, *, steps: int, latents: int, seed: int, log: L
         log(f"step {step}: learning {-10 * math.log10(running):.2f} dB, held back {marks}, {seconds:.0f} CPU s")
 
     hidden = [network.entry.weight, *(weight for weight in network.pairs.parameters() if weight.ndim == 4)]
-    descend(network, hidden, loss, len(lessons), BATCH, steps, RATES, seed, report)
+    for _ in descend(network, hidden, loss, len(lessons), BATCH, steps, RATES, seed, report):
+        pass
     return network.requires_grad_(False).eval()
 
 

@@ -12,11 +12,13 @@ from torch.nn import functional
 from taesd_ext import TaesdError
 from taesd_ext.codec import bank, readouts
 from taesd_ext.codec.codec import Codec
-from taesd_ext.codec.head_fitting import HEAD_TEACHERS, HeadFitter
+from taesd_ext.codec.head_fitting import HEAD_TEACHERS, Crop, HeadFitter
+from taesd_ext.codec.head_refining import refine_head
 from taesd_ext.codec.readouts import SCALES, Readouts, check_heads, load_heads, save_heads, weights_hash
 from taesd_ext.latent_formats import BY_NAME
 from taesd_ext.models import tiny
 from taesd_ext.models.fast import FastDecoder, FastEncoder
+from taesd_ext.models.student import Head
 from taesd_ext.weights.folders import cache_folder
 
 NETWORKS = {
@@ -37,6 +39,8 @@ def _small_and_apart(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
         monkeypatch.setitem(HEAD_TEACHERS, scale, teachers)
     monkeypatch.setattr("taesd_ext.codec.head_fitting.HELD_BACK", 2)
     monkeypatch.setattr("taesd_ext.codec.head_fitting.WORST_ALLOWED", 0.0)
+    monkeypatch.setattr(readouts, "resolve_dtype", lambda *_: torch.float32)
+    monkeypatch.setattr(readouts, "STEPS", 40)
 
 
 def make_codec(name: str = "sd1", seed: int = 0, **options) -> Codec:
@@ -143,7 +147,9 @@ def test_stops_when_told_and_leaves_nothing_behind(after: int, tmp_path: Path) -
     assert not list(tmp_path.rglob("*.*"))
 
 
-def test_goes_on_where_it_was_stopped() -> None:
+@pytest.mark.parametrize("fastest", [torch.float32, torch.bfloat16])
+def test_goes_on_where_it_was_stopped(fastest: torch.dtype, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(readouts, "resolve_dtype", lambda *_: fastest)
     whole = calibrated()
     latent = torch.randn(1, 4, 2, 2)
     wanted = whole.decode(latent, detail="1/8")
@@ -158,6 +164,40 @@ def test_goes_on_where_it_was_stopped() -> None:
     assert stops > 1
     assert shares == sorted(shares)
     assert torch.allclose(codec.decode(latent, detail="1/8"), wanted, atol=1e-5)
+
+
+def test_heads_are_trained_where_narrow_types_are_quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    trained: list[int] = []
+
+    def watch(head: Head, crops: list[Crop], steps: int, seed: int):
+        for _ in range(steps):
+            trained.append(len(head.hidden))
+            yield
+
+    monkeypatch.setattr("taesd_ext.codec.head_fitting.refine_head", watch)
+    calibrated(seed=1)
+    assert not trained
+    monkeypatch.setattr(readouts, "resolve_dtype", lambda *_: torch.bfloat16)
+    calibrated(seed=2)
+    assert trained == [2] * 40 + [0] * 80
+
+
+def test_training_brings_a_head_nearer() -> None:
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        teacher, head = Head(1).requires_grad_(False), Head(1).requires_grad_(False)
+        features = torch.rand(12, 1, 64, 8, 8)
+    head.readout.load_state_dict(teacher.readout.state_dict())
+    crops = [Crop(part, teacher(part), [], (True, True, False, False)) for part in features]
+
+    def error() -> float:
+        return sum(float((head(crop.features) - crop.target)[..., :6, :6].square().mean()) for crop in crops)
+
+    before = error()
+    for _ in refine_head(head, crops, 60, seed=0):
+        pass
+    assert error() < before / 2
+    assert not any(weight.requires_grad for weight in head.parameters())
 
 
 def test_progress_rises_to_one() -> None:

@@ -12,9 +12,9 @@ from taesd_ext.cli import main
 from taesd_ext.codec import bank
 from taesd_ext.codec.latent_file import latent_bytes
 from taesd_ext.codec.latent_image import note_for
+from taesd_ext.codec.muon import orthogonal
 from taesd_ext.codec.readouts import load_heads
 from taesd_ext.commands.linear_fit import fit_linear, row_text
-from taesd_ext.commands.muon import orthogonal
 from taesd_ext.latent_formats import BY_NAME
 from taesd_ext.models.latent_rgb import LATENT_RGB
 from taesd_ext.weights.tensor_file import open_tensor_file

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
-from taesd_ext.commands.muon import Muon
+from taesd_ext.codec.muon import Muon
 
 WARM_UP = 50
 """Steps in which the rates rise from zero; afterwards they fall to zero in a straight line."""
@@ -30,10 +30,11 @@ def descend(
     rates: Rates,
     seed: int,
     report: Callable[[int, float], None] = lambda step, running: None,
-) -> None:
-    """Train ``network`` in place. ``loss`` gets a batch of indices below ``lessons``; ``hidden`` are Muon's kernels.
+) -> Iterator[None]:
+    """Train ``network`` in place, a step at each turn of the caller's loop, who may leave it and come back later.
 
-    ``report`` is called eight times, with the step and the running mean of the loss.
+    ``loss`` gets a batch of indices below ``lessons``; ``hidden`` are Muon's kernels. ``report`` is called eight
+    times, with the step and the running mean of the loss.
     """
     known = {id(kernel) for kernel in hidden}
     others = [weight for weight in network.parameters() if id(weight) not in known]
@@ -51,10 +52,12 @@ def descend(
         for optimizer, rate in zip(optimizers, (rates.adam, rates.muon), strict=False):
             optimizer.param_groups[0]["lr"] = rate * share
             optimizer.zero_grad()
-        found = loss(batch)
-        found.backward()
+        with torch.enable_grad():
+            found = loss(batch)
+            found.backward()
         for optimizer in optimizers:
             optimizer.step()
         running = found.item() if step == 0 else 0.99 * running + 0.01 * found.item()
         if (step + 1) % max(1, steps // 8) == 0:
             report(step + 1, running)
+        yield
