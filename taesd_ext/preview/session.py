@@ -7,7 +7,6 @@ import threading
 import time
 import weakref
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
 from functools import partial
 from typing import TypeVar
 
@@ -30,63 +29,14 @@ from taesd_ext.preview.drawing import (
     subject_format,
 )
 from taesd_ext.preview.frame import Frame
-from taesd_ext.settings import AUTO, BUILT_IN, PreviewSettings
+from taesd_ext.preview.job import Job, Stats
+from taesd_ext.settings import AUTO, PreviewSettings
 
 _T = TypeVar("_T")
-
-_FIRST_PAUSE = 5.0
-_LONGEST_PAUSE = 60.0
-"""Seconds for which a way of drawing that failed is left alone: doubled at each failure, up to the longest."""
-
-_FAILURES_TO_STOP = 3
-"""So often the last resort may fail in a row before a job's previews are switched off."""
-
-
-@dataclass(frozen=True)
-class Stats:
-    """What the previews of the current or last job cost."""
-
-    frames: int = 0
-    seconds: float = 0.0
-    elapsed: float = 0.0
-    detail: str | None = None
-
-    @property
-    def milliseconds(self) -> float:
-        """Mean cost of a preview."""
-        return 1000 * self.seconds / self.frames if self.frames else 0.0
-
-    @property
-    def share(self) -> float:
-        """Part of the job's time, in [0,1]."""
-        return min(1.0, self.seconds / self.elapsed) if self.elapsed > 0 else 0.0
 
 
 class _NotYetError(Exception):
     """The budget does not allow a preview now."""
-
-
-@dataclass
-class _Job:
-    """What is known of one job; a new one replaces it."""
-
-    settings: PreviewSettings
-    steps: int
-    started: float
-    step: int = 0
-    stepped: float | None = None
-    active: bool = True
-    cancelled: bool = False
-    frame: Frame | None = None
-    drawn_step: int = 0
-    drawn_at: float | None = None
-    frames: int = 0
-    spent: float = 0.0
-    budgets: dict[tuple, PreviewBudget] = field(default_factory=dict)
-    """By what they are made for: model, size and settings may change within a job. They share what is spent."""
-    failures: int = 0
-    resting: dict[str, tuple[float, float]] = field(default_factory=dict)
-    """Way of drawing -> (when it may be tried again, the pause before that)."""
 
 
 class PreviewSession:
@@ -104,7 +54,7 @@ class PreviewSession:
         self._suspensions = 0
         self._books: weakref.WeakKeyDictionary[Codec | LatentFormat, SpeedBook] = weakref.WeakKeyDictionary()
         self._streams: dict[torch.device, torch.cuda.Stream] = {}
-        self._job = _Job(PreviewSettings(), 0, clock(), active=False)
+        self._job = Job(PreviewSettings(), 0, clock(), active=False)
         self._finished_after = 0.0
         self.last_error: str | None = None
         """What went wrong last, in one line with its cure; kept until a job ends well."""
@@ -112,7 +62,7 @@ class PreviewSession:
     def start(self, settings: PreviewSettings, steps: int) -> None:
         """Begin a job of so many steps; the last one's frame is forgotten."""
         with self._state_lock:
-            self._job = _Job(settings, steps, self._clock())
+            self._job = Job(settings, steps, self._clock())
 
     def step(self, step: int, steps: int | None = None) -> None:
         """A sampling step is done (counted from 1). Only takes the time.
@@ -199,20 +149,20 @@ class PreviewSession:
 
     def _poll(self, latent: Tensor | None, detection: Detection, grid: bool) -> Frame | None:
         if not self._decode_lock.acquire(blocking=False):
-            return self._visible(self._job)
+            return self._job.visible
         try:
             with self._state_lock:
                 job = self._job
-                step, settings, due = job.step, job.settings, self._due(job)
+                step, settings, due = job.step, job.settings, not self._suspensions and job.due(self._clock())
             if latent is None or not due:
-                return self._visible(job)
+                return job.visible
             samples = latent.detach()[: None if grid else 1].clone()
             started = self._clock()
             try:
                 with torch.inference_mode(), self._beside_the_sampler(samples):
                     drawn = self._draw(job, settings, samples, detection)
             except _NotYetError:
-                return self._visible(job)
+                return job.visible
             with self._state_lock:
                 job.drawn_step, job.drawn_at = step, self._clock()
                 if drawn and not job.cancelled:
@@ -222,25 +172,11 @@ class PreviewSession:
                     job.frame = Frame(
                         job.frames, step, drawn.image, drawn.full_size, drawn.detail, drawn.family, milliseconds
                     )
-            return self._visible(self._job)  # another may have begun meanwhile: this frame is not its
+            return self._job.visible  # another may have begun meanwhile: this frame is not its
         finally:
             self._decode_lock.release()
 
-    @staticmethod
-    def _visible(job: _Job) -> Frame | None:
-        return None if job.cancelled or not job.settings.enabled else job.frame
-
-    def _due(self, job: _Job) -> bool:
-        settings = job.settings
-        if not job.active or job.cancelled or self._suspensions or not settings.enabled or settings.family == BUILT_IN:
-            return False
-        if job.failures >= _FAILURES_TO_STOP or job.step - job.drawn_step < max(1, settings.interval):
-            return False
-        if settings.skip_last and job.steps - job.step < settings.skip_last:
-            return False
-        return job.drawn_at is None or self._clock() - job.drawn_at >= settings.min_time / 1000
-
-    def _draw(self, job: _Job, settings: PreviewSettings, samples: Tensor, detection: Detection) -> Drawn | None:
+    def _draw(self, job: Job, settings: PreviewSettings, samples: Tensor, detection: Detection) -> Drawn | None:
         """The first way that works: the decoder, at less detail where it fails, then the ways without one.
 
         None when all fail; raises _NotYetError when the budget does not allow a preview now.
@@ -259,10 +195,10 @@ class PreviewSession:
             return self._try(job, LINEAR, partial(draw_linear, row, samples, settings))
         return None
 
-    def _draw_subject(self, job: _Job, subject: Subject) -> Drawn | None:
+    def _draw_subject(self, job: Job, subject: Subject) -> Drawn | None:
         """The most detail that the budget allows, or less where that fails."""
         details = subject.details
-        if all(self._rests(job, detail) for detail in details):
+        if all(job.rests(detail, self._clock()) for detail in details):
             return None
         budget = self._budget(job, subject)
         if budget:
@@ -272,27 +208,20 @@ class PreviewSession:
                 return drawn
         return None
 
-    def _rests(self, job: _Job, way: str) -> bool:
-        """Whether this way of drawing failed a short while ago."""
-        return way in job.resting and self._clock() < job.resting[way][0]
-
-    def _try(self, job: _Job, way: str, make: Callable[[], _T]) -> _T | None:
+    def _try(self, job: Job, way: str, make: Callable[[], _T]) -> _T | None:
         """What ``make`` gives, or None where it fails or failed a short while ago."""
-        if self._rests(job, way):
+        if job.rests(way, self._clock()):
             return None
         try:
             made = make()
         except Exception as error:
-            _, last_pause = job.resting.get(way, (0.0, _FIRST_PAUSE / 2))
-            pause = min(2 * last_pause, _LONGEST_PAUSE)
-            job.resting[way] = (self._clock() + pause, pause)
-            job.failures += way == LINEAR
+            job.failed(way, self._clock())
             self._note(error)
             return None
         job.resting.pop(way, None)
         return made
 
-    def _drawn(self, job: _Job, budget: PreviewBudget | None, subject: Subject, detail: str) -> Drawn:
+    def _drawn(self, job: Job, budget: PreviewBudget | None, subject: Subject, detail: str) -> Drawn:
         started = self._clock()
         watch = Stopwatch(subject.device)
         drawn = subject.draw(detail, watch)
@@ -303,7 +232,7 @@ class PreviewSession:
             budget.record(detail, seconds)
         return drawn
 
-    def _budget(self, job: _Job, subject: Subject) -> PreviewBudget | None:
+    def _budget(self, job: Job, subject: Subject) -> PreviewBudget | None:
         """The job's ledger for this model at this size; None when the user sets no limit."""
         percent = subject.settings.budget
         if not percent:
@@ -320,7 +249,7 @@ class PreviewSession:
         budget.spent = job.spent
         return budget
 
-    def _chosen(self, job: _Job, budget: PreviewBudget) -> str:
+    def _chosen(self, job: Job, budget: PreviewBudget) -> str:
         last = job.frame is not None and 0 < job.steps <= job.step
         chosen = budget.choose(self._clock(), last=last)
         if chosen is None:

@@ -17,9 +17,10 @@ from taesd_ext.errors import TaesdError
 from taesd_ext.latent_formats import Detection, LatentFormat, native_format
 from taesd_ext.models.latent_rgb import LATENT_RGB, rgb_to_latent
 from taesd_ext.preview.frame import Frame, preview_image
+from taesd_ext.preview.job import Stats
 from taesd_ext.preview.latent_keeper import LatentKeeper
 from taesd_ext.preview.recorder import Recorder
-from taesd_ext.preview.session import PreviewSession, Stats
+from taesd_ext.preview.session import PreviewSession
 from taesd_ext.settings import PreviewSettings
 from taesd_ext.ui.replay import replay
 

@@ -10,7 +10,7 @@ from taesd_ext.codec.loading import load_codec
 from taesd_ext.codec.picture_file import picture_to_image
 from taesd_ext.errors import TaesdError
 from taesd_ext.models.latent_rgb import LATENT_RGB
-from taesd_ext.preview.session import LINEAR
+from taesd_ext.preview.drawing import LINEAR
 from taesd_ext.settings import PreviewSettings
 from taesd_ext.ui.play import Kept, Plan, fitted, generate
 from taesd_ext.ui.samples import sample_picture

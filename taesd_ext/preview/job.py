@@ -1,0 +1,87 @@
+"""What a preview session knows of one job: its settings, how far it is, what previews cost, and what has failed."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from taesd_ext.codec.policy import PreviewBudget
+from taesd_ext.preview.drawing import LINEAR
+from taesd_ext.preview.frame import Frame
+from taesd_ext.settings import BUILT_IN, PreviewSettings
+
+_FIRST_PAUSE = 5.0
+_LONGEST_PAUSE = 60.0
+"""Seconds for which a way of drawing that failed is left alone: doubled at each failure, up to the longest."""
+
+_FAILURES_TO_STOP = 3
+"""So often the last resort may fail in a row before a job's previews are switched off."""
+
+
+@dataclass(frozen=True)
+class Stats:
+    """What the previews of the current or last job cost."""
+
+    frames: int = 0
+    seconds: float = 0.0
+    elapsed: float = 0.0
+    detail: str | None = None
+
+    @property
+    def milliseconds(self) -> float:
+        """Mean cost of a preview."""
+        return 1000 * self.seconds / self.frames if self.frames else 0.0
+
+    @property
+    def share(self) -> float:
+        """Part of the job's time, in [0,1]."""
+        return min(1.0, self.seconds / self.elapsed) if self.elapsed > 0 else 0.0
+
+
+@dataclass
+class Job:
+    """What is known of one job; a new one replaces it."""
+
+    settings: PreviewSettings
+    steps: int
+    started: float
+    step: int = 0
+    stepped: float | None = None
+    active: bool = True
+    cancelled: bool = False
+    frame: Frame | None = None
+    drawn_step: int = 0
+    drawn_at: float | None = None
+    frames: int = 0
+    spent: float = 0.0
+    budgets: dict[tuple, PreviewBudget] = field(default_factory=dict)
+    """By what they are made for: model, size and settings may change within a job. They share what is spent."""
+    failures: int = 0
+    resting: dict[str, tuple[float, float]] = field(default_factory=dict)
+    """Way of drawing -> (when it may be tried again, the pause before that)."""
+
+    def due(self, now: float) -> bool:
+        """Whether a new preview is wanted at ``now``, by all but the budget."""
+        settings = self.settings
+        if not self.active or self.cancelled or not settings.enabled or settings.family == BUILT_IN:
+            return False
+        if self.failures >= _FAILURES_TO_STOP or self.step - self.drawn_step < max(1, settings.interval):
+            return False
+        if settings.skip_last and self.steps - self.step < settings.skip_last:
+            return False
+        return self.drawn_at is None or now - self.drawn_at >= settings.min_time / 1000
+
+    @property
+    def visible(self) -> Frame | None:
+        """The newest frame, unless previews were called off."""
+        return None if self.cancelled or not self.settings.enabled else self.frame
+
+    def rests(self, way: str, now: float) -> bool:
+        """Whether this way of drawing failed a short while ago."""
+        return way in self.resting and now < self.resting[way][0]
+
+    def failed(self, way: str, now: float) -> None:
+        """Leave this way of drawing alone for a while, the longer the more often it failed."""
+        _, last_pause = self.resting.get(way, (0.0, _FIRST_PAUSE / 2))
+        pause = min(2 * last_pause, _LONGEST_PAUSE)
+        self.resting[way] = (now + pause, pause)
+        self.failures += way == LINEAR
