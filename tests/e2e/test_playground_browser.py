@@ -2,31 +2,21 @@
 
 from __future__ import annotations
 
-import os
-import shutil
-import subprocess
-import sys
-import time
+import contextlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 import torch
+from chromium import PHONE, WIDE, choose, fill, go_to, is_wider_than_screen, window
 from PIL import Image
+from playground_server import running_playground
 from safetensors.torch import save_file
 
 from taesd_ext.models.tiny import Decoder, Encoder
 
-sync_api = pytest.importorskip("playwright.sync_api", reason="needs playwright: pip install .[test]")
-
 pytestmark = [pytest.mark.e2e, pytest.mark.slow]
 
-ROOT = Path(__file__).resolve().parents[2]
-CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-START_SECONDS = 180
-WIDE, PHONE = (1400, 1000), (390, 844)
-
-LOCAL = ("http://127.0.0.1", "data:", "blob:")
 # Fonts from the network, which is not there.
 BASE_LINE = ("Failed to load resource", "fonts.googleapis.com")
 
@@ -42,81 +32,24 @@ def weights(tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="module")
 def address(weights, tmp_path_factory) -> Iterator[str]:
-    """A running playground, as `python -m taesd_ext demo` starts it."""
-    folder = tmp_path_factory.mktemp("run")
-    environment = {
-        **os.environ, "PYTHONPATH": str(ROOT), "GRADIO_ANALYTICS_ENABLED": "False", "HF_HUB_OFFLINE": "1",
-        "XDG_CACHE_HOME": str(folder), "PYTHONUNBUFFERED": "1",
-    }  # fmt: skip
-    command = [sys.executable, "-m", "taesd_ext", "demo", "--no-browser", "--models", str(weights)]
-    log = folder / "log"
-    with log.open("w") as out:
-        process = subprocess.Popen(command, cwd=folder, env=environment, stdout=out, stderr=subprocess.STDOUT)
-    try:
-        deadline = time.monotonic() + START_SECONDS
-        while "TAESD playground: " not in log.read_text():
-            assert process.poll() is None, log.read_text()
-            assert time.monotonic() < deadline, f"not started: {log.read_text()}"
-            time.sleep(0.3)
-        yield log.read_text().partition("TAESD playground: ")[2].split()[0]
-    finally:
-        process.terminate()
-        process.wait(20)
-
-
-@pytest.fixture(scope="module")
-def browser():
-    if CHROMIUM is None:
-        pytest.skip("needs Chromium: apt-get install chromium")
-    with sync_api.sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox", "--disable-gpu"])
-        yield browser
-        browser.close()
+    with running_playground(tmp_path_factory.mktemp("run"), weights) as address:
+        yield address
 
 
 @pytest.fixture
 def opened(browser, address) -> Iterator[Callable[..., object]]:
     """Opens the page; at the end no error may have come up."""
-    contexts, errors = [], []
+    with contextlib.ExitStack() as stack:
+        pages = []
 
-    def open_page(size: tuple[int, int] = WIDE, scheme: str = "light"):
-        context = browser.new_context(viewport={"width": size[0], "height": size[1]}, color_scheme=scheme)
-        context.route(lambda url: not url.startswith(LOCAL), lambda route: route.abort())
-        contexts.append(context)
-        page = context.new_page()
-        page.set_default_timeout(120_000)
-        page.on("pageerror", lambda error: errors.append(str(error)))
-        page.on("console", lambda message: errors.append(message.text) if message.type == "error" else None)
-        page.goto(address)
-        page.wait_for_selector("#taesd_run")
-        page.wait_for_timeout(1000)  # gradio binds its events a moment later
-        return page
+        def open_page(size: tuple[int, int] = WIDE, scheme: str = "light"):
+            page = stack.enter_context(window(browser, address, size, scheme, ready="#taesd_run"))
+            pages.append(page)
+            return page
 
-    yield open_page
-    for context in contexts:
-        context.close()
+        yield open_page
+    errors = [error for page in pages for error in page.errors]
     assert [error for error in errors if not any(known in error for known in BASE_LINE)] == []
-
-
-def go_to(page, name: str) -> None:
-    tab = page.locator(f"button[role=tab]:text-is('{name}')")
-    tabs = tab if tab.count() else page.locator(f".tab-nav button:text-is('{name}')")
-    if tabs.count() and tabs.first.is_visible():
-        tabs.first.click()
-        return
-    page.locator(".overflow-menu > button").first.click()  # on a phone
-    page.locator(f".overflow-dropdown button:text-is('{name}')").click()
-
-
-def fill(page, elem_id: str, value: str) -> None:
-    number = page.locator(f"#{elem_id} input[type=number]")
-    number.fill(value)
-    number.press("Tab")
-
-
-def choose(page, elem_id: str, choice: str) -> None:
-    page.locator(f"#{elem_id} input").click()
-    page.locator(f"[role=option]:has-text('{choice}'):visible, li:has-text('{choice}'):visible").first.click()
 
 
 def generate(page) -> None:
@@ -140,7 +73,7 @@ def test_generate_shows_a_live_preview_and_the_timings(opened, size, scheme):
     assert "Final decode" in words
     assert page.get_attribute("#taesd_preview img", "src").startswith("data:image/")
     # Nothing is wider than the screen.
-    assert page.evaluate("document.documentElement.scrollWidth") <= size[0] + 1
+    assert not is_wider_than_screen(page)
 
 
 def test_the_preview_keeps_its_size_whatever_its_detail(opened):

@@ -1,0 +1,76 @@
+"""Make the README's picture of the ways to draw a preview: one latent, each way, and what each takes here.
+
+    python docs/make_ways.py [PICTURE] --models models/VAE-taesd [--approx-nn models/VAE-approx]
+
+PICTURE is any picture (a drawn one is used without it). Needs the weights of taesd, encoder and decoder.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from PIL import Image, ImageDraw, ImageFont
+from torch import Tensor
+
+from taesd_ext import load_codec
+from taesd_ext.codec.picture_file import image_to_picture, picture_to_image
+from taesd_ext.codec.previewer import load_previewer
+from taesd_ext.commands.approx_nn import find_approx_nn
+from taesd_ext.models.latent_rgb import latent_to_rgb
+from taesd_ext.ui.play import fitted
+from taesd_ext.ui.samples import sample_picture
+
+HERE = Path(__file__).resolve().parent
+SIDE, SHOWN, LINE, GAP, COLUMNS, RUNS = 512, 384, 30, 8, 3, 7
+
+
+def ways(arguments: argparse.Namespace) -> tuple[Tensor, dict[str, Callable[[Tensor], Tensor]]]:
+    """The latent, and each way by its name."""
+    exact, quick = (load_codec("taesd", models_dir=arguments.models, dtype=dtype) for dtype in (None, "auto"))
+    source = Image.open(arguments.picture) if arguments.picture else sample_picture("Lake")
+    latent = exact.encode(picture_to_image(fitted(source.convert("RGB"), SIDE)))
+    found: dict[str, Callable[[Tensor], Tensor]] = {"Approx cheap": lambda latent: latent_to_rgb(latent, "sd1")}
+    if approx_nn := find_approx_nn("sd1", arguments.approx_nn):
+        found["Approx NN"] = approx_nn
+    found["no weights: embedded previewer"] = load_previewer("sd1", dtype="auto")
+    for detail in ("1/8", "1/4", "full"):
+        found[f"TAESD, detail {detail}"] = lambda latent, detail=detail: quick.decode(latent, detail=detail)
+    return latent, found
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("picture", nargs="?", type=Path)
+    parser.add_argument("--models", type=Path, required=True)
+    parser.add_argument("--approx-nn", type=Path, action="append", default=[], help="folder with the WebUI's model.pt")
+    latent, found = ways(parser.parse_args())
+    taken: dict[str, list[float]] = {name: [] for name in found}
+    pictures: dict[str, Tensor] = {}
+    for turn in range(RUNS + 2):
+        for name, draw in found.items():
+            began = time.perf_counter()
+            with torch.inference_mode():
+                pictures[name] = draw(latent)
+            if turn >= 2:
+                taken[name].append(1000 * (time.perf_counter() - began))
+    rows = -(-len(found) // COLUMNS)
+    sheet = Image.new("RGB", (COLUMNS * (SHOWN + GAP) - GAP, rows * (SHOWN + LINE + GAP) - GAP), "white")
+    font = ImageFont.load_default(size=17)
+    for place, (name, image) in enumerate(pictures.items()):
+        x, y = place % COLUMNS * (SHOWN + GAP), place // COLUMNS * (SHOWN + LINE + GAP)
+        picture = image_to_picture(image.float().clamp(0, 1))
+        sheet.paste(picture.resize((SHOWN, SHOWN), Image.Resampling.BICUBIC), (x, y))
+        words = f"{name} · {statistics.median(taken[name]):.3g} ms"
+        ImageDraw.Draw(sheet).text((x + SHOWN / 2, y + SHOWN + LINE / 2), words, "black", font, anchor="mm")
+        print(f"{words} ({picture.width}x{picture.height})")
+    sheet.save(HERE / "ways.webp", quality=84, method=6)
+    print(f"ways.webp: {sheet.width}x{sheet.height}, {(HERE / 'ways.webp').stat().st_size:,} bytes")
+
+
+if __name__ == "__main__":
+    main()

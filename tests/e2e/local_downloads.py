@@ -1,0 +1,33 @@
+"""The playground with downloads from a server on this machine: families' files are those of a table given as JSON.
+
+python local_downloads.py TABLE --models DIR, where TABLE is {family: [OfficialFile's fields]}. Only here is plain
+http allowed, and only to this machine; the program itself knows no such switch.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+
+from taesd_ext.ui.playground import launch
+from taesd_ext.weights import download
+from taesd_ext.weights.catalog import OfficialFile
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("table", type=Path)
+    parser.add_argument("--models", type=Path, required=True)
+    given = parser.parse_args()
+    table = json.loads(given.table.read_text())
+    download.downloads = lambda family: [[OfficialFile(**row) for row in table[family]]]
+    real, quick = download.download_file, download.Patience(first_pause=0.2, timeout=5)
+    download.download_file = lambda row, folder, **more: real(
+        row, folder, **{**more, "allow_loopback_http": True, "patience": quick}
+    )
+    launch(models_dir=given.models, open_browser=False)
+
+
+if __name__ == "__main__":
+    main()
