@@ -22,7 +22,7 @@ from playwright.sync_api import Page, sync_playwright
 HERE = Path(__file__).resolve().parent
 SETTINGS = {
     "show_progress_type": "TAESD", "show_progress_every_n_steps": 1, "live_preview_refresh_period": 200,
-    "taesd_ext_min_time": 0, "taesd_ext_budget": 0, "taesd_ext_detail": "Auto", "taesd_ext_family": "Auto",
+    "taesd_ext_min_time": 0, "taesd_ext_budget": 3, "taesd_ext_detail": "Auto", "taesd_ext_family": "Auto",
 }  # fmt: skip
 
 SHORTER_PATHS = """() => {

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -79,13 +80,14 @@ def settle(page: Any) -> None:
 
 def go_to(page: Any, name: str, bar: str = "") -> None:
     """Choose a tab by its title, also from the menu where a narrow page puts those without room."""
-    tab = page.locator(f"{bar} button[role=tab]:text-is('{name}')")
-    tabs = tab if tab.count() else page.locator(f"{bar} .tab-nav button:text-is('{name}')")
+    words = re.compile(rf"^\s*{re.escape(name)}\s*$", re.IGNORECASE)  # Forge writes them large
+    tab = page.locator(f"{bar} button[role=tab]").filter(has_text=words)
+    tabs = tab if tab.count() else page.locator(f"{bar} .tab-nav button").filter(has_text=words)
     if tabs.count() and tabs.first.is_visible():
         tabs.first.click()
         return
     page.locator(f"{bar} .overflow-menu > button").first.click()
-    page.locator(f"{bar} .overflow-dropdown button:text-is('{name}')").click()
+    page.locator(f"{bar} .overflow-dropdown button").filter(has_text=words).click()
 
 
 def fill(page: Any, elem_id: str, value: object) -> None:

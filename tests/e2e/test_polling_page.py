@@ -30,7 +30,7 @@ WATCH = """task => {
 
 
 def job(task: str, **request: Any) -> dict[str, Any]:
-    return {"prompt": "scene", "steps": 16, "width": 256, "height": 256, "sampler_name": "Euler", "cfg_scale": 4,
+    return {"prompt": "scene", "steps": 20, "width": 192, "height": 192, "sampler_name": "Euler", "cfg_scale": 4,
             "seed": 1, "force_task_id": task, "save_images": False, **request}  # fmt: skip
 
 
