@@ -34,7 +34,7 @@ def ways(arguments: argparse.Namespace) -> tuple[Tensor, dict[str, Callable[[Ten
     exact, quick = (load_codec("taesd", models_dir=arguments.models, dtype=dtype) for dtype in (None, "auto"))
     source = Image.open(arguments.picture) if arguments.picture else sample_picture("Lake")
     latent = exact.encode(picture_to_image(fitted(source.convert("RGB"), SIDE)))
-    found: dict[str, Callable[[Tensor], Tensor]] = {"Approx cheap": lambda latent: latent_to_rgb(latent, "sd1")}
+    found: dict[str, Callable[[Tensor], Tensor]] = {"linear RGB": lambda latent: latent_to_rgb(latent, "sd1")}
     if approx_nn := find_approx_nn("sd1", arguments.approx_nn):
         found["Approx NN"] = approx_nn
     found["no weights: embedded previewer"] = load_previewer("sd1", dtype="auto")

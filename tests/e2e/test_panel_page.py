@@ -49,6 +49,17 @@ def page(request, browser, webui, base_line):
         assert kinds_of(page.errors) <= base_line
 
 
+def test_a_model_that_is_loaded_later_is_noticed(browser, webui, base_line):
+    if ask(webui, "/status")["model"] is not None:
+        pytest.skip("this host loads its model at the start")  # Forge does with the first picture
+    with webui_window(browser, webui) as page:
+        open_panel(page, "Models")
+        wait_for_words(page, STATUS, "No model is loaded yet")
+        webui.generate(steps=2)
+        assert "which uses taesd" in wait_for_words(page, STATUS, "The loaded model is Stable Diffusion 1")
+        assert kinds_of(page.errors) <= base_line
+
+
 @pytest.mark.parametrize(("size", "scheme"), [(WIDE, "light"), (WIDE, "dark"), (PHONE, "light"), (PHONE, "dark")])
 def test_every_tab_is_fit_to_be_seen(browser, webui, base_line, tmp_path, size, scheme):
     webui.generate(steps=6)
