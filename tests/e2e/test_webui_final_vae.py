@@ -83,6 +83,8 @@ def test_one_generation_and_hires_fix(host):
 
 
 def test_pasted_parameters_bring_it_back(host):
+    if not host.host.reads_infotext:
+        pytest.skip("this host's API fails on an infotext, whatever it holds")
     host.set_options(taesd_ext_final_vae=NAME)
     made = host.generate()
     picture = decoded(host)

@@ -29,6 +29,8 @@ class Host:
     """Whether a VAE's file is chosen by the SD VAE setting; else it is one of the checkpoint's additional modules."""
     refines: bool = True
     """Whether its refiner may be a checkpoint of another kind."""
+    reads_infotext: bool = True
+    """Whether a request over its API may hold an infotext."""
     settings: Mapping[str, Any] = field(default_factory=dict)
     """What its config.json holds at the first start."""
     hires_request: Mapping[str, Any] = field(default_factory=dict)
@@ -58,6 +60,7 @@ HOSTS = {
         ("--always-cpu", SERVE_HOME),
         settings={**NO_NORM, "forge_additional_modules": []},  # an override is undone only of what has a value
         has_sd_vae=False,
+        reads_infotext=False,  # it compares values with parameterized generics, a TypeError
         hires_request={"hr_additional_modules": ["Use same choices"]},  # it stumbles over its absence
     ),
     "reforge": Host(
