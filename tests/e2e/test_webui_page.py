@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 
 import pytest
-from test_webui_lifecycle import PREVIEWS
 from test_webui_previews import scene  # noqa: F401
 from webui_server import OPTIONS
 
@@ -84,7 +83,7 @@ def switch(page, server, on: bool) -> None:
 
 def test_switched_off_and_on_again(browser, new_server, tmp_path):
     with new_server() as server:
-        server.set_options(**OPTIONS | PREVIEWS, sd_vae_decode_method="TAESD", sd_vae_encode_method="TAESD")
+        server.set_options(**{**OPTIONS, "sd_vae_decode_method": "TAESD", "sd_vae_encode_method": "TAESD"})
         assert server.generate(steps=20).previews
         with webui_page.webui_window(browser, server) as page:
             switch(page, server, on=False)
