@@ -254,10 +254,12 @@
     // checkpoint that was changed at the top of the page, are noticed here.
 
     const LOOK_EVERY_MS = 4000;
+    const MOST_SILENCES = 30;
 
     class Panel {
         constructor(tabs) {
             this.tabs = tabs; // of ui/panel.py, in a WebUI
+            this.silences = 0; // of the server
             this.inSight = this.isShown(tabs);
             this.sight = new IntersectionObserver(quietly(() => this.look()));
             this.sight.observe(tabs);
@@ -284,11 +286,13 @@
             if (document.hidden || !status || !this.isShown(status)) return;
             try {
                 const answer = await fetch(STATUS);
+                if (!answer.ok) return this.close(); // no such address here
                 const { model } = await answer.json();
+                this.silences = 0;
                 if (this.model !== undefined && this.model !== model) this.refresh();
                 this.model = model;
             } catch {
-                this.close(); // no such address here
+                if (++this.silences > MOST_SILENCES) this.close(); // a short one is a restart, or a machine asleep
             }
         }
 

@@ -57,7 +57,7 @@ def test_each_preview_is_decoded_and_encoded_once_for_five_tabs(browser, webui):
     assert len(set().union(*shown)) <= encoded <= len(frames)
 
 
-def seconds_of_a_job(webui: Any, watchers: int) -> float:
+def seconds_of_a_job(webui: Any, watchers: int, steps: int = 40) -> float:
     """A generation while so many clients ask as the page does, once a second."""
     task, over = f"task({time.monotonic_ns()})", threading.Event()
 
@@ -74,7 +74,7 @@ def seconds_of_a_job(webui: Any, watchers: int) -> float:
     for thread in threads:
         thread.start()
     began = time.perf_counter()
-    webui.call("/sdapi/v1/txt2img", job(task))
+    webui.call("/sdapi/v1/txt2img", job(task, steps=steps))
     took = time.perf_counter() - began
     over.set()
     for thread in threads:
@@ -86,12 +86,16 @@ def test_what_watching_tabs_cost(webui):
     """Printed, not judged: a busy machine's times say nothing."""
     webui.set_options(taesd_ext_detail="Auto", taesd_ext_budget=3, taesd_ext_min_time=100)
     seconds_of_a_job(webui, 1)
-    taken: dict[int, list[float]] = {watchers: [] for watchers in (0, 1, TABS)}
+    # Asking costs the host something without any preview too: that is the second row.
+    rows = [(0, True), (TABS, False), (1, True), (TABS, True)]
+    taken: dict[tuple[int, bool], list[float]] = {row: [] for row in rows}
     for _ in range(ROUNDS):
-        for watchers, times in taken.items():
+        for (watchers, previews), times in taken.items():
+            webui.set_options(live_previews_enable=previews)
             times.append(seconds_of_a_job(webui, watchers))
-    plain = statistics.median(taken[0])
-    for watchers, times in taken.items():
-        middle = statistics.median(times)
-        print(f"\n{watchers} tabs: {middle:.3f} s ({100 * (middle / plain - 1):+.1f} %), {ROUNDS} rounds", end="")
+    plain = statistics.median(taken[rows[0]])
+    for (watchers, previews), times in taken.items():
+        middle, words = statistics.median(times), "previews" if previews else "previews off"
+        share = 100 * (middle / plain - 1)
+        print(f"\n{watchers} tabs, {words}: {middle:.3f} s ({share:+.1f} %), {ROUNDS} rounds", end="")
     assert webui.call("/taesd/v1/status")["frames"] > 0
