@@ -20,8 +20,9 @@ from taesd_ext.codec.previewer import has_previewer, load_previewer
 from taesd_ext.preview.frame import preview_image
 
 COUNT = int(os.environ.get("TAESD_LONG_RUN", "10000"))
-SIDES = range(64, 193, 8 if COUNT >= 2000 else 64)
-"""The library keeps what it compiled for the last 1024 shapes; a short run must meet few shapes to see that end."""
+SIDES = range(64, 193, 32 if COUNT >= 2000 else 64)
+"""The library keeps what it compiled for the last 1024 shapes of each convolution: with more sizes it would compile at
+every preview, and a short run would not see the end of it."""
 GROWTH = 24 << 20
 """What the last quarter may hold more than the second: the libraries' own caches still fill a little."""
 
