@@ -154,7 +154,8 @@ class FastEncoder(FastNetwork):
 class FastDecoder(FastNetwork):
     def __init__(self, network: nn.Sequential) -> None:
         super().__init__(network, network.spatial_scale_factor)
-        self.to(memory_format=torch.channels_last)
+        with torch.inference_mode(False), torch.no_grad():
+            self.to(memory_format=torch.channels_last)
 
 
 def fast_encoder(network: nn.Module) -> nn.Module:

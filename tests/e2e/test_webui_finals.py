@@ -59,9 +59,15 @@ def test_final_decode_is_the_codecs(taesd_vae, codec, family):
     scheduler = "Simple" if family == "taesd3" else "Automatic"  # which makes NaN of flow models in Forge
     taesd_vae.choose_checkpoint(family)
     result = taesd_vae.generate(batch_size=2, scheduler=scheduler)
-    expected = codec(family, "decode", latent(taesd_vae, "sampled"))
-    for image, wanted in zip(result.images[-2:], expected, strict=True):
-        assert np.array_equal(np.asarray(image), levels(wanted[None]))
+    sampled = latent(taesd_vae, "sampled")
+    # Hosts decode a batch together or one by one; torch sums small pictures that are alone in another order.
+    together = codec(family, "decode", sampled)
+    alone = torch.cat([codec(family, "decode", one) for one in sampled.split(1)])
+    shown = [np.asarray(image) for image in result.images[-2:]]
+    assert any(
+        all(np.array_equal(image, levels(wanted[None])) for image, wanted in zip(shown, expected, strict=True))
+        for expected in (together, alone)
+    )
     assert set(result.families) == {family}
     assert "VAE Decoder: TAESD" in result.infotext
     assert f"TAESD model: {family} decoder " in result.infotext
@@ -84,13 +90,18 @@ def test_hires_fix_is_recorded(taesd_vae):
         assert ("VAE Encoder: TAESD" in result.infotext) == (upscaler == "Lanczos")
 
 
+def decoders_of(result):
+    """In their order. While a new one is being loaded a frame may come from the embedded previewer: nobody waits."""
+    return [family for family in dict.fromkeys(result.families) if family]
+
+
 def test_the_family_follows_the_hires_checkpoint(taesd_vae):
     result = taesd_vae.generate(
         enable_hr=True, hr_scale=2, hr_upscaler="Lanczos", denoising_strength=0.7,
         hr_checkpoint_name=taesd_vae.host.checkpoints["taesdxl"],
     )  # fmt: skip
     assert result.error is None
-    assert list(dict.fromkeys(result.families)) == ["taesd", "taesdxl"]
+    assert decoders_of(result) == ["taesd", "taesdxl"]
     assert "taesdxl decoder" in result.infotext
     assert "taesdxl encoder" in result.infotext
 
@@ -100,7 +111,7 @@ def test_the_family_follows_the_refiner(webui):
         pytest.skip("this host's refiner is of the checkpoint's own kind")
     result = webui.generate(steps=12, refiner_checkpoint=webui.host.checkpoints["taesdxl"], refiner_switch_at=0.5)
     assert result.error is None
-    assert list(dict.fromkeys(result.families)) == ["taesd", "taesdxl"]
+    assert decoders_of(result) == ["taesd", "taesdxl"]
 
 
 def test_missing_weights_are_an_error_or_the_full_vae(taesd_vae):
