@@ -105,6 +105,7 @@ def test_the_models_table_says_whether_reduced_detail_is_there(playground, no_we
 
 
 def test_what_is_wrong_is_shown_with_its_cure(playground, no_weights, monkeypatch):
+    monkeypatch.delenv("HF_HUB_OFFLINE", raising=False)
     assert findings_html(playground.actions()) == ""
     (no_weights / "taesd_decoder.safetensors").write_bytes(b"<html>log in</html>")
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
