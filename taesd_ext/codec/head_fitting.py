@@ -99,8 +99,8 @@ class _Begun:
     """What is made of a scale already."""
 
     linear: Head
-    student: Head
-    refined: Head
+    students: list[Head]
+    """What may take its place: the closed form, and where there is training a copy that is trained."""
     training: Iterator[None]
 
 
@@ -234,15 +234,16 @@ class HeadFitter:
         if scale not in self._begun:
             linear = self._fit_head(crops[:LESSONS], 0)
             student = self._fit_head(crops[:LESSONS], len(HEAD_TEACHERS[scale]))
-            refined = copy.deepcopy(student)
-            training = refine_head(refined, crops, self._steps, self._seed)
-            self._begun[scale] = _Begun(linear, student, refined, training)
+            begun = self._begun[scale] = _Begun(linear, [student], iter(()))
+            if self._steps:
+                begun.students.append(copy.deepcopy(student))
+                begun.training = refine_head(begun.students[-1], crops, self._steps, self._seed)
         begun = self._begun[scale]
         for _ in begun.training:
             self._check()
         best = begun.linear
         marks = linear_marks = self._mark(best, exam)
-        for candidate in (begun.student, begun.refined):
+        for candidate in begun.students:
             found = self._mark(candidate, exam)
             if found[0] > marks[0] and found[1] > marks[1] - WORSE_BY:
                 best, marks = candidate, found
