@@ -126,19 +126,18 @@ def build_models_tab(actions: PanelActions, tab: gr.Tab, page: gr.Blocks) -> Non
 
     shown = [status, findings, families, chosen, folders_line]
 
-    def glance() -> list[Any]:
-        """What is known without loading a file."""
+    def look(*, whole: bool = True) -> list[Any]:
+        """What all parts show; those that must load files are left as they are, or unknown, if not ``whole``."""
         folders = actions.folders()
         files = [str(path) for path in weight_files(folders)]
         where = f"New files go to {actions.own_folder()}. Searched: {', '.join(map(str, folders)) or 'nothing there'}."
         return [
-            status_html(actions), gr.update(), families_html(folders, look=False),
+            status_html(actions), findings_html(actions) if whole else gr.update(), families_html(folders, look=whole),
             gr.update(choices=files, value=files[0] if files else None), notice(where),
         ]  # fmt: skip
 
-    def look() -> list[Any]:
-        known = glance()
-        return [known[0], findings_html(actions), families_html(actions.folders()), *known[3:]]
+    def glance() -> list[Any]:
+        return look(whole=False)
 
     def look_twice() -> Iterator[list[Any]]:
         yield glance()
