@@ -20,6 +20,9 @@ TAESD = "TAESD"
 
 SD_NEXT = "SD.Next"
 
+_NO_MODEL_YET = "FakeInitialModel"
+"""The class of what Forge and Neo hold until the first generation loads a model."""
+
 PREVIEW_METHOD = "show_progress_type"
 DECODE_METHOD = "sd_vae_decode_method"
 ENCODE_METHOD = "sd_vae_encode_method"
@@ -192,7 +195,8 @@ class WebUI:
 
     def model(self) -> Any:
         """The loaded diffusion model or None; never loads one, as reading shared.sd_model would."""
-        return getattr(getattr(self._models, "model_data", None), "sd_model", None)
+        model = getattr(getattr(self._models, "model_data", None), "sd_model", None)
+        return None if type(model).__name__ == _NO_MODEL_YET else model
 
     def evidence(self, shape: tuple[int, ...] | None = None) -> ModelEvidence:
         """What the loaded model says about its latents; ``shape`` is that of one at hand."""

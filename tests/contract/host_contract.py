@@ -315,6 +315,9 @@ SEAMS: tuple[Seam, ...] = (
     # Where things lie, and which model runs.
     Seam("model", "model_data", "the model, without loading one",
          has("modules/sd_models.py", "SdModelData", "sd_model")),
+    Seam("model", "FakeInitialModel", "telling that no model is loaded yet",
+         lambda host: None if "FakeInitialModel" in _names(host, "modules/sd_models.py") else "is not there",
+         absent=("a1111", "reforge", "classic")),
     Seam("model", "is_sdxl", "the family, where the latent format is silent", model_sets("is_sd1", "is_sdxl")),
     Seam("model", "is_sd2", "the family, where the latent format is silent", model_sets("is_sd2"), absent=("neo",)),
     Seam("model", "is_sd3", "the family, where the latent format is silent", model_sets("is_sd3"),

@@ -62,10 +62,12 @@ def test_the_sd_vae_setting_is_in_force_where_it_offers_files(host, monkeypatch,
 
 
 def test_forge_has_a_stand_in_for_a_model_before_the_first_generation(host, runtime):
-    host.sd_models.model_data.sd_model = SimpleNamespace(cond_stage_model=None, chunk_length=75)
-    assert runtime.detection().family is None
+    stand_in = type("FakeInitialModel", (), {"cond_stage_model": None, "chunk_length": 75})
+    host.sd_models.model_data.sd_model = stand_in()
+    assert webui().model() is None
+    host.sd_models.model_data.sd_model = SimpleNamespace()
+    assert webui().model() is not None
     assert "does not say" in runtime.detection().reason
-    host.sd_models.model_data.sd_model = None
     assert runtime.detection((1, 128, 4, 4)).family == "taef2"
 
 
