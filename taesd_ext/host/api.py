@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-import base64
-import binascii
-import io
 import secrets
-import tempfile
 from collections.abc import Callable
 from functools import wraps
 from pathlib import Path
@@ -15,14 +11,14 @@ from typing import Any
 import torch
 from fastapi import APIRouter, Depends, HTTPException, Query, Response
 from fastapi.security import HTTPBasic, HTTPBasicCredentials
-from PIL import Image
 
-from taesd_ext.codec.latent_file import LATENT_SUFFIXES, latent_bytes, read_latent
+from taesd_ext.codec.latent_file import LATENT_SUFFIXES, latent_bytes
 from taesd_ext.codec.latent_image import note_for
-from taesd_ext.codec.picture_file import picture_bytes, picture_to_image
+from taesd_ext.codec.picture_file import picture_bytes
 from taesd_ext.commands.quick_bench import quick_bench
 from taesd_ext.errors import TaesdError, one_line
 from taesd_ext.host import api_models as models
+from taesd_ext.host.api_payload import MOST_PIXELS, bytes_of, image_of, latent_of, text_of
 from taesd_ext.host.runtime import Runtime
 from taesd_ext.latent_formats import FAMILIES, LATENT_FORMATS, native_format
 from taesd_ext.preview.animation import AnimationPlan, animate
@@ -37,7 +33,6 @@ BADGE = "/internal/taesd"
 """Beside the host's own /internal/progress, and as open as that: it says nothing but numbers of the running job and
 the model's kind."""
 
-MOST_PIXELS = 4096 * 4096
 _MIME = {"png": "image/png", "jpeg": "image/jpeg", "webp": "image/webp", "gif": "image/gif", "mp4": "video/mp4"}
 
 
@@ -195,24 +190,24 @@ class _Routes:
         suffix = f".{request.format}"
         if suffix not in LATENT_SUFFIXES:
             raise HTTPException(422, f"format is one of {', '.join(known[1:] for known in LATENT_SUFFIXES)}")
-        image = _picture(_bytes(request.image))
+        image = image_of(bytes_of(request.image))
         with self._host.exclusive():
             codec = self._codec(request.family)
             latent = codec.encode(image)
         height, width = image.shape[-2:]
         data = latent_bytes(suffix, latent.cpu(), note_for(latent, codec.family, codec.format, (height, width)))
-        return models.Latent(latent=_text(data), family=codec.family, width=width, height=height)
+        return models.Latent(latent=text_of(data), family=codec.family, width=width, height=height)
 
     def decode(self, request: models.DecodeRequest) -> models.Picture:
         """A latent to a picture."""
-        latent, note = _latent(_bytes(request.latent), request.family)
+        latent, note = latent_of(bytes_of(request.latent), request.family)
         if note.width * note.height > MOST_PIXELS:
             raise HTTPException(413, f"{note.width}x{note.height} is more than {MOST_PIXELS:,} pixels")
         with self._host.exclusive():
             codec = self._codec(request.family or note.family)
             image = codec.decode(latent, size=note.size)
         data = picture_bytes(".png", image)
-        return models.Picture(image=_text(data), family=codec.family, width=note.width, height=note.height)
+        return models.Picture(image=text_of(data), family=codec.family, width=note.width, height=note.height)
 
     def timeline(self) -> list[models.Job]:
         """The last jobs whose previews are kept, newest first."""
@@ -273,38 +268,3 @@ class _Routes:
         if found := self._runtime.keeping.recorder.job(job):
             return found
         raise HTTPException(404, f"Job {job} is not kept")
-
-
-def _bytes(text: str) -> bytes:
-    """Base64, with or without "data:image/png;base64," before it."""
-    try:
-        return base64.b64decode(text.partition(",")[2] if text.startswith("data:") else text, validate=True)
-    except (binascii.Error, ValueError) as error:
-        raise HTTPException(422, f"not base64: {error}") from error
-
-
-def _text(data: bytes) -> str:
-    return base64.b64encode(data).decode("ascii")
-
-
-def _picture(data: bytes) -> torch.Tensor:
-    try:
-        with Image.open(io.BytesIO(data)) as picture:
-            if picture.width * picture.height > MOST_PIXELS:
-                raise HTTPException(413, f"{picture.width}x{picture.height} is more than {MOST_PIXELS:,} pixels")
-            return picture_to_image(picture)
-    except HTTPException:
-        raise
-    except Exception as error:
-        raise HTTPException(422, f"not a readable picture: {one_line(error)}") from error
-
-
-def _latent(data: bytes, family: str | None) -> tuple[torch.Tensor, Any]:
-    suffix = ".png" if data[:4] == b"\x89PNG" else ".safetensors"
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / f"latent{suffix}"
-        path.write_bytes(data)
-        try:
-            return read_latent(path, family if family in FAMILIES else None)
-        except TaesdError as error:
-            raise HTTPException(422, str(error).replace(str(path), "The latent")) from error
