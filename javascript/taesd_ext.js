@@ -119,6 +119,7 @@
             this.tab = host.parentElement.id.split("_")[0]; // "txt2img" or "img2img"
             this.frames = []; // addresses of this job's previews
             this.scrubbed = null; // index of the frame looked at, null for the newest
+            this.pressed = false; // whether a mouse button went down on the picture
             this.build();
             this.watcher = new MutationObserver(quietly(() => this.collect()));
             this.watcher.observe(host, { childList: true });
@@ -142,7 +143,21 @@
             for (const leave of ["mouseleave", "blur"]) {
                 this.range.addEventListener(leave, quietly(() => this.scrub(this.frames.length - 1)));
             }
-            this.host.addEventListener("click", quietly(() => this.toggleFull()));
+            // Ours comes first, or the host's picture viewer would open over it. The host changes pictures at any moment,
+            // even between a button's way down and up, and then there is no click.
+            const onPicture = (kind, act) => {
+                this.host.addEventListener(kind, quietly((event) => {
+                    if (event.button !== 0) return;
+                    event.stopPropagation();
+                    act();
+                }), { capture: true });
+            };
+            onPicture("mousedown", () => { this.pressed = true; });
+            onPicture("mouseup", () => {
+                if (this.pressed) this.toggleFull();
+                this.pressed = false;
+            });
+            onPicture("click", () => {});
             const bar = element("div", "taesd-ext-live-bar");
             bar.append(this.badge, this.range, this.pause, this.full);
             this.overlay.append(this.still, bar);
@@ -282,15 +297,15 @@
 
         async askForModel() {
             if (!this.tabs.isConnected) return this.close();
-            const status = this.tabs.querySelector("#taesd_models_table");
+            const status = this.tabs.querySelector("#taesd_models_status [data-model]");
             if (document.hidden || !status || !this.isShown(status)) return;
             try {
                 const answer = await fetch(STATUS);
                 if (!answer.ok) return this.close(); // no such address here
-                const { model } = await answer.json();
+                const model = (await answer.json()).model ?? "";
                 this.silences = 0;
-                if (this.model !== undefined && this.model !== model) this.refresh();
-                this.model = model;
+                if (status.dataset.model !== model && this.model !== model) this.refresh();
+                this.model = model; // asked for once only, should the page not come to show it
             } catch {
                 if (++this.silences > MOST_SILENCES) this.close(); // a short one is a restart, or a machine asleep
             }

@@ -43,7 +43,9 @@ def status_html(actions: PanelActions) -> str:
         lines.append(notice("No model is loaded yet."))
     if error := actions.last_error():
         lines.append(notice(f"Last preview error: {error}", "bad"))
-    return "".join(lines)
+    # The page compares it with the model that is loaded later: javascript/taesd_ext.js.
+    model = detection.format.name if detection is not None and detection.format else ""
+    return f'<div data-model="{model}">{"".join(lines)}</div>'
 
 
 def findings_html(actions: PanelActions) -> str:

@@ -12,7 +12,7 @@ from webui_page import COMBINATIONS, NAMES, generate_in_page, jobs, kinds_of, wa
 
 pytestmark = [pytest.mark.e2e, pytest.mark.slow]
 
-SIDE, STEPS = 320, 24
+SIDE, STEPS, LONG = 320, 24, 150
 """A step of some tenths of a second: longer than the page takes to ask."""
 
 POLL = 200
@@ -143,11 +143,11 @@ def test_detail_family_and_interval_change_while_the_job_runs(page, webui):
 
 def test_the_badge_and_what_it_offers(page, tmp_path):
     width = page.viewport_size["width"]
-    with a_job(page, steps=40):
+    with a_job(page, steps=LONG):
         wait_for_step(page, 4)
         words = page.inner_text(BADGE)
         step, detail, cost, share = words.split(" · ")
-        assert step.endswith("/40")
+        assert step.endswith(f"/{LONG}")
         assert detail == "1/4"
         assert cost.endswith(" ms")
         assert share.endswith(" %")
@@ -172,17 +172,18 @@ def test_the_badge_and_what_it_offers(page, tmp_path):
         # And by a click on the picture.
         page.click(".livePreview img >> nth=-1")
         page.wait_for_selector(".taesd-ext-full img")
+        assert not page.locator("#lightboxModal:visible").count()  # the host's own viewer of pictures
         page.click(".taesd-ext-full")
         page.wait_for_selector(".taesd-ext-full", state="detached")
     page.wait_for_selector(".taesd-ext-overlay", state="detached")
 
 
 def test_escape_stays_the_hosts(page, webui):
-    with a_job(page, steps=40):
+    with a_job(page, steps=LONG):
         page.locator(".taesd-ext-live-button").last.focus()
         page.keyboard.press("Escape")
         page.wait_for_function("!document.querySelector('.livePreview')")
-        assert status(webui)["step"] < 40
+        assert status(webui)["step"] < LONG
 
 
 def test_without_the_badge(page, webui):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 
 import pytest
 from test_webui_previews import scene  # noqa: F401
@@ -76,7 +77,10 @@ def switch(page, server, on: bool) -> None:
     chromium.go_to(page, "Extensions", "#tabs")
     page.locator(f"input[name='enable_{EXTENSION}']").set_checked(on)
     page.locator("button:visible", has_text="Apply and quit").click()
-    server.process.wait(60)
+    deadline = time.monotonic() + 60
+    while server.process.poll() is None:
+        assert time.monotonic() < deadline, "the WebUI goes on"
+        page.wait_for_timeout(100)  # not asleep: the page's requests pass through here
     disabled = json.loads((server.data / "config.json").read_text())["disabled_extensions"]
     assert (EXTENSION in disabled) != on
 

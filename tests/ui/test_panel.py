@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from taesd_ext.errors import TaesdError
-from taesd_ext.latent_formats import FAMILIES
+from taesd_ext.latent_formats import FAMILIES, ModelEvidence, detect
 from taesd_ext.settings import OPTION, OPTIONS, PreviewSettings
 from taesd_ext.ui import compat, texts
 from taesd_ext.ui.actions import ExtraDecoder
@@ -143,6 +143,14 @@ def test_the_last_error_and_the_notes_are_shown(playground):
     html = status_html(actions)
     assert "It broke. Mend it." in html
     assert "Something to know." in html
+
+
+def test_the_page_can_tell_which_model_it_shows(playground):
+    """By it javascript/taesd_ext.js sees that another one was loaded."""
+    actions = playground.actions()
+    assert 'data-model=""' in status_html(actions)
+    actions.detection = lambda: detect(ModelEvidence(flags=frozenset({"is_sdxl"}), channels=4))
+    assert 'data-model="sdxl"' in status_html(actions)
 
 
 def test_settings_are_checked_before_they_are_written(playground):
