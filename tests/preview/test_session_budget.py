@@ -1,0 +1,96 @@
+"""A session's budget and detail: what a preview may cost, and what is then shown."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from fake_codec import SD1, FakeCodec, latent, session_of
+
+from taesd_ext.settings import PreviewSettings
+
+pytestmark = pytest.mark.usefixtures("no_embedded_previewer")
+
+
+@pytest.mark.parametrize("cost", [0.001, 0.01, 0.05, 0.3, 2.0])
+@pytest.mark.parametrize("detail", ["Auto", "full"])
+def test_the_budget_holds_whatever_a_decode_costs(clock, cost, detail):
+    codec = FakeCodec(clock, cost)
+    session = session_of(codec, clock, PreviewSettings(min_time=0, budget=3, detail=detail), steps=400)
+    for step in range(1, 401):
+        clock.now += 0.25
+        session.step(step)
+        session.poll(latent(), SD1)
+    assert session.stats.frames >= 1
+    assert session.stats.seconds <= 0.03 * 100 + cost
+    if cost <= 0.3:
+        assert session.stats.frames >= 0.6 * min(400, 0.03 * 100 / cost)
+    if detail == "full":
+        assert set(codec.decoded) == {"full"}
+
+
+def test_auto_starts_cheap_and_takes_more_when_there_is_time(clock):
+    codec = FakeCodec(clock, 0.001)
+    session = session_of(codec, clock, PreviewSettings(min_time=0, budget=3), steps=20)
+    for step in range(1, 21):
+        clock.now += 1
+        session.step(step)
+        session.poll(latent(), SD1)
+    assert codec.decoded[0] == "1/8"
+    assert codec.decoded[-1] == "full"
+
+
+def test_slow_steps_pay_for_a_preview_within_the_step(clock):
+    codec = FakeCodec(clock, 1.0, details=("full",))
+    session = session_of(codec, clock, PreviewSettings(min_time=0, budget=10), steps=3)
+    session.step(1)
+    session.poll(latent(), SD1)
+    session.step(2)
+    for _ in range(30):
+        clock.now += 1
+        session.poll(latent(), SD1)
+    assert session.stats.frames == 2
+
+
+def test_a_lower_budget_while_the_job_runs_acts_at_once(clock):
+    codec = FakeCodec(clock, 0.1)
+    session = session_of(codec, clock, PreviewSettings(min_time=0, budget=0), steps=20)
+    for step in range(1, 11):
+        clock.now += 0.1
+        session.step(step)
+        session.poll(latent(), SD1)
+    session.update(PreviewSettings(min_time=0, budget=1))
+    for step in range(11, 21):
+        clock.now += 0.1
+        session.step(step)
+        session.poll(latent(), SD1)
+    assert session.stats.frames == 11  # the first one under a new budget is on credit
+
+
+def test_the_budget_holds_for_the_embedded_previewer(clock, monkeypatch):
+    def load_previewer(name, **_):
+        def preview(latent):
+            clock.now += 0.05
+            return torch.full((len(latent), 3, 16, 16), 0.5)
+
+        return preview
+
+    monkeypatch.setattr("taesd_ext.preview.drawing.has_previewer", lambda name: True)
+    monkeypatch.setattr("taesd_ext.preview.drawing.load_previewer", load_previewer)
+    codec = FakeCodec()
+    codec.failing = dict.fromkeys(codec.details, RuntimeError("broken"))
+    session = session_of(codec, clock, PreviewSettings(min_time=0, budget=3), steps=400)
+    for step in range(1, 401):
+        clock.now += 0.25
+        session.step(step)
+        session.poll(latent(), SD1)
+    assert 0.5 * 3 < session.stats.seconds <= 3 + 0.05
+
+
+def test_largest_side_spares_decoding_what_is_not_shown(clock):
+    codec = FakeCodec()
+    session = session_of(codec, clock, PreviewSettings(min_time=0, budget=0, max_side=32, detail="full"))
+    session.step(1)
+    frame = session.poll(torch.randn(1, 4, 16, 8), SD1)
+    assert frame.detail == "1/4"
+    assert frame.image.size == (16, 32)
+    assert frame.full_size == (16, 32)

@@ -1,0 +1,130 @@
+"""What a session shows when decoders fail, are missing, or the model is not known."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import pytest
+import torch
+from fake_codec import QUICK, SD1, FakeCodec, latent, session_of
+
+from taesd_ext.errors import TaesdError
+from taesd_ext.latent_formats import BY_NAME, Detection, ModelEvidence, detect
+from taesd_ext.preview.drawing import EMBEDDED, LINEAR
+from taesd_ext.preview.session import PreviewSession
+from taesd_ext.settings import PreviewSettings
+
+pytestmark = pytest.mark.usefixtures("no_embedded_previewer")
+
+
+NOT_KNOWN = detect(ModelEvidence(channels=7))
+
+
+def test_less_detail_when_more_fails_and_back_after_a_while(clock):
+    codec = FakeCodec()
+    codec.failing = {"full": torch.cuda.OutOfMemoryError("no memory"), "1/2": float("nan")}
+    session = session_of(codec, clock)
+    session.step(1)
+    assert session.poll(latent(), SD1).detail == "1/4"
+    session.step(2)
+    session.poll(latent(), SD1)
+    assert codec.decoded == ["full", "1/2", "1/4", "1/4"]
+    assert "NaN" in session.last_error
+    codec.failing = {}
+    clock.now += 6
+    session.step(3)
+    assert session.poll(latent(), SD1).detail == "full"
+
+
+def test_the_linear_preview_when_no_decoder_works(clock):
+    calls = []
+
+    def no_codec(family):
+        calls.append(family)
+        raise TaesdError("No weights", "none found", "Put them there")
+
+    session = PreviewSession(no_codec, clock)
+    session.start(QUICK, 20)
+    for step in range(1, 6):
+        session.step(step)
+        frame = session.poll(latent(), SD1)
+    assert frame.detail == LINEAR
+    assert frame.image.size == (8, 8)
+    assert frame.full_size == (64, 64)
+    assert frame.number == 5
+    assert calls == ["taesd"]
+    assert session.last_error == "No weights: none found. Put them there."
+
+
+def test_the_embedded_previewer_when_no_decoder_works(clock, monkeypatch):
+    def previewer(name, **_):
+        assert (name, torch.is_inference_mode_enabled()) == ("sd1", True)
+        return lambda latent: torch.full((len(latent), 3, 16, 16), 0.5)
+
+    monkeypatch.setattr("taesd_ext.preview.drawing.has_previewer", lambda name: name == "sd1")
+    monkeypatch.setattr("taesd_ext.preview.drawing.load_previewer", previewer)
+    codec = FakeCodec()
+    codec.failing = dict.fromkeys(codec.details, RuntimeError("broken"))
+    session = session_of(codec, clock, PreviewSettings(min_time=0, budget=3))
+    session.step(1)
+    frame = session.poll(latent(), SD1)
+    assert (frame.detail, frame.family, frame.image.size, frame.full_size) == (EMBEDDED, None, (16, 16), (64, 64))
+    session.step(2)
+    clock.now += 1
+    assert session.poll(latent(), SD1).number == 2
+    assert codec.decoded == ["1/8"]
+
+
+def test_the_last_frame_stays_and_previews_stop_when_nothing_works(clock):
+    codec = FakeCodec()
+    session = session_of(codec, clock)
+    session.step(1)
+    frame = session.poll(latent(), SD1)
+    broken = torch.full((1, 4, 8, 8), float("nan"))
+    codec.failing = dict.fromkeys(codec.details, RuntimeError("broken"))
+    for step in range(2, 19):
+        clock.now += 61
+        session.step(step)
+        assert session.poll(broken, SD1) is frame
+    assert len(codec.decoded) == 1 + 3 * 4
+    session.start(QUICK, 3)
+    codec.failing = {}
+    session.step(1)
+    assert session.poll(latent(), SD1).detail == "full"
+
+
+def test_unknown_models_show_what_fits_and_say_why(clock):
+    codec = FakeCodec()
+    session = session_of(codec, clock)
+    session.step(1)
+    assert session.poll(torch.randn(1, 7, 8, 8), NOT_KNOWN) is None
+    assert "7 channels" in session.last_error
+    session.step(2)
+    assert session.poll(torch.randn(1, 16, 8, 8), detect(ModelEvidence(channels=16))).detail == LINEAR
+    wan = Detection(dataclasses.replace(BY_NAME["wan21"], family=None), "test")
+    session.step(3)
+    assert session.poll(torch.randn(1, 16, 3, 8, 8), wan).full_size == (64, 64)
+    assert "no tiny decoder for Wan" in session.last_error
+    assert codec.decoded == []
+
+
+def test_the_family_chosen_wins_over_the_detected_one(clock):
+    asked = []
+    codec = FakeCodec()
+    session = PreviewSession(lambda family: (asked.append(family), codec)[1], clock)
+    session.start(PreviewSettings(family="taesdxl", min_time=0, budget=0), 5)
+    session.step(1)
+    session.poll(latent(), NOT_KNOWN)
+    session.update(PreviewSettings(family="built-in TAESD", min_time=0, budget=0))
+    session.step(2)
+    session.poll(latent(), SD1)
+    assert asked == ["taesdxl"]
+    assert len(codec.decoded) == 1
+
+
+def test_a_poll_never_raises(clock):
+    session = session_of(FakeCodec(), clock)
+    session.step(1)
+    assert session.poll(torch.tensor(1.0), SD1) is None
+    assert session.last_error
+    assert session.poll(None, SD1) is None
