@@ -115,7 +115,7 @@ def preview_and_final(webui: WebUI, arguments: argparse.Namespace) -> None:
 
 
 def animation(webui: WebUI) -> None:
-    job = webui.ask("/taesd/v1/timeline")[-1]
+    job = webui.ask("/taesd/v1/timeline")[0]
     data = webui.fetch(f"/taesd/v1/timeline/{job['id']}/animation?kind=webp&length=3&hold=2&side=384")
     (HERE / "animation.webp").write_bytes(data)
     print(f"animation.webp: {len(data):,} bytes")
