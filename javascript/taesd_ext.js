@@ -143,21 +143,6 @@
             for (const leave of ["mouseleave", "blur"]) {
                 this.range.addEventListener(leave, quietly(() => this.scrub(this.frames.length - 1)));
             }
-            // Ours comes first, or the host's picture viewer would open over it. The host changes pictures at any moment,
-            // even between a button's way down and up, and then there is no click.
-            const onPicture = (kind, act) => {
-                this.host.addEventListener(kind, quietly((event) => {
-                    if (event.button !== 0) return;
-                    event.stopPropagation();
-                    act();
-                }), { capture: true });
-            };
-            onPicture("mousedown", () => { this.pressed = true; });
-            onPicture("mouseup", () => {
-                if (this.pressed) this.toggleFull();
-                this.pressed = false;
-            });
-            onPicture("click", () => {});
             const bar = element("div", "taesd-ext-live-bar");
             bar.append(this.badge, this.range, this.pause, this.full);
             this.overlay.append(this.still, bar);
@@ -328,6 +313,18 @@
     });
 
     const live = new Map(); // the host's element -> ours
+
+    // Before the host's picture viewer, which would open over our full view. The host changes pictures at any moment, even
+    // between a button's way down and up, and then there is no click.
+    for (const kind of ["mousedown", "mouseup", "click"]) {
+        document.addEventListener(kind, quietly((event) => {
+            const ours = live.get(event.target.closest?.(".livePreview"));
+            if (!ours || event.button !== 0) return;
+            event.stopPropagation();
+            if (kind === "mouseup" && ours.pressed) ours.toggleFull();
+            ours.pressed = kind === "mousedown";
+        }), { capture: true });
+    }
 
     const lookForLivePreviews = quietly(() => {
         for (const [host, ours] of live) {
