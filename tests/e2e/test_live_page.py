@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import statistics
 from typing import Any
 
 import pytest
@@ -82,9 +81,10 @@ def test_the_first_preview_is_on_the_page_within_a_step_and_a_poll(page, webui):
     seen = page.evaluate("window.taesdSeen")
     first = jobs(webui)[0]["frames"][0]["step"]
     at = {step["step"]: step["at"] for step in seen["steps"]}
-    length = statistics.median(at[step + 1] - at[step] for step in at if step + 1 in at)
+    earliest, latest = min(at), max(at)  # a busy machine does not get to see them all
+    length = (at[latest] - at[earliest]) / (latest - earliest)
     print(
-        f"\nfrom the click: first step done {at[1] - seen['clicked']:.0f} ms, first preview on the page "
+        f"\nfrom the click: step {earliest} done {at[earliest] - seen['clicked']:.0f} ms, first preview on the page "
         f"{seen['preview'] - seen['clicked']:.0f} ms, of step {first}; a step {length:.0f} ms, a poll {POLL} ms"
     )
     assert seen["preview"]
