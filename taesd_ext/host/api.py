@@ -56,7 +56,9 @@ def _log_in(credentials: str) -> Callable[..., None]:
     def check(given: HTTPBasicCredentials = Depends(HTTPBasic())) -> None:  # noqa: B008 - how FastAPI injects
         password = known.get(given.username)
         if password is None or not secrets.compare_digest(given.password.encode(), password.encode()):
-            raise HTTPException(401, "Incorrect username or password", {"WWW-Authenticate": "Basic"})
+            headers = {"WWW-Authenticate": "Basic"}
+            # By keyword, as the host does it: its answer shows what was given by position.
+            raise HTTPException(status_code=401, detail="Incorrect username or password", headers=headers)
 
     return check
 
