@@ -77,6 +77,7 @@ def test_the_first_preview_is_on_the_page_within_a_step_and_a_poll(page, webui):
     wait_for_picture(page)
     page.evaluate(WATCH)
     generate_in_page(page, steps=8, side=SIDE)
+    page.wait_for_selector(".progressDiv", state="attached")  # until then the picture before is shown
     wait_for_picture(page)
     seen = page.evaluate("window.taesdSeen")
     first = jobs(webui)[0]["frames"][0]["step"]
