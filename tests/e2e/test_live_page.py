@@ -11,8 +11,11 @@ from webui_page import COMBINATIONS, NAMES, generate_in_page, jobs, kinds_of, wa
 
 pytestmark = [pytest.mark.e2e, pytest.mark.slow]
 
-SIDE, STEPS, LONG = 320, 24, 150
+SIDE, STEPS = 320, 24
 """A step of some tenths of a second: longer than the page takes to ask."""
+
+LONG = 150
+"""Steps of a job that a test ends before its time: the most that the page takes."""
 
 POLL = 200
 """Milliseconds between two questions of the page."""

@@ -100,7 +100,7 @@ def test_what_watching_tabs_cost(webui):
     taken: dict[tuple[int, bool], list[float]] = {row: [] for row in rows}
     shown = []
     for turn in range(ROUNDS):
-        for watchers, previews in rows[turn % len(rows) :] + rows[: turn % len(rows)]:  # none is always the first
+        for watchers, previews in rows[turn % len(rows) :] + rows[: turn % len(rows)]:
             webui.set_options(live_previews_enable=previews)
             taken[watchers, previews].append(seconds_of_a_job(webui, watchers))
             if watchers and previews:

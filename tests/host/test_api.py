@@ -10,6 +10,7 @@ from urllib.parse import quote
 
 import pytest
 import torch
+from api_requests import FIELDS, ID, JSON, QUERY, VALUES, base64_picture
 from fastapi import FastAPI
 from fastapi.testclient import TestClient
 from hypothesis import HealthCheck, given, settings
@@ -34,13 +35,6 @@ def client_of(host, runtime, **arguments) -> TestClient:
 @pytest.fixture
 def client(host, runtime):
     return client_of(host, runtime)
-
-
-def base64_picture(size=(40, 24), kind="png") -> str:
-    picture = Image.radial_gradient("L").resize(size).convert("RGB")
-    buffer = io.BytesIO()
-    picture.save(buffer, kind)
-    return base64.b64encode(buffer.getvalue()).decode()
 
 
 def picture_of(text: str) -> Image.Image:
@@ -203,18 +197,6 @@ def test_no_memory_is_no_crash(client, runtime, monkeypatch):
 
     monkeypatch.setattr(runtime.registry.get("taesd", device="cpu"), "encode", out_of_memory)
     assert client.post(f"{api.PREFIX}/encode", json={"image": base64_picture()}).status_code == 503
-
-
-JSON = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(max_size=40),
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=12), inner, max_size=3),
-    max_leaves=6,
-)
-FIELDS = st.sampled_from(["image", "latent", "family", "format", "name", "value", "side", "runs"])
-KNOWN = ["taesd", "taesd3", "interval", "family", "png", "safetensors", base64_picture(), "AAAA", 64]
-VALUES = JSON | st.sampled_from(KNOWN)
-QUERY = st.dictionaries(st.sampled_from(["kind", "length", "hold", "side"]), st.text(max_size=6) | st.integers())
-ID = st.integers() | st.text(max_size=8)
 
 
 @settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))

@@ -51,5 +51,13 @@ def session_of(codec, clock, settings=QUICK, steps=20) -> PreviewSession:
     return session
 
 
+def run_steps(session: PreviewSession, clock: Clock, steps: range, seconds: float) -> None:
+    """Steps of so many seconds each, with somebody who asks after each."""
+    for step in steps:
+        clock.now += seconds
+        session.step(step)
+        session.poll(latent(), SD1)
+
+
 def latent(batch: int = 1) -> torch.Tensor:
     return torch.randn(batch, 4, 8, 8)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from fake_codec import SD1, FakeCodec, latent, session_of
+from fake_codec import SD1, FakeCodec, latent, run_steps, session_of
 
 from taesd_ext.settings import PreviewSettings
 
@@ -16,10 +16,7 @@ pytestmark = pytest.mark.usefixtures("no_embedded_previewer")
 def test_the_budget_holds_whatever_a_decode_costs(clock, cost, detail):
     codec = FakeCodec(clock, cost)
     session = session_of(codec, clock, PreviewSettings(min_time=0, budget=3, detail=detail), steps=400)
-    for step in range(1, 401):
-        clock.now += 0.25
-        session.step(step)
-        session.poll(latent(), SD1)
+    run_steps(session, clock, range(1, 401), 0.25)
     assert session.stats.frames >= 1
     assert session.stats.seconds <= 0.03 * 100 + cost
     if cost <= 0.3:
@@ -31,10 +28,7 @@ def test_the_budget_holds_whatever_a_decode_costs(clock, cost, detail):
 def test_auto_starts_cheap_and_takes_more_when_there_is_time(clock):
     codec = FakeCodec(clock, 0.001)
     session = session_of(codec, clock, PreviewSettings(min_time=0, budget=3), steps=20)
-    for step in range(1, 21):
-        clock.now += 1
-        session.step(step)
-        session.poll(latent(), SD1)
+    run_steps(session, clock, range(1, 21), 1)
     assert codec.decoded[0] == "1/8"
     assert codec.decoded[-1] == "full"
 
@@ -54,15 +48,9 @@ def test_slow_steps_pay_for_a_preview_within_the_step(clock):
 def test_a_lower_budget_while_the_job_runs_acts_at_once(clock):
     codec = FakeCodec(clock, 0.1)
     session = session_of(codec, clock, PreviewSettings(min_time=0, budget=0), steps=20)
-    for step in range(1, 11):
-        clock.now += 0.1
-        session.step(step)
-        session.poll(latent(), SD1)
+    run_steps(session, clock, range(1, 11), 0.1)
     session.update(PreviewSettings(min_time=0, budget=1))
-    for step in range(11, 21):
-        clock.now += 0.1
-        session.step(step)
-        session.poll(latent(), SD1)
+    run_steps(session, clock, range(11, 21), 0.1)
     assert session.stats.frames == 11  # the first one under a new budget is on credit
 
 
@@ -79,10 +67,7 @@ def test_the_budget_holds_for_the_embedded_previewer(clock, monkeypatch):
     codec = FakeCodec()
     codec.failing = dict.fromkeys(codec.details, RuntimeError("broken"))
     session = session_of(codec, clock, PreviewSettings(min_time=0, budget=3), steps=400)
-    for step in range(1, 401):
-        clock.now += 0.25
-        session.step(step)
-        session.poll(latent(), SD1)
+    run_steps(session, clock, range(1, 401), 0.25)
     assert 0.5 * 3 < session.stats.seconds <= 3 + 0.05
 
 
