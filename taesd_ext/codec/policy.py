@@ -5,7 +5,7 @@ A preview session uses three things of this file: one :class:`SpeedBook` per cod
 
     budget = PreviewBudget(codec.details, book, megapixels, share=0.03, now=clock())
     ...                                                    # at each new step that somebody looks at
-    detail = budget.choose(clock())                        # None: not yet, keep the last frame
+    detail = budget.choose(clock(), frames_left=12)        # None: not yet, keep the last frame
     if detail is not None:
         image = codec.decode(latent, detail=detail)
         budget.record(detail, clock() - begun)             # the whole frame: decode, convert, encode
@@ -178,6 +178,9 @@ class PreviewBudget:
     taken without previews, so that 0.03 means "at most 1.03 times as long". At any moment the previews have taken at
     most that share plus one preview: the first frame, which is the cheapest, is shown on credit, and so is the excess
     of a frame that took longer than predicted.
+
+    A job may have several ledgers, for a model or a size that changed: ``spent`` (seconds) and ``frames``, of all of
+    them together, may be set.
     """
 
     def __init__(
@@ -195,18 +198,19 @@ class PreviewBudget:
         self.available = tuple(available)
         self.share = share
         self.spent = 0.0
+        self.frames = 0
         self._book = book
         self._megapixels = megapixels
         self._begun = now
-        self._frame_at = 0.0
         self._shown: str | None = None
 
-    def choose(self, now: float, *, last: bool = False) -> str | None:
+    def choose(self, now: float, *, frames_left: float | None = None, last: bool = False) -> str | None:
         """The detail of a frame decoded now, or None where it would break the budget.
 
-        The time since the last frame pays for the next one: slow steps, rare polls or a long interval buy more detail.
-        ``last`` says that no frame will follow: then everything that is left may be spent, but only on a frame that is
-        finer than a cheapest one.
+        A frame may take what one has earned so far on average, and its part of what was saved: on that ``frames_left``
+        are to live (this one among them; None where nobody knows). So detail grows in the course of a job and can keep
+        what it has grown to. ``last`` says that no frame will follow: then everything that is left may be spent, but
+        only on a frame that is finer than a cheapest one.
         """
         if not self.share > 0:
             return None
@@ -217,12 +221,16 @@ class PreviewBudget:
         left_ms = 1000 * (self.share * job - self.spent)
         if last:
             return finest_within(self.available[1:], costs, left_ms)
-        earned_ms = 1000 * self.share * (job - self._frame_at)
-        return finest_within(self.available, costs, min(left_ms, earned_ms), current=self._shown)
+        each_ms = 1000 * self.share * job / (self.frames + 1)
+        if frames_left is not None:
+            each_ms += (left_ms - each_ms) / max(1, frames_left)
+        finest = finest_within(self.available, costs, min(left_ms, each_ms), current=self._shown)
+        return finest or finest_within(self.available[:1], costs, left_ms)
 
     def record(self, detail: str, seconds: float) -> None:
         """A frame was made, and took so long in all (decode, convert, encode)."""
         self.spent += seconds
+        self.frames += 1
         self._shown = detail
         self._book.record(detail, self._megapixels, 1000 * seconds)
 

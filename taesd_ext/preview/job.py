@@ -71,6 +71,13 @@ class Job:
         return self.drawn_at is None or now - self.drawn_at >= settings.min_time / 1000
 
     @property
+    def frames_left(self) -> float | None:
+        """Previews to come, the next one among them, if they go on as often as now; None where nobody can know."""
+        if not 0 < self.step <= self.steps:
+            return None
+        return 1 + (self.steps - self.step) / max(1, self.step - self.drawn_step)
+
+    @property
     def visible(self) -> Frame | None:
         """The newest frame, unless previews were called off."""
         return None if self.cancelled or not self.settings.enabled else self.frame

@@ -246,12 +246,12 @@ class PreviewSession:
                 details[::-1], book, width * height / 1e6, share=percent / 100, now=job.started
             )
         budget = job.budgets[made_for]
-        budget.spent = job.spent
+        budget.spent, budget.frames = job.spent, job.frames
         return budget
 
     def _chosen(self, job: Job, budget: PreviewBudget) -> str:
         last = job.frame is not None and 0 < job.steps <= job.step
-        chosen = budget.choose(self._clock(), last=last)
+        chosen = budget.choose(self._clock(), frames_left=job.frames_left, last=last)
         if chosen is None:
             raise _NotYetError
         return chosen

@@ -126,8 +126,8 @@ class Job:
         self.shown: list[str | None] = []
         self.budget = PreviewBudget(DETAILS, book or SpeedBook(), 0.25, share=share, now=self.now)
 
-    def frame(self, factor: float = 1.0, *, last: bool = False) -> str | None:
-        detail = self.budget.choose(self.now, last=last)
+    def frame(self, factor: float = 1.0, *, frames_left: float | None = None, last: bool = False) -> str | None:
+        detail = self.budget.choose(self.now, frames_left=frames_left, last=last)
         if detail is not None:
             seconds = self.costs[detail] * factor / 1000
             self.now += seconds
@@ -139,6 +139,12 @@ class Job:
         for _ in range(count):
             self.now += seconds
             self.frame()
+
+    def whole(self, count: int, seconds: float) -> None:
+        """A job of steps as long, whose number is known."""
+        for step in range(1, count + 1):
+            self.now += seconds
+            self.frame(frames_left=count - step + 1, last=step == count)
 
     @property
     def used(self) -> float:
@@ -167,8 +173,20 @@ class TestPreviewBudget:
     def test_steps_that_nobody_looked_at_pay_for_a_finer_frame(self):
         job = Job(MS, 0.03)
         job.steps(20, 0.4)
-        job.now += 30
-        assert job.frame() == "full"
+        before = job.frame()
+        job.now += 60
+        assert DETAILS.index(job.frame()) > DETAILS.index(before)
+
+    @pytest.mark.parametrize("seconds", [0.2, 0.4, 0.6, 1, 1.5, 2, 3, 4, 6])
+    def test_detail_only_grows_and_the_budget_is_used(self, seconds):
+        book = SpeedBook()
+        for detail, ms in MS.items():
+            book.record(detail, 0.25, ms)
+        job = Job(MS, 0.03, book)
+        job.whole(40, seconds)
+        shown = [DETAILS.index(detail) for detail in job.shown if detail]
+        assert shown == sorted(shown)
+        assert 0.02 < job.used <= 0.03 or job.shown[2:] == ["full"] * 38
 
     def test_the_last_frame_is_full_only_if_it_fits(self):
         rich, poor = Job(MS, 0.03), Job(MS, 0.03)
