@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import sys
 
-from taesd_ext.cli import main
+try:
+    from taesd_ext.cli import STOPPED, main
 
-sys.exit(main())
+    sys.exit(main())
+except KeyboardInterrupt:
+    sys.exit(STOPPED)

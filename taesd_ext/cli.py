@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import importlib.util
+import io
 import logging
 import os
 import sys
 from collections.abc import Sequence
 
 from taesd_ext import __version__
-from taesd_ext.errors import TaesdError
+from taesd_ext.errors import TaesdError, one_line
 
 # Name -> (module, what it does). Each module has add_arguments(parser) and run(args) -> exit code.
 COMMANDS: dict[str, tuple[str, str]] = {
@@ -26,27 +28,99 @@ COMMANDS: dict[str, tuple[str, str]] = {
 }
 
 
+NEEDED = {"torch": "torch", "gradio": "gradio", "safetensors": "safetensors", "numpy": "numpy", "PIL": "pillow"}
+"""Modules that everything here is made with -> what pip calls them."""
+
+STOPPED = 130
+"""The exit code after Ctrl-C, as shells have it."""
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     logging.basicConfig(format="%(message)s", level=logging.WARNING)
-    arguments = list(sys.argv[1:] if arguments is None else arguments)
+    try:
+        _print_anything()
+        try:
+            code = _run(list(sys.argv[1:] if arguments is None else arguments))
+        except SystemExit:  # argparse, after --help
+            _flush()
+            raise
+        _flush()
+        return code
+    except BrokenPipeError:
+        # The reader of our output (head, a pager) has gone: there is nobody left to tell.
+        _drop_output()
+        return 1
+    except (TaesdError, OSError, UnicodeError) as error:
+        print(f"taesd_ext: {_in_words(error)}", file=sys.stderr)
+        return 1
+    except ImportError as error:
+        if (error.name or "").partition(".")[0] == "taesd_ext":
+            raise
+        print(f"taesd_ext: {_missing(error)}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("taesd_ext: stopped.", file=sys.stderr)
+        return STOPPED
+
+
+def _run(arguments: list[str]) -> int:
     chosen = next((word for word in arguments if not word.startswith("-")), None)
     parser = _parser(chosen)
     args = parser.parse_args(arguments)
     if not args.command:
         parser.print_help()
         return 2
+    return args.run(args)
+
+
+def _print_anything() -> None:
+    """A file's name may hold what the terminal's encoding cannot show: show its code instead of ending there."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+
+
+def _flush() -> None:
+    """Now, while an error can still be told: a full disk under a redirected output shows up only here."""
+    if sys.stdout is None:  # a closed output, as of pythonw
+        return
     try:
-        return args.run(args)
-    except TaesdError as error:
-        print(f"taesd_ext: {error}", file=sys.stderr)
-        return 1
+        sys.stdout.flush()
     except BrokenPipeError:
-        # The reader of our output (head, a pager) has gone: there is nobody left to tell.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 1
-    except KeyboardInterrupt:
-        print("taesd_ext: stopped.", file=sys.stderr)
-        return 1
+        raise
+    except OSError as error:
+        _drop_output()
+        raise TaesdError("Cannot write the output", _reason(error), "Send it elsewhere") from error
+
+
+def _drop_output() -> None:
+    """What is still to be written goes nowhere, so that Python does not fail again when it ends."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def _in_words(error: Exception) -> TaesdError:
+    if isinstance(error, TaesdError):
+        return error
+    if isinstance(error, OSError):
+        what = f"Cannot use {error.filename}" if error.filename else "Cannot read or write"
+        return TaesdError(what, _reason(error), "Check the path, the rights there, and the room that is left")
+    return TaesdError("Cannot read or write a text", one_line(error), "Use names in UTF-8, or set PYTHONUTF8=1")
+
+
+def _reason(error: OSError) -> str:
+    return error.strerror or one_line(error)
+
+
+def _missing(error: ImportError) -> TaesdError:
+    """Which packages this Python lacks, all at once, and which Python has them."""
+    names = [pip for module, pip in NEEDED.items() if importlib.util.find_spec(module) is None]
+    cure = f"`make demo` sets everything up; use .venv/bin/python then. Or: {sys.executable} -m pip"
+    if names:
+        return TaesdError(f"{sys.executable} lacks {', '.join(names)}", "", f"{cure} install {' '.join(names)}")
+    if isinstance(error, ModuleNotFoundError):
+        return TaesdError(f"{sys.executable} lacks {error.name}", "", f"{cure} install {error.name}")
+    package = (error.name or "a package").partition(".")[0]
+    return TaesdError(f"{package} cannot be used", one_line(error), f"{cure} install --force-reinstall {package}")
 
 
 def _parser(chosen: str | None) -> argparse.ArgumentParser:

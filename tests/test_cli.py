@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import importlib
+import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
-from taesd_ext.cli import COMMANDS, main
+from taesd_ext import cli
+from taesd_ext.cli import COMMANDS, NEEDED, main
+
+ROOT = Path(__file__).resolve().parents[1]
 
 
 @pytest.mark.parametrize("name", COMMANDS)
@@ -51,3 +56,106 @@ def test_runs_as_a_module() -> None:
     done = subprocess.run([sys.executable, "-m", "taesd_ext", "--version"], capture_output=True, text=True)
     assert done.returncode == 0
     assert done.stdout.strip()
+
+
+def test_no_heavy_import_before_a_command_is_chosen() -> None:
+    """A stranger's first `python3 -m taesd_ext --help` has neither torch nor gradio."""
+    script = f"""
+import sys
+for name in {list(NEEDED)}:
+    sys.modules[name] = None
+from taesd_ext.cli import main
+main(sys.argv[1:])
+"""
+    done = subprocess.run([sys.executable, "-c", script, "--help"], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert all(name in done.stdout for name in COMMANDS)
+
+
+@pytest.mark.parametrize("arguments", [["encode", "a.png", "-o", "b.png"], ["doctor"], ["demo"]])
+def test_missing_packages_are_named_with_their_cure(arguments: list[str], tmp_path) -> None:
+    """A Python with the standard library alone."""
+    python = Path(getattr(sys, "_base_executable", "") or sys.executable)
+    if subprocess.run([python, "-ISc", "import torch"], capture_output=True).returncode == 0:
+        pytest.skip("needs a Python that has no torch outside of its site-packages")
+    command = [python, "-S", "-m", "taesd_ext", *arguments]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
+    assert done.returncode == 1
+    assert len(done.stderr.splitlines()) == 1
+    assert "lacks torch, gradio, safetensors, numpy, pillow." in done.stderr
+    assert "make demo" in done.stderr
+    assert ".venv/bin/python" in done.stderr
+
+
+def test_a_mistake_of_our_own_is_no_missing_package(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(COMMANDS, "doctor", ("taesd_ext.commands.no_such_module", "..."))
+    with pytest.raises(ModuleNotFoundError):
+        main(["doctor"])
+
+
+def run_as(raised: BaseException, monkeypatch: pytest.MonkeyPatch) -> int:
+    """The exit code of a command that raises this while it is imported."""
+
+    def import_module(name: str) -> None:
+        raise raised
+
+    monkeypatch.setattr(cli.importlib, "import_module", import_module)
+    return main(["decode", "x", "-o", "y"])
+
+
+@pytest.mark.parametrize(
+    ("raised", "words"),
+    [
+        (OSError(28, "No space left on device", "out/a.png"), "Cannot use out/a.png: No space left on device."),
+        (OSError("odd"), "odd"),
+        (UnicodeEncodeError("utf-8", "caf\udce9", 3, 4, "surrogates not allowed"), "surrogates not allowed"),
+        (ImportError("libgomp.so.1: no such file", name="torch._C"), "libgomp.so.1"),
+    ],
+)
+def test_whatever_the_system_refuses_is_one_line(
+    raised: Exception, words: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    assert run_as(raised, monkeypatch) == 1
+    said = capsys.readouterr().err
+    assert words in said
+    assert len(said.splitlines()) == 1
+
+
+def test_stopped_while_importing(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture) -> None:
+    assert run_as(KeyboardInterrupt(), monkeypatch) == 130
+    assert capsys.readouterr().err == "taesd_ext: stopped.\n"
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
+@pytest.mark.parametrize("arguments", [["--help"], ["weights", "list"]])
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+def test_a_full_disk_under_the_output_is_told(arguments: list[str], unbuffered: str) -> None:
+    if unbuffered and arguments == ["--help"]:
+        pytest.skip("argparse keeps that error to itself")
+    command = [sys.executable, "-m", "taesd_ext", *arguments]
+    environment = {**os.environ, "PYTHONUNBUFFERED": unbuffered}
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, env=environment)
+    assert done.returncode == 1
+    assert "No space left" in done.stderr
+    assert len(done.stderr.splitlines()) == 1
+
+
+def test_names_that_the_terminal_cannot_show(tmp_path) -> None:
+    folder = tmp_path / "モデル"
+    folder.mkdir()
+    command = [sys.executable, "-m", "taesd_ext", "weights", "list", "--models", str(folder)]
+    environment = {**os.environ, "PYTHONIOENCODING": "cp1252"}
+    done = subprocess.run(command, capture_output=True, text=True, encoding="cp1252", env=environment)
+    assert done.returncode == 0, done.stderr
+    assert r"\u30e2\u30c7\u30eb" in done.stdout
+
+
+def test_names_of_the_package_without_an_import() -> None:
+    import taesd_ext
+
+    assert set(taesd_ext.__all__) <= set(dir(taesd_ext))
+    assert all(hasattr(taesd_ext, name) for name in taesd_ext.__all__)
+    with pytest.raises(AttributeError, match="nonsense"):
+        _ = taesd_ext.nonsense
