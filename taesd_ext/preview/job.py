@@ -66,7 +66,7 @@ class Job:
             return False
         if self.failures >= _FAILURES_TO_STOP or self.step - self.drawn_step < max(1, settings.interval):
             return False
-        if settings.skip_last and self.steps - self.step < settings.skip_last:
+        if settings.skip_last and 0 <= self.steps - self.step < settings.skip_last:
             return False
         return self.drawn_at is None or now - self.drawn_at >= settings.min_time / 1000
 
@@ -76,6 +76,16 @@ class Job:
         if not 0 < self.step <= self.steps:
             return None
         return 1 + (self.steps - self.step) / max(1, self.step - self.drawn_step)
+
+    @property
+    def at_last_step(self) -> bool:
+        """Whether no step follows, as far as can be known: a sampler that is beyond its steps may go on for long."""
+        return self.step == self.steps > 0
+
+    @property
+    def shown_step(self) -> int:
+        """The step for people, never beyond the last: "57 of 20" helps nobody."""
+        return min(self.step, self.steps) if self.steps > 0 else self.step
 
     @property
     def visible(self) -> Frame | None:

@@ -68,6 +68,7 @@ class PreviewSession:
         """A sampling step is done (counted from 1). Only takes the time.
 
         A lower step than before begins another pass, as hires fix and batches do, of ``steps`` steps if given.
+        Samplers that ask their model more often than they say go on counting beyond ``steps``.
         """
         with self._state_lock:
             job = self._job
@@ -128,7 +129,8 @@ class PreviewSession:
     @property
     def progress(self) -> tuple[int, int]:
         """(steps done, steps in all) of the current or last job's pass."""
-        return self._job.step, self._job.steps
+        job = self._job
+        return job.shown_step, job.steps
 
     @property
     def frame(self) -> Frame | None:
@@ -153,7 +155,8 @@ class PreviewSession:
         try:
             with self._state_lock:
                 job = self._job
-                step, settings, due = job.step, job.settings, not self._suspensions and job.due(self._clock())
+                step, shown_step, settings = job.step, job.shown_step, job.settings
+                due = not self._suspensions and job.due(self._clock())
             if latent is None or not due:
                 return job.visible
             samples = latent.detach()[: None if grid else 1].clone()
@@ -170,7 +173,7 @@ class PreviewSession:
                     job.frames += 1
                     milliseconds = 1000 * (job.drawn_at - started)
                     job.frame = Frame(
-                        job.frames, step, drawn.image, drawn.full_size, drawn.detail, drawn.family, milliseconds
+                        job.frames, shown_step, drawn.image, drawn.full_size, drawn.detail, drawn.family, milliseconds
                     )
             return self._job.visible  # another may have begun meanwhile: this frame is not its
         finally:
@@ -250,7 +253,8 @@ class PreviewSession:
         return budget
 
     def _chosen(self, job: Job, budget: PreviewBudget) -> str:
-        last = job.frame is not None and 0 < job.steps <= job.step
+        # Only a finer frame is worth the rest of the budget: with one detail the last step is like any other.
+        last = job.at_last_step and job.frame is not None and len(budget.available) > 1
         chosen = budget.choose(self._clock(), frames_left=job.frames_left, last=last)
         if chosen is None:
             raise _NotYetError

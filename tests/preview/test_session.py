@@ -56,6 +56,15 @@ def test_interval_and_skip_last(clock):
     assert shown == [1, 2, 3, 4, 5, 6, 7, 8, 8, 8]
 
 
+def test_what_is_beyond_the_last_step_is_not_skipped(clock):
+    session = session_of(FakeCodec(), clock, PreviewSettings(min_time=0, budget=0, skip_last=2), steps=4)
+    shown = []
+    for step in range(1, 8):
+        session.step(step)
+        shown.append(session.poll(latent(), SD1).number)
+    assert shown == [1, 2, 2, 2, 3, 4, 5]
+
+
 def test_minimum_time(clock):
     codec = FakeCodec()
     session = session_of(codec, clock, PreviewSettings(min_time=100, budget=0))

@@ -79,3 +79,26 @@ def test_largest_side_spares_decoding_what_is_not_shown(clock):
     assert frame.detail == "1/4"
     assert frame.image.size == (16, 32)
     assert frame.full_size == (16, 32)
+
+
+@pytest.mark.parametrize("offered", [("full",), ("full", "1/2", "1/4", "1/8")])
+@pytest.mark.parametrize("detail", ["Auto", "1/4"])
+def test_a_sampler_beyond_its_steps_is_shown_to_its_end(clock, offered, detail):
+    """HeunPP2 asks its model up to three times a step, and DPM adaptive as often as it likes."""
+    codec = FakeCodec(clock, 0.001, details=offered)
+    session = session_of(codec, clock, PreviewSettings(min_time=0, budget=3, detail=detail), steps=20)
+    shown = []
+    for evaluation in range(1, 58):
+        clock.now += 1
+        session.step(evaluation, 20)
+        shown.append(session.poll(latent(), SD1))
+    assert [frame.number for frame in shown] == list(range(1, 58))
+    assert [frame.step for frame in shown] == [min(evaluation, 20) for evaluation in range(1, 58)]
+    assert session.progress == (20, 20)
+
+
+def test_the_last_step_is_shown_where_there_is_one_detail_only(clock):
+    codec = FakeCodec(clock, 0.001)
+    session = session_of(codec, clock, PreviewSettings(min_time=0, budget=3, detail="1/4"), steps=20)
+    run_steps(session, clock, range(1, 21), 1)
+    assert session.frame.step == 20
