@@ -31,6 +31,7 @@ class Keeping:
         if self.latents.enabled != latents:
             self.latents.enabled = latents
         self.recorder.begin(_title(processing), steps)
+        _set_ids(processing, [])
 
     def finished(self, processing: Any, samples: Any, detection: Detection) -> None:
         """A batch is sampled: (B,C,h,w) latents, about to be decoded."""
@@ -41,7 +42,7 @@ class Keeping:
         tab = "img2img" if hasattr(processing, "init_images") else "txt2img"
         extra = {"tab": tab, "prompt": str(getattr(processing, "prompt", ""))}
         ids = self.latents.keep(samples, detection.format, title=_title(processing), decoder=decoder, extra=extra)
-        setattr(processing, _IDS, [*getattr(processing, _IDS, []), *ids])
+        _set_ids(processing, [*getattr(processing, _IDS, []), *ids])
 
     def saved(self, processing: Any, processed: Any) -> None:
         """The job is done: its pictures' parameters are known, in the order of its latents."""
@@ -55,6 +56,13 @@ class Keeping:
             seed = seeds[place] if place < len(seeds) else None
             infotext = infotexts[place] if place < len(infotexts) else ""
             self.latents.note(kept_id, infotext=str(infotext), extra={**kept.extra, "seed": seed})
+        _set_ids(processing, [])
+
+
+def _set_ids(processing: Any, ids: list[int]) -> None:
+    """A new list each time: copies of the object share the one before. A script may run the same object again."""
+    if processing is not None:
+        setattr(processing, _IDS, ids)
 
 
 def _title(processing: Any) -> str:
