@@ -12,7 +12,8 @@ from taesd_ext.commands.batch import write_atomically
 from taesd_ext.commands.codec_arguments import DTYPES
 from taesd_ext.commands.export_keras import keras_bytes
 from taesd_ext.commands.export_onnx import onnx_bytes
-from taesd_ext.commands.export_safetensors import diffusers_files, original_bytes
+from taesd_ext.commands.export_safetensors import CONFIG_NAME, WEIGHTS_NAME, diffusers_files, original_bytes
+from taesd_ext.commands.outputs import add_overwrite_argument, check_outputs
 from taesd_ext.errors import TaesdError
 from taesd_ext.latent_formats import FAMILIES
 from taesd_ext.weights.checkpoint import PARTS, TinyPart, find_tiny_parts
@@ -42,6 +43,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--models", action="append", default=[], metavar="DIR", help="a folder of weight files (may be repeated)"
     )
+    add_overwrite_argument(parser)
 
 
 def parse_size(text: str) -> tuple[int, int]:
@@ -54,10 +56,12 @@ def parse_size(text: str) -> tuple[int, int]:
 
 def run(args: argparse.Namespace) -> int:
     parts = find_parts(args.family, PARTS if args.part == "both" else (args.part,), args.models)
-    networks = {name: found.build().to(DTYPES[args.dtype]) for name, found in parts.items()}
     family = args.family if args.family in FAMILIES else Path(args.family).stem.split("_")[0]
-    files = _files(args, family, parts, networks)
-    for path, content in files.items():
+    targets = _targets(args, family, tuple(parts))
+    check_outputs(targets, overwrite=args.overwrite, sources=[found.file.path for found in parts.values()])
+    networks = {name: found.build().to(DTYPES[args.dtype]) for name, found in parts.items()}
+    contents = _contents(args, family, parts, networks, together=len(targets) == 1)
+    for path, content in zip(targets, contents, strict=True):
         write_atomically(path, content)
         print(f"Wrote {path} ({len(content) / 1e6:.1f} MB).", file=sys.stderr)
     return 0
@@ -85,38 +89,46 @@ def find_parts(family_or_path: str, wanted: tuple[str, ...], models: list[str]) 
     return {part: value for part, value in found.items() if value}
 
 
-def _files(
-    args: argparse.Namespace, family: str, parts: dict[str, TinyPart], networks: dict[str, nn.Sequential]
-) -> dict[Path, bytes]:
-    """What to write where."""
+def _targets(args: argparse.Namespace, family: str, parts: tuple[str, ...]) -> list[Path]:
+    """The files to write: one for each of :func:`_contents`."""
     output: Path = args.output
-    architecture = next(iter(parts.values())).architecture
-    notes = {"family": family, "made_by": "taesd_ext", "license": "MIT"}
-    if args.format == "safetensors" and args.layout == "diffusers":
+    if _is_diffusers(args):
         if output.suffix:
             raise TaesdError(f"{output} is no folder", "the diffusers layout is one", "Leave out the suffix")
-        return {output / name: content for name, content in diffusers_files(networks, architecture).items()}
+        return [output / CONFIG_NAME, output / WEIGHTS_NAME]
     suffix = SUFFIXES[args.format]
-    is_file = bool(output.suffix) and not output.is_dir()
-    if is_file and output.suffix.lower() != suffix:
+    if not output.suffix or output.is_dir():
+        return [output / f"{family}_{part}{suffix}" for part in parts]
+    if output.suffix.lower() != suffix:
         raise TaesdError(f"{output} is no name for {args.format}", "", f"Use {output.with_suffix(suffix).name}")
-    if args.format == "safetensors" and is_file:
-        return {output: original_bytes(networks, family, notes)}
-    if is_file and len(networks) > 1:
+    if args.format != "safetensors" and len(parts) > 1:
         raise TaesdError(
             f"{output} would hold two networks", f"a {suffix} file holds one", "Give a folder, or choose --part"
         )
-    made = {}
-    for part, network in networks.items():
-        path = output if is_file else output / f"{family}_{part}{suffix}"
-        if args.format == "safetensors":
-            made[path] = original_bytes({part: network}, family, notes)
-        elif args.format == "onnx":
-            factor = architecture.spatial_scale_factor
-            made[path] = onnx_bytes(network, part, architecture.latent_channels, factor, notes)
-        else:
-            made[path] = _keras(network, part, parts[part], family, args.size)
-    return made
+    return [output]
+
+
+def _contents(
+    args: argparse.Namespace, family: str, parts: dict[str, TinyPart], networks: dict[str, nn.Sequential], *,
+    together: bool,
+) -> list[bytes]:  # fmt: skip
+    """What to write into each of :func:`_targets`; ``together``: all networks into one file."""
+    architecture = next(iter(parts.values())).architecture
+    notes = {"family": family, "made_by": "taesd_ext", "license": "MIT"}
+    if _is_diffusers(args):
+        made = diffusers_files(networks, architecture)
+        return [made[CONFIG_NAME], made[WEIGHTS_NAME]]
+    if args.format == "safetensors":
+        files = [networks] if together else [{part: network} for part, network in networks.items()]
+        return [original_bytes(file, family, notes) for file in files]
+    if args.format == "onnx":
+        channels, factor = architecture.latent_channels, architecture.spatial_scale_factor
+        return [onnx_bytes(network, part, channels, factor, notes) for part, network in networks.items()]
+    return [_keras(network, part, parts[part], family, args.size) for part, network in networks.items()]
+
+
+def _is_diffusers(args: argparse.Namespace) -> bool:
+    return args.format == "safetensors" and args.layout == "diffusers"
 
 
 def _keras(network: nn.Sequential, part: str, found: TinyPart, family: str, size: tuple[int, int] | None) -> bytes:
