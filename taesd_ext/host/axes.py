@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from taesd_ext.host.webui import DECODE_METHOD, WebUI
@@ -23,15 +23,35 @@ def add_axes(host: WebUI) -> None:
         return
     known = {axis.label for axis in plot.axis_options}
     plot.axis_options.extend(
-        plot.AxisOption(label, str, _override(host, key), choices=lambda choices=choices: list(choices))
+        plot.AxisOption(
+            label, str, _override(host, key, choices), confirm=_confirm(label, choices),
+            choices=lambda choices=choices: list(choices),
+        )
         for label, key, choices in AXES
         if label not in known
-    )
+    )  # fmt: skip
 
 
-def _override(host: WebUI, key: str) -> Callable[[Any, str, Any], None]:
+def _override(host: WebUI, key: str, choices: Sequence[str]) -> Callable[[Any, str, Any], None]:
     def apply(processing: Any, value: str, _values: Any) -> None:
         host.make_restorable(key)
-        processing.override_settings[key] = value
+        processing.override_settings[key] = _matching(value, choices)
 
     return apply
+
+
+def _confirm(label: str, choices: Sequence[str]) -> Callable[[Any, Sequence[str]], None]:
+    """Before the first picture: a mistyped value would silently give that of another decoder."""
+    what = label.removeprefix("[TAESD] ")
+
+    def confirm(_processing: Any, values: Sequence[str]) -> None:
+        for value in values:
+            if _matching(value, choices) is None:
+                raise RuntimeError(f"Unknown {what}: {value}. It is one of {', '.join(choices)}.")
+
+    return confirm
+
+
+def _matching(value: str, choices: Sequence[str]) -> str | None:
+    """The choice that was meant: typed values may differ in case, as with the host's own axes."""
+    return next((choice for choice in choices if choice.lower() == value.strip().lower()), None)

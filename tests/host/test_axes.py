@@ -9,8 +9,8 @@ from taesd_ext.host.axes import AXES
 
 
 class AxisOption:
-    def __init__(self, label, type, apply, choices=None):
-        self.label, self.type, self.apply, self.choices = label, type, apply, choices
+    def __init__(self, label, type, apply, confirm=None, choices=None):
+        self.label, self.type, self.apply, self.confirm, self.choices = label, type, apply, confirm, choices
 
 
 @pytest.fixture
@@ -44,3 +44,17 @@ def test_an_axis_sets_its_option_for_one_generation_only(host, plot):
         host.processing.process_images(p)
         assert p.extra_generation_params.get("VAE Decoder") == (None if value == "Full" else "TAESD")
         assert host.opts.sd_vae_decode_method == "Full"
+
+
+def test_typed_values_count_without_regard_to_case_and_unknown_ones_are_refused_beforehand(host, plot):
+    host.script_callbacks.call("before_ui")
+    for axis, (_, key, choices) in zip(plot.axis_options[1:], AXES, strict=True):
+        p = host.processing.Processing(scripts=[host.script])
+        p.override_settings = {}
+        typed = [choice.swapcase() for choice in choices]
+        axis.confirm(p, typed)
+        for value, choice in zip(typed, choices, strict=True):
+            axis.apply(p, value, typed)
+            assert p.override_settings[key] == choice
+        with pytest.raises(RuntimeError, match="taesdx"):
+            axis.confirm(p, [choices[0], "taesdx"])
