@@ -57,7 +57,7 @@ def choices_of(arguments: Sequence[Any]) -> Choices:
     chosen: dict[str, Any] = {}
     for name, value in given.items():
         if name == "enabled":
-            chosen[name] = value is not False
+            chosen[name] = _truth(name, value)
         elif name not in ARGUMENTS:
             log_once(f"argument {name}", f"{TITLE} has no argument {name!r}; it has {', '.join(ARGUMENTS)}.")
         elif value not in (None, AS_SET, "", 0):
@@ -66,6 +66,15 @@ def choices_of(arguments: Sequence[Any]) -> Choices:
             except ValueError as error:
                 log_once(f"argument {name} {value!r}", f"{TITLE}: {name} cannot be {value!r}: {error}.")
     return Choices(**chosen)
+
+
+def _truth(name: str, value: Any) -> bool:
+    """True or false, also as 1 and 0 or in words, as scripts that call the API write them; nothing means true."""
+    known = {"true": True, "1": True, "1.0": True, "none": True, "": True, "false": False, "0": False, "0.0": False}
+    meant = known.get(str(value).strip().lower())
+    if meant is None:
+        log_once(f"argument {name} {value!r}", f"{TITLE}: {name} cannot be {value!r}: true or false was expected.")
+    return meant is not False
 
 
 def pasted_final_vae(parameters: Mapping[str, Any], in_settings: str) -> str:

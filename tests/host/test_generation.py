@@ -9,6 +9,7 @@ import gradio as gr
 import pytest
 import torch
 
+from taesd_ext.errors import forget_logged
 from taesd_ext.host.accordion import ARGUMENTS, AS_SET, build, choices_of
 from taesd_ext.host.generation import Choices, Generations
 from taesd_ext.host.register import register
@@ -124,6 +125,23 @@ def test_generations_are_told_apart_by_identity():
 )
 def test_arguments_of_page_and_api(arguments, expected):
     assert choices_of(arguments) == expected
+
+
+@pytest.mark.parametrize("off", [False, 0, 0.0, "false", "False", "0"])
+@pytest.mark.parametrize("on", [True, 1, 1.0, "true", "True", None])
+def test_switched_on_or_off_as_scripts_write_it(off, on, caplog):
+    assert not choices_of([{"enabled": off}]).enabled
+    assert not choices_of([off]).enabled
+    assert choices_of([{"enabled": on}]).enabled
+    assert not [record for record in caplog.records if "enabled" in record.getMessage()]
+
+
+@pytest.mark.parametrize("value", [2, -1, "off please", [False], {}, float("nan")])
+def test_what_is_neither_on_nor_off_is_refused_and_said(value, caplog):
+    forget_logged("argument enabled")
+    assert choices_of([{"enabled": value, "interval": 4}]) == Choices(interval=4)
+    (said,) = [record.getMessage() for record in caplog.records if "enabled" in record.getMessage()]
+    assert "true or false was expected" in said
 
 
 def test_the_controls_stand_in_the_order_of_the_arguments():
