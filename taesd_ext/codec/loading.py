@@ -11,11 +11,13 @@ from taesd_ext.codec.codec import Codec, Source
 from taesd_ext.codec.full_loading import full_codec
 from taesd_ext.codec.precision import DtypeChoice
 from taesd_ext.errors import TaesdError
-from taesd_ext.latent_formats import FAMILIES, LATENT_FORMATS, LatentFormat, native_format
+from taesd_ext.latent_formats import FAMILIES, LatentFormat, native_format
 from taesd_ext.weights.checkpoint import PARTS, TinyPart, find_tiny_parts
+from taesd_ext.weights.family import say_if_guessed, tell_family
 from taesd_ext.weights.folders import diffusers_files, find_part, search_folders
 from taesd_ext.weights.full_files import FULL_NAMES, find_full_vae, find_named_vae
-from taesd_ext.weights.tensor_file import open_tensor_file
+from taesd_ext.weights.identify import identify
+from taesd_ext.weights.tensor_file import TensorFile, open_tensor_file
 
 
 def load_codec(
@@ -51,7 +53,7 @@ def load_codec(
                 f"none of its {len(file.shapes)} tensors is named and shaped like one of TAESD's or of a VAE's",
                 "Use a file such as taesd_decoder.safetensors or vae-ft-mse-840000-ema-pruned.safetensors",
             )
-        latent_format = _format_of(path, next(iter(parts.values())))
+        latent_format = _format_of(file, parts)
         name = latent_format.family
     networks = {part: found.build() for part, found in parts.items()}
     source = Source(**{part: found.file.path for part, found in parts.items()})
@@ -87,20 +89,13 @@ def _weight_file(path: Path) -> Path:
     return path
 
 
-def _format_of(path: Path, found: TinyPart) -> LatentFormat:
-    """The structure leaves two families for 4 and for 16 channels; there the name decides, and else the older one."""
-    architecture = found.architecture
-    fitting = [
-        row
-        for row in LATENT_FORMATS
-        if row.family and row.to_family is None and architecture.reads(row)
-    ]
-    if not fitting:
+def _format_of(file: TensorFile, parts: dict[str, TinyPart]) -> LatentFormat:
+    told = tell_family(file, parts, identify(file.path).official)
+    if not told.families:
         raise TaesdError(
-            f"{path} is a {architecture} tiny autoencoder",
+            f"{file.path} is a {next(iter(parts.values())).architecture} tiny autoencoder",
             "no known model has such latents",
             f"The families are {', '.join(FAMILIES)}",
         )
-    words = f"{path.parent.name}/{path.stem}".lower()
-    named = [row for row in fitting if row.family in words]
-    return max(named, key=lambda row: len(row.family)) if named else fitting[0]
+    say_if_guessed(file, told)
+    return native_format(told.families[0])

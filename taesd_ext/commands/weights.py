@@ -127,6 +127,7 @@ def _file_as_json(identity: Identity) -> dict[str, object]:
     return {
         "path": str(identity.path),
         "families": list(identity.families),
+        "guess": identity.told.is_guess,
         "parts": list(official.parts if official else identity.parts),
         "version": official.version if official else None,
         "state": identity.state,
@@ -148,6 +149,11 @@ def _as_text(listing: Listing) -> str:
     return "\n".join(lines)
 
 
+def _family_cell(identity: Identity) -> str:
+    """A guess names all that it may be."""
+    return str(identity.told) if identity.told.is_guess else (identity.families or ("-",))[0]
+
+
 def _table(files: Iterable[Identity]) -> str:
     rows = [("FAMILY", "PART", "VERSION", "STATE", "SIZE", "FILE")]
     for identity in files:
@@ -155,7 +161,7 @@ def _table(files: Iterable[Identity]) -> str:
         parts = official.parts if official else identity.parts
         rows.append(
             (
-                identity.families[0] if identity.families else "-",
+                _family_cell(identity),
                 " + ".join(parts) or "-",
                 official.version if official else "-",
                 identity.state,

@@ -10,6 +10,8 @@ from typing import TypeVar
 from taesd_ext.errors import TaesdError, log_once
 from taesd_ext.latent_formats import FAMILIES, native_format
 from taesd_ext.weights.checkpoint import PARTS, TinyPart, read_tiny
+from taesd_ext.weights.family import tell_family
+from taesd_ext.weights.identify import identify
 from taesd_ext.weights.tensor_file import SUFFIXES
 
 MODELS_VARIABLE = "TAESD_MODELS"
@@ -90,13 +92,20 @@ def find_part(family: str, part: str, folders: Iterable[Path]) -> TinyPart | Non
     wanted = native_format(family)
 
     def read(path: Path) -> TinyPart | None:
-        found = read_tiny(path).get(part)
+        parts = read_tiny(path)
+        found = parts.get(part)
         if found and not found.architecture.reads(wanted):
             raise TaesdError(
                 f"{path} is not a {family} {part}",
                 f"it is a {found.architecture} one where {wanted.latent_channels}-channel "
                 f"{wanted.spatial_scale_factor}x was expected",
                 f"Put the right {family}_{part} file in its place",
+            )
+        if found and family not in (told := tell_family(found.file, parts, identify(path).official)).families:
+            raise TaesdError(
+                f"{path} is not a {family} {part}",
+                f"what it holds is of {told}, whatever its name says",
+                f"Call it {told}_{part}, and put the right {family}_{part} file in its place",
             )
         return found
 

@@ -1,4 +1,4 @@
-"""What a weight file is: an official one by its checksum, else what its structure says."""
+"""What a weight file is: an official one by its checksum, else what its content, and last its name, says."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from taesd_ext.errors import TaesdError
-from taesd_ext.latent_formats import FAMILIES, native_format
 from taesd_ext.weights.catalog import CATALOG, TINY, OfficialFile, by_checksum
-from taesd_ext.weights.checkpoint import TinyArchitecture, find_tiny_parts
+from taesd_ext.weights.checkpoint import TinyArchitecture, TinyPart, find_tiny_parts
+from taesd_ext.weights.family import NOTHING_TOLD, Told, tell_family
 from taesd_ext.weights.tensor_file import open_tensor_file
 
 OFFICIAL, UNVERIFIED, UNREADABLE = "official", "unverified", "unreadable"
@@ -32,6 +32,8 @@ class Identity:
     parts: tuple[str, ...] = ()
     """The parts of a tiny autoencoder that it holds, "encoder" and "decoder"."""
     architecture: TinyArchitecture | None = None
+    told: Told = NOTHING_TOLD
+    """The families that the file's content and name leave."""
     hashed: bool = True
     """Whether the checksum was computed; very large files are not read without need."""
     error: str = ""
@@ -44,10 +46,8 @@ class Identity:
 
     @property
     def families(self) -> tuple[str, ...]:
-        """The family where it is certain, else those that the structure allows, likeliest first."""
-        if self.official:
-            return (self.official.family,)
-        return families_of(self.architecture, self.path) if self.architecture else ()
+        """The family where the content tells it, else those that the structure allows, likeliest first."""
+        return (self.official.family,) if self.official else self.told.families
 
     @property
     def is_autoencoder(self) -> bool:
@@ -57,20 +57,9 @@ class Identity:
         if self.official:
             return str(self.official)
         if self.architecture:
-            return f"{self.architecture} tiny {' + '.join(self.parts)}"
+            guess = f" of {self.told}, which nothing tells" if self.told.is_guess else ""
+            return f"{self.architecture} tiny {' + '.join(self.parts)}{guess}"
         return self.error or "no autoencoder known here"
-
-
-def families_of(architecture: TinyArchitecture, path: Path) -> tuple[str, ...]:
-    """Families whose networks look like this; one named in the file's or its folder's name comes first."""
-    fitting = [
-        family
-        for family in FAMILIES
-        if architecture.reads(native_format(family))
-    ]
-    words = f"{path.parent.name}/{path.stem}".lower()
-    named = sorted((family for family in fitting if family in words), key=len, reverse=True)
-    return tuple(dict.fromkeys([*named[:1], *fitting]))
 
 
 def checksums(path: Path) -> tuple[str, str]:
@@ -85,7 +74,7 @@ def checksums(path: Path) -> tuple[str, str]:
     return sha256.hexdigest(), git.hexdigest()
 
 
-_remembered: dict[tuple[str, int, int], Identity] = {}
+_remembered: dict[tuple[str, str, int, int], Identity] = {}
 _remembered_lock = threading.Lock()
 
 
@@ -101,7 +90,7 @@ def identify(path: Path | str, *, always_hash: bool = False) -> Identity:
         with _remembered_lock:
             known = _remembered.get(key)
         if known is None or (always_hash and not known.hashed):
-            known = _identify(path, key[1], always_hash)
+            known = _identify(path, key[2], always_hash)
             if _key(path) == key:
                 _remember(key, known)
     except OSError as error:
@@ -109,12 +98,13 @@ def identify(path: Path | str, *, always_hash: bool = False) -> Identity:
     return known
 
 
-def _key(path: Path) -> tuple[str, int, int]:
+def _key(path: Path) -> tuple[str, str, int, int]:
+    """The folder too: its name may tell what a file is, and the working folder changes."""
     stat = path.stat()
-    return str(path), stat.st_size, stat.st_mtime_ns
+    return str(path), str(path.absolute().parent), stat.st_size, stat.st_mtime_ns
 
 
-def _remember(key: tuple[str, int, int], identity: Identity) -> None:
+def _remember(key: tuple[str, str, int, int], identity: Identity) -> None:
     with _remembered_lock:
         if len(_remembered) >= _MOST_REMEMBERED:
             _remembered.clear()
@@ -122,19 +112,23 @@ def _remember(key: tuple[str, int, int], identity: Identity) -> None:
 
 
 def _identify(path: Path, size: int, always_hash: bool) -> Identity:
-    parts: tuple[str, ...] = ()
-    architecture: TinyArchitecture | None = None
+    found: dict[str, TinyPart] = {}
     error = ""
     if _may_be_tiny(size):
         try:
             found = find_tiny_parts(open_tensor_file(path))
-            parts = tuple(found)
-            architecture = next(iter(found.values())).architecture if found else None
         except TaesdError as problem:
             error = str(problem)
-    hashed = always_hash or architecture is not None or (size <= HASH_UP_TO and _size_is_official(size))
+    hashed = always_hash or bool(found) or (size <= HASH_UP_TO and _size_is_official(size))
     official = by_checksum(*checksums(path)) if hashed else None
-    return Identity(path, size, official, parts, architecture, hashed, error)
+    told = NOTHING_TOLD
+    if found:
+        try:
+            told = tell_family(next(iter(found.values())).file, found, official)
+        except TaesdError as problem:
+            found, error = {}, str(problem)
+    architecture = next(iter(found.values())).architecture if found else None
+    return Identity(path, size, official, tuple(found), architecture, told, hashed, error)
 
 
 # The largest tiny autoencoder, Sana's decoder, has 8.3 million weights: 33 MB in float32, with its encoder 38 MB.

@@ -62,8 +62,8 @@ def list_weights(folders: Iterable[Path], *, strays: bool = False, always_hash: 
 def add_file(source: Path | str, folder: Path | str) -> Identity:
     """Check a user's own weight file and put a copy into the folder, under a name by which it is found.
 
-    The name comes from what the file holds ("taesd_decoder.safetensors"), never from the file's own. Raises TaesdError
-    when the file holds no tiny autoencoder, when its place is taken by another one, or when it cannot be written.
+    That name is of its family and part ("taesd_decoder.safetensors"). Raises TaesdError when the file holds no tiny
+    autoencoder, when nothing tells of which family, when its place is taken, or when it cannot be written.
     """
     source, folder = Path(source), Path(folder)
     identity = identify(source)
@@ -71,6 +71,12 @@ def add_file(source: Path | str, folder: Path | str) -> Identity:
         raise TaesdError(f"{source.name} was not taken", identity.error)
     if not identity.parts or not identity.families:
         raise TaesdError(f"{source.name} was not taken", "it holds no tiny autoencoder", "Use a TAESD weight file")
+    if identity.told.is_guess:
+        raise TaesdError(
+            f"{source.name} was not taken",
+            f"it is of {identity.told}, and nothing in it or in its name tells which",
+            f"Put the family into its name, as in {identity.families[-1]}_{source.name}",
+        )
     if identity.size > _LARGEST_OWN:
         raise TaesdError(f"{source.name} was not taken", f"it has {identity.size:,} bytes")
     target = folder / own_name(identity)

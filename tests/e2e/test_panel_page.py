@@ -132,7 +132,7 @@ def test_files_are_verified_removed_and_taken(page, webui, shared, tmp_path):
         wait_for_words(page, RESULT, "was removed")
         assert not (folder / "taesd3_decoder.safetensors").exists()
 
-        broken, mine = tmp_path / "broken.safetensors", tmp_path / "mine.safetensors"
+        broken, mine = tmp_path / "broken.safetensors", tmp_path / "mine for sd3.safetensors"
         broken.write_bytes(b"<html>log in</html>")
         page.set_input_files("#taesd_own_file input[type=file]", broken)
         wait_for_words(page, RESULT, "broken.safetensors was not taken")

@@ -151,7 +151,7 @@ def test_settings_stay_when_the_page_is_opened_again(opened):
 
 def test_the_models_table_and_a_file_of_ones_own(opened, weights, tmp_path):
     torch.manual_seed(3)
-    mine = tmp_path / "mine.safetensors"
+    mine = tmp_path / "mine for sd3.safetensors"
     save_file(Decoder(16).state_dict(), mine)
     page = opened()
     go_to(page, "Models")
