@@ -88,6 +88,11 @@ class Finals:
         if current := self._runtime.generations.current:
             infotext.record_built_in(current.processing(), part)
 
+    def used_hosts_own(self, part: str) -> None:
+        current = self._runtime.generations.current
+        if current and self._runtime.generations.in_sampling_thread():  # the panel may compare decoders meanwhile
+            infotext.record_hosts_own(current.processing(), part)
+
     def _record(self, part: str, codec: Codec) -> None:
         if current := self._runtime.generations.current:
             infotext.record(current.processing(), part, codec)

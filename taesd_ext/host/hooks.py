@@ -12,7 +12,7 @@ from torch import Tensor
 
 from taesd_ext.host.patch import HostPatch
 from taesd_ext.host.runtime import Runtime, is_film
-from taesd_ext.host.webui import ENCODE_METHOD, PREVIEW_METHOD
+from taesd_ext.host.webui import DECODE_METHOD, ENCODE_METHOD, PREVIEW_METHOD
 from taesd_ext.settings import HOSTS_VAE, TINY_VAE
 
 FULL = 0
@@ -65,7 +65,8 @@ class Hooks:
             return self._preview(original, sample, model)
         interrupted = self._host.fast_interrupt()
         chosen = self._runtime.final_choice()
-        if interrupted or is_film(sample) or not self._host.is_final(approximation):
+        final = interrupted or self._host.is_final(approximation)
+        if interrupted or is_film(sample) or not final:
             chosen = HOSTS_VAE
         if chosen == TINY_VAE:
             approximation = self._host.taesd_index
@@ -79,6 +80,8 @@ class Hooks:
             image = original(sample, approximation, model)
         if ours:
             self._finals.used_built_in("decoder")
+        elif interrupted or (final and not self._host.uses_taesd(DECODE_METHOD)):  # else it is only a look at it
+            self._finals.used_hosts_own("decoder")
         return image
 
     def _final(
@@ -124,6 +127,8 @@ class Hooks:
             latent = original(image, approximation, model)
             if ours:
                 self._finals.used_built_in("encoder")
+            elif not self._host.uses_taesd(ENCODE_METHOD):  # else it is not for this picture
+                self._finals.used_hosts_own("encoder")
             return latent
         try:
             return self._finals.encode(image)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
 from typing import Any
@@ -11,11 +12,17 @@ from taesd_ext.host.webui import TAESD
 from taesd_ext.latent_formats import FAMILIES
 from taesd_ext.settings import INFOTEXT_MODEL, INFOTEXT_VAE
 from taesd_ext.weights.identify import HASH_UP_TO, checksums
-from taesd_ext.weights.vae_choice import file_title
+from taesd_ext.weights.vae_choice import canonical_name, file_title
 
 HOST_KEY = {"decoder": "VAE Decoder", "encoder": "VAE Encoder"}
 
 _hashes: dict[tuple[Path, int, int], str] = {}
+
+
+def begin(processing: Any) -> None:
+    """Take out what was noted of an earlier picture: X/Y/Z plot and loopback hand the same parameters on."""
+    for part in HOST_KEY:
+        record_hosts_own(processing, part)
 
 
 def record(processing: Any, part: str, codec: Codec | None) -> None:
@@ -26,18 +33,12 @@ def record(processing: Any, part: str, codec: Codec | None) -> None:
     parameters = getattr(processing, "extra_generation_params", None)
     if parameters is None:
         return
-    if part == "decoder":
-        parameters.pop(INFOTEXT_VAE, None)
-    used = [word for word in str(parameters.get(INFOTEXT_MODEL, "")).split(" + ") if word and f" {part}" not in word]
+    used = _without(parameters, part)
     if codec is None:
         parameters.pop(HOST_KEY[part], None)
     else:
         parameters[HOST_KEY[part]] = TAESD
-        used.append(model_name(codec, part))
-    if used:
-        parameters[INFOTEXT_MODEL] = " + ".join(sorted(used))
-    else:
-        parameters.pop(INFOTEXT_MODEL, None)
+        parameters[INFOTEXT_MODEL] = " + ".join(sorted([*used, model_name(codec, part)]))
 
 
 def record_vae(processing: Any, codec: Codec) -> None:
@@ -52,7 +53,30 @@ def record_built_in(processing: Any, part: str) -> None:
     """Note that the host's own TAESD was used."""
     parameters = getattr(processing, "extra_generation_params", None)
     if parameters is not None:
+        _without(parameters, part)
         parameters[HOST_KEY[part]] = TAESD
+
+
+def record_hosts_own(processing: Any, part: str) -> None:
+    """Note that the host's own VAE did it: what was noted here before is true no more; all else is left as it is."""
+    parameters = getattr(processing, "extra_generation_params", None)
+    if parameters is not None:
+        named = str(parameters.get(INFOTEXT_MODEL, ""))
+        _without(parameters, part)
+        if f" {part}" in named and parameters.get(HOST_KEY[part]) == TAESD:
+            del parameters[HOST_KEY[part]]
+
+
+def _without(parameters: dict[str, Any], part: str) -> list[str]:
+    """Take out what was noted here of a part; the models named for the other remain, and are returned."""
+    if part == "decoder":
+        parameters.pop(INFOTEXT_VAE, None)
+    used = [word for word in str(parameters.get(INFOTEXT_MODEL, "")).split(" + ") if word and f" {part}" not in word]
+    if used:
+        parameters[INFOTEXT_MODEL] = " + ".join(used)
+    else:
+        parameters.pop(INFOTEXT_MODEL, None)
+    return used
 
 
 def comment(processing: Any, text: str) -> None:
@@ -70,8 +94,15 @@ def model_name(codec: Codec, part: str) -> str:
 def vae_name(codec: Codec) -> str:
     """The file's name without its suffix and the beginning of its SHA-256: "kl-f8-anime2 (df3c506e51)"."""
     path = codec.source.decoder
-    sha256 = _sha256(path)
-    return f"{file_title(path)} ({sha256[:10]})" if sha256 else file_title(path)
+    title, sha256 = file_title(path), _sha256(path)
+    if canonical_name(title) != canonical_name(codec.name):  # by the file's name nobody could choose it again
+        title = codec.name
+    return f"{title} ({sha256[:10]})" if sha256 else title
+
+
+def _quoted(value: str) -> str:
+    """As the host writes a value in which its own marks occur."""
+    return json.dumps(value, ensure_ascii=False) if any(mark in value for mark in ",:\n") else value
 
 
 def _sha256(path: Path | None) -> str:
@@ -100,9 +131,11 @@ def decoded_again(infotext: str, codec: Codec | None) -> str:
     parameters = re.sub(rf'(?:^|, )(?:{made_by}): (?:"(?:[^"\\]|\\.)*"|[^,]*)', "", lines[-1])
     parameters, version, number = parameters.partition(", Version: ")
     if codec is not None:
-        used.append(model_name(codec, "decoder"))
-        is_tiny = codec.name in FAMILIES
-        parameters += f", {HOST_KEY['decoder']}: {TAESD if is_tiny else codec.name}"
+        if codec.name in FAMILIES:
+            used.append(model_name(codec, "decoder"))
+            parameters += f", {HOST_KEY['decoder']}: {TAESD}"
+        else:
+            parameters += f", {INFOTEXT_VAE}: {_quoted(vae_name(codec))}"
     if used:
         parameters += f", {INFOTEXT_MODEL}: {' + '.join(sorted(used))}"
     return "\n".join([*lines[:-1], parameters.removeprefix(", ") + f", Decoded again: yes{version}{number}"])

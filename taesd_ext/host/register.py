@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from taesd_ext.errors import log, log_once, one_line
-from taesd_ext.host import accordion
+from taesd_ext.host import accordion, infotext
 from taesd_ext.host.axes import add_axes
 from taesd_ext.host.generation import Choices
 from taesd_ext.host.hooks import Hooks
@@ -105,6 +105,7 @@ class Extension:
         if self._closed:  # the UI was reloaded while a job goes on with the scripts of before
             return
         self.hooks.apply()
+        infotext.begin(processing)
         job = getattr(self.host.state, "time_start", None)
         choices = accordion.choices_of(arguments)
         self.runtime.generations.begin(processing, choices, job, _tab(is_img2img))
