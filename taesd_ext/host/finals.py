@@ -60,6 +60,13 @@ class Finals:
         detection = detect(evidence)
         codec, family = self._final_codec(detection, "encoder")
         latent_format = subject_format(family, detection)
+        channels = evidence.channels or (detection.format and detection.format.latent_channels)
+        if channels and family != detection.family and not latent_format.accepts(channels):
+            raise TaesdError(
+                f"{codec.name} cannot read this picture",
+                f"its latents have {latent_format.latent_channels} channels, and the loaded model's {channels}",
+                "Choose another family, or Auto",
+            )
         latent = _in_less_memory_if_need_be(codec.encode, image)
         packed = evidence.channels not in (None, latent_format.latent_channels)
         latent = from_family_latent(latent, latent_format, packed=packed)

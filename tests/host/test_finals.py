@@ -110,6 +110,24 @@ def test_an_unknown_model_is_an_error_that_says_so(host):
         host.generate()
 
 
+@pytest.mark.parametrize("says_its_channels", [True, False])
+def test_a_family_that_does_not_fit_the_model_is_an_error_both_ways(host, says_its_channels):
+    host.opts.taesd_ext_family = "taesd3"
+    picture = torch.rand(1, 3, 16, 16)
+    to_images = host.sd_samplers_common.samples_to_images_tensor
+    to_samples = host.sd_samplers_common.images_tensor_to_samples
+    if not says_its_channels:
+        del host.model.latent_channels
+    with pytest.raises(TaesdError, match="channels"):
+        to_images(torch.zeros(1, 4, 2, 2), 3)
+    with pytest.raises(TaesdError, match=r"taesd3 cannot read this picture: .* 16 channels, .* model's 4"):
+        to_samples(picture, 3)
+    host.model.latent_channels = 4
+    host.opts.taesd_ext_decode_failure = "full VAE"
+    assert to_samples(picture, 3).shape == (1, 4, 2, 2)
+    assert host.model.full_encodes == 1
+
+
 def test_autocast_does_not_change_a_bit(host):
     """A1111 decodes within its autocast in hires fix."""
     host.opts.sd_vae_decode_method = host.opts.sd_vae_encode_method = "TAESD"
