@@ -118,13 +118,18 @@ class WebUI:
 
     @contextlib.contextmanager
     def not_interrupted(self) -> Iterator[None]:
-        """The host believes that nobody pressed Interrupt: for a full decode in spite of fast interrupt."""
+        """The host believes that nobody pressed Interrupt: for a full decode in spite of fast interrupt.
+
+        Who presses it meanwhile is heard afterwards.
+        """
         interrupted = getattr(self.state, "interrupted", False)
-        self.state.interrupted = False
+        if interrupted:
+            self.state.interrupted = False
         try:
             yield
         finally:
-            self.state.interrupted = interrupted
+            if interrupted:
+                self.state.interrupted = True
 
     def previews_wanted(self) -> bool:
         """Whether the user wants pictures while sampling; -1 stands for none until a batch is done."""
