@@ -116,6 +116,27 @@ def test_decoding_again_changes_what_decoded_and_nothing_else(
     }  # fmt: skip
 
 
+@given(title=TITLES | KNOWN_TITLES, before=st.none() | st.sampled_from(FAMILIES), sha256=SHA256)
+@example(title="a, b: c (0.9)", before="taesd", sha256="a" * 64)
+def test_decoding_again_by_a_full_vae_asks_for_that_vae(title: str, before: str | None, sha256: str) -> None:
+    p = processing()
+    with mock.patch.object(infotext, "_sha256", return_value=sha256):
+        infotext.record(p, "decoder", codec(Path("x.pth"), before) if before else None)
+        line = written({**BEFORE, **p.extra_generation_params, "Version": "v1.10.1"})
+        after = infotext.decoded_again(f"prompt\n{line}", codec(Path("models/VAE") / f"{title}.safetensors"))
+    parameters = parsed(after.removeprefix("prompt\n"))
+    assert canonical_name(chosen_by(parameters, HOSTS_VAE)) == canonical_name(title)
+    assert not {infotext.HOST_KEY["decoder"], INFOTEXT_MODEL} & parameters.keys()
+    assert parameters["Version"] == "v1.10.1"
+
+
+def test_a_vae_whose_file_has_another_name_is_named_as_it_is_chosen(tmp_path: Path) -> None:
+    file = tmp_path / "mse.safetensors"
+    file.write_bytes(b"x")
+    again = infotext.decoded_again("scene\nSteps: 4, Version: 1.10.1", codec(file, "sd-vae-ft-mse"))
+    assert chosen_by(parsed(again.removeprefix("scene\n")), HOSTS_VAE) == "sd-vae-ft-mse"
+
+
 @given(
     enabled=st.booleans(), family=st.sampled_from((None, *OPTION["family"].choices)),
     interval=st.none() | st.integers(1, 100), detail=st.sampled_from((None, *OPTION["detail"].choices)),
