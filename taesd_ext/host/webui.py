@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import html
 import importlib
 import importlib.util
 import sys
@@ -72,7 +73,9 @@ class WebUI:
 
     def add_option(self, key: str, default: Any, label: str, help_text: str, section: tuple, **component: Any) -> None:
         """Add an option to the Settings tab, at the end of a section; replaces one of that key."""
-        info = self._options.OptionInfo(default, label, section=section, **component).info(help_text)
+        # The host puts parentheses around it: translations are found only for text that stands in an element alone.
+        alone = f"<span>{html.escape(help_text, quote=False)}</span>"
+        info = self._options.OptionInfo(default, label, section=section, **component).info(alone)
         self.shared.opts.add_option(key, info)
 
     def set_option(self, key: str, value: Any) -> None:

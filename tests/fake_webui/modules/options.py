@@ -10,7 +10,7 @@ class OptionInfo:
         self.section, self.infotext, self.refresh, self.comment_after = section, infotext, refresh, ""
 
     def info(self, text):
-        self.comment_after += text
+        self.comment_after += f"<span class='info'>({text})</span>"
         return self
 
 
