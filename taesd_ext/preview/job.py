@@ -45,6 +45,8 @@ class Job:
     steps: int
     started: float
     step: int = 0
+    passes: int = 0
+    """So often the steps began anew."""
     stepped: float | None = None
     active: bool = True
     cancelled: bool = False

@@ -73,6 +73,7 @@ class PreviewSession:
         with self._state_lock:
             job = self._job
             if step < job.step:
+                job.passes += 1
                 job.drawn_step = 0
             if steps is not None:
                 job.steps = steps
@@ -155,7 +156,7 @@ class PreviewSession:
         try:
             with self._state_lock:
                 job = self._job
-                step, shown_step, settings = job.step, job.shown_step, job.settings
+                step, shown_step, passes, settings = job.step, job.shown_step, job.passes, job.settings
                 due = not self._suspensions and job.due(self._clock())
             if latent is None or not due:
                 return job.visible
@@ -167,7 +168,9 @@ class PreviewSession:
             except _NotYetError:
                 return job.visible
             with self._state_lock:
-                job.drawn_step, job.drawn_at = step, self._clock()
+                job.drawn_at = self._clock()
+                if job.passes == passes:  # else another began meanwhile, and none of its steps is drawn
+                    job.drawn_step = step
                 if drawn and not job.cancelled:
                     job.failures = 0
                     job.frames += 1

@@ -114,6 +114,25 @@ def test_a_second_pass_is_shown_from_its_first_step(clock):
     assert session.poll(latent(), SD1).step == 1
 
 
+def test_a_second_pass_that_begins_during_a_decode_is_shown_too(clock):
+    """Latent hires fix begins it at once, while the first pass's last step is still being drawn."""
+
+    class Overtaken(FakeCodec):
+        def decode(self, latent, *, detail="full"):
+            if session.progress == (20, 20) and len(self.decoded) == 1:
+                session.step(0, steps=5)
+                session.step(1, steps=5)
+            return super().decode(latent, detail=detail)
+
+    session = session_of(Overtaken(), clock)
+    shown = []
+    for step in (19, 20, None, 2, 3):
+        if step is not None:
+            session.step(step)
+        shown.append(session.poll(latent(), SD1).step)
+    assert shown == [19, 20, 1, 2, 3]
+
+
 def test_no_decode_while_suspended(clock):
     codec = FakeCodec()
     session = session_of(codec, clock)
