@@ -57,6 +57,8 @@ class Job:
     spent: float = 0.0
     budgets: dict[tuple, PreviewBudget] = field(default_factory=dict)
     """By what they are made for: model, size and settings may change within a job. They share what is spent."""
+    troubled: bool = False
+    """Whether anything went wrong, even where another way of drawing helped."""
     failures: int = 0
     resting: dict[str, tuple[float, float]] = field(default_factory=dict)
     """Way of drawing -> (when it may be tried again, the pause before that)."""

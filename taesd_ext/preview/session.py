@@ -57,7 +57,7 @@ class PreviewSession:
         self._job = Job(PreviewSettings(), 0, clock(), active=False)
         self._finished_after = 0.0
         self.last_error: str | None = None
-        """What went wrong last, in one line with its cure; kept until a job ends well."""
+        """What went wrong last, in one line with its cure; kept until a job ends that had previews and no trouble."""
 
     def start(self, settings: PreviewSettings, steps: int) -> None:
         """Begin a job of so many steps; the last one's frame is forgotten."""
@@ -97,6 +97,8 @@ class PreviewSession:
             if self._job.active:
                 self._job.active = False
                 self._finished_after = self._clock() - self._job.started
+                if self._job.frames and not self._job.troubled:
+                    self.last_error = None
 
     @contextlib.contextmanager
     def suspended(self) -> Iterator[None]:
@@ -278,5 +280,7 @@ class PreviewSession:
             yield
 
     def _note(self, error: Exception) -> None:
-        self.last_error = one_line(error)
-        log_once(f"preview {self.last_error}", self.last_error)
+        line = one_line(error)
+        self._job.troubled = True
+        self.last_error = line
+        log_once(f"preview {line}", line)

@@ -93,6 +93,29 @@ def test_the_last_frame_stays_and_previews_stop_when_nothing_works(clock):
     assert session.poll(latent(), SD1).detail == "full"
 
 
+def test_the_last_error_is_kept_until_a_job_ends_that_had_previews_and_no_trouble(clock):
+    codec = FakeCodec()
+    session = PreviewSession(lambda family: codec, clock)
+
+    def job(*, steps=range(1, 4), detection=SD1) -> str | None:
+        clock.now += 100
+        session.start(QUICK, 3)
+        for step in steps:
+            session.step(step)
+            session.poll(latent(), detection)
+        session.finish()
+        return session.last_error
+
+    codec.failing = {"full": RuntimeError("broken")}
+    assert "broken" in job()
+    codec.failing = {}
+    assert "broken" in job(steps=())
+    assert job() is None
+    assert "7 channels" in job(detection=NOT_KNOWN)
+    assert "7 channels" in job(detection=NOT_KNOWN), "said by each job anew"
+    assert job() is None
+
+
 def test_unknown_models_show_what_fits_and_say_why(clock):
     codec = FakeCodec()
     session = session_of(codec, clock)
