@@ -14,7 +14,7 @@ from taesd_ext.errors import TaesdError
 from taesd_ext.latent_formats import FAMILIES, LatentFormat, native_format
 from taesd_ext.weights.checkpoint import PARTS, TinyPart, find_tiny_parts
 from taesd_ext.weights.family import say_if_guessed, tell_family
-from taesd_ext.weights.folders import diffusers_files, find_part, search_folders
+from taesd_ext.weights.folders import diffusers_files, find_part, given_folders, search_folders
 from taesd_ext.weights.full_files import FULL_NAMES, find_full_vae, find_named_vae
 from taesd_ext.weights.identify import identify
 from taesd_ext.weights.tensor_file import TensorFile, open_tensor_file
@@ -33,9 +33,9 @@ def load_codec(
     A family may lack its encoder or its decoder file: the codec then does the other half. ``dtype`` None is float32
     and "auto" what the device does best, on a CPU found by a second's timing once per machine. ``variant`` says what a
     file is that does not tell it itself ("sd15-vae", "sdxl-vae", ...).
-    Raises TaesdError when nothing usable is found.
+    Raises TaesdError when nothing usable is found, and when ``models_dir`` is not there.
     """
-    name = str(family_or_path)
+    name, models_dir = str(family_or_path), given_folders(models_dir)
     if name in FULL_NAMES:
         return full_codec(find_named_vae(name, models_dir), device, dtype)
     if name in FAMILIES:

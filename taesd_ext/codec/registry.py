@@ -74,7 +74,8 @@ class CodecRegistry:
                 if codec := self._codecs.get(key):
                     return codec
                 failure = self._failures.get(key)
-            folders = list(self._folders())
+            # A host's folder may be there only after the first download.
+            folders = [folder for folder in self._folders() if Path(folder).expanduser().is_dir()]
             files = _files(family, folders)
             if failure and self._clock() < failure.retry_at and failure.files == files:
                 raise _anew(failure.error)

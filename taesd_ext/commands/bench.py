@@ -26,7 +26,7 @@ from taesd_ext.commands.bench_tiles import measure_tiles, print_tiles
 from taesd_ext.commands.bench_ways import BASELINE, DIFFUSERS, FULL_VAE, Bench, Frame, Way, known_families
 from taesd_ext.commands.quality import preview_quality, read_photos
 from taesd_ext.errors import TaesdError, one_line
-from taesd_ext.weights.folders import installed, search_folders
+from taesd_ext.weights.folders import given_folders, installed, search_folders
 
 SIDES, QUICK_SIDES = (256, 512, 1024), (512,)
 ROUNDS, QUICK_ROUNDS = 7, 3
@@ -165,7 +165,7 @@ def _families(args: argparse.Namespace) -> list[str]:
         if unknown:
             raise TaesdError(f"There is no family {unknown[0]}", f"the families are {', '.join(known_families())}")
         return chosen
-    found = installed(search_folders(args.models or None))
+    found = installed(search_folders(given_folders(args.models)))
     with_decoder = [family for family, parts in found.items() if "decoder" in parts]
     return (with_decoder or ["taesd"])[: 1 if args.quick else None]
 
@@ -246,7 +246,8 @@ def _quality(bench: Bench, args: argparse.Namespace) -> list[dict[str, Any]]:
         print(f"\n  No quality figures: {bench.family} has no encoder to make latents with.")
         return []
     others = {}
-    approximate = find_approx_nn(codec.format.name, [*map(Path, args.models), *search_folders(args.models or None)])
+    folders = search_folders(given_folders(args.models))
+    approximate = find_approx_nn(codec.format.name, [*map(Path, args.models), *folders])
     if approximate:
         others["Approx NN"] = (approximate, SCALE)
     latents = [codec.encode(photo) for photo in read_photos(args.pictures)]

@@ -24,7 +24,7 @@ from taesd_ext.commands.peak_memory import PeakMemory
 from taesd_ext.commands.result_row import ResultRow
 from taesd_ext.errors import TaesdError, one_line
 from taesd_ext.latent_formats import FAMILIES
-from taesd_ext.weights.folders import installed, search_folders
+from taesd_ext.weights.folders import given_folders, installed, search_folders
 from taesd_ext.weights.full_files import FULL_NAMES, find_named_vae
 
 PAGE, SHEET, NUMBERS = "compare.html", "compare.png", "compare.json"
@@ -137,7 +137,7 @@ def run(args: argparse.Namespace) -> int:
 def usable_codecs(choice: CodecChoice) -> list[str]:
     """Names of the codecs of which both halves are there, judged by names and headers of files."""
     models = list(choice.models) or None
-    names = [family for family, parts in installed(search_folders(models)).items() if len(parts) == 2]
+    names = [family for family, parts in installed(search_folders(given_folders(models))).items() if len(parts) == 2]
     for name in FULL_NAMES:
         try:
             if len(find_named_vae(name, models).parts) == 2:

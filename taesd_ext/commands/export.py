@@ -18,7 +18,7 @@ from taesd_ext.errors import TaesdError
 from taesd_ext.latent_formats import FAMILIES
 from taesd_ext.weights.checkpoint import PARTS, TinyPart, find_tiny_parts
 from taesd_ext.weights.folders import diffusers_files as files_in_diffusers_folder
-from taesd_ext.weights.folders import find_part, search_folders
+from taesd_ext.weights.folders import find_part, given_folders, search_folders
 from taesd_ext.weights.tensor_file import open_tensor_file
 
 SUFFIXES = {"safetensors": ".safetensors", "keras": ".keras", "onnx": ".onnx"}
@@ -71,7 +71,7 @@ def find_parts(family_or_path: str, wanted: tuple[str, ...], models: list[str]) 
     """The wanted parts of a family or a weight file; a missing one is a TaesdError."""
     path = Path(family_or_path).expanduser()
     if family_or_path in FAMILIES:
-        folders = search_folders(models or None)
+        folders = search_folders(given_folders(models))
         found = {part: find_part(family_or_path, part, folders) for part in wanted}
         looked = f"looked in: {', '.join(map(str, folders)) or 'no folder of weights exists'}"
     elif path.exists():

@@ -15,14 +15,16 @@ from taesd_ext.latent_formats import FAMILIES
 from taesd_ext.weights.catalog import CATALOG, TINY, downloadable
 from taesd_ext.weights.checkpoint import PARTS
 from taesd_ext.weights.download import download_family
-from taesd_ext.weights.folders import cache_folder, installed, search_folders
-from taesd_ext.weights.identify import OFFICIAL, UNREADABLE, Identity, identify
+from taesd_ext.weights.folders import cache_folder, candidates, given_folders, search_folders
+from taesd_ext.weights.identify import UNREADABLE, UNVERIFIED, Identity, identify
 from taesd_ext.weights.store import list_weights
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     actions = parser.add_subparsers(dest="action", metavar="ACTION", required=True)
-    listing = actions.add_parser("list", help="the weight files that are found, and the families that lack theirs")
+    listing = actions.add_parser(
+        "list", help="the weight files that are found, and what is lacking; exit code 1 when one is unreadable"
+    )
     verify = actions.add_parser("verify", help="compute every file's checksum; exit code 1 when one is unreadable")
     download = actions.add_parser("download", help="get the official files, checked by their checksums")
     download.add_argument(
@@ -49,7 +51,7 @@ class Listing:
     folders: list[Path]
     files: list[Identity]
     used: dict[str, dict[str, Path]]
-    """Family -> part -> the file that serves it."""
+    """Family -> part -> the readable file that serves it."""
 
     @property
     def lacking(self) -> dict[str, list[str]]:
@@ -65,19 +67,32 @@ def take_stock(models: Iterable[Path | str] = (), *, always_hash: bool = False, 
 
 
 def _used(folders: list[Path]) -> dict[str, dict[str, Path]]:
-    found = installed(folders)
-    return {family: found[family] for family in FAMILIES if family in found}
+    found: dict[str, dict[str, Path]] = {}
+    for family in FAMILIES:
+        for part in PARTS:
+            if path := next((path for path in candidates(family, part, folders) if _serves(path, family, part)), None):
+                found.setdefault(family, {})[part] = path
+    return found
+
+
+def _serves(path: Path, family: str, part: str) -> bool:
+    identity = identify(path)
+    return not identity.error and part in identity.parts and family in identity.families
 
 
 def _list(args: argparse.Namespace) -> int:
-    listing = take_stock(args.models)
+    listing = take_stock(given_folders(args.models))
     print(json.dumps(_as_json(listing), indent=2) if args.json else _as_text(listing))
-    return 0
+    return _exit_code(listing)
 
 
 def _verify(args: argparse.Namespace) -> int:
-    listing = take_stock(args.models, always_hash=True, strays=True)
+    listing = take_stock(given_folders(args.models), always_hash=True, strays=True)
     print(json.dumps(_as_json(listing), indent=2) if args.json else _table(listing.files))
+    return _exit_code(listing)
+
+
+def _exit_code(listing: Listing) -> int:
     return 1 if any(identity.state == UNREADABLE for identity in listing.files) else 0
 
 
@@ -144,7 +159,7 @@ def _as_text(listing: Listing) -> str:
         known = {part for row in CATALOG if row.family == family and row.kind == TINY for part in row.parts}
         get = f": python -m taesd_ext weights download {family}" if known.issuperset(missing) else ""
         lines.append(f"{family} lacks its {' and '.join(missing)}{get}")
-    if any(identity.state != OFFICIAL for identity in listing.files):
+    if any(identity.state == UNVERIFIED for identity in listing.files):
         lines.append("unverified: no official checksum is known for this content; its structure was checked.")
     return "\n".join(lines)
 

@@ -155,7 +155,7 @@ class _Routes:
                 version=found.official.version if found.official else None,
                 licence=found.official.licence if found.official else None,
                 size=found.size,
-                error=found.error,
+                error=found.error.replace(str(found.path), found.path.name),
             )
             for found in list_weights(self._folders())
         ]

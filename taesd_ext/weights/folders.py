@@ -29,6 +29,24 @@ def cache_folder() -> Path:
     return (Path(base) if base else Path.home() / ".cache") / "taesd_ext"
 
 
+def given_folders(models_dir: Path | str | Iterable[Path | str] | None) -> list[Path]:
+    """The folders that a person gave. Raises TaesdError for one that is not there.
+
+    Without them other weights would be used than those that he meant. A host's own folders may not exist yet.
+    """
+    given = _listed(models_dir)
+    for folder in given:
+        if not folder.is_dir():
+            why = "it is a file" if folder.is_file() else "it does not exist"
+            raise TaesdError(f"{folder} is no folder of weights", why, "Give the folder in which the files lie")
+    return given
+
+
+def _listed(models_dir: Path | str | Iterable[Path | str] | None) -> list[Path]:
+    given = [] if models_dir is None else [models_dir] if isinstance(models_dir, (str, Path)) else models_dir
+    return [Path(folder).expanduser() for folder in given]
+
+
 def search_folders(
     models_dir: Path | str | Iterable[Path | str] | None = None, host_folders: tuple[str, ...] = _HOST_FOLDERS
 ) -> list[Path]:
@@ -37,8 +55,7 @@ def search_folders(
     Those given, those of $TAESD_MODELS, the WebUI's and ComfyUI's below the working folder, the user's cache. A given
     WebUI or ComfyUI folder stands for its own models folders too, which are called ``host_folders``.
     """
-    given = [] if models_dir is None else [models_dir] if isinstance(models_dir, (str, Path)) else list(models_dir)
-    named = [Path(folder).expanduser() for folder in given]
+    named = _listed(models_dir)
     named += [Path(part).expanduser() for part in os.environ.get(MODELS_VARIABLE, "").split(os.pathsep) if part]
     folders: list[Path] = []
     for folder in [*named, Path.cwd()]:

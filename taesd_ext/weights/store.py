@@ -54,9 +54,9 @@ def _holds(question: Callable[[], bool]) -> bool:
 
 
 def list_weights(folders: Iterable[Path], *, strays: bool = False, always_hash: bool = False) -> list[Identity]:
-    """The autoencoders in these folders, recognised; with ``strays`` also the weight files that are none of ours."""
+    """The autoencoders and the damaged files in these folders; with ``strays`` also the weight files of other kinds."""
     found = [identify(path, always_hash=always_hash) for path in weight_files(folders)]
-    return found if strays else [identity for identity in found if identity.is_autoencoder]
+    return found if strays else [identity for identity in found if identity.is_autoencoder or identity.error]
 
 
 def add_file(source: Path | str, folder: Path | str) -> Identity:

@@ -89,8 +89,10 @@ def test_bad_files_are_said_not_raised(tmp_path: Path) -> None:
     assert found.state == UNREADABLE
     assert "bad.pth" in found.error
     assert identify(tmp_path / "absent.pth").state == UNREADABLE
-    assert list_weights([tmp_path]) == []
-    assert len(list_weights([tmp_path], strays=True)) == 1
+    assert list_weights([tmp_path]) == list_weights([tmp_path], strays=True) == [found]
+    save_file({"lora.weight": torch.zeros(4)}, tmp_path / "lora.safetensors")
+    assert list_weights([tmp_path]) == [found]
+    assert len(list_weights([tmp_path], strays=True)) == 2
 
 
 def test_large_files_are_hashed_only_when_asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
