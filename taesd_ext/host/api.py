@@ -69,7 +69,7 @@ def status(runtime: Runtime) -> models.Status:
     stats, frame, step, steps = session.stats, session.frame, *session.progress
     loaded = runtime.detection().format if runtime.host.model() is not None else None
     return models.Status(
-        active=session.active,
+        active=session.active and runtime.host.is_busy(),  # a job that broke off never says so
         enabled=runtime.draws_previews() and runtime.preview_settings().enabled,
         step=step,
         steps=steps,

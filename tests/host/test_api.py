@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import io
 import math
 from types import SimpleNamespace
@@ -85,6 +86,24 @@ def test_status_of_a_job(client, host):
     assert (done["step"], done["steps"], done["detail"], done["family"]) == (4, 4, "full", "taesd")
     assert done["frames"] == done["frame"] > 0
     assert done["milliseconds"] > 0
+
+
+@pytest.mark.parametrize("scripts", [True, False])
+def test_a_job_is_active_while_it_runs_and_not_after_it_broke_off(client, host, scripts):
+    """Without scripts, or after an exception, nobody tells us of its end."""
+    seen = []
+
+    def on_step(_p, step):
+        seen.append(client.get(api.BADGE).json()["active"])
+        if scripts and step == 2:
+            raise RuntimeError("CUDA out of memory")
+
+    p = host.processing.Processing(scripts=[host.script] if scripts else None, on_step=on_step)
+    with pytest.raises(RuntimeError) if scripts else contextlib.nullcontext():
+        host.processing.process_images(p)
+    assert len(seen) == (3 if scripts else 4)
+    assert all(seen)
+    assert not client.get(api.BADGE).json()["active"]
 
 
 def test_families_and_files(client):

@@ -49,6 +49,13 @@ def decode(batch):
 def process_images(p):
     """Returns finished pictures, float (B,3,H,W) in [0,1]."""
     state.begin()
+    try:
+        return _process_images(p)
+    finally:
+        state.end()
+
+
+def _process_images(p):
     for script in p.scripts or ():
         script.before_process(p, *script.args)
     stored = {key: opts.data[key] for key in p.override_settings if key in opts.data}

@@ -27,12 +27,17 @@ class State:
     def __init__(self):
         self.exceptions = []
         self.begin()
+        self.end()
 
     def begin(self):
         self.time_start = time.time_ns()
         self.interrupted = False
+        self.job, self.job_count = "(unknown)", -1
         self.current_latent = self.current_image = None
         self.id_live_preview = self.sampling_step = self.sampling_steps = self.current_image_sampling_step = 0
+
+    def end(self):
+        self.job, self.job_count = "", 0
 
     def set_current_image(self):
         """Somebody polls."""
