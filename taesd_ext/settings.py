@@ -63,7 +63,7 @@ class Option:
                 return value
             raise ValueError(f"one of {', '.join(self.choices)} was expected")
         if self.kind == "name":
-            if isinstance(value, str) and 0 < len(value.strip()) <= LONGEST_NAME:
+            if isinstance(value, str) and 0 < len(value.strip()) <= LONGEST_NAME and _can_be_stored(value):
                 return value.strip()
             raise ValueError(f"a name of up to {LONGEST_NAME} characters was expected")
         if self.kind == "bool":
@@ -73,11 +73,20 @@ class Option:
         range_words = f"a number from {self.minimum:g} to {self.maximum:g} was expected"
         try:
             number = float(value)
-        except (TypeError, ValueError):
+        except (TypeError, ValueError, OverflowError):
             raise ValueError(range_words) from None
         if isinstance(value, bool) or not math.isfinite(number) or not self.minimum <= number <= self.maximum:
             raise ValueError(range_words)
         return round(number) if self.kind == "int" else number
+
+
+def _can_be_stored(text: str) -> bool:
+    """Whether a host can write it to its settings file: half a character would break that off in the middle."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 OPTIONS: tuple[Option, ...] = (

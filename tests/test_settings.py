@@ -37,7 +37,8 @@ def test_values_are_read_by_key_and_by_name():
 @pytest.mark.parametrize(
     ("name", "bad"),
     [("family", "nonsense"), ("interval", -1), ("interval", "x"), ("interval", True), ("budget", float("nan")),
-     ("detail", 2), ("frame_format", ["jpeg"]), ("max_side", 10**9)],
+     ("detail", 2), ("frame_format", ["jpeg"]), ("max_side", 10**9), ("interval", 10**400), ("budget", -(10**400)),
+     ("budget", float("inf")), ("final_vae", "caf\udce9"), ("final_vae", "\ud800"), ("final_vae", "x" * 256)],
 )  # fmt: skip
 def test_a_bad_value_is_the_default_and_said_once(name, bad, caplog):
     option = OPTION[name]

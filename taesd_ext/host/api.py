@@ -173,18 +173,16 @@ class _Routes:
         if change.name not in OPTION:
             raise HTTPException(404, f"There is no option {change.name!r}")
         try:
-            value = OPTION[change.name].check(change.value)
+            self._runtime.set_value(change.name, change.value)
         except ValueError as error:
             raise HTTPException(422, f"{change.name}: {error}") from error
-        self._host.set_option(OPTION[change.name].key, value)
         return self._setting(change.name)
 
     def _setting(self, name: str) -> models.Setting:
         option = OPTION[name]
-        choices = self._runtime.final_vae.choices() if option.kind == "name" else option.choices
         return models.Setting(
             name=name, key=option.key, value=self._runtime.value(name), default=option.default,
-            choices=list(choices), label=option.label, help=option.help,
+            choices=self._runtime.choices(name), label=option.label, help=option.help,
         )  # fmt: skip
 
     def encode(self, request: models.EncodeRequest) -> models.Latent:

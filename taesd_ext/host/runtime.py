@@ -30,11 +30,13 @@ from taesd_ext.settings import (
     BUILT_IN,
     DEVICE_CPU,
     HOSTS_VAE,
+    OPTION,
     OPTIONS,
     TINY_VAE,
     PreviewSettings,
     option_value,
 )
+from taesd_ext.weights.vae_choice import canonical_name
 
 
 class Runtime:
@@ -58,6 +60,21 @@ class Runtime:
     def value(self, name: str) -> Any:
         """An option's checked value."""
         return option_value(name, self._values())
+
+    def choices(self, name: str) -> list[str]:
+        """What an option offers now; empty for numbers and switches."""
+        option = OPTION[name]
+        return self.final_vae.choices() if option.kind == "name" else list(option.choices)
+
+    def set_value(self, name: str, value: Any) -> None:
+        """Set an option and save it. Raises ValueError for what it cannot be, TaesdError where the host refuses."""
+        option = OPTION[name]
+        value = option.check(value)
+        if option.kind == "name":
+            value, choices = canonical_name(value), self.choices(name)
+            if value not in choices and value != self.value(name):
+                raise ValueError(f"one of {', '.join(choices)} was expected")
+        self.host.set_option(option.key, value)
 
     def _values(self) -> dict[str, Any]:
         return {option.key: self.host.option(option.key) for option in OPTIONS}

@@ -16,7 +16,7 @@ from taesd_ext.host.hooks import FULL
 from taesd_ext.host.runtime import Runtime
 from taesd_ext.latent_formats import Detection, LatentFormat
 from taesd_ext.preview.latent_keeper import KeptLatent
-from taesd_ext.settings import OPTION, OPTIONS
+from taesd_ext.settings import OPTIONS
 from taesd_ext.ui.actions import ExtraDecoder, HostVAEs, PanelActions
 from taesd_ext.ui.panel import build_page
 from taesd_ext.weights.folders import cache_folder, search_folders
@@ -49,7 +49,7 @@ class HostActions:
             codec_for=self.codec_for,
             files_changed=runtime.registry.release,
             read_settings=self.read_settings,
-            write_setting=self.write_setting,
+            write_setting=runtime.set_value,
             session=lambda: runtime.session,
             recorder=runtime.keeping.recorder,
             latents=runtime.keeping.latents,
@@ -75,9 +75,6 @@ class HostActions:
 
     def read_settings(self) -> Mapping[str, Any]:
         return {option.name: self.runtime.value(option.name) for option in OPTIONS}
-
-    def write_setting(self, name: str, value: Any) -> None:
-        self.host.set_option(OPTION[name].key, value)
 
     def detection(self) -> Detection | None:
         return None if self.host.model() is None else self.runtime.detection()

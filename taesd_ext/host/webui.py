@@ -79,13 +79,32 @@ class WebUI:
         self.shared.opts.add_option(key, info)
 
     def set_option(self, key: str, value: Any) -> None:
-        """Set an option and save it, as the Settings tab does. Raises TaesdError where the host refuses."""
+        """Set an option and save it, as the Settings tab does. Raises TaesdError where the host refuses.
+
+        The host writes over its settings file, so that half a file is left where saving fails.
+        """
+        values = self.shared.opts.data
+        before = dict(values)
         try:
             self.shared.opts.set(key, value)
-            if config_file := getattr(self.shared, "config_filename", None):
-                self.shared.opts.save(config_file)
         except Exception as error:  # settings can be frozen by the command line
-            raise TaesdError(f"{key} was not changed", one_line(error), "Change it in the Settings tab") from error
+            raise _not_changed(key, one_line(error)) from error
+        if values.get(key) != value:
+            raise _not_changed(key, "this WebUI was told not to let it be changed")
+        try:
+            self._save_options()
+        except Exception as error:
+            if key in before:
+                values[key] = before[key]
+            else:
+                del values[key]
+            with contextlib.suppress(Exception):
+                self._save_options()
+            raise _not_changed(key, one_line(error)) from error
+
+    def _save_options(self) -> None:
+        if config_file := getattr(self.shared, "config_filename", None):
+            self.shared.opts.save(config_file)
 
     def make_restorable(self, key: str) -> None:
         """Before an override: the host restores only options that have a value, which on a fresh install most lack."""
@@ -268,6 +287,10 @@ class WebUI:
             return False
         register(callback)
         return True
+
+
+def _not_changed(key: str, why: str) -> TaesdError:
+    return TaesdError(f"{key} was not changed", why, "Change it in the Settings tab")
 
 
 _webui: WebUI | None = None

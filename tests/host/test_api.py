@@ -135,6 +135,19 @@ def test_settings_are_read_and_written(client, host):
     assert host.opts.taesd_ext_interval == 5
 
 
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("final_vae", r'"\ud800"'), ("final_vae", '"no such vae"'), ("family", r'"\udce9"'), ("interval", "1" + 400 * "0"),
+     ("budget", "1e999"), ("budget", "NaN"), ("badge", r'"\ud800"')],
+)  # fmt: skip
+def test_settings_that_nothing_could_store_are_refused(client, host, name, value):
+    before = client.get(f"{api.PREFIX}/settings").json()
+    body = f'{{"name": "{name}", "value": {value}}}'
+    answer = client.post(f"{api.PREFIX}/settings", content=body, headers={"content-type": "application/json"})
+    assert answer.status_code == 422
+    assert client.get(f"{api.PREFIX}/settings").json() == before
+
+
 @pytest.mark.parametrize("form", ["png", "safetensors"])
 def test_there_and_back_is_the_codecs_own_output(client, runtime, form):
     picture = base64_picture()

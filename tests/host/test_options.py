@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 from shown_texts import shown_texts
 
-from taesd_ext.settings import OPTIONS
+from taesd_ext.errors import TaesdError
+from taesd_ext.settings import HOSTS_VAE, OPTION, OPTIONS
 
 LOCALIZATIONS = sorted((Path(__file__).resolve().parents[2] / "localizations").glob("*.json"))
 
@@ -20,3 +21,49 @@ def test_label_and_help_are_translated_where_the_host_shows_them(host, path):
         info = host.opts.data_labels[option.key]
         assert info.label in table
         assert [text for text in shown_texts(info.comment_after) if text not in table] == ["(", ")"]
+
+
+@pytest.fixture
+def config(host, monkeypatch, tmp_path):
+    """The host's settings file, and what it holds."""
+    file = tmp_path / "config.json"
+    monkeypatch.setattr(host.shared, "config_filename", str(file), raising=False)
+    host.opts.save(file)
+    return lambda: json.loads(file.read_text(encoding="utf-8"))
+
+
+@pytest.mark.parametrize("was_set", [True, False])
+def test_an_option_that_cannot_be_saved_stays_as_it_was_and_so_do_all_others(host, runtime, config, was_set):
+    if not was_set:
+        del host.opts.data["taesd_ext_final_vae"]
+    runtime.host.set_option("taesd_ext_interval", 7)
+    before = config()
+    with pytest.raises(TaesdError, match="was not changed"):
+        runtime.host.set_option("taesd_ext_final_vae", "\ud800")
+    assert host.opts.taesd_ext_final_vae == HOSTS_VAE
+    assert config() == before
+    assert ("taesd_ext_final_vae" in before) is was_set
+
+
+def test_an_option_that_the_host_keeps_is_said_to_be_unchanged(host, runtime, monkeypatch):
+    monkeypatch.setattr(type(host.opts), "set", lambda *_args, **_more: False)
+    with pytest.raises(TaesdError, match="was not changed"):
+        runtime.set_value("interval", 9)
+
+
+def test_only_what_is_offered_can_be_chosen(host, runtime, config):
+    for name, option in OPTION.items():
+        if runtime.choices(name):
+            with pytest.raises(ValueError, match="was expected"):
+                runtime.set_value(name, "no such choice")
+            runtime.set_value(name, runtime.choices(name)[-1])
+            assert config()[option.key] == runtime.choices(name)[-1]
+
+
+def test_a_chosen_vae_whose_file_is_gone_is_still_shown_and_can_be_left(host, runtime):
+    host.opts.taesd_ext_final_vae = "gone"
+    runtime.set_value("final_vae", "gone")  # a page that shows it gives it back
+    assert runtime.value("final_vae") == "gone"
+    runtime.set_value("final_vae", HOSTS_VAE)
+    with pytest.raises(ValueError, match="was expected"):
+        runtime.set_value("final_vae", "gone")

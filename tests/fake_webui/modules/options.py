@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
+
 
 class OptionInfo:
     def __init__(self, default=None, label="", component=None, component_args=None, section=None, infotext=None,
@@ -35,3 +38,7 @@ class Options:
     def set(self, key, value, is_api=False, run_callbacks=True):
         self.data[key] = value
         return True
+
+    def save(self, filename):
+        with Path(filename).open("w", encoding="utf8") as file:
+            json.dump(self.data, file, indent=4, ensure_ascii=False)
