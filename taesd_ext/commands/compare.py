@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -20,6 +21,7 @@ from taesd_ext.commands.batch import find_files, progress, write_atomically
 from taesd_ext.commands.codec_arguments import CodecChoice, add_codec_arguments, codec_choice
 from taesd_ext.commands.compare_page import comparison_page, comparison_sheet
 from taesd_ext.commands.metrics import psnr, ssim
+from taesd_ext.commands.outputs import add_overwrite_argument, check_outputs
 from taesd_ext.commands.peak_memory import PeakMemory
 from taesd_ext.commands.result_row import ResultRow
 from taesd_ext.errors import TaesdError, one_line
@@ -105,6 +107,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--side", type=int, metavar="N", help="scale larger pictures down to N pixels at their longer side"
     )
+    add_overwrite_argument(parser)
     add_codec_arguments(parser)
 
 
@@ -113,7 +116,10 @@ def run(args: argparse.Namespace) -> int:
     names = args.codecs.split(",") if args.codecs else usable_codecs(choice)
     if not names:
         raise TaesdError("There is no codec to compare", "no weights were found", "Give --models, or --codecs")
-    images, failed = _read_all(args.inputs, args.output, args.side)
+    files = list(find_files(args.inputs, PICTURE_SUFFIXES, leave_out=args.output))
+    targets = [args.output / name for name in (NUMBERS, SHEET, PAGE)]
+    check_outputs(targets, overwrite=args.overwrite, sources=[path for path, _ in files])
+    images, failed = _read_all(files, args.side)
     rows: dict[str, list[ResultRow]] = {name: [] for name in images}
     for codec in _loaded(names, choice, failed):
         # A codec at a time, so that no two large ones are in memory together.
@@ -125,9 +131,10 @@ def run(args: argparse.Namespace) -> int:
     made = [(name, image, rows[name]) for name, image in images.items()]
     if not any(row.image is not None for found in rows.values() for row in found):
         raise TaesdError("Nothing could be compared", failed[0] if failed else "", "See the lines above")
-    write_atomically(args.output / NUMBERS, (json.dumps(_numbers(made), indent=2) + "\n").encode())
-    write_atomically(args.output / SHEET, comparison_sheet(made))
-    write_atomically(args.output / PAGE, comparison_page(made).encode())
+    numbers = json.dumps(_numbers(made), indent=2) + "\n"
+    contents = [numbers.encode(), comparison_sheet(made), comparison_page(made).encode()]
+    for path, content in zip(targets, contents, strict=True):
+        write_atomically(path, content)
     print(f"Wrote {args.output / PAGE}, {SHEET} and {NUMBERS}.", file=sys.stderr)
     for line in failed:
         print(f"failed: {line}", file=sys.stderr)
@@ -155,21 +162,26 @@ def _loaded(names: Iterable[str], choice: CodecChoice, failed: list[str]) -> Ite
             failed.append(str(error))
 
 
-def _read_all(inputs: list[str], output: Path, side: int | None) -> tuple[dict[str, Tensor], list[str]]:
-    """(name -> image, what could not be read); names are short and unlike."""
+def _read_all(files: list[tuple[Path, Path]], side: int | None) -> tuple[dict[str, Tensor], list[str]]:
+    """(name -> image, what could not be read) of (file, its short name); names are unlike."""
     images: dict[str, Tensor] = {}
     failed: list[str] = []
-    for path, relative in find_files(inputs, PICTURE_SUFFIXES, leave_out=output):
+    for path, relative in files:
         try:
             image = read_picture(path)
         except TaesdError as error:
             failed.append(str(error))
             continue
-        name = relative.as_posix()
-        images[name if name not in images else str(path)] = _scaled_down(image, side)
+        name = _shown(relative)
+        images[name if name not in images else _shown(path)] = _scaled_down(image, side)
     if not images:
         raise TaesdError("There is no picture to compare", failed[0] if failed else "nothing was found")
     return images, failed
+
+
+def _shown(path: Path) -> str:
+    """The name as a page can hold it: a byte of it that is no UTF-8 is shown by its code."""
+    return os.fsencode(path.as_posix()).decode(errors="backslashreplace")
 
 
 def _scaled_down(image: Tensor, side: int | None) -> Tensor:

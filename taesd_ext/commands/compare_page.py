@@ -181,6 +181,8 @@ def _latent_words(row: ResultRow) -> str:
 
 
 def _short(name: str, longest: int = 40) -> str:
+    if isinstance(_font(13), ImageFont.ImageFont):  # it has the letters of Latin-1 alone
+        name = name.encode("latin-1", "replace").decode("latin-1")
     return name if len(name) <= longest else f"...{name[3 - longest :]}"
 
 

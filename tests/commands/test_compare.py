@@ -5,7 +5,9 @@ from __future__ import annotations
 import io
 import json
 import math
+import os
 import re
+import sys
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -13,7 +15,7 @@ import numpy as np
 import pytest
 import safetensors.torch
 import torch
-from PIL import Image
+from PIL import Image, ImageDraw, ImageFont
 
 from taesd_ext import cli, load_codec
 from taesd_ext.commands import peak_memory
@@ -134,6 +136,14 @@ def test_the_sheet_has_a_column_for_each_codec(models):
         assert cell.mean() / 255 == pytest.approx(float(row.image.mean()), abs=0.01)
 
 
+def test_a_name_that_the_older_pillows_only_font_cannot_draw(models, monkeypatch):
+    monkeypatch.setattr("taesd_ext.commands.compare_page._font", lambda size: ImageFont.ImageFont())
+    drawn = []
+    monkeypatch.setattr(ImageDraw.ImageDraw, "text", lambda self, place, text, *_: drawn.append(text))
+    comparison_sheet([("モデル.png", picture(), compare_picture(picture(), [load_codec("taesd", models_dir=models)]))])
+    assert "???.png" in drawn
+
+
 def save(path: Path, image: torch.Tensor) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     Image.fromarray(image[0].permute(1, 2, 0).mul(255).byte().numpy()).save(path)
@@ -172,6 +182,47 @@ def test_nothing_to_compare_is_said(models, tmp_path, capsys):
     assert cli.main(["compare", "a.png", "-o", "out", "--models", str(models), "--codecs", "taef1"]) == 1
     assert "Nothing could be compared" in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
+
+
+def compare(*arguments: str | Path) -> int:
+    return cli.main(["compare", *map(str, arguments), "--codecs", "taesd"])
+
+
+def test_an_older_comparison_goes_only_when_told(models, tmp_path, capsys):
+    save(tmp_path / "a.png", picture())
+    command = ["a.png", "-o", "out", "--models", models]
+    assert compare(*command) == 0
+    before = {path: path.read_bytes() for path in (tmp_path / "out").iterdir()}
+    assert compare(*command, "--side", "16") == 1
+    assert "compare.json is already there" in capsys.readouterr().err
+    assert {path: path.read_bytes() for path in (tmp_path / "out").iterdir()} == before
+    assert compare(*command, "--side", "16", "--overwrite") == 0
+    assert all(path.read_bytes() != content for path, content in before.items())
+
+
+def test_a_picture_that_is_compared_is_never_replaced(models, tmp_path, capsys):
+    save(tmp_path / "compare.png", picture())
+    assert compare("compare.png", "-o", ".", "--models", models, "--overwrite") == 1
+    assert "it is one of the inputs" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("output", ["afile", "/proc/nope"])
+def test_no_codec_is_loaded_for_an_output_that_cannot_be(output, models, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr("taesd_ext.commands.compare._loaded", lambda *_: pytest.fail("it began to compare"))
+    save(tmp_path / "a.png", picture())
+    (tmp_path / "afile").write_bytes(b"mine")
+    assert compare("a.png", "-o", output, "--models", models) == 1
+    said = capsys.readouterr().err
+    assert said.startswith(f"taesd_ext: Cannot write {output}/compare.json: ")
+    assert said.count("\n") == 1
+
+
+@pytest.mark.skipif(os.name == "nt" or sys.platform == "darwin", reason="names are Unicode there")
+def test_a_name_that_is_no_text(models, tmp_path):
+    save(tmp_path / "in" / os.fsdecode(b"caf\xe9.png"), picture())
+    assert compare("in", "-o", "out", "--models", models) == 0
+    assert json.loads((tmp_path / "out" / "compare.json").read_text())["pictures"][0]["name"] == r"caf\xe9.png"
+    assert r"caf\xe9.png" in (tmp_path / "out" / "compare.html").read_text(encoding="utf-8")
 
 
 @pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="needs Linux's account of memory")
