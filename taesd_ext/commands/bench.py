@@ -20,10 +20,11 @@ from taesd_ext.commands import bench_webui
 from taesd_ext.commands.approx_nn import SCALE, find_approx_nn
 from taesd_ext.commands.batch import write_atomically
 from taesd_ext.commands.bench_memory import measure_memory
-from taesd_ext.commands.bench_plot import plot
+from taesd_ext.commands.bench_plot import check_plot, plot
 from taesd_ext.commands.bench_tiles import SIDES as TILED_SIDES
 from taesd_ext.commands.bench_tiles import measure_tiles, print_tiles
 from taesd_ext.commands.bench_ways import BASELINE, DIFFUSERS, FULL_VAE, Bench, Frame, Way, known_families
+from taesd_ext.commands.outputs import add_overwrite_argument, check_outputs
 from taesd_ext.commands.quality import preview_quality, read_photos
 from taesd_ext.errors import TaesdError, one_line
 from taesd_ext.weights.folders import given_folders, installed, search_folders
@@ -49,10 +50,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--quick", action="store_true", help="one size, few rounds, no full VAE: about a minute")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write all figures there")
     parser.add_argument("--plot", type=Path, metavar="FILE", help="draw the figures (needs matplotlib)")
+    add_overwrite_argument(parser)
     bench_webui.add_arguments(parser)
 
 
 def run(args: argparse.Namespace) -> int:
+    _check_outputs(args)
     if args.webui:
         report: dict[str, Any] = {"hardware": hardware(), "webui": bench_webui.measure(args)}
         print_hardware(report["hardware"])
@@ -61,14 +64,27 @@ def run(args: argparse.Namespace) -> int:
         report = measure(args)
     if args.json:
         write_atomically(args.json, (json.dumps(report, indent=1) + "\n").encode())
-    if args.plot and not (args.webui or args.tiles):
+    if args.plot:
         plot(report, args.plot)
     return 0
+
+
+def _check_outputs(args: argparse.Namespace) -> None:
+    """Before minutes of measuring, not after."""
+    if args.plot:
+        if args.webui or args.tiles:
+            raise TaesdError("There is no plot for this", "--plot draws frames' costs", "Leave out --webui and --tiles")
+        check_plot(args.plot)
+    targets = [path for path in (args.json, args.plot) if path]
+    if len(set(targets)) < len(targets):
+        raise TaesdError(f"{args.json} would be written twice", "", "Give --json and --plot files of their own")
+    check_outputs(targets, overwrite=args.overwrite)
 
 
 def measure(args: argparse.Namespace) -> dict[str, Any]:
     families = _families(args)
     sides = _sides(args)
+    photos = read_photos(args.pictures) if args.pictures else []
     report: dict[str, Any] = {"hardware": hardware(), "speed": [], "memory": [], "quality": [], "tiles": []}
     print_hardware(report["hardware"])
     for family in families:
@@ -88,8 +104,8 @@ def measure(args: argparse.Namespace) -> dict[str, Any]:
         if not args.quick:
             report["memory"] += _memory(bench, sides)
             _print_against_full_vae(report, family)
-        if args.pictures and bench.has_weights:
-            report["quality"] += _quality(bench, args)
+        if photos and bench.has_weights:
+            report["quality"] += _quality(bench, args, photos)
     return report
 
 
@@ -240,7 +256,7 @@ def _print_against_full_vae(report: dict[str, Any], family: str) -> None:
             )
 
 
-def _quality(bench: Bench, args: argparse.Namespace) -> list[dict[str, Any]]:
+def _quality(bench: Bench, args: argparse.Namespace, photos: Sequence[torch.Tensor]) -> list[dict[str, Any]]:
     codec = bench.codec()
     if not codec.has_encoder:
         print(f"\n  No quality figures: {bench.family} has no encoder to make latents with.")
@@ -250,7 +266,7 @@ def _quality(bench: Bench, args: argparse.Namespace) -> list[dict[str, Any]]:
     approximate = find_approx_nn(codec.format.name, [*map(Path, args.models), *folders])
     if approximate:
         others["Approx NN"] = (approximate, SCALE)
-    latents = [codec.encode(photo) for photo in read_photos(args.pictures)]
+    latents = [codec.encode(photo) for photo in photos]
     rows = preview_quality(codec, latents, others)
     print(f"\n  Against the area-averaged full decode, {len(latents)} pictures of {args.pictures.name}")
     for row in rows:

@@ -2,26 +2,37 @@
 
 from __future__ import annotations
 
+import importlib.util
+import io
 from pathlib import Path
 from typing import Any
 
+from taesd_ext.commands.batch import write_atomically
 from taesd_ext.errors import TaesdError
 
 _COLOURS = {"baseline": "#9aa0a6", "ours": "#1a73e8", "other": "#c5a15a"}
 _OURS = ("full", "1/2", "1/4", "1/8", "embedded previewer", "linear RGB")
 
 
-def plot(report: dict[str, Any], path: Path) -> None:
-    """Write the plot; its format goes by the file's ending. Raises TaesdError without matplotlib."""
-    try:
-        import matplotlib
+PLOT_SUFFIXES = (".png", ".svg", ".pdf", ".jpg", ".jpeg", ".webp")
 
-        matplotlib.use("Agg")
-        from matplotlib import pyplot
-    except ImportError as error:
-        raise TaesdError(
-            "Cannot draw the plot", "matplotlib is not installed", "pip install taesd-ext[plot]"
-        ) from error
+
+def check_plot(path: Path) -> None:
+    """Raise TaesdError where :func:`plot` could not draw this file, without drawing."""
+    if path.suffix.lower() not in PLOT_SUFFIXES:
+        raise TaesdError(f"Cannot draw {path}", "its suffix is unknown", f"Use {', '.join(PLOT_SUFFIXES)}")
+    if importlib.util.find_spec("matplotlib") is None:
+        raise TaesdError("Cannot draw the plot", "matplotlib is not installed", "pip install 'taesd-ext[plot]'")
+
+
+def plot(report: dict[str, Any], path: Path) -> None:
+    """Write the plot; its format goes by the file's ending. Raises TaesdError where :func:`check_plot` does."""
+    check_plot(path)
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
     panels = [draw for key, draw in _PANELS.items() if report.get(key)]
     figure, axes = pyplot.subplots(1, len(panels), figsize=(6.4 * len(panels), 4.6), squeeze=False)
     for draw, ax in zip(panels, axes[0], strict=True):
@@ -30,9 +41,10 @@ def plot(report: dict[str, Any], path: Path) -> None:
     found = report["hardware"]
     figure.suptitle(f"{found['cpu']}, {found['threads']} threads, torch {found['torch']}", fontsize=9, color="#5f6368")
     figure.tight_layout()
-    path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=120)
+    drawn = io.BytesIO()
+    figure.savefig(drawn, dpi=120, format=path.suffix[1:].lower())
     pyplot.close(figure)
+    write_atomically(path, drawn.getvalue())
 
 
 def _speed(ax: Any, report: dict[str, Any]) -> None:

@@ -18,8 +18,9 @@ from taesd_ext.codec.previewer import DATA, PREVIEWER_FORMATS, save_previewer
 from taesd_ext.codec.readouts import save_heads
 from taesd_ext.commands.head_training import HEAD_LESSONS, HEAD_STEPS, train_heads
 from taesd_ext.commands.linear_fit import PICTURES, fit_linear, row_text
+from taesd_ext.commands.outputs import add_overwrite_argument, check_outputs
 from taesd_ext.commands.previewer_training import train_previewer
-from taesd_ext.commands.quality import latents_to_measure, preview_quality
+from taesd_ext.commands.quality import files_in, latents_to_measure, preview_quality
 from taesd_ext.errors import TaesdError
 from taesd_ext.latent_formats import FAMILIES, native_format
 from taesd_ext.models.fast import FastDecoder
@@ -50,20 +51,22 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--threads", type=int, default=1, help="1, the default, gives the same result each time")
+    add_overwrite_argument(parser)
 
 
 def run(args: argparse.Namespace) -> int:
     torch.set_num_threads(args.threads)
-    args.output.mkdir(parents=True, exist_ok=True)
-    make = _make_heads
+    families = args.family or FAMILIES
     if args.measure:
         make = _measure
-    elif args.previewer:
-        make = _make_previewer
-    elif args.linear:
-        make = _make_linear
+        files_in(args.measure)
+    else:
+        make = _make_previewer if args.previewer else _make_linear if args.linear else _make_heads
+        targets = [_target(family, args) for family in families]
+        made = targets if not args.linear else []
+        check_outputs([*made, *(path.with_suffix(".log") for path in targets)], overwrite=args.overwrite)
     failed = 0
-    for family in args.family or FAMILIES:
+    for family in families:
         try:
             codec = load_codec(family, models_dir=args.models)
             make(codec, args)
@@ -73,12 +76,19 @@ def run(args: argparse.Namespace) -> int:
     return 1 if failed else 0
 
 
+def _target(family: str, args: argparse.Namespace) -> Path:
+    """What is made of a family; a log of the same name lies beside it, and is all that --linear writes."""
+    if args.previewer:
+        return args.output / f"previewer_{native_format(family).name}.safetensors"
+    return args.output / (f"linear_{family}" if args.linear else f"heads_{family}.safetensors")
+
+
 def _make_heads(codec: Codec, args: argparse.Namespace) -> None:
     if not isinstance(codec.decoder, (Decoder, F32Decoder)):
         raise TaesdError("no heads were made", "they take a tiny decoder")
     steps = HEAD_STEPS if args.steps is None else args.steps
     lessons = args.latents or HEAD_LESSONS
-    path = args.output / f"heads_{codec.family}.safetensors"
+    path = _target(codec.family, args)
     log = _open_log(path, f"seed {args.seed}, {steps} steps, {lessons} latents")
     results = train_heads(codec, lessons=lessons, steps=steps, seed=args.seed, log=log)
     heads = {scale: result.head for scale, result in results.items()}
@@ -92,7 +102,7 @@ def _make_previewer(codec: Codec, args: argparse.Namespace) -> None:
         raise TaesdError("no previewer was made", "it takes an 8x family's encoder and decoder")
     steps = PREVIEWER_STEPS if args.steps is None else args.steps
     latents = args.latents or PREVIEWER_LATENTS
-    path = args.output / f"previewer_{name}.safetensors"
+    path = _target(codec.family, args)
     log = _open_log(path, f"seed {args.seed}, {steps} steps, {latents} latents")
     network = train_previewer(codec, steps=steps, latents=latents, seed=args.seed, log=log)
     save_previewer(network, name, path)
@@ -101,7 +111,7 @@ def _make_previewer(codec: Codec, args: argparse.Namespace) -> None:
 
 def _make_linear(codec: Codec, args: argparse.Namespace) -> None:
     pictures = args.latents or PICTURES
-    log = _open_log(args.output / f"linear_{codec.family}", f"seed {args.seed}, {pictures} pictures")
+    log = _open_log(_target(codec.family, args), f"seed {args.seed}, {pictures} pictures")
     factors, bias, psnr = fit_linear(codec, pictures=pictures, seed=args.seed)
     log(f"{row_text(factors, bias)}\nheld back {psnr:.2f} dB at 1/{codec.spatial_scale_factor} of the size")
 
@@ -117,6 +127,7 @@ def _measure(codec: Codec, args: argparse.Namespace) -> None:
 
 def _open_log(path: Path, settings: str) -> Callable[[str], None]:
     """Print each line and keep it beside the file that it is about."""
+    path.parent.mkdir(parents=True, exist_ok=True)
     kept = path.with_suffix(".log")
     kept.write_text("", encoding="utf-8")
 

@@ -6,14 +6,12 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-import torch
-from PIL import Image
 from torch import Tensor
 from torch.nn import functional
 
 from taesd_ext.codec.codec import Codec
 from taesd_ext.codec.latent_file import read_latent
+from taesd_ext.codec.picture_file import PICTURE_SUFFIXES, read_picture
 from taesd_ext.codec.previewer import has_previewer, load_previewer
 from taesd_ext.codec.readouts import SCALES
 from taesd_ext.commands.metrics import psnr, ssim
@@ -22,7 +20,6 @@ from taesd_ext.latent_formats import to_family_latent
 from taesd_ext.models.latent_rgb import LATENT_RGB, latent_to_rgb
 
 PHOTO_SIDE = 512
-_PICTURE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")
 
 
 @dataclass(frozen=True)
@@ -78,7 +75,7 @@ def preview_quality(
 
 def latents_to_measure(codec: Codec, folder: Path) -> list[Tensor]:
     """What a folder holds for a codec: its stored latents (.safetensors), or else its pictures, encoded."""
-    stored = sorted(folder.glob("*.safetensors"))
+    stored = [path for path in files_in(folder) if path.suffix.lower() == ".safetensors"]
     if not stored:
         return [codec.encode(photo) for photo in read_photos(folder)]
     latents = []
@@ -93,16 +90,23 @@ def latents_to_measure(codec: Codec, folder: Path) -> list[Tensor]:
 
 def read_photos(folder: Path, side: int = PHOTO_SIDE) -> list[Tensor]:
     """(1,3,H,W) images in [0,1]: the middle of each picture, at most ``side`` wide, cut to multiples of 32."""
-    paths = sorted(path for path in folder.iterdir() if path.suffix.lower() in _PICTURE_SUFFIXES)
+    paths = [path for path in files_in(folder) if path.suffix.lower() in PICTURE_SUFFIXES]
     if not paths:
-        raise TaesdError(f"There are no pictures in {folder}", "", f"Put {', '.join(_PICTURE_SUFFIXES)} files there")
-    return [_read_photo(path, side) for path in paths]
+        raise TaesdError(f"There are no pictures in {folder}", "", f"Put {', '.join(PICTURE_SUFFIXES)} files there")
+    return [_middle(read_picture(path), side) for path in paths]
 
 
-def _read_photo(path: Path, side: int) -> Tensor:
-    with Image.open(path) as opened:
-        picture = opened.convert("RGB")
-    width, height = (max(32, min(side, length) // 32 * 32) for length in picture.size)
-    left, top = (picture.width - width) // 2, (picture.height - height) // 2
-    pixels = np.array(picture.crop((left, top, left + width, top + height)))
-    return torch.from_numpy(pixels).permute(2, 0, 1)[None].float() / 255
+def files_in(folder: Path) -> list[Path]:
+    """What is not hidden there, by name. Raises TaesdError where there is no such folder."""
+    try:
+        return sorted(path for path in folder.iterdir() if not path.name.startswith("."))
+    except OSError as error:
+        raise TaesdError(f"Cannot read the folder {folder}", error.strerror or "", "Check the path") from error
+
+
+def _middle(image: Tensor, side: int) -> Tensor:
+    edges: list[int] = []
+    for length in (image.shape[-1], image.shape[-2]):
+        more = max(32, min(side, length) // 32 * 32) - length  # below zero where the picture is cut
+        edges += [-(-more // 2), more + (-more // 2)]
+    return functional.pad(image, edges)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import sys
 
 import pytest
 import torch
@@ -103,6 +104,50 @@ def test_a_plot_is_drawn(report, tmp_path):
 def test_misuse_is_said_in_one_line(wrong, capsys):
     assert main(["bench", "--quick", *wrong]) != 0
     assert len(capsys.readouterr().err.strip().splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (["--json", "afile/x.json"], "afile is a file, no folder"),
+        (["--json", "afile"], "afile is already there"),
+        (["--json", "."], "it is a folder"),
+        (["--plot", "x.xyz"], "its suffix is unknown"),
+        (["--plot", "afile.png"], "afile.png is already there"),
+        (["--plot", "x.png", "--json", "x.png"], "written twice"),
+        (["--plot", "x.png", "--tiles"], "no plot for this"),
+        (["--pictures", "/nope"], "Cannot read the folder /nope"),
+        (["--pictures", "pictures"], "empty.png is no readable picture"),
+    ],
+)
+def test_mistakes_are_found_before_anything_is_measured(options, words, tmp_path, monkeypatch, capsys):
+    pytest.importorskip("matplotlib")
+    monkeypatch.setattr(bench, "time_ways", lambda *_: pytest.fail("it began to measure"))
+    monkeypatch.setattr(bench, "measure_tiles", lambda *_: pytest.fail("it began to measure"))
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "pictures").mkdir()
+    for name in ("afile", "afile.png"):
+        (tmp_path / name).write_bytes(b"mine")
+    (tmp_path / "pictures" / "empty.png").write_bytes(b"")
+    assert main(["bench", "--quick", "--families", "taesd", *options]) == 1
+    said = capsys.readouterr().err
+    assert words in said
+    assert len(said.splitlines()) == 1
+    assert (tmp_path / "afile").read_bytes() == (tmp_path / "afile.png").read_bytes() == b"mine"
+
+
+def test_no_matplotlib_is_said_before_anything_is_measured(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(bench, "measure", lambda *_: pytest.fail("it began to measure"))
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    assert main(["bench", "--plot", str(tmp_path / "x.png")]) == 1
+    assert "pip install" in capsys.readouterr().err
+
+
+def test_figures_are_replaced_when_told(tmp_path, monkeypatch):
+    monkeypatch.setattr(bench, "measure", lambda *_: {"speed": []})
+    (tmp_path / "x.json").write_bytes(b"old")
+    assert main(["bench", "--json", str(tmp_path / "x.json"), "--overwrite"]) == 0
+    assert json.loads((tmp_path / "x.json").read_text()) == {"speed": []}
 
 
 def test_approx_nn_has_the_published_shape(tmp_path):

@@ -13,8 +13,10 @@ from taesd_ext.codec import bank
 from taesd_ext.codec.latent_file import latent_bytes
 from taesd_ext.codec.latent_image import note_for
 from taesd_ext.codec.muon import orthogonal
+from taesd_ext.codec.picture_file import picture_to_image
 from taesd_ext.codec.readouts import load_heads
 from taesd_ext.commands.linear_fit import fit_linear, row_text
+from taesd_ext.commands.quality import read_photos
 from taesd_ext.latent_formats import BY_NAME
 from taesd_ext.models.latent_rgb import LATENT_RGB
 from taesd_ext.weights.tensor_file import open_tensor_file
@@ -73,6 +75,46 @@ def test_measures_photographs(weights_dir: Path, tmp_path: Path, capsys: pytest.
         assert name in said
     (tmp_path / "empty").mkdir()
     assert _calibrate(tmp_path, weights_dir, "--family", "taesd", "--measure", str(tmp_path / "empty")) == 1
+
+
+@pytest.mark.parametrize("kind", [[], ["--previewer"], ["--linear"]])
+def test_what_is_there_goes_only_when_told(kind: list[str], tmp_path: Path, monkeypatch, capsys) -> None:
+    monkeypatch.setattr("taesd_ext.commands.calibrate.load_codec", lambda *_, **__: pytest.fail("it began"))
+    for name in ("heads_taesd.safetensors", "previewer_sd1.log", "linear_taesd.log"):
+        (tmp_path / name).write_bytes(b"mine")
+    assert main(["calibrate", "--family", "taesd", "-o", str(tmp_path), *kind]) == 1
+    assert "is already there" in capsys.readouterr().err
+    assert all(path.read_bytes() == b"mine" for path in tmp_path.iterdir() if path.is_file())
+
+
+def test_mistakes_are_found_before_a_codec_is_loaded(tmp_path: Path, monkeypatch, capsys) -> None:
+    monkeypatch.setattr("taesd_ext.commands.calibrate.load_codec", lambda *_, **__: pytest.fail("it began"))
+    (tmp_path / "afile").write_bytes(b"mine")
+    for options, words in (
+        (["-o", str(tmp_path / "afile")], "afile is a file, no folder"),
+        (["--measure", str(tmp_path / "nope")], "Cannot read the folder"),
+        (["--measure", str(tmp_path / "afile")], "Cannot read the folder"),
+    ):
+        assert main(["calibrate", "--family", "taesd", *options]) == 1
+        said = capsys.readouterr().err
+        assert words in said
+        assert len(said.splitlines()) == 1
+
+
+def test_a_picture_that_cannot_be_read_is_named(weights_dir: Path, tmp_path: Path, capsys) -> None:
+    (tmp_path / "empty.png").write_bytes(b"")
+    assert _calibrate(tmp_path, weights_dir, "--family", "taesd", "--measure", str(tmp_path)) == 1
+    assert "empty.png is no readable picture" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(("size", "shape"), [((70, 64), (64, 64)), ((33, 20), (32, 32)), ((600, 100), (96, 512))])
+def test_the_middle_of_a_picture_is_measured(size: tuple[int, int], shape: tuple[int, int], tmp_path: Path) -> None:
+    picture = Image.effect_mandelbrot(size, (-2, -1.5, 1, 1.5), 100).convert("RGB")
+    picture.save(tmp_path / "picture.png")
+    (photo,) = read_photos(tmp_path)
+    left, top = (size[0] - shape[1]) // 2, (size[1] - shape[0]) // 2
+    wanted = picture.crop((left, top, left + shape[1], top + shape[0]))
+    assert torch.equal(photo, picture_to_image(wanted))
 
 
 def test_measures_stored_latents_of_the_family(
