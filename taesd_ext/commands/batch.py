@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
+from taesd_ext.commands.outputs import already_there, try_to_write
 from taesd_ext.errors import TaesdError, one_line
 
 PREFETCH = 4
@@ -45,7 +46,7 @@ class Outcome:
         if len(self.failed) > MOST_REPORTED:
             print(f"... and {len(self.failed) - MOST_REPORTED} more", file=sys.stderr)
         words = [f"{self.done} {verb}"]
-        words += [f"{self.skipped} already there"] if self.skipped else []
+        words += [f"{self.skipped} already there (--overwrite makes them again)"] if self.skipped else []
         words += [f"{len(self.failed)} failed"] if self.failed else []
         print(", ".join(words) + ".", file=sys.stderr)
         return 1 if self.failed else 0
@@ -205,13 +206,17 @@ def run_jobs(jobs: Sequence[Job], work: Callable[..., Work], settings: tuple[Any
     """Do every job whose output is not there yet; a file that fails is noted and the rest goes on.
 
     ``work(*settings)`` makes the worker: here, or in each of Ray's workers. ``args`` are those of
-    :func:`add_batch_arguments`, and the device.
+    :func:`add_batch_arguments`, the output and the device. Raises TaesdError where the one file that was named as the
+    output is there already, since it may be another picture's, or where nothing can be written.
     """
     outcome = Outcome()
     todo = [job for job in jobs if args.overwrite or not _is_done(job.target)]
     outcome.skipped = len(jobs) - len(todo)
     if not todo:
+        if any(job.target == args.output for job in jobs):
+            raise already_there(args.output)
         return outcome
+    try_to_write(todo[0].target)
     if args.engine == "ray":
         from taesd_ext.commands.batch_ray import run_on_ray
 

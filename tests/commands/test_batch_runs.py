@@ -132,7 +132,7 @@ def test_killed_and_resumed(thousand, in_one_go, models, tmp_path, capsys):
     assert PICTURES // 2 <= len(there) < len(in_one_go), "it was to be killed half-way"
 
     assert encode(thousand, out, models) == 1
-    assert f"{len(in_one_go) - len(there)} encoded, {len(there)} already there, 10 failed." in capsys.readouterr().err
+    assert f"{len(in_one_go) - len(there)} encoded, {len(there)} already there" in capsys.readouterr().err
     assert digests(out) == in_one_go
     assert {name: (out / name).stat().st_mtime_ns for name in there} == there, "none was made twice"
 
@@ -153,12 +153,36 @@ def test_the_order_and_company_of_a_picture_change_nothing(thousand, in_one_go, 
 def test_overwrite_makes_them_again(tmp_path, models, capsys):
     draw(tmp_path / "in" / "a.png", 1)
     draw(tmp_path / "in" / "b.png", 2)
-    for more, said in ([], "2 encoded."), ([], "0 encoded, 2 already there."), (["--overwrite"], "2 encoded."):
+    again = "0 encoded, 2 already there (--overwrite makes them again)."
+    for more, said in ([], "2 encoded."), ([], again), (["--overwrite"], "2 encoded."):
         assert encode(tmp_path / "in", tmp_path / "out", models, *more) == 0
         assert said in capsys.readouterr().err
     (tmp_path / "out" / "a.png").write_bytes(b"")
     assert encode(tmp_path / "in", tmp_path / "out", models) == 0
-    assert "1 encoded, 1 already there." in capsys.readouterr().err
+    assert "1 encoded, 1 already there (" in capsys.readouterr().err
+
+
+def test_one_named_output_is_never_left_to_another_picture(tmp_path, models, capsys):
+    draw(tmp_path / "a.png", 1)
+    assert encode(tmp_path / "a.png", tmp_path / "latent.png", models) == 0
+    for command, source, out in ("encode", "a.png", "other.png"), ("decode", "latent.png", "again.png"):
+        run = [command, str(tmp_path / source), "-o", str(tmp_path / out), "--models", str(models)]
+        (tmp_path / out).write_bytes(b"another picture's")
+        capsys.readouterr()
+        assert cli.main(run) == 1
+        assert capsys.readouterr().err == (
+            f"taesd_ext: {tmp_path / out} is already there. Give another place, or --overwrite to replace it.\n"
+        )
+        assert (tmp_path / out).read_bytes() == b"another picture's"
+        assert cli.main([*run, "--overwrite"]) == 0
+        assert (tmp_path / out).read_bytes() != b"another picture's"
+
+
+def test_an_output_that_cannot_be_is_said_before_the_weights_are_read(tmp_path, capsys):
+    draw(tmp_path / "in" / "a.png", 1)
+    (tmp_path / "afile").write_bytes(b"mine")
+    assert encode(tmp_path / "in", tmp_path / "afile" / "out", tmp_path / "no-models") == 1
+    assert "afile is a file, no folder" in capsys.readouterr().err
 
 
 @pytest.mark.slow
