@@ -36,6 +36,7 @@
     const shownFrame = (film) => Number(film.querySelector("input[type=range]").value);
 
     function play(film, playing) {
+        clearTimeout(film.nextFrame); // of before a quick pause
         const button = film.querySelector(".taesd-ext-play");
         film.classList.toggle("taesd-ext-playing", playing);
         button.textContent = playing ? "⏸" : "▶";
@@ -46,7 +47,7 @@
             if (!film.isConnected || !film.classList.contains("taesd-ext-playing")) return;
             const index = shownFrame(film) >= last ? 0 : shownFrame(film) + 1;
             showFrame(film, index);
-            setTimeout(next, index === last ? LAST_FRAME_MS : FRAME_MS);
+            film.nextFrame = setTimeout(next, index === last ? LAST_FRAME_MS : FRAME_MS);
         });
         next();
     }

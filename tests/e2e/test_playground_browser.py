@@ -52,10 +52,10 @@ def opened(browser, address) -> Iterator[Callable[..., object]]:
     assert [error for error in errors if not any(known in error for known in BASE_LINE)] == []
 
 
-def generate(page) -> None:
+def generate(page, steps: int = 6) -> None:
     """A quick run of a few steps."""
     choose(page, "taesd_size", "256")
-    fill(page, "taesd_steps", "6")
+    fill(page, "taesd_steps", steps)
     fill(page, "taesd_step_time", "100")
     fill(page, "taesd_budget", "0")
     page.click("#taesd_run")
@@ -135,6 +135,25 @@ def test_the_timeline_scrubs_plays_and_makes_a_film(opened):
     page.click("#taesd_film_save")
     page.wait_for_selector("#taesd_film_result .taesd-ext-good")
     assert "6 frames" in page.inner_text("#taesd_film_result")
+
+
+FRAMES_IN_TWO_SECONDS = """() => new Promise(done => {
+    let frames = 0;
+    const watcher = new MutationObserver(changes => { frames += changes.length; });
+    const shown = document.querySelector('.taesd-ext-shown');
+    watcher.observe(shown, { attributes: true, attributeFilter: ['src'] });
+    setTimeout(() => { watcher.disconnect(); done(frames); }, 2000);
+})"""
+
+
+def test_a_film_that_is_paused_and_played_quickly_keeps_its_pace(opened):
+    page = opened()
+    generate(page, steps=24)
+    go_to(page, "Timeline")
+    page.wait_for_selector(".taesd-ext-strip button")
+    page.locator(".taesd-ext-strip button").first.click()
+    page.evaluate("for (let i = 0; i < 11; i++) document.querySelector('.taesd-ext-play').click()")  # it plays now
+    assert 1 <= page.evaluate(FRAMES_IN_TWO_SECONDS) <= 14  # one each 160 ms
 
 
 def test_settings_stay_when_the_page_is_opened_again(opened):
