@@ -121,6 +121,14 @@
             this.frames = []; // addresses of this job's previews
             this.scrubbed = null; // index of the frame looked at, null for the newest
             this.pressed = false; // whether a mouse button went down on the picture
+            // While the full view is open, Escape closes it and nothing else: the host's would end the job. It closes
+            // when the key comes up, so that none of the repeats of a key held down reaches the host.
+            this.onEscape = quietly((event) => {
+                if (event.key !== "Escape") return;
+                event.stopImmediatePropagation();
+                event.preventDefault();
+                if (event.type === "keyup") this.closeFull();
+            });
             this.build();
             this.watcher = new MutationObserver(quietly(() => this.collect()));
             this.watcher.observe(host, { childList: true });
@@ -206,11 +214,7 @@
         }
 
         toggleFull() {
-            if (this.fullView) {
-                this.fullView.remove();
-                this.fullView = null;
-                return;
-            }
+            if (this.fullView) return this.closeFull();
             this.fullView = element("div", "taesd-ext-full", { tabindex: 0, role: "button", "aria-label": "close the full view" });
             this.fullView.append(element("img", "", { alt: "live preview" }));
             this.fullView.addEventListener("click", quietly(() => this.toggleFull()));
@@ -219,10 +223,17 @@
                     this.toggleFull();
                     event.preventDefault();
                 }
-            })); // Escape stays the host's
+            }));
             document.body.append(this.fullView);
             this.fullView.focus();
             this.show();
+            for (const kind of ["keydown", "keyup"]) window.addEventListener(kind, this.onEscape, { capture: true });
+        }
+
+        closeFull() {
+            this.fullView?.remove();
+            this.fullView = null;
+            for (const kind of ["keydown", "keyup"]) window.removeEventListener(kind, this.onEscape, { capture: true });
         }
 
         // The per-generation switch of our accordion, which acts at once; after the job it is as it was.
@@ -245,7 +256,7 @@
         close() {
             this.watcher.disconnect();
             this.overlay.remove();
-            this.fullView?.remove();
+            this.closeFull();
             const control = this.paused ? this.switchOf() : null;
             if (control && !control.checked) control.click();
         }

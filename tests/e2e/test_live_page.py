@@ -182,8 +182,20 @@ def test_the_badge_and_what_it_offers(page, tmp_path):
     page.wait_for_selector(".taesd-ext-overlay", state="detached")
 
 
-def test_escape_stays_the_hosts(page, webui):
+def test_escape_closes_the_full_view_and_else_is_the_hosts(page, webui):
     with a_job(page, steps=LONG):
+        page.locator(".taesd-ext-live-button").last.click()
+        page.wait_for_selector(".taesd-ext-full img")
+        page.keyboard.down("Escape")
+        page.keyboard.down("Escape")  # as a key that is held down repeats itself
+        page.keyboard.up("Escape")
+        page.wait_for_selector(".taesd-ext-full", state="detached")
+        step = status(webui)["step"]
+        wait_for_step(page, step + 3)  # the job goes on
+        # Open, and closed another way: nothing of ours listens any more.
+        page.locator(".taesd-ext-live-button").last.click()
+        page.click(".taesd-ext-full")
+        page.wait_for_selector(".taesd-ext-full", state="detached")
         page.locator(".taesd-ext-live-button").last.focus()
         page.keyboard.press("Escape")
         page.wait_for_function("!document.querySelector('.livePreview')")
