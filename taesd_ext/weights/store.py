@@ -12,7 +12,7 @@ import tempfile
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
-from taesd_ext.errors import TaesdError, one_line
+from taesd_ext.errors import TaesdError, log_once, one_line
 from taesd_ext.weights.folders import diffusers_files
 from taesd_ext.weights.identify import Identity, identify
 from taesd_ext.weights.tensor_file import SAFETENSORS_SUFFIXES, SUFFIXES, open_tensor_file
@@ -34,15 +34,29 @@ def weight_files(folders: Iterable[Path]) -> list[Path]:
             continue
         for entry in listed:
             path = Path(entry.path)
+            held: list[Path] = []
             if path.suffix.lower() in SUFFIXES and _holds(entry.is_file):
-                found.append(path)
+                held = [path]
             elif not path.suffix and _holds(entry.is_dir):
-                found += diffusers_files(path)
+                held = diffusers_files(path)
+            if held and _is_text(entry.name):
+                found += held
     return list(dict.fromkeys(found))
 
 
 def _name(entry: os.DirEntry[str]) -> str:
     return entry.name
+
+
+def _is_text(name: str) -> bool:
+    """No page, no answer and no settings file can hold other names."""
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        shown = os.fsencode(name).decode(errors="backslashreplace")
+        log_once(f"name {shown}", f"{shown} is left out: its name is no text. Rename it to use it.")
+        return False
+    return True
 
 
 def _holds(question: Callable[[], bool]) -> bool:

@@ -5,7 +5,12 @@ from __future__ import annotations
 import base64
 import contextlib
 import io
+import json
 import math
+import os
+import shutil
+import sys
+from pathlib import Path
 from types import SimpleNamespace
 from urllib.parse import quote
 
@@ -116,6 +121,23 @@ def test_families_and_files(client):
     files = client.get(f"{api.PREFIX}/files").json()
     assert len(files) == 6
     assert {file["state"] for file in files} == {"unverified"}
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems keep no such names")
+def test_a_file_whose_name_is_no_text_harms_nothing(client, runtime, host, caplog):
+    before = client.get(f"{api.PREFIX}/files").json()
+    good = host.folder / "taesd_decoder.safetensors"
+    for folder in (host.folder, *runtime.host.vae_folders()):
+        folder.mkdir(exist_ok=True)
+        shutil.copy(good, os.fsdecode(os.fsencode(folder) + b"/caf\xe9.safetensors"))
+        Path(os.fsdecode(os.fsencode(folder) + b"/of no interest \xe9.txt")).touch()
+
+    answer = client.get(f"{api.PREFIX}/files")
+    assert (answer.status_code, answer.json()) == (200, before)
+    assert client.get(f"{api.PREFIX}/settings").status_code == 200
+    json.dumps(runtime.choices("final_vae"), ensure_ascii=False).encode()
+    (said,) = {record.getMessage() for record in caplog.records if "caf" in record.getMessage()}
+    assert r"caf\xe9.safetensors is left out" in said
 
 
 def test_the_last_error_is_the_one_with_its_cure(client, runtime):
