@@ -38,6 +38,25 @@ def test_misuse_is_exit_code_2(arguments: list[str]) -> None:
     assert caught.value.code == 2
 
 
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["demo", "--port", "99999"],
+        ["demo", "--port", "-1"],
+        ["calibrate", "--threads", "0"],
+        ["calibrate", "--latents", "-3"],
+        ["bench", "--rounds", "0"],
+        ["compare", "a.png", "-o", "out", "--side", "0"],
+        ["encode", "a.png", "-o", "out", "--workers", "no"],
+    ],
+)
+def test_numbers_that_make_no_sense_are_misuse(arguments: list[str], capsys: pytest.CaptureFixture) -> None:
+    with pytest.raises(SystemExit) as caught:
+        main(arguments)
+    assert caught.value.code == 2
+    assert repr(arguments[-1]) in capsys.readouterr().err
+
+
 def test_no_command_prints_help(capsys: pytest.CaptureFixture) -> None:
     assert main([]) == 2
     assert "COMMAND" in capsys.readouterr().out

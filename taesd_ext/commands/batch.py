@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
+from taesd_ext.commands.number_arguments import at_least_one
 from taesd_ext.commands.outputs import already_there, try_to_write
 from taesd_ext.errors import TaesdError, one_line
 
@@ -60,7 +61,9 @@ def add_batch_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--engine", choices=("local", "ray"), default="local", help="ray: spread the files over a Ray cluster"
     )
-    parser.add_argument("--workers", type=int, default=2, metavar="N", help="with --engine ray: how many workers (2)")
+    parser.add_argument(
+        "--workers", type=at_least_one, default=2, metavar="N", help="with --engine ray: how many workers (2)"
+    )
 
 
 def parse_shard(text: str) -> tuple[int, int]:

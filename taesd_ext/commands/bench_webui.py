@@ -14,6 +14,7 @@ import uuid
 from dataclasses import dataclass, field
 from typing import Any
 
+from taesd_ext.commands.number_arguments import at_least_one
 from taesd_ext.errors import TaesdError, one_line
 from taesd_ext.settings import AUTO, BUILT_IN, OPTION
 
@@ -34,9 +35,9 @@ SETTINGS: dict[str, dict[str, Any]] = {
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("in a running WebUI (started with --api)")
     group.add_argument("--webui", metavar="URL", help="measure generations there, such as http://127.0.0.1:7860")
-    group.add_argument("--rounds", type=int, default=5, metavar="N", help="interleaved rounds (5)")
-    group.add_argument("--side", type=int, default=512, metavar="N", help="side of the pictures in pixels (512)")
-    group.add_argument("--steps", type=int, default=20, metavar="N", help="sampling steps (20)")
+    group.add_argument("--rounds", type=at_least_one, default=5, metavar="N", help="interleaved rounds (5)")
+    group.add_argument("--side", type=at_least_one, default=512, metavar="N", help="of the pictures, in pixels (512)")
+    group.add_argument("--steps", type=at_least_one, default=20, metavar="N", help="sampling steps (20)")
     group.add_argument("--sampler", default="Euler", metavar="NAME", help="(Euler)")
 
 

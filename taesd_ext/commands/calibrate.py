@@ -18,6 +18,7 @@ from taesd_ext.codec.previewer import DATA, PREVIEWER_FORMATS, save_previewer
 from taesd_ext.codec.readouts import save_heads
 from taesd_ext.commands.head_training import HEAD_LESSONS, HEAD_STEPS, train_heads
 from taesd_ext.commands.linear_fit import PICTURES, fit_linear, row_text
+from taesd_ext.commands.number_arguments import at_least_one
 from taesd_ext.commands.outputs import add_overwrite_argument, check_outputs
 from taesd_ext.commands.previewer_training import train_previewer
 from taesd_ext.commands.quality import files_in, latents_to_measure, preview_quality
@@ -47,10 +48,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--steps", type=int, help=f"training steps (default {HEAD_STEPS} a head, {PREVIEWER_STEPS} a previewer)"
     )
     parser.add_argument(
-        "--latents", type=int, help=f"latents to learn from (default {HEAD_LESSONS}, previewers {PREVIEWER_LATENTS})"
-    )
+        "--latents", type=at_least_one,
+        help=f"latents to learn from (default {HEAD_LESSONS}, previewers {PREVIEWER_LATENTS})",
+    )  # fmt: skip
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--threads", type=int, default=1, help="1, the default, gives the same result each time")
+    parser.add_argument("--threads", type=at_least_one, default=1, help="(1, which gives the same result each time)")
     add_overwrite_argument(parser)
 
 

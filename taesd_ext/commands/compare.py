@@ -21,6 +21,7 @@ from taesd_ext.commands.batch import find_files, progress, write_atomically
 from taesd_ext.commands.codec_arguments import CodecChoice, add_codec_arguments, codec_choice
 from taesd_ext.commands.compare_page import comparison_page, comparison_sheet
 from taesd_ext.commands.metrics import psnr, ssim
+from taesd_ext.commands.number_arguments import at_least_one
 from taesd_ext.commands.outputs import add_overwrite_argument, check_outputs
 from taesd_ext.commands.peak_memory import PeakMemory
 from taesd_ext.commands.result_row import ResultRow
@@ -105,7 +106,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help=f"{', '.join(FAMILIES + FULL_NAMES)}, or weight files (all whose weights are there)",
     )  # fmt: skip
     parser.add_argument(
-        "--side", type=int, metavar="N", help="scale larger pictures down to N pixels at their longer side"
+        "--side", type=at_least_one, metavar="N", help="scale larger pictures down to N pixels at their longer side"
     )
     add_overwrite_argument(parser)
     add_codec_arguments(parser)
