@@ -1,39 +1,49 @@
 """Make the README's picture of the ways to draw a preview: one latent, each way, and what each takes here.
 
-    python docs/make_ways.py [PICTURE] --models models/VAE-taesd [--approx-nn models/VAE-approx]
+    .venv/bin/python docs/make_ways.py [PICTURE] [--models models/VAE-taesd] [--approx-nn models/VAE-approx]
 
-PICTURE is any picture (a drawn one is used without it). Needs the weights of taesd, encoder and decoder.
+PICTURE is any picture (a drawn one is used without it). Needs the weights of taesd, encoder and decoder, which are
+looked for as by every command: `.venv/bin/python -m taesd_ext weights download taesd` gets them. The README's own
+picture is replaced with `-o docs/ways.webp --overwrite`.
 """
 
 from __future__ import annotations
 
 import argparse
+import io
 import statistics
+import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import torch
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
-from taesd_ext import load_codec
-from taesd_ext.codec.picture_file import image_to_picture, picture_to_image
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # the package beside this folder, installed or not
+
+from taesd_ext import TaesdError, load_codec
+from taesd_ext.codec.picture_file import image_to_picture, picture_to_image, read_picture
 from taesd_ext.codec.previewer import load_previewer
 from taesd_ext.commands.approx_nn import find_approx_nn
+from taesd_ext.commands.batch import write_atomically
+from taesd_ext.commands.outputs import add_overwrite_argument, check_outputs
 from taesd_ext.models.latent_rgb import latent_to_rgb
 from taesd_ext.ui.play import fitted
 from taesd_ext.ui.samples import sample_picture
 
-HERE = Path(__file__).resolve().parent
+DOWNLOAD = "`.venv/bin/python -m taesd_ext weights download taesd` gets the files"
 SIDE, SHOWN, LINE, GAP, COLUMNS, RUNS = 512, 384, 30, 8, 3, 7
 
 
 def ways(arguments: argparse.Namespace) -> tuple[Tensor, dict[str, Callable[[Tensor], Tensor]]]:
     """The latent, and each way by its name."""
     exact, quick = (load_codec("taesd", models_dir=arguments.models, dtype=dtype) for dtype in (None, "auto"))
-    source = Image.open(arguments.picture) if arguments.picture else sample_picture("Lake")
-    latent = exact.encode(picture_to_image(fitted(source.convert("RGB"), SIDE)))
+    if not (exact.has_encoder and exact.has_decoder):
+        raise TaesdError("There is no picture of taesd's ways", "its encoder or decoder is missing", DOWNLOAD)
+    source = image_to_picture(read_picture(arguments.picture)) if arguments.picture else sample_picture("Lake")
+    latent = exact.encode(picture_to_image(fitted(source, SIDE)))
     found: dict[str, Callable[[Tensor], Tensor]] = {"linear RGB": lambda latent: latent_to_rgb(latent, "sd1")}
     if approx_nn := find_approx_nn("sd1", arguments.approx_nn):
         found["Approx NN"] = approx_nn
@@ -43,12 +53,19 @@ def ways(arguments: argparse.Namespace) -> tuple[Tensor, dict[str, Callable[[Ten
     return latent, found
 
 
-def main() -> None:
+def main(words: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("picture", nargs="?", type=Path)
-    parser.add_argument("--models", type=Path, required=True)
+    parser.add_argument("-o", "--output", type=Path, default=Path("ways.webp"), metavar="FILE", help="(ways.webp)")
+    parser.add_argument("--models", type=Path, metavar="DIR", help="a folder of weight files")
     parser.add_argument("--approx-nn", type=Path, action="append", default=[], help="folder with the WebUI's model.pt")
-    latent, found = ways(parser.parse_args())
+    add_overwrite_argument(parser)
+    arguments = parser.parse_args(words)
+    output: Path = arguments.output
+    if output.suffix != ".webp":
+        parser.error(f"{output} does not end in .webp")
+    check_outputs([output], overwrite=arguments.overwrite, sources=filter(None, [arguments.picture]))
+    latent, found = ways(arguments)
     taken: dict[str, list[float]] = {name: [] for name in found}
     pictures: dict[str, Tensor] = {}
     for turn in range(RUNS + 2):
@@ -68,9 +85,14 @@ def main() -> None:
         words = f"{name} · {statistics.median(taken[name]):.3g} ms"
         ImageDraw.Draw(sheet).text((x + SHOWN / 2, y + SHOWN + LINE / 2), words, "black", font, anchor="mm")
         print(f"{words} ({picture.width}x{picture.height})")
-    sheet.save(HERE / "ways.webp", quality=84, method=6)
-    print(f"ways.webp: {sheet.width}x{sheet.height}, {(HERE / 'ways.webp').stat().st_size:,} bytes")
+    drawn = io.BytesIO()
+    sheet.save(drawn, "webp", quality=84, method=6)
+    write_atomically(output, drawn.getvalue())
+    print(f"{output}: {sheet.width}x{sheet.height}, {len(drawn.getvalue()):,} bytes")
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except TaesdError as error:
+        sys.exit(f"make_ways: {error}")

@@ -1,0 +1,53 @@
+"""The picture that the README promises can be made by anybody, and without touching the repository's own."""
+
+from __future__ import annotations
+
+import importlib.util
+import subprocess
+import sys
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+from PIL import Image
+
+SCRIPT = Path(__file__).resolve().parents[2] / "docs" / "make_ways.py"
+
+
+@pytest.fixture
+def script(monkeypatch, tmp_path) -> ModuleType:
+    spec = importlib.util.spec_from_file_location("make_ways", SCRIPT)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    monkeypatch.setattr(module, "RUNS", 1)
+    monkeypatch.setattr(module, "SIDE", 128)
+    monkeypatch.chdir(tmp_path)
+    return module
+
+
+def test_draws_the_ways_here(script, weights_dir, monkeypatch, tmp_path, capsys):
+    monkeypatch.setenv("TAESD_MODELS", str(weights_dir))
+    own = (SCRIPT.parent / "ways.webp").read_bytes()
+    script.main([])
+    with Image.open(tmp_path / "ways.webp") as picture:
+        assert picture.width == 3 * 384 + 2 * 8
+        assert len(picture.convert("RGB").getcolors(2**24)) > 1000
+    assert (SCRIPT.parent / "ways.webp").read_bytes() == own
+    assert "TAESD, detail full" in capsys.readouterr().out
+
+
+def test_without_weights_it_says_what_to_do(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.delenv("TAESD_MODELS", raising=False)
+    done = subprocess.run([sys.executable, SCRIPT], cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 1
+    assert "No weights for taesd" in done.stderr
+    assert len(done.stderr.splitlines()) == 1
+    assert not (tmp_path / "ways.webp").exists()
+
+
+def test_a_file_that_is_there_stays(script, tmp_path):
+    (tmp_path / "ways.webp").write_bytes(b"mine")
+    with pytest.raises(script.TaesdError, match="already there"):
+        script.main([])
+    assert (tmp_path / "ways.webp").read_bytes() == b"mine"
