@@ -1,13 +1,14 @@
 """``doctor``: the text that a user pastes into a report, and what to do about what is wrong.
 
-It names versions, the host, families and their files, the last errors and timings. It holds no prompt, and no path of
-the user's own: the home folder is written as ~.
+It names versions, the host, families and their files, the last errors and timings. It holds no prompt, and no place of
+the user's own: folders of weights are numbered, and home folders are written as ~.
 """
 
 from __future__ import annotations
 
 import argparse
 import importlib.metadata
+import logging
 import os
 import platform
 import re
@@ -19,25 +20,31 @@ from pathlib import Path
 import torch
 
 from taesd_ext import __version__
+from taesd_ext.commands.private_text import without_private
 from taesd_ext.commands.weights import Listing, take_stock
-from taesd_ext.errors import TaesdError, one_line
+from taesd_ext.errors import TaesdError, log, one_line
 from taesd_ext.latent_formats import FAMILIES
 from taesd_ext.weights.catalog import CATALOG, OfficialFile
 from taesd_ext.weights.download import OFFLINE_VARIABLE, is_offline
 from taesd_ext.weights.folders import MODELS_VARIABLE, cache_folder
-from taesd_ext.weights.identify import UNREADABLE, Identity
+from taesd_ext.weights.identify import HASH_UP_TO, UNREADABLE, Identity
 
 _OLDEST = {"torch": (2, 1), "gradio": (3, 41, 2), "numpy": (1, 23), "pillow": (9, 5), "safetensors": (0, 4)}
 _NEEDED = ("torch", "gradio", "safetensors", "numpy", "pillow")
+_WORKING_FOLDER = "<working folder>"
+# Their names say which one it is, and nothing of the user.
+_FOLDER_NAMES = ("VAE-taesd", "VAE-approx", "vae_approx")
 _OPTIONAL = ("h5py", "onnx", "matplotlib", "tqdm", "certifi")
 
 
 @dataclass(frozen=True)
 class Diagnosis:
-    """The text for a report, and the problems in it, each with its cure."""
+    """What was found."""
 
     text: str
+    """For a report that anybody may read."""
     problems: tuple[str, ...]
+    """Those in the text, each with its cure and the places that it is about: for the person who sits there."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -47,7 +54,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    diagnosis = diagnose(args.models, timings=[_time_a_preview(args.models)])
+    # What is logged while it loads names places, and people copy the whole terminal; damaged files are found anyway.
+    level = log.level
+    log.setLevel(logging.CRITICAL)
+    try:
+        timing = _time_a_preview(args.models)
+    finally:
+        log.setLevel(level)
+    diagnosis = diagnose(args.models, timings=[timing])
     print(diagnosis.text)
     return 1 if diagnosis.problems else 0
 
@@ -60,28 +74,55 @@ def diagnose(
     timings: Sequence[str] = (),
 ) -> Diagnosis:
     """Look at the installation. ``host``, ``errors`` and ``timings`` are what only the caller knows."""
+    models = [_whole_path(folder) for folder in models]
     listing = take_stock(models, strays=True)
-    problems = [*_package_problems(), *_file_problems(listing), *_folder_problems()]
+    problems = [*_package_problems(), *_file_problems(listing), *_folder_problems(models)]
+    folders = _known_folders(models, listing)
+    labels = {folder: f"<models {number}>" for number, folder in enumerate(folders, 1)}
     sections = {
         "Versions": _versions(),
         "Host": [host],
         "Families": [_family_line(family, listing) for family in FAMILIES],
         "Files": [_file_line(identity) for identity in listing.files if identity.is_autoencoder or identity.error],
-        "Searched": [str(folder) for folder in listing.folders] or ["no folder of weights exists"],
+        "Searched": [f"{labels[folder]}: {words}" for folder, words in folders.items()]
+        or ["no folder of weights exists"],
         "Last errors": list(errors) or ["none"],
         "Timings": list(timings) or ["none"],
         "To do": problems or ["nothing: all is well"],
     }
     lines = [line for title, body in sections.items() for line in (f"{title}:", *(f"  {each}" for each in body))]
-    return Diagnosis(without_private("\n".join(lines)), tuple(without_private(problem) for problem in problems))
+    # Files in a relative folder of the environment's are named relatively.
+    labels |= {folder: labels[_whole_path(folder)] for folder in listing.folders if len(folder.parts) > 1}
+    if Path.cwd() != Path.home():
+        labels.setdefault(Path.cwd(), _WORKING_FOLDER)
+    text = without_private("\n".join(lines), labels)
+    return Diagnosis(text, tuple(without_private(problem) for problem in problems))
 
 
-def without_private(text: str) -> str:
-    """The text with home folders, this user's and any other's, written as ~."""
-    for home in {str(Path.home()), os.path.realpath(Path.home())} - {"/", "\\", ""}:
-        text = re.sub(rf"{re.escape(home)}(?=[\\/\s,:;.)'\"]|$)", "~", text)
-    text = re.sub(r"[A-Za-z]:[\\/]Users[\\/][^\\/:*?\"<>|\n]+(?=[\\/])", "~", text)
-    return re.sub(r"(?:[A-Za-z]:[\\/]Users|/home|/Users)[\\/][^\\/\s,:;)'\"]*[^\\/\s,:;)'\".]", "~", text)
+def _named_in_environment() -> list[Path]:
+    return [_whole_path(part) for part in os.environ.get(MODELS_VARIABLE, "").split(os.pathsep) if part]
+
+
+def _whole_path(folder: Path | str) -> Path:
+    return Path(os.path.normpath(Path(folder).expanduser().absolute()))
+
+
+def _known_folders(models: Iterable[Path], listing: Listing) -> dict[Path, str]:
+    """Every folder of weights, also those that are not there -> what it is, in words without its place."""
+    folders = [*models, *_named_in_environment(), *map(_whole_path, listing.folders)]
+    return {folder: _what_it_is(folder) for folder in folders}
+
+
+def _what_it_is(folder: Path) -> str:
+    if folder == _whole_path(cache_folder()):
+        words = "the cache of downloads"
+    elif folder.is_relative_to(Path.cwd()):
+        words = f"{_WORKING_FOLDER}/{folder.relative_to(Path.cwd()).as_posix()}".removesuffix("/.")
+    elif folder in _named_in_environment():
+        words = f"named in {MODELS_VARIABLE}"
+    else:
+        words = f"{folder.name} of a WebUI" if folder.name in _FOLDER_NAMES else "given"
+    return words if folder.is_dir() else f"{words}, not there"
 
 
 def _versions() -> list[str]:
@@ -134,7 +175,8 @@ def _family_line(family: str, listing: Listing) -> str:
 
 
 def _file_line(identity: Identity) -> str:
-    checked = "" if identity.hashed else ", checksum not computed (too large; `weights verify` does)"
+    too_large = not identity.hashed and identity.size > HASH_UP_TO
+    checked = ", checksum not computed (too large; `weights verify` does)" if too_large else ""
     return f"{identity.path}: {identity} ({identity.state}{checked}, {identity.size / 1e6:.1f} MB)"
 
 
@@ -164,8 +206,12 @@ def _newest(official: OfficialFile) -> OfficialFile | None:
     return None
 
 
-def _folder_problems() -> list[str]:
-    problems = []
+def _folder_problems(models: Iterable[Path]) -> list[str]:
+    problems = [
+        f"{folder} was given and is no folder, so it is not searched: correct it"
+        for folder in models
+        if not folder.is_dir()
+    ]
     for part in os.environ.get(MODELS_VARIABLE, "").split(os.pathsep):
         if part and not Path(part).expanduser().is_dir():
             problems.append(f"{MODELS_VARIABLE} names {part}, which is no folder: correct it")
@@ -183,9 +229,10 @@ def _time_a_preview(models: Iterable[Path | str]) -> str:
     """One decode of 512x512 on the CPU, of the first family that is there."""
     from taesd_ext.codec.loading import load_codec
 
+    folders = [folder for folder in models if Path(folder).expanduser().is_dir()]
     for family in FAMILIES:
         try:
-            codec = load_codec(family, models_dir=list(models))
+            codec = load_codec(family, models_dir=folders)
             if not codec.has_decoder:
                 continue
             side = 512 // codec.spatial_scale_factor

@@ -7,9 +7,14 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from random_weights import random_weights
+from safetensors.torch import save_file
 
+from taesd_ext.cli import main
 from taesd_ext.commands import doctor
-from taesd_ext.commands.doctor import diagnose, without_private
+from taesd_ext.commands.doctor import diagnose
+from taesd_ext.commands.private_text import without_private
+from taesd_ext.models import tiny
 from taesd_ext.weights.catalog import CATALOG
 
 
@@ -67,6 +72,15 @@ def test_older_official_version_is_said(tmp_path: Path, monkeypatch: pytest.Monk
         (r"C:\Users\Ann Lee\sd\x.pth", r"~\sd\x.pth"),
         ("/Users/ann/sd", "~/sd"),
         ("/opt/homework/x", "/opt/homework/x"),
+        ("/home/alice smith/models/x.pth", "~/models/x.pth"),
+        ("/home/Smith, Alice (home)/models/x.pth", "~/models/x.pth"),
+        ("/home/o'brien/x.pth is bad", "~/x.pth is bad"),
+        ("/mnt/c/Users/Alice Smith/webui/x", "~/webui/x"),
+        ("/var/home/ann/x", "~/x"),
+        (r"'C:\\\\Users\\\\Ann Lee\\\\sd'", r"'~\\\\sd'"),
+        ("/home/ann, /home/bob: none", "~, ~: none"),
+        ("see /home/ann and /opt/x", "see ~ and /opt/x"),
+        ("'/home/ann' is not '/opt/x'", "'~' is not '/opt/x'"),
     ],
 )
 def test_no_home_of_anybody(text: str, expected: str) -> None:
@@ -79,4 +93,89 @@ def test_text_holds_no_private_path(tmp_path: Path) -> None:
     (models / "taesd_decoder.pth").write_bytes(b"PK\x03\x04")
     diagnosis = diagnose([models], errors=[f"{models}/a.pth does not exist"])
     assert str(tmp_path / "home") not in diagnosis.text + "".join(diagnosis.problems)
-    assert "~/models" in diagnosis.text
+    assert "<models 1>/a.pth does not exist" in diagnosis.text
+    assert "<models 1>/taesd_decoder.pth" in diagnosis.text
+    assert "~/models" in diagnosis.problems[0]
+
+
+def test_this_users_own_home_is_hidden_wherever_it_is(tmp_path: Path) -> None:
+    assert without_private(f"{tmp_path}/home/x, {tmp_path}/homework") == f"~/x, {tmp_path}/homework"
+
+
+@pytest.fixture
+def secret(tmp_path: Path) -> Path:
+    """A place outside of the home, the name of which is nobody's business."""
+    folder = tmp_path / "My Secret Project"
+    folder.mkdir()
+    return folder
+
+
+def test_folders_outside_the_home_are_numbered(
+    secret: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (secret / "taesd_decoder.pth").write_bytes(b"<html>")
+    (secret / "models" / "VAE-taesd").mkdir(parents=True)
+    (secret / "models" / "VAE-taesd" / "taesdxl_decoder.pth").write_bytes(b"PK")
+    (secret / "work").mkdir()
+    monkeypatch.chdir(secret / "work")
+    monkeypatch.setenv("TAESD_MODELS", str(secret / "absent"))
+    errors = [f"Cannot write '{secret / 'work' / 'config.json'}'.", f"{secret}/models/VAE-taesd/x.pth is bad"]
+    diagnosis = diagnose([secret], errors=errors)
+    assert "Secret" not in diagnosis.text
+    assert str(secret / "taesd_decoder.pth") in "".join(diagnosis.problems), "the person there needs the place"
+    for words in (
+        "<models 1>: given",
+        "<models 2>: named in TAESD_MODELS, not there",
+        "<models 3>: VAE-taesd of a WebUI",
+        "<models 1>/taesd_decoder.pth is not a readable weight file",
+        "<models 3>/taesdxl_decoder.pth is not a readable weight file",
+        "'<working folder>/config.json'",
+        "<models 3>/x.pth is bad",
+        "TAESD_MODELS names <models 2>, which is no folder",
+    ):
+        assert words in diagnosis.text, words
+
+
+def test_a_link_to_a_folder_hides_both_names(secret: Path, tmp_path: Path) -> None:
+    link = tmp_path / "linked"
+    try:
+        link.symlink_to(secret, target_is_directory=True)
+    except OSError:
+        pytest.skip("links need rights here")
+    text = diagnose([link], errors=[f"{link}/a.pth, that is {secret}/a.pth"]).text
+    assert "<models 1>/a.pth, that is <models 1>/a.pth" in text
+
+
+def test_a_relative_folder_is_numbered_too(secret: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (secret / "taesd_decoder.pth").write_bytes(b"<html>")
+    assert "Secret" not in diagnose([Path("..") / secret.name]).text
+    monkeypatch.setenv("TAESD_MODELS", str(Path("..") / secret.name))
+    text = diagnose().text
+    assert "Secret" not in text
+    assert "<models 1>/taesd_decoder.pth" in text
+
+
+def test_a_given_folder_that_is_not_there_is_to_do(secret: Path, capsys: pytest.CaptureFixture) -> None:
+    assert main(["doctor", "--models", str(secret / "absent")]) == 1
+    text = capsys.readouterr().out
+    assert "Secret" not in text
+    assert "<models 1> was given and is no folder" in text
+    assert "all is well" not in text
+
+
+def test_the_terminal_names_no_place_either(
+    secret: Path, capsys: pytest.CaptureFixture, caplog: pytest.LogCaptureFixture
+) -> None:
+    (secret / "taesd_decoder.pth").write_bytes(b"<html>")
+    save_file(random_weights(tiny.Decoder(4)), secret / "taesd.safetensors")
+    assert main(["doctor", "--models", str(secret)]) == 1
+    shown = capsys.readouterr()
+    assert "taesd: " in shown.out.partition("Timings:")[2]
+    assert "Secret" not in shown.out + shown.err + caplog.text
+
+
+def test_only_a_large_file_is_called_too_large(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "work" / "taesd_decoder.pth").write_bytes(b"<html>")
+    assert "too large" not in diagnose([tmp_path / "work"]).text
+    monkeypatch.setattr(doctor, "HASH_UP_TO", 3)
+    assert "too large" in diagnose([tmp_path / "work"]).text
