@@ -18,6 +18,7 @@ from taesd_ext.errors import TaesdError, one_line
 from taesd_ext.latent_formats import FAMILIES, LATENT_FORMATS
 from taesd_ext.ui import compat, texts
 from taesd_ext.ui.actions import PanelActions
+from taesd_ext.ui.kept_results import KeptResults
 from taesd_ext.ui.markup import notice, progress_bar, slider, table
 from taesd_ext.ui.pictures import offered_file, picture_uri
 from taesd_ext.ui.play import fitted
@@ -41,6 +42,12 @@ class Comparison:
             return image_to_picture(self.image)
         images = (row.image for row in self.rows if row.codec == name and row.image is not None)
         return next(map(image_to_picture, images), None)
+
+    @property
+    def size(self) -> int:
+        """Bytes of its pictures and latents."""
+        tensors = [self.image, *(tensor for row in self.rows for tensor in (row.image, row.latent))]
+        return sum(tensor.numel() * tensor.element_size() for tensor in tensors if tensor is not None)
 
     @property
     def names(self) -> list[str]:
@@ -112,6 +119,7 @@ def build_compare_tab(actions: PanelActions, tab: gr.Tab) -> None:
     exported = compat.file_box(
         texts.EXPORTED.label, interactive=False, visible=False, file_count="multiple", elem_id="taesd_compare_files"
     )
+    kept: KeptResults[Comparison] = KeptResults()
     made = gr.State(None)
 
     def look(chosen: list[str] | None) -> Any:
@@ -140,22 +148,28 @@ def build_compare_tab(actions: PanelActions, tab: gr.Tab) -> None:
         choices = {"choices": done.names}
         yield [
             "", gr.update(visible=True), gr.update(**choices, value=done.names[0]), gr.update(**choices, value=best),
-            pair_html(done, done.names[0], best, False), table_html(done) + plot_html(done), done,
+            pair_html(done, done.names[0], best, False), table_html(done) + plot_html(done), kept.keep(done, done.size),
         ]  # fmt: skip
 
-    def save(done: Comparison | None) -> Any:
+    def show(key: int | None, first: str, second: str, difference: bool) -> str:
+        done = kept.get(key)
+        return notice(texts.COMPARISON_GONE) if key and done is None else pair_html(done, first, second, difference)
+
+    def save(key: int | None) -> list[Any]:
+        done = kept.get(key)
         if done is None:
-            return gr.update(visible=False)
+            return [notice(texts.COMPARISON_GONE), gr.update(visible=False)]
         page = comparison_page([(texts.ORIGINAL, done.image, list(done.rows))]).encode()
         data = json.dumps([row.numbers() for row in done.rows], indent=2).encode()
-        return gr.update(value=[offered_file("compare.html", page), offered_file("compare.json", data)], visible=True)
+        files = [offered_file("compare.html", page), offered_file("compare.json", data)]
+        return ["", gr.update(value=files, visible=True)]
 
     tab.select(look, codecs, codecs, show_progress="hidden")
     outputs = [result, pair, first, second, shown, numbers, made]
     compare.click(run, [picture, codecs, side], outputs, show_progress="hidden")
     for control in (first, second, difference):
-        control.change(pair_html, [made, first, second, difference], shown, show_progress="hidden")
-    export.click(save, made, exported)
+        control.change(show, [made, first, second, difference], shown, show_progress="hidden")
+    export.click(save, made, [result, exported])
 
 
 def _measured(actions: PanelActions, name: str, image: Tensor) -> ResultRow:

@@ -16,6 +16,7 @@ from taesd_ext.errors import TaesdError, one_line
 from taesd_ext.preview.latent_keeper import KeptLatent
 from taesd_ext.ui import compat, texts
 from taesd_ext.ui.actions import PanelActions
+from taesd_ext.ui.kept_results import KeptResults
 from taesd_ext.ui.markup import REFRESH_CLASS, notice, slider, stage
 from taesd_ext.ui.pictures import offered_file, picture_bytes, picture_uri
 from taesd_ext.weights.folders import installed
@@ -30,8 +31,14 @@ class Decoded:
     name: str
     picture: Image.Image
     codec: Codec | None
-    """None: the host's own VAE."""
+    """What it was decoded by, without the networks; None: the host's own VAE."""
     seconds: float
+
+    @property
+    def size(self) -> int:
+        """Bytes of its picture and its latent."""
+        width, height = self.picture.size
+        return 3 * width * height + self.kept.size
 
 
 def latent_choice(kept: KeptLatent) -> str:
@@ -66,7 +73,8 @@ def decode_again(actions: PanelActions, kept: KeptLatent, name: str) -> Decoded:
         seconds = time.perf_counter() - began
     if not torch.isfinite(image).all():
         raise TaesdError(f"{name} made a picture that is none", "its output is NaN or infinite")
-    return Decoded(kept, name, image_to_picture(image), codec, seconds)
+    by = None if codec is None else Codec(codec.name, codec.format, source=codec.source)
+    return Decoded(kept, name, image_to_picture(image), by, seconds)
 
 
 def build_final_tab(actions: PanelActions, tab: gr.Tab) -> None:
@@ -83,6 +91,7 @@ def build_final_tab(actions: PanelActions, tab: gr.Tab) -> None:
     result = gr.HTML(elem_id="taesd_again_result", elem_classes="taesd-ext-line")
     shown = gr.HTML(stage(None, (4, 3), "", empty=texts.AGAIN_EMPTY), elem_id="taesd_again_shown")
     saved = compat.file_box(texts.SAVED_FILE.label, interactive=False, visible=False, elem_id="taesd_again_file")
+    decodes: KeptResults[Decoded] = KeptResults()
     last = gr.State(None)
 
     def kept_of(chosen: Any) -> KeptLatent | None:
@@ -98,25 +107,27 @@ def build_final_tab(actions: PanelActions, tab: gr.Tab) -> None:
         newest = choices[0] if choices else None
         return [gr.update(choices=choices, value=newest), decoders(newest)]
 
-    def again(chosen: Any, name: str | None, before: Decoded | None) -> list[Any]:
-        kept = kept_of(chosen)
+    def again(chosen: Any, name: str | None, last: int | None) -> list[Any]:
+        kept, before = kept_of(chosen), decodes.get(last)
         if kept is None or not name:
-            return [gr.update(), notice(texts.NO_LATENT if kept is None else texts.NO_DECODER), before]
+            return [gr.update(), notice(texts.NO_LATENT if kept is None else texts.NO_DECODER), last]
         try:
             now = decode_again(actions, kept, name)
         except Exception as error:
-            return [gr.update(), notice(one_line(error), "bad"), before]
+            return [gr.update(), notice(one_line(error), "bad"), last]
+        key = decodes.keep(now, now.size)
         words = f"{name}: {1000 * now.seconds:.0f} ms"
         size = now.picture.size
         same = before is not None and before.kept.id == kept.id and before.name != name
         if same and before.picture.size == size:
             pair = (picture_uri(before.picture), picture_uri(now.picture))
-            return [slider(*pair, (before.name, name), size), notice(words, "good"), now]
-        return [stage(picture_uri(now.picture), size, words), notice(words, "good"), now]
+            return [slider(*pair, (before.name, name), size), notice(words, "good"), key]
+        return [stage(picture_uri(now.picture), size, words), notice(words, "good"), key]
 
-    def keep(now: Decoded | None) -> list[Any]:
+    def keep(last: int | None) -> list[Any]:
+        now = decodes.get(last)
         if now is None:
-            return [notice(texts.NOTHING_TO_SAVE), gr.update(visible=False)]
+            return [notice(texts.DECODED_GONE if last else texts.NOTHING_TO_SAVE), gr.update(visible=False)]
         try:
             if actions.save_picture:
                 path = actions.save_picture(now.picture, now.kept, now.codec)

@@ -113,6 +113,7 @@ SAVE_PICTURE = Text("Save")
 AGAIN_EMPTY = "Decode a finished picture once more, without generating it again"
 NO_DECODER = "No decoder is installed for this picture's model."
 NOTHING_TO_SAVE = "Decode a picture first."
+DECODED_GONE = "This picture is not kept any longer. Decode it again."
 SAVED = "The picture can be downloaded below."
 SAVED_FILE = Text("Picture")
 
@@ -129,6 +130,7 @@ RIGHT = Text("Right")
 DIFFERENCE = Text("Difference")
 EXPORT = Text("Export")
 EXPORTED = Text("Page and numbers")
+COMPARISON_GONE = "This comparison is not kept any longer. Compare again."
 PLOT_TIME = "decode time in milliseconds"
 PLOT_PSNR = "PSNR in dB"
 

@@ -1,0 +1,38 @@
+"""Results that a page may ask for again. A ``gr.State`` holds their key only: gradio 3.41 forgets no page's states."""
+
+from __future__ import annotations
+
+from typing import Generic, TypeVar
+
+from taesd_ext.preview.bounded import BoundedStore
+
+T = TypeVar("T")
+
+LIMIT = 128 * 2**20
+"""Bytes: two comparisons of 1024 pixels between four codecs."""
+
+
+class KeptResults(BoundedStore, Generic[T]):
+    """The last results of all pages within ``limit`` bytes; the newest stays whatever its size."""
+
+    def __init__(self, limit: int = LIMIT) -> None:
+        super().__init__(limit)
+        self._kept: dict[int, tuple[T, int]] = {}
+
+    def keep(self, result: T, size: int) -> int:
+        """Keep a result of ``size`` bytes; gives its key."""
+        with self._lock:
+            key = next(self._ids)
+            self._kept[key] = (result, size)
+            while len(self._kept) > 1 and sum(size for _, size in self._kept.values()) > self._limit:
+                del self._kept[next(iter(self._kept))]
+        return key
+
+    def get(self, key: int | None) -> T | None:
+        """None where there is none, or no longer."""
+        with self._lock:
+            return self._kept.get(key, (None, 0))[0]
+
+    def clear(self) -> None:
+        with self._lock:
+            self._kept.clear()
