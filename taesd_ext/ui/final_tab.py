@@ -16,6 +16,7 @@ from taesd_ext.errors import TaesdError, one_line
 from taesd_ext.preview.latent_keeper import KeptLatent
 from taesd_ext.ui import compat, texts
 from taesd_ext.ui.actions import PanelActions
+from taesd_ext.ui.choices import offer, offer_newest
 from taesd_ext.ui.kept_results import KeptResults
 from taesd_ext.ui.markup import REFRESH_CLASS, notice, slider, stage
 from taesd_ext.ui.pictures import offered_file, picture_bytes, picture_uri
@@ -93,19 +94,18 @@ def build_final_tab(actions: PanelActions, tab: gr.Tab) -> None:
     saved = compat.file_box(texts.SAVED_FILE.label, interactive=False, visible=False, elem_id="taesd_again_file")
     decodes: KeptResults[Decoded] = KeptResults()
     last = gr.State(None)
+    present, present_decoder, newest = gr.State(None), gr.State(None), gr.State("")
 
     def kept_of(chosen: Any) -> KeptLatent | None:
         key = compat.key_of(chosen)
         return actions.latents.get(int(key)) if key.isdigit() else None
 
-    def decoders(chosen: Any) -> Any:
-        names = decoder_names(actions, kept_of(chosen))
-        return gr.update(choices=names, value=names[0] if names else None)
+    def look(present: str | None, decoder: str | None, newest: str) -> list[Any]:
+        update, value, now = offer_newest([latent_choice(kept) for kept in actions.latents.kept()], present, newest)
+        return [update, offer(decoder_names(actions, kept_of(value)), decoder), now]
 
-    def look() -> list[Any]:
-        choices = [latent_choice(kept) for kept in actions.latents.kept()]
-        newest = choices[0] if choices else None
-        return [gr.update(choices=choices, value=newest), decoders(newest)]
+    def choose(chosen: str | None, decoder: str | None) -> list[Any]:
+        return [offer(decoder_names(actions, kept_of(chosen)), decoder), chosen]
 
     def again(chosen: Any, name: str | None, last: int | None) -> list[Any]:
         kept, before = kept_of(chosen), decodes.get(last)
@@ -137,8 +137,9 @@ def build_final_tab(actions: PanelActions, tab: gr.Tab) -> None:
         except Exception as error:
             return [notice(one_line(error), "bad"), gr.update(visible=False)]
 
-    tab.select(look, None, [latent, decoder], show_progress="hidden")
-    refresh.click(look, None, [latent, decoder], show_progress="hidden")
-    latent.change(decoders, latent, decoder, show_progress="hidden")
+    for event in (tab.select, refresh.click):
+        event(look, [present, present_decoder, newest], [latent, decoder, newest], show_progress="hidden")
+    latent.change(choose, [latent, present_decoder], [decoder, present], show_progress="hidden")
+    decoder.change(lambda name: name, decoder, present_decoder, show_progress="hidden")
     decode.click(again, [latent, decoder, last], [shown, result, last])
     save.click(keep, last, [result, saved], show_progress="hidden")

@@ -16,6 +16,7 @@ from taesd_ext.latent_formats import FAMILIES
 from taesd_ext.ui import compat, texts
 from taesd_ext.ui.actions import PanelActions
 from taesd_ext.ui.background import Background, Report, Sight
+from taesd_ext.ui.choices import offer
 from taesd_ext.ui.host_vae_box import build_host_vae_box
 from taesd_ext.ui.markup import REFRESH_CLASS, notice, progress_bar
 from taesd_ext.ui.models_table import families_html, megabytes
@@ -114,9 +115,12 @@ def build_models_tab(actions: PanelActions, tab: gr.Tab, page: gr.Blocks) -> Non
             with gr.Row():
                 verify = gr.Button(texts.VERIFY.label, **_SMALL, elem_id="taesd_verify")
                 remove = gr.Button(texts.REMOVE.label, **_SMALL, elem_id="taesd_remove")
-            with gr.Row(visible=False) as confirm:
-                really = gr.Button(texts.REALLY_REMOVE.label, variant="stop", **_SMALL, elem_id="taesd_remove_yes")
-                keep = gr.Button(texts.KEEP.label, **_SMALL, elem_id="taesd_remove_no")
+            with gr.Column(visible=False, min_width=0) as confirm:
+                warning = gr.HTML(elem_id="taesd_remove_which", elem_classes="taesd-ext-line")
+                with gr.Row():
+                    really = gr.Button(texts.REALLY_REMOVE.label, variant="stop", **_SMALL, elem_id="taesd_remove_yes")
+                    keep = gr.Button(texts.KEEP.label, **_SMALL, elem_id="taesd_remove_no")
+            present, to_remove = gr.State(None), gr.State("")
     with gr.Row():
         folders_line = gr.HTML(elem_id="taesd_folders")
         refresh = gr.Button(
@@ -128,75 +132,94 @@ def build_models_tab(actions: PanelActions, tab: gr.Tab, page: gr.Blocks) -> Non
 
     shown = [status, findings, families, chosen, folders_line]
 
-    def look(*, whole: bool = True) -> list[Any]:
-        """What all parts show; those that must load files are left as they are, or unknown, if not ``whole``."""
+    def look(present: str | None, *, whole: bool = True) -> list[Any]:
+        """What all parts show; those that must load files are left as they are, or unknown, if not ``whole``.
+
+        ``present``: the weight file that was chosen, which stays so while it is there.
+        """
         folders = actions.folders()
         files = [str(path) for path in weight_files(folders)]
         where = f"New files go to {actions.own_folder()}. Searched: {', '.join(map(str, folders)) or 'nothing there'}."
         return [
             status_html(actions), findings_html(actions) if whole else gr.update(), families_html(folders, look=whole),
-            gr.update(choices=files, value=files[0] if files else None), notice(where),
+            offer(files, present), notice(where),
         ]  # fmt: skip
 
-    def glance() -> list[Any]:
-        return look(whole=False)
+    def glance(present: str | None) -> list[Any]:
+        return look(present, whole=False)
 
-    def look_twice() -> Iterator[list[Any]]:
-        yield glance()
-        yield look()
+    def look_twice(present: str | None) -> Iterator[list[Any]]:
+        yield glance(present)
+        later = look(present)
+        later[shown.index(chosen)] = gr.update()  # the user may have chosen by now
+        yield later
 
-    def get_these(names: list[str]) -> Iterator[list[Any]]:
+    def get_these(names: list[str], present: str | None) -> Iterator[list[Any]]:
         still = [gr.update()] * len(shown)
         if not names:
             yield ["", notice(texts.NOTHING_TO_GET, "good"), *still]
             return
         for sight in download.run(lambda report, stop: _download(actions, names, report, stop)):
-            yield [_sight_html(sight), "", *still] if not sight.done else [_sight_html(sight), "", *look()]
+            yield [_sight_html(sight), "", *still] if not sight.done else [_sight_html(sight), "", *look(present)]
 
-    def get_one(name: str | None) -> Iterator[list[Any]]:
-        yield from get_these([compat.key_of(name)] if name else [])
+    def get_one(name: str | None, present: str | None) -> Iterator[list[Any]]:
+        yield from get_these([compat.key_of(name)] if name else [], present)
 
-    def get_missing() -> Iterator[list[Any]]:
-        yield from get_these(missing_families(actions.folders()))
+    def get_missing(present: str | None) -> Iterator[list[Any]]:
+        yield from get_these(missing_families(actions.folders()), present)
 
-    def add(value: Any) -> list[Any]:
+    def add(value: Any, present: str | None) -> list[Any]:
         path = compat.file_path(value)
         if path is None:
             return ["", *[gr.update()] * len(shown)]
         try:
             taken = add_file(path, actions.own_folder())
         except TaesdError as error:
-            return [notice(str(error), "bad"), *look()]
+            return [notice(str(error), "bad"), *look(present)]
         actions.files_changed()
         line = f"Taken as {taken.path.name} ({taken}), into {taken.path.parent}."
-        return [notice(line, "good"), *look()]
+        return [notice(line, "good"), *look(present)]
 
     def check(path: str | None) -> list[Any]:
         if not path:
-            return ["", *look()]
-        return [notice(*describe(identify(path, always_hash=True))), *look()]
+            return ["", *look(path)]
+        return [notice(*describe(identify(path, always_hash=True))), *look(path)]
 
-    def take_out(path: str | None) -> list[Any]:
+    def ask(path: str | None) -> list[Any]:
+        line = notice(f"{path} will be deleted from the disk.", "bad") if path else ""
+        return [gr.update(visible=bool(path)), line, path or ""]
+
+    def withdraw() -> list[Any]:
+        return [gr.update(visible=False), "", ""]
+
+    def choose(path: str | None, asked: str) -> list[Any]:
+        if path == asked:
+            return [path, gr.update(), gr.update(), asked]
+        return [path, *withdraw()]
+
+    def take_out(asked: str, present: str | None) -> list[Any]:
         try:
-            remove_file(path or "", actions.folders())
+            remove_file(asked, actions.folders())
         except TaesdError as error:
-            return [notice(str(error), "bad"), gr.update(visible=False), *look()]
+            return [notice(str(error), "bad"), *withdraw(), *look(present)]
         actions.files_changed()
-        return [notice(f"{Path(path).name} was removed.", "good"), gr.update(visible=False), *look()]
+        return [notice(f"{Path(asked).name} was removed.", "good"), *withdraw(), *look(present)]
 
     # The tab that is open from the start is never selected.
-    page.load(glance, None, shown, show_progress="hidden")
-    tab.select(look_twice, None, shown, show_progress="hidden")
-    refresh.click(look_twice, None, shown, show_progress="hidden")
+    page.load(glance, present, shown, show_progress="hidden")
+    tab.select(look_twice, present, shown, show_progress="hidden")
+    refresh.click(look_twice, present, shown, show_progress="hidden")
     outputs = [progress, result, *shown]
-    get.click(get_one, wanted, outputs, show_progress="hidden")
-    get_all.click(get_missing, None, outputs, show_progress="hidden")
+    get.click(get_one, [wanted, present], outputs, show_progress="hidden")
+    get_all.click(get_missing, present, outputs, show_progress="hidden")
     cancel.click(download.cancel, None, None)
-    own.upload(add, own, [result, *shown], show_progress="hidden")
+    own.upload(add, [own, present], [result, *shown], show_progress="hidden")
     verify.click(check, chosen, [result, *shown], show_progress="hidden")
-    remove.click(lambda path: gr.update(visible=bool(path)), chosen, confirm, show_progress="hidden")
-    keep.click(lambda: gr.update(visible=False), None, confirm, show_progress="hidden")
-    really.click(take_out, chosen, [result, confirm, *shown], show_progress="hidden")
+    asking = [confirm, warning, to_remove]
+    chosen.change(choose, [chosen, to_remove], [present, *asking], show_progress="hidden")
+    remove.click(ask, chosen, asking, show_progress="hidden")
+    keep.click(withdraw, None, asking, show_progress="hidden")
+    really.click(take_out, [to_remove, present], [result, *asking, *shown], show_progress="hidden")
 
 
 def _download(actions: PanelActions, names: list[str], report: Report, cancel: threading.Event) -> str:

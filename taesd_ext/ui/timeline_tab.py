@@ -8,15 +8,16 @@ from typing import Any
 import gradio as gr
 
 from taesd_ext.errors import TaesdError
-from taesd_ext.preview.animation import KINDS, AnimationPlan, animate, mp4_writer
+from taesd_ext.preview.animation import KINDS, AnimationPlan, animate, mp4_writer, picked_frames
 from taesd_ext.preview.recorder import RecordedFrame, RecordedJob, Recorder
 from taesd_ext.ui import compat, texts
 from taesd_ext.ui.actions import PanelActions
+from taesd_ext.ui.choices import offer_newest
 from taesd_ext.ui.markup import REFRESH_CLASS, counted, film, notice
 from taesd_ext.ui.pictures import data_uri, offered_file
 
 MOST_SHOWN = 120
-"""Frames on the page; of more, an even choice is shown. A film has them all."""
+"""Frames on the page; of more, an even choice is shown."""
 
 
 def film_kinds() -> list[str]:
@@ -72,23 +73,32 @@ def build_timeline_tab(actions: PanelActions, tab: gr.Tab) -> None:
     result = gr.HTML(elem_id="taesd_film_result", elem_classes="taesd-ext-line")
     saved = compat.file_box(texts.FILM_FILE.label, interactive=False, visible=False, elem_id="taesd_film_file")
 
-    def look() -> list[Any]:
-        jobs = recorder.jobs()
-        choices = [job_choice(job) for job in jobs]
-        return [gr.update(choices=choices, value=choices[0] if choices else None), film_html(jobs[0] if jobs else None)]
+    present, newest = gr.State(None), gr.State("")
+
+    def look(present: str | None, newest: str) -> list[Any]:
+        update, value, now = offer_newest([job_choice(job) for job in recorder.jobs()], present, newest)
+        # An older job's frames do not change any more, and its film may be playing.
+        still = value is not None and value == present and compat.key_of(value) != now
+        return [update, gr.update() if still else film_html(find_or_none(recorder, value)), now]
+
+    def choose(choice: str | None) -> list[Any]:
+        return [film_html(find_or_none(recorder, choice)), choice]
 
     def make(choice: Any, kind: str, length: float, hold: float, side: float) -> list[Any]:
         try:
             chosen = find_job(recorder, choice)
-            data = animate(chosen.frames, AnimationPlan(kind, float(length), float(hold), int(side)))
+            plan = AnimationPlan(kind, float(length), float(hold), int(side))
+            frames = picked_frames(chosen.frames, plan)
+            data = animate(frames, plan)
         except TaesdError as error:
             return [notice(str(error), "bad"), gr.update(visible=False)]
-        words = notice(f"{counted(len(chosen.frames), 'frame')}, {len(data):,} bytes.", "good")
+        share = f" of {len(chosen.frames):,}" if len(frames) < len(chosen.frames) else ""
+        words = notice(f"{counted(len(frames), 'frame')}{share}, {len(data):,} bytes.", "good")
         return [words, gr.update(value=offered_file(f"preview_{chosen.id}.{kind}", data), visible=True)]
 
-    tab.select(look, None, [job, strip], show_progress="hidden")
-    refresh.click(look, None, [job, strip], show_progress="hidden")
-    job.change(lambda choice: film_html(find_or_none(recorder, choice)), job, strip, show_progress="hidden")
+    for event in (tab.select, refresh.click):
+        event(look, [present, newest], [job, strip, newest], show_progress="hidden")
+    job.change(choose, job, [strip, present], show_progress="hidden")
     save.click(make, [job, kind, length, hold, side], [result, saved])
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from chromium import PHONE, WIDE, choose, fill, go_to, is_wider_than_screen, window
+from chromium import PHONE, WIDE, choose, chosen, fill, go_to, is_wider_than_screen, wait_for_words, window
 from PIL import Image
 from playground_server import running_playground
 from safetensors.torch import save_file
@@ -59,7 +59,7 @@ def generate(page, steps: int = 6) -> None:
     fill(page, "taesd_step_time", "100")
     fill(page, "taesd_budget", "0")
     page.click("#taesd_run")
-    page.wait_for_selector("#taesd_timings table")
+    wait_for_words(page, "#taesd_timings", f"in {steps} steps")
 
 
 @pytest.mark.parametrize("size", [WIDE, PHONE], ids=["wide", "phone"])
@@ -188,6 +188,76 @@ def test_the_models_table_and_a_file_of_ones_own(opened, weights, tmp_path):
     page.click("#taesd_remove_yes")
     page.wait_for_function("document.querySelector('#taesd_models_result').innerText.includes('was removed')")
     assert not (weights / "taesd3_decoder.safetensors").exists()
+
+
+def test_the_file_that_was_chosen_and_no_other_is_deleted(opened, weights):
+    def remove(name: str) -> None:
+        choose(page, "taesd_file", name)
+        page.click("#taesd_remove")
+        page.wait_for_selector("#taesd_remove_yes", state="visible")
+
+    spare = [weights / f"spare_{letter}.safetensors" for letter in "abc"]
+    for path in spare:
+        path.write_bytes(b"{}")
+    page = opened()
+    go_to(page, "Models")
+    page.wait_for_selector("#taesd_models_table table")
+    choose(page, "taesd_file", "spare_b")
+    page.click("#taesd_verify")
+    wait_for_words(page, "#taesd_models_result", "spare_b")
+    page.wait_for_timeout(1000)
+    assert chosen(page, "taesd_file").endswith("spare_b.safetensors")
+    # What the page does by itself when one comes back to it.
+    remove("spare_b")
+    page.click("#taesd_models_refresh")
+    page.wait_for_timeout(2500)
+    assert chosen(page, "taesd_file").endswith("spare_b.safetensors")
+    assert "spare_b.safetensors" in page.inner_text("#taesd_remove_which")
+    page.click("#taesd_remove_yes")
+    wait_for_words(page, "#taesd_models_result", "spare_b.safetensors was removed")
+    assert [path.exists() for path in spare] == [True, False, True]
+    page.wait_for_selector("#taesd_remove_yes", state="hidden")
+    # Another choice, or a file that went another way, takes the question back.
+    remove("spare_c")
+    choose(page, "taesd_file", "spare_a")
+    page.wait_for_selector("#taesd_remove_yes", state="hidden")
+    remove("spare_c")
+    spare[2].unlink()
+    page.click("#taesd_models_refresh")
+    page.wait_for_selector("#taesd_remove_yes", state="hidden")
+    assert not chosen(page, "taesd_file").endswith("spare_c.safetensors")
+    assert spare[0].exists()
+    remove("spare_a")
+    page.click("#taesd_remove_no")
+    page.wait_for_selector("#taesd_remove_yes", state="hidden")
+    assert spare[0].exists()
+    spare[0].unlink()
+
+
+def test_an_older_job_and_picture_stay_chosen(opened):
+    page = opened()
+    generate(page)
+    generate(page, steps=7)
+    for tab, dropdown, refresh, steps in (
+        ("Timeline", "taesd_job", "taesd_timeline_refresh", 8), ("Final again", "taesd_kept", "taesd_again_refresh", 9),
+    ):  # fmt: skip
+        go_to(page, tab)
+        page.wait_for_function(f"document.querySelector('#{dropdown} input').value")
+        newest = chosen(page, dropdown)
+        page.locator(f"#{dropdown} input").first.click()
+        page.locator("[role=option]:visible, li:visible:has-text('·')").nth(1).click()
+        page.wait_for_timeout(800)
+        older = chosen(page, dropdown)
+        assert older != newest
+        page.click(f"#{refresh}")
+        page.wait_for_timeout(1500)
+        assert chosen(page, dropdown) == older
+        choose(page, dropdown, newest)
+        page.wait_for_timeout(800)
+        go_to(page, "Live preview")
+        generate(page, steps)
+        go_to(page, tab)
+        page.wait_for_function(f"document.querySelector('#{dropdown} input').value !== {newest!r}")
 
 
 def test_a_download_without_a_network_says_so(opened):
