@@ -14,6 +14,7 @@ from taesd_ext.codec.codec import Codec
 from taesd_ext.host import infotext
 from taesd_ext.host.hooks import FULL
 from taesd_ext.host.runtime import Runtime
+from taesd_ext.host.webui import QUICK_SETTINGS
 from taesd_ext.latent_formats import Detection, LatentFormat
 from taesd_ext.preview.latent_keeper import KeptLatent
 from taesd_ext.settings import OPTIONS
@@ -58,6 +59,7 @@ class HostActions:
             exclusive=self.host.exclusive,
             extra_decoders=self.extra_decoders,
             save_picture=self.save_picture,
+            hosts_controls=self.hosts_controls(),
             has_checkpoint=True,
             program=f"{self.host.name} {self.host.version}",
             names={"final_vae": runtime.final_vae.choices},
@@ -75,6 +77,10 @@ class HostActions:
 
     def read_settings(self) -> Mapping[str, Any]:
         return {option.name: self.runtime.value(option.name) for option in OPTIONS}
+
+    def hosts_controls(self) -> dict[str, Any]:
+        found = {option.name: self.host.settings_control(option.key) for option in OPTIONS}
+        return {name: control for name, control in found.items() if control is not None}
 
     def detection(self) -> Detection | None:
         return None if self.host.model() is None else self.runtime.detection()
@@ -103,7 +109,10 @@ class HostActions:
         folder = next(iter(self.host.vae_folders()), None)
         if folder is None or not self.host.has_sd_vae:
             return None
-        return HostVAEs(folder, self.host.refresh_vaes, lambda: self.host.add_quick_setting(SD_VAE))
+        return HostVAEs(
+            folder, self.host.refresh_vaes, lambda: self.host.add_quick_setting(SD_VAE),
+            self.host.quick_settings, self.host.settings_control(QUICK_SETTINGS),
+        )  # fmt: skip
 
     def save_picture(self, picture: Image.Image, kept: KeptLatent, decoder: Codec | None) -> Path:
         parameters = infotext.decoded_again(kept.infotext, decoder)

@@ -27,6 +27,7 @@ _NO_MODEL_YET = "FakeInitialModel"
 PREVIEW_METHOD = "show_progress_type"
 DECODE_METHOD = "sd_vae_decode_method"
 ENCODE_METHOD = "sd_vae_encode_method"
+QUICK_SETTINGS = "quicksettings_list"
 
 
 class WebUI:
@@ -101,6 +102,13 @@ class WebUI:
             with contextlib.suppress(Exception):
                 self._save_options()
             raise _not_changed(key, one_line(error)) from error
+
+    def settings_control(self, key: str) -> Any:
+        """The gradio component that shows an option in the Settings tab, or None; the tab is built before all others.
+
+        It keeps what it showed when the page was loaded, and Apply settings sends all of them.
+        """
+        return (getattr(self.shared, "settings_components", None) or {}).get(key)
 
     def _save_options(self) -> None:
         if config_file := getattr(self.shared, "config_filename", None):
@@ -197,12 +205,16 @@ class WebUI:
         offered = getattr(self.option_info("sd_vae"), "component_args", None)
         return callable(offered) and hasattr(_module("sd_vae"), "refresh_vae_list")
 
+    def quick_settings(self) -> list[str]:
+        """The options at the top of the page, as of the next Reload UI."""
+        return list(self.option(QUICK_SETTINGS, []))
+
     def add_quick_setting(self, key: str) -> bool:
         """Put an option at the top of the page, from the next Reload UI on; False where it is there already."""
-        shown = list(self.option("quicksettings_list", []))
+        shown = self.quick_settings()
         if key in shown:
             return False
-        self.set_option("quicksettings_list", [*shown, key])
+        self.set_option(QUICK_SETTINGS, [*shown, key])
         return True
 
     def vae_dtype(self) -> Any:

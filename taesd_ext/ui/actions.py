@@ -38,6 +38,10 @@ class HostVAEs:
     """Have the WebUI list the folder anew."""
     add_quick_setting: Callable[[], bool]
     """Put the setting at the top of the page, from the next Reload UI on; False where it is there already."""
+    quick_settings: Callable[[], list[str]] = list
+    """What is at the top of the page."""
+    hosts_control: Any = None
+    """The control of that list on the host's own settings page."""
 
 
 @dataclass
@@ -74,6 +78,9 @@ class PanelActions:
     extra_decoders: Callable[[], list[ExtraDecoder]] = list
     save_picture: Callable[[Image.Image, KeptLatent, Codec | None], Path] | None = None
     """Save a picture that was decoded again (by this codec; None: the host's own VAE) as the host saves its own."""
+    hosts_controls: Mapping[str, Any] = field(default_factory=dict)
+    """Option name -> the control on the host's own settings page, which sends all it shows when any is applied: it has
+    to show what is set here."""
     has_checkpoint: bool = False
     """Whether there is such a thing as a loaded checkpoint at all."""
     names: Mapping[str, Callable[[], list[str]]] = field(default_factory=dict)

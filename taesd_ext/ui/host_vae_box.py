@@ -45,7 +45,11 @@ def build_host_vae_box(vaes: HostVAEs) -> None:
     get.click(get_it, wanted, result, show_progress="hidden")
     cancel.click(download.cancel, None, None)
     own.upload(lambda value: take(vaes, value), own, result, show_progress="hidden")
-    quick.click(lambda: show_at_top(vaes), None, result, show_progress="hidden")
+    if vaes.hosts_control is None:
+        quick.click(lambda: show_at_top(vaes), None, result, show_progress="hidden")
+    else:
+        shown = [result, vaes.hosts_control]
+        quick.click(lambda: show_at_top_and_to_host(vaes), None, shown, show_progress="hidden")
 
 
 def take(vaes: HostVAEs, value: Any) -> str:
@@ -68,6 +72,11 @@ def show_at_top(vaes: HostVAEs) -> str:
     except TaesdError as error:
         return notice(str(error), "bad")
     return notice(texts.HOST_VAE_SHOWN if added else texts.HOST_VAE_SHOWN_ALREADY, "good")
+
+
+def show_at_top_and_to_host(vaes: HostVAEs) -> tuple[str, Any]:
+    """The same, and what brings the host's own control of that list up to date."""
+    return show_at_top(vaes), gr.update(value=vaes.quick_settings())
 
 
 def _download(vaes: HostVAEs, name: str, report: Report, cancel: threading.Event) -> str:

@@ -57,7 +57,10 @@ def build_settings_tab(actions: PanelActions, tab: gr.Tab) -> None:
     refresh.click(look, None, [cost, *controls], show_progress="hidden")
     show.click(lambda: _detail_samples(actions), None, samples)
     for option, control in zip(OPTIONS, controls, strict=True):
-        control.change(_writer(actions, option), control, problem, show_progress="hidden")
+        write, shown = _writer(actions, option), [problem]
+        if hosts_control := actions.hosts_controls.get(option.name):
+            write, shown = _and_show_to_host(actions, option, write), [problem, hosts_control]
+        control.change(write, control, shown, show_progress="hidden")
 
 
 def _names(actions: PanelActions, option: Option) -> list[str]:
@@ -96,6 +99,15 @@ def _writer(actions: PanelActions, option: Option) -> Callable[[Any], str]:
         return ""
 
     return write
+
+
+def _and_show_to_host(
+    actions: PanelActions, option: Option, write: Callable[[Any], str]
+) -> Callable[[Any], tuple[str, Any]]:
+    def write_and_show(value: Any) -> tuple[str, Any]:
+        return write(value), gr.update(value=actions.read_settings()[option.name])
+
+    return write_and_show
 
 
 def _detail_samples(actions: PanelActions) -> str:

@@ -213,6 +213,27 @@ def test_settings_are_the_hosts_own_both_ways(page, webui):
             ask(webui, "/settings", {"name": setting["name"], "value": setting["default"]})
 
 
+def test_applying_the_hosts_settings_keeps_what_was_set_in_the_panel(page, webui):
+    """The host sends every setting as its own page shows it, and knows that page's values from when it was loaded."""
+    wanted = {"detail": "1/4", "budget": 7, "min_time": 250, "badge": False, "final_vae": "TAESD"}
+    open_panel(page, "Settings")
+    for name in ("detail", "final_vae"):
+        choose(page, f"taesd_option_{name}", wanted[name])
+    for name in ("budget", "min_time"):
+        fill(page, f"taesd_option_{name}", wanted[name])
+    page.locator("#taesd_option_badge input[type=checkbox]").uncheck()
+    page.wait_for_timeout(1500)
+    try:
+        go_to(page, "Settings", "#tabs")
+        page.click("#settings_submit")
+        wait_for_words(page, "#settings_result", "settings changed")
+        now = settings(webui)
+        assert {name: now[name] for name in wanted} == wanted
+    finally:
+        for setting in ask(webui, "/settings"):
+            ask(webui, "/settings", {"name": setting["name"], "value": setting["default"]})
+
+
 def test_settings_show_what_previews_cost_and_look_like(page, webui, tmp_path):
     webui.generate(steps=8)
     open_panel(page, "Settings")

@@ -9,6 +9,7 @@ import pytest
 from shown_texts import shown_texts
 
 from taesd_ext.errors import TaesdError
+from taesd_ext.host.tab import HostActions
 from taesd_ext.settings import HOSTS_VAE, OPTION, OPTIONS
 
 LOCALIZATIONS = sorted((Path(__file__).resolve().parents[2] / "localizations").glob("*.json"))
@@ -67,3 +68,12 @@ def test_a_chosen_vae_whose_file_is_gone_is_still_shown_and_can_be_left(host, ru
     runtime.set_value("final_vae", HOSTS_VAE)
     with pytest.raises(ValueError, match="was expected"):
         runtime.set_value("final_vae", "gone")
+
+
+def test_the_controls_of_the_hosts_settings_tab_are_found(host, runtime, monkeypatch):
+    actions = HostActions(runtime)
+    assert actions.hosts_controls() == {}
+    shown = {"taesd_ext_detail": object(), "sd_vae": object()}  # the others may be quick settings
+    monkeypatch.setattr(host.shared, "settings_components", shown, raising=False)
+    assert actions.hosts_controls() == {"detail": shown["taesd_ext_detail"]}
+    assert actions.actions().hosts_controls == actions.hosts_controls()

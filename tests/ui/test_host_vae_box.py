@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
+import gradio as gr
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
@@ -91,3 +93,15 @@ def test_the_setting_is_shown_at_the_top_on_request(page):
 
     line = host_vae_box.show_at_top(HostVAEs(page.vaes.folder, page.refresh, frozen))
     assert "settings are frozen" in line
+
+
+def test_the_hosts_own_list_of_quick_settings_shows_the_new_one(page):
+    """It would be sent back without it when any of the host's settings is applied."""
+    with gr.Blocks() as blocks:
+        hosts_control = gr.Dropdown(["sd_model_checkpoint", "sd_vae"], multiselect=True)
+        vaes = replace(page.vaes, quick_settings=lambda: ["a", *page.shown], hosts_control=hosts_control)
+        host_vae_box.build_host_vae_box(vaes)
+    assert [row for row in blocks.get_config_file()["dependencies"] if hosts_control._id in row["outputs"]]
+    line, update = host_vae_box.show_at_top_and_to_host(vaes)
+    assert update["value"] == ["a", "sd_vae"]
+    assert texts.HOST_VAE_SHOWN in line

@@ -25,7 +25,7 @@ from taesd_ext.ui.play_tab import family_choices
 from taesd_ext.ui.playground import Playground, build_page
 from taesd_ext.ui.report_box import report
 from taesd_ext.ui.samples import sample_picture
-from taesd_ext.ui.settings_tab import _detail_samples, _writer, cost_html
+from taesd_ext.ui.settings_tab import _and_show_to_host, _detail_samples, _writer, build_settings_tab, cost_html
 from taesd_ext.ui.timeline_tab import film_html, find_job, find_or_none, job_choice
 from taesd_ext.weights.folders import installed
 from taesd_ext.weights.identify import identify
@@ -173,6 +173,24 @@ def test_a_setting_that_the_host_refuses_is_said(playground):
     actions.write_setting = refuse
     assert "Settings are frozen" in _writer(actions, OPTION["interval"])(3)
     assert _writer(actions, OPTION["interval"])(actions.read_settings()["interval"]) == ""
+
+
+def test_the_hosts_own_control_of_a_setting_shows_what_is_set_here(playground):
+    """It would be sent back with all others when any of the host's settings is applied."""
+    actions = playground.actions()
+    with gr.Blocks() as page:
+        hosts_control = gr.Slider(0, 100)
+        actions.hosts_controls = {"interval": hosts_control}
+        with gr.Tabs(), gr.Tab("Settings") as tab:
+            build_settings_tab(actions, tab)
+    (setter,) = [row for row in page.get_config_file()["dependencies"] if hosts_control._id in row["outputs"]]
+    assert len(setter["outputs"]) == 2
+
+    write = _and_show_to_host(actions, OPTION["interval"], _writer(actions, OPTION["interval"]))
+    for given, line, shown in ((7, "", 7), (1000, "0 to 100", 7)):
+        said, update = write(given)
+        assert line in said
+        assert update["value"] == shown
 
 
 def test_what_previews_cost_is_the_measured_one(generated):
