@@ -17,8 +17,10 @@ from taesd_ext.commands.outputs import add_overwrite_argument, check_outputs
 from taesd_ext.errors import TaesdError
 from taesd_ext.latent_formats import FAMILIES
 from taesd_ext.weights.checkpoint import PARTS, TinyPart, find_tiny_parts
+from taesd_ext.weights.family import tell_family
 from taesd_ext.weights.folders import diffusers_files as files_in_diffusers_folder
 from taesd_ext.weights.folders import find_part, given_folders, search_folders
+from taesd_ext.weights.identify import identify
 from taesd_ext.weights.tensor_file import open_tensor_file
 
 SUFFIXES = {"safetensors": ".safetensors", "keras": ".keras", "onnx": ".onnx"}
@@ -56,7 +58,7 @@ def parse_size(text: str) -> tuple[int, int]:
 
 def run(args: argparse.Namespace) -> int:
     parts = find_parts(args.family, PARTS if args.part == "both" else (args.part,), args.models)
-    family = args.family if args.family in FAMILIES else Path(args.family).stem.split("_")[0]
+    family = args.family if args.family in FAMILIES else _family_of(parts)
     targets = _targets(args, family, tuple(parts))
     check_outputs(targets, overwrite=args.overwrite, sources=[found.file.path for found in parts.values()])
     networks = {name: found.build().to(DTYPES[args.dtype]) for name, found in parts.items()}
@@ -87,6 +89,13 @@ def find_parts(family_or_path: str, wanted: tuple[str, ...], models: list[str]) 
             "Choose --part, or `python -m taesd_ext weights` to get it",
         )  # fmt: skip
     return {part: value for part, value in found.items() if value}
+
+
+def _family_of(parts: dict[str, TinyPart]) -> str:
+    """What a weight file is of, as it is told elsewhere; of one that nothing tells, its own name."""
+    file = next(iter(parts.values())).file
+    told = tell_family(file, parts, identify(file.path).official)
+    return told.families[0] if told.families and not told.is_guess else file.path.stem.split("_")[0]
 
 
 def _targets(args: argparse.Namespace, family: str, parts: tuple[str, ...]) -> list[Path]:

@@ -19,6 +19,7 @@ from taesd_ext.models import tiny
 from taesd_ext.weights.folders import find_part
 from taesd_ext.weights.identify import identify
 from taesd_ext.weights.store import add_file
+from taesd_ext.weights.tensor_file import open_tensor_file
 
 PAIRED = ("taesd", "taesdxl", "taesd3", "taef1")
 SCALES = {"taesd": 0.18215, "taesdxl": 0.13025, "taesd3": 1.5305, "taef1": 0.3611}
@@ -179,3 +180,13 @@ def test_the_working_folder_may_tell_too(tmp_path: Path, monkeypatch: pytest.Mon
         saved(tmp_path / folder / "mine.safetensors", own_weights())
         monkeypatch.chdir(tmp_path / folder)
         assert used_as(Path("mine.safetensors")) == folder
+
+
+def test_an_export_says_what_the_file_is_and_not_what_it_is_called(tmp_path: Path) -> None:
+    by_word = saved(tmp_path / "taesd_xl_anime.safetensors", own_weights())
+    untold = saved(tmp_path / "decoder.safetensors", own_weights())
+    for source, family in ((by_word, "taesdxl"), (untold, "decoder")):
+        made = tmp_path / "made" / f"{family}.safetensors"
+        assert main(["export", "--family", str(source), "--part", "decoder", "-o", str(made)]) == 0
+        assert open_tensor_file(made).metadata["family"] == family
+    assert identify(tmp_path / "made" / "decoder.safetensors").told.is_guess
