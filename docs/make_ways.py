@@ -18,7 +18,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import torch
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw
 from torch import Tensor
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # the package beside this folder, installed or not
@@ -28,6 +28,7 @@ from taesd_ext.codec.picture_file import image_to_picture, picture_to_image, rea
 from taesd_ext.codec.previewer import load_previewer
 from taesd_ext.commands.approx_nn import find_approx_nn
 from taesd_ext.commands.batch import write_atomically
+from taesd_ext.commands.compare_page import default_font
 from taesd_ext.commands.outputs import add_overwrite_argument, check_outputs
 from taesd_ext.models.latent_rgb import latent_to_rgb
 from taesd_ext.ui.play import fitted
@@ -77,7 +78,7 @@ def main(words: Sequence[str] | None = None) -> None:
                 taken[name].append(1000 * (time.perf_counter() - began))
     rows = -(-len(found) // COLUMNS)
     sheet = Image.new("RGB", (COLUMNS * (SHOWN + GAP) - GAP, rows * (SHOWN + LINE + GAP) - GAP), "white")
-    font = ImageFont.load_default(size=17)
+    font = default_font(17)
     for place, (name, image) in enumerate(pictures.items()):
         x, y = place % COLUMNS * (SHOWN + GAP), place // COLUMNS * (SHOWN + LINE + GAP)
         picture = image_to_picture(image.float().clamp(0, 1))

@@ -61,7 +61,7 @@ def comparison_sheet(made: Made) -> bytes:
     for (name, image, rows), size in zip(shown, sides, strict=True):
         lower = top + size[1] + _LABEL + _GAP
         _place(sheet, draw, image, size, 0, top, "original", _short(name))
-        draw.text((_GAP, lower), f"difference to the original, {DIFFERENCE_GAIN}x", _FAINT, _font(13))
+        draw.text((_GAP, lower), f"difference to the original, {DIFFERENCE_GAIN}x", _FAINT, default_font(13))
         for column, row in enumerate(rows, 1):
             marks = f"{_number(row.psnr, 'dB', 2)}   SSIM {_number(row.ssim, '', 3)}"
             costs = f"decode {_number(1000 * row.decode_seconds, 'ms', 0)}   {_megabytes(row.peak_bytes)}"
@@ -69,7 +69,7 @@ def comparison_sheet(made: Made) -> bytes:
             _place(sheet, draw, difference_map(row.image, image), size, column, lower, costs, _latent_words(row))
         top = lower + size[1] + _LABEL + _GAP
     if len(made) > len(shown):
-        draw.text((_GAP, height - _GAP), f"and {len(made) - len(shown)} more pictures", _FAINT, _font(12))
+        draw.text((_GAP, height - _GAP), f"and {len(made) - len(shown)} more pictures", _FAINT, default_font(12))
     buffer = io.BytesIO()
     sheet.save(buffer, "PNG")
     return buffer.getvalue()
@@ -80,8 +80,8 @@ def _place(
     title: str, words: str,
 ) -> None:  # fmt: skip
     left = _GAP + column * (_CELL + _GAP)
-    draw.text((left, top), title, _INK, _font(15))
-    draw.text((left, top + 19), words, _FAINT, _font(13))
+    draw.text((left, top), title, _INK, default_font(15))
+    draw.text((left, top + 19), words, _FAINT, default_font(13))
     picture = image_to_picture(image)
     shrunk = picture.resize(size, Image.Resampling.LANCZOS if picture.width > size[0] else Image.Resampling.NEAREST)
     sheet.paste(shrunk, (left, top + _LABEL))
@@ -93,7 +93,8 @@ def _cell_size(image: Tensor) -> tuple[int, int]:
     return max(1, round(width * scale)), max(1, round(height * scale))
 
 
-def _font(size: int) -> ImageFont.ImageFont | ImageFont.FreeTypeFont:
+def default_font(size: int) -> ImageFont.ImageFont | ImageFont.FreeTypeFont:
+    """Pillow's own, of this size where it has sizes."""
     try:
         return ImageFont.load_default(size)
     except TypeError:  # Pillow before 10.1 has one size only
@@ -181,7 +182,7 @@ def _latent_words(row: ResultRow) -> str:
 
 
 def _short(name: str, longest: int = 40) -> str:
-    if isinstance(_font(13), ImageFont.ImageFont):  # it has the letters of Latin-1 alone
+    if isinstance(default_font(13), ImageFont.ImageFont):  # it has the letters of Latin-1 alone
         name = name.encode("latin-1", "replace").decode("latin-1")
     return name if len(name) <= longest else f"...{name[3 - longest :]}"
 

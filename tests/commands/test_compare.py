@@ -137,7 +137,7 @@ def test_the_sheet_has_a_column_for_each_codec(models):
 
 
 def test_a_name_that_the_older_pillows_only_font_cannot_draw(models, monkeypatch):
-    monkeypatch.setattr("taesd_ext.commands.compare_page._font", lambda size: ImageFont.ImageFont())
+    monkeypatch.setattr("taesd_ext.commands.compare_page.default_font", lambda size: ImageFont.ImageFont())
     drawn = []
     monkeypatch.setattr(ImageDraw.ImageDraw, "text", lambda self, place, text, *_: drawn.append(text))
     comparison_sheet([("モデル.png", picture(), compare_picture(picture(), [load_codec("taesd", models_dir=models)]))])

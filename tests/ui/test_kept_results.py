@@ -28,8 +28,11 @@ def test_the_newest_result_stays_whatever_its_size():
 def function_of(page: gr.Blocks, elem_id: str):
     """What a button's press calls."""
     (button,) = (key for key, block in page.blocks.items() if getattr(block, "elem_id", None) == elem_id)
-    functions = page.fns.values() if isinstance(page.fns, dict) else page.fns
-    return next(found.fn for found in functions if (button, "click") in found.targets)
+    for place, row in enumerate(page.get_config_file()["dependencies"]):
+        targets = [target if isinstance(target, int) else target[0] for target in row["targets"]]
+        if button in targets:
+            return page.fns[row.get("id", place)].fn
+    raise AssertionError(f"{elem_id} has no press")
 
 
 def test_no_page_holds_its_results_itself(random_weights):
