@@ -12,6 +12,7 @@ import sys
 from collections.abc import Sequence
 
 from taesd_ext import __version__
+from taesd_ext.commands.needed_packages import NEEDED
 from taesd_ext.errors import TaesdError, one_line
 
 # Name -> (module, what it does). Each module has add_arguments(parser) and run(args) -> exit code.
@@ -27,9 +28,6 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "doctor": ("taesd_ext.commands.doctor", "check the installation and say what to do"),
 }
 
-
-NEEDED = {"torch": "torch", "gradio": "gradio", "safetensors": "safetensors", "numpy": "numpy", "PIL": "pillow"}
-"""Modules that everything here is made with -> what pip calls them."""
 
 STOPPED = 130
 """The exit code after Ctrl-C, as shells have it."""

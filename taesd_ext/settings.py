@@ -63,7 +63,7 @@ class Option:
                 return value
             raise ValueError(f"one of {', '.join(self.choices)} was expected")
         if self.kind == "name":
-            if isinstance(value, str) and 0 < len(value.strip()) <= LONGEST_NAME and _can_be_stored(value):
+            if isinstance(value, str) and 0 < len(value.strip()) <= LONGEST_NAME and can_be_stored(value):
                 return value.strip()
             raise ValueError(f"a name of up to {LONGEST_NAME} characters was expected")
         if self.kind == "bool":
@@ -80,8 +80,8 @@ class Option:
         return round(number) if self.kind == "int" else number
 
 
-def _can_be_stored(text: str) -> bool:
-    """Whether a host can write it to its settings file: half a character would break that off in the middle."""
+def can_be_stored(text: str) -> bool:
+    """Whether it is text that a file, a page or an answer can hold: half a character breaks their writing off."""
     try:
         text.encode()
     except UnicodeEncodeError:

@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 
 from taesd_ext import cli
-from taesd_ext.cli import COMMANDS, NEEDED, main
+from taesd_ext.cli import COMMANDS, main
+from taesd_ext.commands.needed_packages import NEEDED
 
 ROOT = Path(__file__).resolve().parents[1]
 

@@ -13,10 +13,10 @@ from taesd_ext.codec.precision import DtypeChoice
 from taesd_ext.errors import TaesdError
 from taesd_ext.latent_formats import FAMILIES, LatentFormat, native_format
 from taesd_ext.weights.checkpoint import PARTS, TinyPart, find_tiny_parts
-from taesd_ext.weights.family import say_if_guessed, tell_family
+from taesd_ext.weights.family import say_if_guessed
 from taesd_ext.weights.folders import diffusers_files, find_part, given_folders, search_folders
 from taesd_ext.weights.full_files import FULL_NAMES, find_full_vae, find_named_vae
-from taesd_ext.weights.identify import identify
+from taesd_ext.weights.identify import told_by
 from taesd_ext.weights.tensor_file import TensorFile, open_tensor_file
 
 
@@ -90,7 +90,7 @@ def _weight_file(path: Path) -> Path:
 
 
 def _format_of(file: TensorFile, parts: dict[str, TinyPart]) -> LatentFormat:
-    told = tell_family(file, parts, identify(file.path).official)
+    told = told_by(file, parts)
     if not told.families:
         raise TaesdError(
             f"{file.path} is a {next(iter(parts.values())).architecture} tiny autoencoder",

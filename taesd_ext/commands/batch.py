@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
 from taesd_ext.commands.number_arguments import at_least_one
-from taesd_ext.commands.outputs import already_there, try_to_write
+from taesd_ext.commands.outputs import already_there, try_to_write, unfinished_file
 from taesd_ext.errors import TaesdError, one_line
 
 PREFETCH = 4
@@ -279,8 +279,7 @@ def prefetched(
 def write_atomically(target: Path, data: bytes) -> None:
     """The whole file or none: a killed run leaves no half file that a resumed one would take for done."""
     target.parent.mkdir(parents=True, exist_ok=True)
-    # The same name for every run, so that a resumed run replaces what a killed one left.
-    unfinished = target.with_name(f".{target.name}.part")
+    unfinished = unfinished_file(target)
     unfinished.write_bytes(data)
     unfinished.replace(target)
 

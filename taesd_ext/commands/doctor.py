@@ -20,17 +20,17 @@ from pathlib import Path
 import torch
 
 from taesd_ext import __version__
+from taesd_ext.commands.needed_packages import NEEDED
 from taesd_ext.commands.private_text import without_private
 from taesd_ext.commands.weights import Listing, take_stock
 from taesd_ext.errors import TaesdError, log, one_line
 from taesd_ext.latent_formats import FAMILIES
 from taesd_ext.weights.catalog import CATALOG, OfficialFile
 from taesd_ext.weights.download import OFFLINE_VARIABLE, is_offline
-from taesd_ext.weights.folders import MODELS_VARIABLE, cache_folder
+from taesd_ext.weights.folders import MODELS_VARIABLE, cache_folder, named_in_environment
 from taesd_ext.weights.identify import HASH_UP_TO, UNREADABLE, Identity
 
 _OLDEST = {"torch": (2, 1), "gradio": (3, 41, 2), "numpy": (1, 23), "pillow": (9, 5), "safetensors": (0, 4)}
-_NEEDED = ("torch", "gradio", "safetensors", "numpy", "pillow")
 _WORKING_FOLDER = "<working folder>"
 # Their names say which one it is, and nothing of the user.
 _FOLDER_NAMES = ("VAE-taesd", "VAE-approx", "vae_approx")
@@ -100,7 +100,7 @@ def diagnose(
 
 
 def _named_in_environment() -> list[Path]:
-    return [_whole_path(part) for part in os.environ.get(MODELS_VARIABLE, "").split(os.pathsep) if part]
+    return [_whole_path(part) for part in named_in_environment()]
 
 
 def _whole_path(folder: Path | str) -> Path:
@@ -127,7 +127,7 @@ def _what_it_is(folder: Path) -> str:
 
 def _versions() -> list[str]:
     lines = [f"taesd_ext {__version__}, Python {platform.python_version()}, {platform.system()} {platform.machine()}"]
-    found = {name: _version(name) for name in (*_NEEDED, *_OPTIONAL)}
+    found = {name: _version(name) for name in (*NEEDED.values(), *_OPTIONAL)}
     lines.append(", ".join(f"{name} {version}" for name, version in found.items() if version))
     return [*lines, f"devices: {', '.join(_devices())}"]
 
@@ -153,7 +153,7 @@ def _devices() -> list[str]:
 
 def _package_problems() -> list[str]:
     problems = []
-    for name in _NEEDED:
+    for name in NEEDED.values():
         version = _version(name)
         if not version:
             problems.append(f"{name} is missing: pip install {name}")
@@ -212,8 +212,8 @@ def _folder_problems(models: Iterable[Path]) -> list[str]:
         for folder in models
         if not folder.is_dir()
     ]
-    for part in os.environ.get(MODELS_VARIABLE, "").split(os.pathsep):
-        if part and not Path(part).expanduser().is_dir():
+    for part in named_in_environment():
+        if not Path(part).expanduser().is_dir():
             problems.append(f"{MODELS_VARIABLE} names {part}, which is no folder: correct it")
     folder = cache_folder()
     while not folder.exists() and folder != folder.parent:

@@ -17,10 +17,9 @@ from taesd_ext.commands.outputs import add_overwrite_argument, check_outputs
 from taesd_ext.errors import TaesdError
 from taesd_ext.latent_formats import FAMILIES
 from taesd_ext.weights.checkpoint import PARTS, TinyPart, find_tiny_parts
-from taesd_ext.weights.family import tell_family
 from taesd_ext.weights.folders import diffusers_files as files_in_diffusers_folder
 from taesd_ext.weights.folders import find_part, given_folders, search_folders
-from taesd_ext.weights.identify import identify
+from taesd_ext.weights.identify import told_by
 from taesd_ext.weights.tensor_file import open_tensor_file
 
 SUFFIXES = {"safetensors": ".safetensors", "keras": ".keras", "onnx": ".onnx"}
@@ -94,7 +93,7 @@ def find_parts(family_or_path: str, wanted: tuple[str, ...], models: list[str]) 
 def _family_of(parts: dict[str, TinyPart]) -> str:
     """What a weight file is of, as it is told elsewhere; of one that nothing tells, its own name."""
     file = next(iter(parts.values())).file
-    told = tell_family(file, parts, identify(file.path).official)
+    told = told_by(file, parts)
     return told.families[0] if told.families and not told.is_guess else file.path.stem.split("_")[0]
 
 

@@ -40,9 +40,14 @@ def already_there(target: Path) -> TaesdError:
     return TaesdError(f"{target} is already there", "", "Give another place, or --overwrite to replace it")
 
 
+def unfinished_file(target: Path) -> Path:
+    """Where a target is written before it is whole; the same for every run, so that one replaces what another left."""
+    return target.with_name(f".{target.name}.part")
+
+
 def try_to_write(target: Path) -> None:
     """Raise TaesdError unless a file can be made beside the target. Leaves nothing behind, no new folder either."""
-    unfinished = target.with_name(f".{target.name}.part")
+    unfinished = unfinished_file(target)
     made: list[Path] = []
     try:
         for folder in reversed(target.parents):

@@ -10,8 +10,7 @@ from typing import TypeVar
 from taesd_ext.errors import TaesdError, log_once
 from taesd_ext.latent_formats import FAMILIES, native_format
 from taesd_ext.weights.checkpoint import PARTS, TinyPart, read_tiny
-from taesd_ext.weights.family import tell_family
-from taesd_ext.weights.identify import identify
+from taesd_ext.weights.identify import told_by
 from taesd_ext.weights.tensor_file import SUFFIXES
 
 MODELS_VARIABLE = "TAESD_MODELS"
@@ -42,6 +41,11 @@ def given_folders(models_dir: Path | str | Iterable[Path | str] | None) -> list[
     return given
 
 
+def named_in_environment() -> list[str]:
+    """The folders of $TAESD_MODELS, as they are written there."""
+    return [part for part in os.environ.get(MODELS_VARIABLE, "").split(os.pathsep) if part]
+
+
 def _listed(models_dir: Path | str | Iterable[Path | str] | None) -> list[Path]:
     given = [] if models_dir is None else [models_dir] if isinstance(models_dir, (str, Path)) else models_dir
     return [Path(folder).expanduser() for folder in given]
@@ -56,7 +60,7 @@ def search_folders(
     WebUI or ComfyUI folder stands for its own models folders too, which are called ``host_folders``.
     """
     named = _listed(models_dir)
-    named += [Path(part).expanduser() for part in os.environ.get(MODELS_VARIABLE, "").split(os.pathsep) if part]
+    named += _listed(named_in_environment())
     folders: list[Path] = []
     for folder in [*named, Path.cwd()]:
         own = [folder] if folder in named else []
@@ -118,7 +122,7 @@ def find_part(family: str, part: str, folders: Iterable[Path]) -> TinyPart | Non
                 f"{wanted.spatial_scale_factor}x was expected",
                 f"Put the right {family}_{part} file in its place",
             )
-        if found and family not in (told := tell_family(found.file, parts, identify(path).official)).families:
+        if found and family not in (told := told_by(found.file, parts)).families:
             raise TaesdError(
                 f"{path} is not a {family} {part}",
                 f"what it holds is of {told}, whatever its name says",

@@ -11,7 +11,7 @@ from taesd_ext.errors import TaesdError
 from taesd_ext.weights.catalog import CATALOG, TINY, OfficialFile, by_checksum
 from taesd_ext.weights.checkpoint import TinyArchitecture, TinyPart, find_tiny_parts
 from taesd_ext.weights.family import NOTHING_TOLD, Told, tell_family
-from taesd_ext.weights.tensor_file import open_tensor_file
+from taesd_ext.weights.tensor_file import TensorFile, open_tensor_file
 
 OFFICIAL, UNVERIFIED, UNREADABLE = "official", "unverified", "unreadable"
 
@@ -96,6 +96,11 @@ def identify(path: Path | str, *, always_hash: bool = False) -> Identity:
     except OSError as error:
         return Identity(path, 0, error=f"Cannot read {path}: {error.strerror or error}.", hashed=False)
     return known
+
+
+def told_by(file: TensorFile, parts: dict[str, TinyPart]) -> Told:
+    """The families that an opened file with these parts may be of. Raises TaesdError if it is damaged."""
+    return tell_family(file, parts, identify(file.path).official)
 
 
 def _key(path: Path) -> tuple[str, str, int, int]:

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from taesd_ext.errors import TaesdError, log_once, one_line
+from taesd_ext.settings import can_be_stored
 from taesd_ext.weights.folders import diffusers_files
 from taesd_ext.weights.identify import Identity, identify
 from taesd_ext.weights.tensor_file import SAFETENSORS_SUFFIXES, SUFFIXES, open_tensor_file
@@ -50,13 +51,11 @@ def _name(entry: os.DirEntry[str]) -> str:
 
 def _is_text(name: str) -> bool:
     """No page, no answer and no settings file can hold other names."""
-    try:
-        name.encode()
-    except UnicodeEncodeError:
-        shown = os.fsencode(name).decode(errors="backslashreplace")
-        log_once(f"name {shown}", f"{shown} is left out: its name is no text. Rename it to use it.")
-        return False
-    return True
+    if can_be_stored(name):
+        return True
+    shown = os.fsencode(name).decode(errors="backslashreplace")
+    log_once(f"name {shown}", f"{shown} is left out: its name is no text. Rename it to use it.")
+    return False
 
 
 def _holds(question: Callable[[], bool]) -> bool:
