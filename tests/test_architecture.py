@@ -19,6 +19,7 @@ FLOORS = [
     ("models",),
     ("weights",),
     ("codec",),
+    ("learning",),
     ("preview",),
     ("commands",),
     ("ui",),
@@ -27,7 +28,9 @@ FLOORS = [
 ]
 HEIGHT = {name: height for height, floor in enumerate(FLOORS) for name in floor}
 GRADIO_ALLOWED = ("ui/", "host/options.py", "host/accordion.py")
-STANDARD_OR_RUNTIME = {*sys.stdlib_module_names, "torch", "numpy", "PIL", "safetensors", "gradio", "taesd_ext"}
+RUNTIME = {"torch", "numpy", "PIL", "safetensors", "gradio", "filelock", "huggingface_hub", "httpx", "tqdm"}
+"""What every host brings."""
+STANDARD_OR_RUNTIME = {*sys.stdlib_module_names, *RUNTIME, "taesd_ext"}
 
 SOURCES = sorted(PACKAGE.rglob("*.py"))
 

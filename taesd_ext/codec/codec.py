@@ -12,8 +12,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from taesd_ext.codec.heads import SCALES, Readouts
 from taesd_ext.codec.precision import DtypeChoice, is_finite, resolve_dtype
-from taesd_ext.codec.readouts import SCALES, Readouts
 from taesd_ext.codec.tiling import Progress, Sink, TileChoice, check_tile, decode_in_tiles, encode_in_tiles
 from taesd_ext.errors import TaesdError, log_once
 from taesd_ext.latent_formats import LatentFormat, from_family_latent, to_family_latent

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import torch
 
+from taesd_ext.codec.blended_tiles import BlendedTiler
 from taesd_ext.codec.codec import Codec, Source
-from taesd_ext.codec.full_tiling import BlendedTiler
 from taesd_ext.codec.precision import DtypeChoice, resolve_dtype
 from taesd_ext.errors import log, log_once
 from taesd_ext.weights.full_files import FullVAE

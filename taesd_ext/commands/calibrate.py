@@ -13,9 +13,9 @@ import torch
 
 from taesd_ext import __version__
 from taesd_ext.codec.codec import Codec
+from taesd_ext.codec.heads import save_heads
 from taesd_ext.codec.loading import load_codec
 from taesd_ext.codec.previewer import DATA, PREVIEWER_FORMATS, save_previewer
-from taesd_ext.codec.readouts import save_heads
 from taesd_ext.commands.head_training import HEAD_LESSONS, HEAD_STEPS, train_heads
 from taesd_ext.commands.linear_fit import PICTURES, fit_linear, row_text
 from taesd_ext.commands.number_arguments import at_least_one

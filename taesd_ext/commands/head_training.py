@@ -1,4 +1,4 @@
-"""Make the heads of a family's official weights: as users' own are made (codec/readouts.py), from more lessons."""
+"""Make the heads of a family's official weights: as users' own are made (codec/heads.py), from more lessons."""
 
 from __future__ import annotations
 

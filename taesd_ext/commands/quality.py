@@ -10,10 +10,10 @@ from torch import Tensor
 from torch.nn import functional
 
 from taesd_ext.codec.codec import Codec
+from taesd_ext.codec.heads import SCALES
 from taesd_ext.codec.latent_file import read_latent
 from taesd_ext.codec.picture_file import PICTURE_SUFFIXES, read_picture
 from taesd_ext.codec.previewer import has_previewer, load_previewer
-from taesd_ext.codec.readouts import SCALES
 from taesd_ext.commands.metrics import psnr, ssim
 from taesd_ext.errors import TaesdError
 from taesd_ext.latent_formats import to_family_latent

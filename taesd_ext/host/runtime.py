@@ -18,8 +18,8 @@ from taesd_ext.errors import TaesdError, log_once, one_line
 from taesd_ext.host.final_vae import FinalVAE
 from taesd_ext.host.finals import Finals
 from taesd_ext.host.generation import Generations
+from taesd_ext.host.history import Keeping
 from taesd_ext.host.idle import IdleCalibration
-from taesd_ext.host.keeping import Keeping
 from taesd_ext.host.webui import DECODE_METHOD, ENCODE_METHOD, PREVIEW_METHOD, WebUI
 from taesd_ext.latent_formats import Detection, detect, to_family_latent
 from taesd_ext.models.latent_rgb import latent_to_rgb

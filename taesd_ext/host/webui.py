@@ -13,7 +13,7 @@ from types import ModuleType
 from typing import Any
 
 from taesd_ext.errors import TaesdError, log_once, one_line
-from taesd_ext.host.evidence import evidence_of
+from taesd_ext.host.model_evidence import evidence_of
 from taesd_ext.latent_formats import ModelEvidence
 
 TAESD = "TAESD"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from taesd_ext.codec.policy import PreviewBudget
+from taesd_ext.preview.budget import PreviewBudget
 from taesd_ext.preview.drawing import LINEAR
 from taesd_ext.preview.frame import Frame
 from taesd_ext.settings import BUILT_IN, PreviewSettings

@@ -14,10 +14,10 @@ import torch
 from torch import Tensor
 
 from taesd_ext.codec.codec import Codec
-from taesd_ext.codec.policy import PreviewBudget, SpeedBook
 from taesd_ext.codec.stopwatch import Stopwatch
 from taesd_ext.errors import log_once, one_line
 from taesd_ext.latent_formats import Detection, LatentFormat
+from taesd_ext.preview.budget import PreviewBudget, SpeedBook
 from taesd_ext.preview.drawing import (
     LINEAR,
     Drawn,

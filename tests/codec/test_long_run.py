@@ -15,8 +15,8 @@ import pytest
 import torch
 
 from taesd_ext import load_codec
-from taesd_ext.codec.policy import PreviewBudget, SpeedBook
 from taesd_ext.codec.previewer import has_previewer, load_previewer
+from taesd_ext.preview.budget import PreviewBudget, SpeedBook
 from taesd_ext.preview.frame import preview_image
 
 COUNT = int(os.environ.get("TAESD_LONG_RUN", "10000"))

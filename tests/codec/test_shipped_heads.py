@@ -10,7 +10,7 @@ from torch.nn import functional
 
 from taesd_ext import load_codec
 from taesd_ext.codec.codec import Codec
-from taesd_ext.codec.readouts import SCALES, shipped_heads
+from taesd_ext.codec.heads import SCALES, shipped_heads
 from taesd_ext.commands.metrics import psnr
 from taesd_ext.weights.checkpoint import read_tiny
 

@@ -10,11 +10,11 @@ from PIL import Image
 
 from taesd_ext.cli import main
 from taesd_ext.codec import bank
+from taesd_ext.codec.heads import load_heads
 from taesd_ext.codec.latent_file import latent_bytes
 from taesd_ext.codec.latent_image import note_for
 from taesd_ext.codec.muon import orthogonal
 from taesd_ext.codec.picture_file import picture_to_image
-from taesd_ext.codec.readouts import load_heads
 from taesd_ext.commands.linear_fit import fit_linear, row_text
 from taesd_ext.commands.quality import read_photos
 from taesd_ext.latent_formats import BY_NAME

@@ -14,8 +14,8 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from taesd_ext import load_codec
+from taesd_ext.codec.blended_tiles import BlendedTiler
 from taesd_ext.codec.codec import Codec
-from taesd_ext.codec.full_tiling import BlendedTiler
 from taesd_ext.errors import TaesdError
 from taesd_ext.weights import dc_kind
 from taesd_ext.weights.autoencoder_dc_files import DIFFUSERS, ORIGINAL, network_keys

@@ -12,8 +12,8 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from taesd_ext import cli, load_codec
+from taesd_ext.codec.blended_tiles import BlendedTiler
 from taesd_ext.codec.codec import Codec
-from taesd_ext.codec.full_tiling import BlendedTiler
 from taesd_ext.codec.latent_file import read_latent
 from taesd_ext.codec.picture_file import image_to_picture, read_picture
 from taesd_ext.errors import TaesdError

@@ -10,11 +10,11 @@ import torch
 from torch.nn import functional
 
 from taesd_ext import TaesdError
-from taesd_ext.codec import bank, readouts
+from taesd_ext.codec import bank, heads
 from taesd_ext.codec.codec import Codec
 from taesd_ext.codec.head_fitting import HEAD_TEACHERS, Crop, HeadFitter
 from taesd_ext.codec.head_refining import refine_head
-from taesd_ext.codec.readouts import SCALES, Readouts, check_heads, load_heads, save_heads, weights_hash
+from taesd_ext.codec.heads import SCALES, Readouts, check_heads, load_heads, save_heads, weights_hash
 from taesd_ext.latent_formats import BY_NAME
 from taesd_ext.models import tiny
 from taesd_ext.models.fast import FastDecoder, FastEncoder
@@ -33,14 +33,14 @@ LESSONS = 6
 def _small_and_apart(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """Small lessons and heads; a cache of the test's own; nothing shipped; random weights are allowed to look bad."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    monkeypatch.setattr(readouts, "DATA", tmp_path / "data")
+    monkeypatch.setattr(heads, "DATA", tmp_path / "data")
     monkeypatch.setattr(bank, "BANK_PIXELS", 64)
     for scale, teachers in {8: ((2, 2), (1, 0)), 4: (), 2: ()}.items():
         monkeypatch.setitem(HEAD_TEACHERS, scale, teachers)
     monkeypatch.setattr("taesd_ext.codec.head_fitting.HELD_BACK", 2)
     monkeypatch.setattr("taesd_ext.codec.head_fitting.WORST_ALLOWED", 0.0)
-    monkeypatch.setattr(readouts, "resolve_dtype", lambda *_: torch.float32)
-    monkeypatch.setattr(readouts, "STEPS", 40)
+    monkeypatch.setattr(heads, "resolve_dtype", lambda *_: torch.float32)
+    monkeypatch.setattr(heads, "STEPS", 40)
 
 
 def make_codec(name: str = "sd1", seed: int = 0, **options) -> Codec:
@@ -149,7 +149,7 @@ def test_stops_when_told_and_leaves_nothing_behind(after: int, tmp_path: Path) -
 
 @pytest.mark.parametrize("fastest", [torch.float32, torch.bfloat16])
 def test_goes_on_where_it_was_stopped(fastest: torch.dtype, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(readouts, "resolve_dtype", lambda *_: fastest)
+    monkeypatch.setattr(heads, "resolve_dtype", lambda *_: fastest)
     whole = calibrated()
     latent = torch.randn(1, 4, 2, 2)
     wanted = whole.decode(latent, detail="1/8")
@@ -177,7 +177,7 @@ def test_heads_are_trained_where_narrow_types_are_quick(monkeypatch: pytest.Monk
     monkeypatch.setattr("taesd_ext.codec.head_fitting.refine_head", watch)
     calibrated(seed=1)
     assert not trained
-    monkeypatch.setattr(readouts, "resolve_dtype", lambda *_: torch.bfloat16)
+    monkeypatch.setattr(heads, "resolve_dtype", lambda *_: torch.bfloat16)
     calibrated(seed=2)
     assert trained == [2] * 40 + [0] * 80
 

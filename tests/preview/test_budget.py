@@ -9,7 +9,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from taesd_ext.codec.policy import (
+from taesd_ext.codec.stopwatch import Stopwatch
+from taesd_ext.preview.budget import (
     DETAILS,
     TYPICAL_COST,
     DecodePolicy,
@@ -18,7 +19,6 @@ from taesd_ext.codec.policy import (
     choose_detail,
     finest_within,
 )
-from taesd_ext.codec.stopwatch import Stopwatch
 
 MS = {"1/8": 10.0, "1/4": 40.0, "1/2": 140.0, "full": 300.0}
 

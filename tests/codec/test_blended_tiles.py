@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 from torch.nn import functional
 
-from taesd_ext.codec.full_tiling import BlendedTiler
+from taesd_ext.codec.blended_tiles import BlendedTiler
 from taesd_ext.models.full_vae import FullDecoder, FullEncoder, Scale
 
 FACTOR = 4
