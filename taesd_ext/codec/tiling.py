@@ -52,7 +52,7 @@ use_mkldnn), in another order: no piece may come below it where the whole pictur
 TENSORS_AT_ONCE = 3
 """A residual block holds its input, one convolution's input and its output."""
 
-_POINTWISE = (nn.ReLU, nn.Identity, FastClamp)
+_POINTWISE = (nn.ReLU, FastClamp)
 
 
 def levels_of(layers: Sequence[nn.Module], scale: int, itemsize: int) -> list[tuple[Level, list[nn.Module]]]:
@@ -144,7 +144,7 @@ def decode_in_tiles(layers: Sequence[nn.Module], latent: Tensor, scale: int, til
     """(B,C,h,w) -> (B,3,H,W) through a decoder's layers. ``scale``: image pixels per position of the latent."""
     job = _plan(layers, latent, scale, tile, plan_decode)
     if job is None:
-        return sink.store(through(layers, latent, FastDecoder.layout(latent)))
+        return sink.store(through(layers, latent, FastDecoder.layout(latent.device, latent.dtype)))
     return _Decode(job, sink, latent).run()
 
 
@@ -152,7 +152,7 @@ def encode_in_tiles(layers: Sequence[nn.Module], image: Tensor, tile: TileChoice
     """(B,3,H,W) -> (B,C,h,w) through an encoder's layers."""
     job = _plan(layers, image, 1, tile, plan_encode)
     if job is None:
-        return sink.store(through(layers, image, FastEncoder.layout(image)))
+        return sink.store(through(layers, image, FastEncoder.layout(image.device, image.dtype)))
     return _Encode(job, sink, image).run()
 
 
@@ -212,7 +212,7 @@ class _Run:
 
     def __init__(self, job: _Job, sink: Sink, x: Tensor) -> None:
         self.job, self.sink, self.x = job, sink, x
-        self.layout = self.network.layout(x)
+        self.layout = self.network.layout(x.device, x.dtype)
         self.result: Tensor | None = None
         self.total = total_work(job.levels, job.plan) * len(x)
         self.done = 0

@@ -17,13 +17,15 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from taesd_ext.models.layers import GELU, BatchNorm2d, Conv2d, Module, ReLU, ReLU6, Sequential, SiLU
+
 NORM_EPS = 1e-5
 ATTENTION_EPS = 1e-15
 HEAD_CHANNELS = 32
 MLP_RATIO = 4
 """A gated convolution is so many times as wide as its block, twice: the values and their gates."""
 
-ACTIVATIONS = {"silu": nn.SiLU, "relu": nn.ReLU, "relu6": nn.ReLU6, "gelu": nn.GELU}
+ACTIVATIONS = {"silu": SiLU, "relu": ReLU, "relu6": ReLU6, "gelu": GELU}
 
 
 @dataclass(frozen=True)
@@ -38,19 +40,19 @@ class Stage:
     activation: str = "silu"
 
 
-def conv3x3(channels_in: int, channels_out: int, *, stride: int = 1, bias: bool = True) -> nn.Conv2d:
-    return nn.Conv2d(channels_in, channels_out, kernel_size=3, stride=stride, padding=1, bias=bias)
+def conv3x3(channels_in: int, channels_out: int, *, stride: int = 1, bias: bool = True) -> Conv2d:
+    return Conv2d(channels_in, channels_out, kernel_size=3, stride=stride, padding=1, bias=bias)
 
 
-def conv1x1(channels_in: int, channels_out: int, *, bias: bool = False, groups: int = 1) -> nn.Conv2d:
-    return nn.Conv2d(channels_in, channels_out, kernel_size=1, bias=bias, groups=groups)
+def conv1x1(channels_in: int, channels_out: int, *, bias: bool = False, groups: int = 1) -> Conv2d:
+    return Conv2d(channels_in, channels_out, kernel_size=1, bias=bias, groups=groups)
 
 
 def norm_of(kind: str, channels: int) -> nn.Module:
-    return nn.BatchNorm2d(channels, eps=NORM_EPS) if kind == "batch_norm" else RMSNorm(channels)
+    return BatchNorm2d(channels, eps=NORM_EPS) if kind == "batch_norm" else RMSNorm(channels)
 
 
-class RMSNorm(nn.Module):
+class RMSNorm(Module):
     """Each position's channels over their root mean square. (B,C,h,w) -> (B,C,h,w)"""
 
     def __init__(self, channels: int) -> None:
@@ -65,7 +67,7 @@ class RMSNorm(nn.Module):
         return (wide * scale).to(x.dtype) * self.weight[:, None, None] + self.bias[:, None, None]
 
 
-class ResBlock(nn.Module):
+class ResBlock(Module):
     """Two 3x3 convolutions and a norm, added to their input. (B,C,h,w) -> (B,C,h,w)"""
 
     def __init__(self, stage: Stage) -> None:
@@ -79,7 +81,7 @@ class ResBlock(nn.Module):
         return x + self.norm(self.conv2(self.activation(self.conv1(x))))
 
 
-class LinearAttention(nn.Module):
+class LinearAttention(Module):
     """Attention with ReLU in place of softmax, added to its input: its cost grows with the area, not its square.
 
     (B,C,h,w) -> (B,C,h,w)
@@ -92,8 +94,8 @@ class LinearAttention(nn.Module):
         self.head_channels = head_channels
         self.qkv = conv1x1(stage.width, 3 * inner)
         self.scales = nn.ModuleList(
-            nn.Sequential(
-                nn.Conv2d(3 * inner, 3 * inner, size, padding=size // 2, groups=3 * inner, bias=False),
+            Sequential(
+                Conv2d(3 * inner, 3 * inner, size, padding=size // 2, groups=3 * inner, bias=False),
                 conv1x1(3 * inner, 3 * inner, groups=3 * heads),
             )
             for size in stage.scales
@@ -126,14 +128,14 @@ class LinearAttention(nn.Module):
         return value @ weights.to(value.dtype)
 
 
-class GatedConv(nn.Module):
+class GatedConv(Module):
     """A wide depthwise convolution whose one half gates the other, added to its input. (B,C,h,w) -> (B,C,h,w)"""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
         wide = MLP_RATIO * channels
         self.inverted = conv1x1(channels, 2 * wide, bias=True)
-        self.depth = nn.Conv2d(2 * wide, 2 * wide, kernel_size=3, padding=1, groups=2 * wide)
+        self.depth = Conv2d(2 * wide, 2 * wide, kernel_size=3, padding=1, groups=2 * wide)
         self.point = conv1x1(wide, channels)
         self.norm = RMSNorm(channels)
 
@@ -142,7 +144,7 @@ class GatedConv(nn.Module):
         return x + self.norm(self.point(values * functional.silu(gate)))
 
 
-class EfficientViTBlock(nn.Sequential):
+class EfficientViTBlock(Sequential):
     """(B,C,h,w) -> (B,C,h,w)"""
 
     def __init__(self, stage: Stage, head_channels: int = HEAD_CHANNELS) -> None:
@@ -151,7 +153,7 @@ class EfficientViTBlock(nn.Sequential):
         self.mlp = GatedConv(stage.width)
 
 
-class Down(nn.Module):
+class Down(Module):
     """(B,C,h,w) -> (B,C',h/2,w/2); the shortcut folds squares into channels and averages groups of them."""
 
     def __init__(self, channels_in: int, channels_out: int, *, strided: bool, shortcut: bool = True) -> None:
@@ -165,7 +167,7 @@ class Down(nn.Module):
         return y + functional.pixel_unshuffle(x, 2).unflatten(1, (-1, self.group)).mean(dim=2) if self.group else y
 
 
-class Up(nn.Module):
+class Up(Module):
     """(B,C,h,w) -> (B,C',2h,2w); the shortcut repeats channels and unfolds them into squares."""
 
     def __init__(self, channels_in: int, channels_out: int, *, interpolate: bool, shortcut: bool = True) -> None:
@@ -182,7 +184,7 @@ class Up(nn.Module):
         return y + functional.pixel_shuffle(x.repeat_interleave(self.repeats, dim=1), 2) if self.repeats else y
 
 
-class ToLatent(nn.Module):
+class ToLatent(Module):
     """(B,C,h,w) -> (B,latent channels,h,w); the shortcut averages groups of channels."""
 
     def __init__(self, channels: int, latent_channels: int, *, shortcut: bool = True) -> None:
@@ -195,7 +197,7 @@ class ToLatent(nn.Module):
         return y + x.unflatten(1, (-1, self.group)).mean(dim=2) if self.group else y
 
 
-class FromLatent(nn.Module):
+class FromLatent(Module):
     """(B,latent channels,h,w) -> (B,C,h,w); the shortcut repeats channels."""
 
     def __init__(self, latent_channels: int, channels: int, *, shortcut: bool = True) -> None:
@@ -214,7 +216,7 @@ def blocks(stage: Stage, head_channels: int) -> list[nn.Module]:
     return [ResBlock(stage) for _ in range(stage.blocks)]
 
 
-class Encoder(nn.Sequential):
+class Encoder(Sequential):
     """(B,3,H,W) pixels in [-1,1] -> (B,C,H/f,W/f) latent, f = 2 ** (stages - 1). H and W are multiples of f.
 
     A first stage without blocks is skipped: the first layer then halves the picture at once.
@@ -241,7 +243,7 @@ class Encoder(nn.Sequential):
         super().__init__(*layers, ToLatent(stages[-1].width, latent_channels, shortcut=shortcut))
 
 
-class Decoder(nn.Sequential):
+class Decoder(Sequential):
     """(B,C,h,w) latent -> (B,3,f*h,f*w) pixels, about [-1,1] and not clamped."""
 
     def __init__(

@@ -11,6 +11,8 @@ from __future__ import annotations
 from torch import Tensor, nn
 from torch.nn import functional
 
+from taesd_ext.models.layers import Conv2d, GroupNorm, Module, Sequential, SiLU, Upsample
+
 WIDTHS = (128, 256, 512, 512)
 """Channels at 1/1, 1/2, 1/4 and 1/8 of the size."""
 
@@ -18,19 +20,19 @@ NORM_GROUPS = 32
 NORM_EPS = 1e-6
 
 
-def conv3x3(channels_in: int, channels_out: int) -> nn.Conv2d:
-    return nn.Conv2d(channels_in, channels_out, kernel_size=3, padding=1)
+def conv3x3(channels_in: int, channels_out: int) -> Conv2d:
+    return Conv2d(channels_in, channels_out, kernel_size=3, padding=1)
 
 
-def conv1x1(channels_in: int, channels_out: int) -> nn.Conv2d:
-    return nn.Conv2d(channels_in, channels_out, kernel_size=1)
+def conv1x1(channels_in: int, channels_out: int) -> Conv2d:
+    return Conv2d(channels_in, channels_out, kernel_size=1)
 
 
-def group_norm(channels: int, groups: int) -> nn.GroupNorm:
-    return nn.GroupNorm(groups, channels, eps=NORM_EPS)
+def group_norm(channels: int, groups: int) -> GroupNorm:
+    return GroupNorm(groups, channels, eps=NORM_EPS)
 
 
-class ResBlock(nn.Module):
+class ResBlock(Module):
     """Two normalised 3x3 convolutions added to their input. (B,C,h,w) -> (B,C',h,w)"""
 
     def __init__(self, channels_in: int, channels_out: int, groups: int = NORM_GROUPS) -> None:
@@ -47,7 +49,7 @@ class ResBlock(nn.Module):
         return y + (x if self.shortcut is None else self.shortcut(x))
 
 
-class Attention(nn.Module):
+class Attention(Module):
     """Each position looks at all others, with one head, added to its input. (B,C,h,w) -> (B,C,h,w)"""
 
     def __init__(self, channels: int, groups: int = NORM_GROUPS) -> None:
@@ -63,7 +65,7 @@ class Attention(nn.Module):
         return x + self.out(seen.squeeze(1).transpose(1, 2).reshape(x.shape))
 
 
-class Halve(nn.Conv2d):
+class Halve(Conv2d):
     """(B,C,h,w) -> (B,C,h/2,w/2); only the right and the lower edge are padded."""
 
     def __init__(self, channels: int) -> None:
@@ -75,7 +77,7 @@ class Halve(nn.Conv2d):
 
 def double(channels: int) -> list[nn.Module]:
     """(B,C,h,w) -> (B,C,2h,2w)"""
-    return [nn.Upsample(scale_factor=2), conv3x3(channels, channels)]
+    return [Upsample(), conv3x3(channels, channels)]
 
 
 def blocks(channels_in: int, channels_out: int, count: int, groups: int) -> list[nn.Module]:
@@ -86,7 +88,7 @@ def middle(channels: int, groups: int) -> list[nn.Module]:
     return [ResBlock(channels, channels, groups), Attention(channels, groups), ResBlock(channels, channels, groups)]
 
 
-class Encoder(nn.Sequential):
+class Encoder(Sequential):
     """(B,3,H,W) pixels in [-1,1] -> (B,2C,H/8,W/8): means, then logarithms of variances. H and W are multiples of 8."""
 
     def __init__(
@@ -106,12 +108,12 @@ class Encoder(nn.Sequential):
             *blocks(b, c, 2, groups), Halve(c),
             *blocks(c, d, 2, groups),
             *middle(d, groups),
-            group_norm(d, groups), nn.SiLU(), conv3x3(d, moments),
+            group_norm(d, groups), SiLU(), conv3x3(d, moments),
             *([conv1x1(moments, moments)] if quant_conv else []),
         )  # fmt: skip
 
 
-class Decoder(nn.Sequential):
+class Decoder(Sequential):
     """(B,C,h,w) latent -> (B,3,8h,8w) pixels, about [-1,1] and not clamped."""
 
     def __init__(
@@ -131,5 +133,5 @@ class Decoder(nn.Sequential):
             *blocks(d, c, 3, groups), *double(c),
             *blocks(c, b, 3, groups), *double(b),
             *blocks(b, a, 3, groups),
-            group_norm(a, groups), nn.SiLU(), conv3x3(a, 3),
+            group_norm(a, groups), SiLU(), conv3x3(a, 3),
         )  # fmt: skip

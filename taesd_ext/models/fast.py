@@ -18,6 +18,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from taesd_ext.models.computing import computing
+from taesd_ext.models.layers import CIRCULAR, Conv2d, ConvTranspose2d, Module, ReLU, Sequential, Upsample, wrapped
 from taesd_ext.models.tiny import CLAMP_MAGNITUDE, Block, Clamp, Decoder, Encoder, F32Decoder, F32Encoder
 
 # Row: position in the 4-tap kernel of the transposed convolution; column: tap of the 3-tap kernel that it sums.
@@ -26,44 +28,67 @@ from taesd_ext.models.tiny import CLAMP_MAGNITUDE, Block, Clamp, Decoder, Encode
 _TAPS = ((0, 0, 1), (0, 1, 1), (1, 1, 0), (1, 0, 0))
 
 
-class FastClamp(nn.Module):
+_TRUSTED = ("cpu", "cuda")
+
+
+def is_trusted(device: torch.device) -> bool:
+    """Whether channels-last tensors, writing in place and views of a part are right here.
+
+    Apple's MPS has known faults in all three (pytorch#134618, pytorch#180984); of other devices nobody knows.
+    """
+    return device.type in _TRUSTED
+
+
+def _sum(newest: Tensor, x: Tensor) -> Tensor:
+    return newest.add_(x) if is_trusted(x.device) else newest + x
+
+
+class FastReLU(ReLU):
+    """Writes into its input, the newest tensor."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x.relu_() if is_trusted(x.device) else x.relu()
+
+
+class FastClamp(Module):
     """Soft clamp to (-3, 3) with one temporary."""
 
     def forward(self, latent: Tensor) -> Tensor:
-        return (latent / CLAMP_MAGNITUDE).tanh_().mul_(CLAMP_MAGNITUDE)
+        x = latent / CLAMP_MAGNITUDE
+        return x.tanh_().mul_(CLAMP_MAGNITUDE) if is_trusted(x.device) else x.tanh() * CLAMP_MAGNITUDE
 
 
-class FastBlock(nn.Module):
+class FastBlock(Module):
     """:class:`tiny.Block` with every sum and activation in place of the newest tensor. (B,C,h,w) -> (B,C,h,w)."""
 
     def __init__(self, block: Block) -> None:
         super().__init__()
-        self.conv = nn.Sequential(*_in_place(block.conv))
-        self.pool = None if block.pool is None else nn.Sequential(*_in_place(block.pool))
+        self.conv = Sequential(*_in_place(block.conv))
+        self.pool = None if block.pool is None else Sequential(*_in_place(block.pool))
+        self.fuse = FastReLU()
 
     def before_relu(self, x: Tensor) -> Tensor:
         """The block's sum, to which the last ReLU is still to be applied."""
         if self.pool is not None:
-            x = _by_groups(self.pool, x).add_(x)
-        return self.conv(x).add_(x)
+            x = _sum(self._by_groups(x), x)
+        return _sum(self.conv(x), x)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.before_relu(x).relu_()
+        return self.fuse(self.before_relu(x))
+
+    def _by_groups(self, x: Tensor) -> Tensor:
+        """The pool, one group of its norm after the other: a third of the memory in the same time."""
+        widen, norm, relu, narrow = self.pool
+        pooled: Tensor | None = None
+        parts = (weight.chunk(norm.num_groups) for weight in (widen.weight, norm.weight, norm.bias))
+        for wide, scale, shift, back in zip(*parts, narrow.weight.chunk(norm.num_groups, dim=1), strict=True):
+            group = relu(functional.group_norm(functional.conv2d(x, wide), 1, scale, shift, norm.eps))
+            part = functional.conv2d(group, back)
+            pooled = part if pooled is None else _sum(pooled, part)
+        return pooled
 
 
-def _by_groups(pool: nn.Sequential, x: Tensor) -> Tensor:
-    """A block's pool, one group of its norm after the other: a third of the memory in the same time."""
-    widen, norm, _, narrow = pool
-    pooled: Tensor | None = None
-    parts = (weight.chunk(norm.num_groups) for weight in (widen.weight, norm.weight, norm.bias))
-    for wide, scale, shift, back in zip(*parts, narrow.weight.chunk(norm.num_groups, dim=1), strict=True):
-        group = functional.group_norm(functional.conv2d(x, wide), 1, scale, shift, norm.eps).relu_()
-        part = functional.conv2d(group, back)
-        pooled = part if pooled is None else pooled.add_(part)
-    return pooled
-
-
-class Doubling(nn.ConvTranspose2d):
+class Doubling(ConvTranspose2d):
     """Nearest x2 upsampling and a 3x3 convolution in one. (B,C,h,w) -> (B,C',2h,2w).
 
     In float32 on a CPU the border of zeros is written out instead of implied: the library adds up in another order
@@ -74,9 +99,13 @@ class Doubling(nn.ConvTranspose2d):
         super().__init__(channels_in, channels_out, kernel_size=4, stride=2, padding=1, bias=bias)
 
     def forward(self, x: Tensor) -> Tensor:
-        if x.device.type != "cpu" or x.dtype != torch.float32:
+        if self.padding_mode == CIRCULAR:
+            x = wrapped(x, 1, 1)
+        elif x.device.type == "cpu" and x.dtype == torch.float32:
+            x = _bordered(x)
+        else:
             return super().forward(x)
-        return functional.conv_transpose2d(_bordered(x), self.weight, self.bias, stride=2, padding=3)
+        return functional.conv_transpose2d(x, self.weight, self.bias, stride=2, padding=3)
 
 
 def _bordered(x: Tensor) -> Tensor:
@@ -91,7 +120,7 @@ def _bordered(x: Tensor) -> Tensor:
     return wide
 
 
-class Stage(nn.Sequential):
+class Stage(Sequential):
     """The layers that work at one size, the change to that size first.
 
     ``scale`` is how many image pixels wide a position of this stage is: 8, 4, 2, 1 in an 8x decoder.
@@ -102,23 +131,31 @@ class Stage(nn.Sequential):
         self.scale = scale
 
 
-class FastNetwork(nn.Module):
+class FastNetwork(Module):
     """A plain tiny encoder or decoder in its fast form. Same input, same output.
 
     ``stages`` holds the stages in order; :meth:`run` does a part of them. Weights are copied from the plain network.
     """
 
+    @computing()
     def __init__(self, network: nn.Sequential, scale: int) -> None:
         """``scale``: image pixels per position of the network's input (1 for an encoder, 8 or 32 for a decoder)."""
         super().__init__()
-        with torch.inference_mode(False), torch.no_grad():
-            self.stages = nn.ModuleList(_cut_into_stages(network, scale))
-            self.requires_grad_(False).eval()
+        self.stages = nn.ModuleList(_cut_into_stages(network, scale))
+        self.requires_grad_(False).eval()
+        self.place()
 
     @staticmethod
-    def layout(x: Tensor) -> torch.memory_format:
-        """The memory layout to bring ``x`` into for the layers; it depends on the device and the type."""
-        return torch.channels_last
+    def layout(device: torch.device, dtype: torch.dtype) -> torch.memory_format:
+        """The memory layout of weights and tensors."""
+        return torch.channels_last if is_trusted(device) else torch.contiguous_format
+
+    @computing()
+    def place(self, device: torch.device | str | None = None, dtype: torch.dtype | None = None) -> FastNetwork:
+        """Move the weights, and bring them into the layout that is best there."""
+        self.to(device, dtype)
+        weight = next(self.parameters())
+        return self.to(memory_format=self.layout(weight.device, weight.dtype))
 
     def layers(self, stop: int | None = None) -> list[nn.Module]:
         """The layers of the stages before ``stop`` (None: all), in order."""
@@ -126,7 +163,7 @@ class FastNetwork(nn.Module):
 
     def run(self, x: Tensor, start: int = 0, stop: int | None = None) -> Tensor:
         """Stages ``start`` to before ``stop`` (None: all). The result of a part is the input of the next."""
-        x = x.contiguous(memory_format=self.layout(x))
+        x = x.contiguous(memory_format=self.layout(x.device, x.dtype))
         for stage in list(self.stages)[start:stop]:
             x = stage(x)
         return x
@@ -146,16 +183,14 @@ class FastEncoder(FastNetwork):
         super().__init__(network, 1)
 
     @staticmethod
-    def layout(x: Tensor) -> torch.memory_format:
-        plain = x.device.type == "cpu" and x.dtype == torch.float32
-        return torch.contiguous_format if plain else torch.channels_last
+    def layout(device: torch.device, dtype: torch.dtype) -> torch.memory_format:
+        plain = device.type == "cpu" and dtype == torch.float32
+        return torch.contiguous_format if plain else FastNetwork.layout(device, dtype)
 
 
 class FastDecoder(FastNetwork):
     def __init__(self, network: nn.Sequential) -> None:
         super().__init__(network, network.spatial_scale_factor)
-        with torch.inference_mode(False), torch.no_grad():
-            self.to(memory_format=torch.channels_last)
 
 
 def fast_encoder(network: nn.Module) -> nn.Module:
@@ -185,11 +220,11 @@ def _cut_into_stages(network: nn.Sequential, scale: int) -> list[Stage]:
     layers: list[nn.Module] = []
     doubled = False
     for layer in network:
-        halves = isinstance(layer, nn.Conv2d) and layer.stride == (2, 2)
-        if (halves or isinstance(layer, nn.Upsample)) and layers:
+        halves = isinstance(layer, Conv2d) and layer.stride == (2, 2)
+        if (halves or isinstance(layer, Upsample)) and layers:
             stages.append(Stage(scale, *layers))
             layers = []
-        if isinstance(layer, nn.Upsample):
+        if isinstance(layer, Upsample):
             scale, doubled = scale // 2, True
             continue
         scale *= 2 if halves else 1
@@ -208,4 +243,4 @@ def _fast_layer(layer: nn.Module) -> nn.Module:
 
 def _in_place(layers: list[nn.Module] | nn.Sequential) -> list[nn.Module]:
     """Own copies of the layers; each ReLU, which always follows a layer of the same list, overwrites its input."""
-    return [nn.ReLU(inplace=True) if isinstance(layer, nn.ReLU) else copy.deepcopy(layer) for layer in layers]
+    return [FastReLU() if isinstance(layer, ReLU) else copy.deepcopy(layer) for layer in layers]

@@ -13,6 +13,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from taesd_ext.models.layers import Module
+
 # A float32 exp() overflows beyond 88; no trained variance comes near. The bounds are those of the reference VAE.
 _LOG_VARIANCE_RANGE = (-30.0, 20.0)
 
@@ -32,7 +34,7 @@ class Tiler(Protocol):
     def decode(self, network: nn.Module, latent: Tensor, tile: Tile, progress: Progress) -> Tensor: ...
 
 
-class Scale(nn.Module):
+class Scale(Module):
     """A VAE's own latent -> the diffusion model's: (latent - shift) * scale; and back."""
 
     def __init__(self, scaling_factor: float = 1.0, shift_factor: float = 0.0) -> None:
@@ -46,7 +48,7 @@ class Scale(nn.Module):
         return latent / self.scaling_factor + self.shift_factor
 
 
-class PatchScale(nn.Module):
+class PatchScale(Module):
     """FLUX.2's scale: every channel has a mean and a variance for each position of a 2x2 square.
 
     Source: the ``bn`` buffers of FLUX.2's autoencoder, batch_norm_eps 1e-4.
@@ -77,7 +79,7 @@ class PatchScale(nn.Module):
         return pattern[:1], pattern[1:]
 
 
-class FullEncoder(nn.Module):
+class FullEncoder(Module):
     """(B,3,H,W) image in [0,1] -> (B,C,H/f,W/f) latent in the diffusion model's scale."""
 
     def __init__(self, network: nn.Module, scale: nn.Module) -> None:
@@ -122,7 +124,7 @@ class GaussianEncoder(FullEncoder):
         return self.scale(latent)
 
 
-class FullDecoder(nn.Module):
+class FullDecoder(Module):
     """(B,C,h,w) latent in the diffusion model's scale -> (B,3,f*h,f*w) image, about [0,1] and not clamped."""
 
     def __init__(self, network: nn.Module, scale: nn.Module) -> None:

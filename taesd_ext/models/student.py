@@ -10,10 +10,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from taesd_ext.models.layers import Linear, Module, Sequential
 from taesd_ext.models.tiny import WIDTH, Clamp, conv3x3
 
 
-class Head(nn.Module):
+class Head(Module):
     """(B,64,h,w) features of a decoder's stage -> (B,3,h,w) image, about [0,1] and not clamped.
 
     ``depth`` hidden 3x3 layers, each with ReLU and each read by the linear 3x3 read-out together with the features; 0
@@ -42,7 +43,7 @@ OVERVIEW_WIDTH = 46
 """Two channels pay for the overview: a file has at most 300 KB."""
 
 
-class Pair(nn.Module):
+class Pair(Module):
     """Residual pair: two 3x3 convolutions added to their input, then ReLU. (B,C,h,w) -> (B,C,h,w)."""
 
     def __init__(self, channels: int) -> None:
@@ -58,12 +59,12 @@ _LEAST_VARIANCE = 1e-4
 """Keeps the square root's slope finite where a channel is silent."""
 
 
-class Overview(nn.Module):
+class Overview(Module):
     """Scales and shifts each channel by the means and deviations of all of them over the picture. (B,C,h,w) -> same."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
-        self.mix = nn.Linear(2 * channels, 2 * channels)
+        self.mix = Linear(2 * channels, 2 * channels)
 
     def forward(self, x: Tensor) -> Tensor:
         exact = x.float()  # squares of half precision do not fit it
@@ -73,7 +74,7 @@ class Overview(nn.Module):
         return functional.relu(x * (1 + scale) + shift)
 
 
-class Previewer(nn.Module):
+class Previewer(Module):
     """(B,C,h,w) latent in the family's scale -> (B,3,2h,2w) image, about [0,1] and not clamped.
 
     A linear 3x3 read-out of the latent plus the correction of a small convolutional network, four pixels (2x2) per
@@ -88,7 +89,7 @@ class Previewer(nn.Module):
         self.clamp = Clamp()
         self.entry = conv3x3(latent_channels, width)
         self.overview = Overview(width) if overview else None
-        self.pairs = nn.Sequential(*(Pair(width) for _ in range(PREVIEW_PAIRS)))
+        self.pairs = Sequential(*(Pair(width) for _ in range(PREVIEW_PAIRS)))
         self.correction = conv3x3(width, 12)
         self.linear = conv3x3(latent_channels, 12)
 

@@ -12,6 +12,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from taesd_ext.models.layers import Conv2d, GroupNorm, Module, ReLU, Sequential, Upsample
+
 WIDTH = 64
 """Channels of every stage of the 8x networks."""
 
@@ -22,18 +24,18 @@ NORM_GROUPS = 4
 """Groups of the mid-block GroupNorm (FLUX.2 only)."""
 
 
-def conv3x3(channels_in: int, channels_out: int, *, stride: int = 1, bias: bool = True) -> nn.Conv2d:
-    return nn.Conv2d(channels_in, channels_out, kernel_size=3, stride=stride, padding=1, bias=bias)
+def conv3x3(channels_in: int, channels_out: int, *, stride: int = 1, bias: bool = True) -> Conv2d:
+    return Conv2d(channels_in, channels_out, kernel_size=3, stride=stride, padding=1, bias=bias)
 
 
-class Clamp(nn.Module):
+class Clamp(Module):
     """Soft clamp of a latent to (-3, 3)."""
 
     def forward(self, latent: Tensor) -> Tensor:
         return torch.tanh(latent / CLAMP_MAGNITUDE) * CLAMP_MAGNITUDE
 
 
-class Block(nn.Module):
+class Block(Module):
     """Residual block: three 3x3 convolutions added to their input, then ReLU. (B,C,h,w) -> (B,C,h,w).
 
     With ``midblock_norm`` a 1x1 GroupNorm branch is added first, which looks at the whole picture.
@@ -41,22 +43,22 @@ class Block(nn.Module):
 
     def __init__(self, channels: int, *, midblock_norm: bool = False) -> None:
         super().__init__()
-        self.conv = nn.Sequential(
+        self.conv = Sequential(
             conv3x3(channels, channels),
-            nn.ReLU(),
+            ReLU(),
             conv3x3(channels, channels),
-            nn.ReLU(),
+            ReLU(),
             conv3x3(channels, channels),
         )
-        self.fuse = nn.ReLU()
-        self.pool: nn.Sequential | None = None
+        self.fuse = ReLU()
+        self.pool: Sequential | None = None
         if midblock_norm:
             wide = NORM_GROUPS * channels
-            self.pool = nn.Sequential(
-                nn.Conv2d(channels, wide, kernel_size=1, bias=False),
-                nn.GroupNorm(NORM_GROUPS, wide),
-                nn.ReLU(),
-                nn.Conv2d(wide, channels, kernel_size=1, bias=False),
+            self.pool = Sequential(
+                Conv2d(channels, wide, kernel_size=1, bias=False),
+                GroupNorm(NORM_GROUPS, wide),
+                ReLU(),
+                Conv2d(wide, channels, kernel_size=1, bias=False),
             )
 
     def forward(self, x: Tensor) -> Tensor:
@@ -69,17 +71,17 @@ def blocks(channels: int, count: int = 3, *, midblock_norm: bool = False) -> lis
     return [Block(channels, midblock_norm=midblock_norm) for _ in range(count)]
 
 
-def halve(channels: int) -> nn.Conv2d:
+def halve(channels: int) -> Conv2d:
     """(B,C,h,w) -> (B,C,h/2,w/2)"""
     return conv3x3(channels, channels, stride=2, bias=False)
 
 
 def double(channels_in: int, channels_out: int | None = None) -> list[nn.Module]:
     """(B,C,h,w) -> (B,C',2h,2w)"""
-    return [nn.Upsample(scale_factor=2), conv3x3(channels_in, channels_out or channels_in, bias=False)]
+    return [Upsample(), conv3x3(channels_in, channels_out or channels_in, bias=False)]
 
 
-class Encoder(nn.Sequential):
+class Encoder(Sequential):
     """(B,3,H,W) image in [0,1] -> (B,C,H/8,W/8) latent. H and W are multiples of 8."""
 
     spatial_scale_factor = 8
@@ -94,14 +96,14 @@ class Encoder(nn.Sequential):
         )  # fmt: skip
 
 
-class Decoder(nn.Sequential):
+class Decoder(Sequential):
     """(B,C,h,w) latent -> (B,3,8h,8w) image, about [0,1] and not clamped."""
 
     spatial_scale_factor = 8
 
     def __init__(self, latent_channels: int = 4, *, midblock_norm: bool = False) -> None:
         super().__init__(
-            Clamp(), conv3x3(latent_channels, WIDTH), nn.ReLU(),
+            Clamp(), conv3x3(latent_channels, WIDTH), ReLU(),
             *blocks(WIDTH, midblock_norm=midblock_norm), *double(WIDTH),
             *blocks(WIDTH), *double(WIDTH),
             *blocks(WIDTH), *double(WIDTH),
@@ -109,15 +111,15 @@ class Decoder(nn.Sequential):
         )  # fmt: skip
 
 
-class F32Encoder(nn.Sequential):
+class F32Encoder(Sequential):
     """(B,3,H,W) image in [0,1] -> (B,32,H/32,W/32) latent of Sana's DC-AE. H and W are multiples of 32."""
 
     spatial_scale_factor = 32
 
     def __init__(self, latent_channels: int = 32) -> None:
         super().__init__(
-            conv3x3(3, WIDTH // 2, stride=2), nn.ReLU(),
-            conv3x3(WIDTH // 2, WIDTH, stride=2), nn.ReLU(), *blocks(WIDTH, 1),
+            conv3x3(3, WIDTH // 2, stride=2), ReLU(),
+            conv3x3(WIDTH // 2, WIDTH, stride=2), ReLU(), *blocks(WIDTH, 1),
             halve(WIDTH), *blocks(WIDTH),
             halve(WIDTH), *blocks(WIDTH),
             halve(WIDTH), *blocks(WIDTH),
@@ -125,14 +127,14 @@ class F32Encoder(nn.Sequential):
         )  # fmt: skip
 
 
-class F32Decoder(nn.Sequential):
+class F32Decoder(Sequential):
     """(B,32,h,w) latent of Sana's DC-AE -> (B,3,32h,32w) image, about [0,1] and not clamped."""
 
     spatial_scale_factor = 32
 
     def __init__(self, latent_channels: int = 32) -> None:
         super().__init__(
-            Clamp(), conv3x3(latent_channels, 4 * WIDTH), nn.ReLU(),
+            Clamp(), conv3x3(latent_channels, 4 * WIDTH), ReLU(),
             *blocks(4 * WIDTH), *double(4 * WIDTH, 2 * WIDTH),
             *blocks(2 * WIDTH), *double(2 * WIDTH, WIDTH),
             *blocks(WIDTH), *double(WIDTH),
@@ -146,7 +148,7 @@ PATCH = 2
 """Side of the squares of pixels that the 16x networks fold into channels."""
 
 
-class FoldPatches(nn.Module):
+class FoldPatches(Module):
     """(B,3,H,W) image -> (B,4C,H/2,W/2), with an opaque alpha channel where C is 4."""
 
     def __init__(self, image_channels: int) -> None:
@@ -159,21 +161,21 @@ class FoldPatches(nn.Module):
         return functional.pixel_unshuffle(image, PATCH)
 
 
-class UnfoldPatches(nn.Module):
+class UnfoldPatches(Module):
     """(B,4C,h,w) -> (B,3,2h,2w) image; a fourth channel is straight alpha, which leaves the colours as they are."""
 
     def forward(self, x: Tensor) -> Tensor:
         return functional.pixel_shuffle(x, PATCH)[:, :3]
 
 
-class F16Encoder(nn.Sequential):
+class F16Encoder(Sequential):
     """(B,3,H,W) image in [0,1] -> (B,64,H/16,W/16) latent of Qwen Image 2.1. H and W are multiples of 16."""
 
     spatial_scale_factor = 16
 
     def __init__(self, latent_channels: int = 64, image_channels: int = 4) -> None:
         super().__init__(
-            FoldPatches(image_channels), conv3x3(image_channels * PATCH**2, WIDTH), nn.ReLU(), *blocks(WIDTH, 1),
+            FoldPatches(image_channels), conv3x3(image_channels * PATCH**2, WIDTH), ReLU(), *blocks(WIDTH, 1),
             halve(WIDTH), *blocks(WIDTH),
             conv3x3(WIDTH, 2 * WIDTH, stride=2, bias=False), *blocks(2 * WIDTH),
             conv3x3(2 * WIDTH, 4 * WIDTH, stride=2, bias=False), *blocks(4 * WIDTH),
@@ -181,14 +183,14 @@ class F16Encoder(nn.Sequential):
         )  # fmt: skip
 
 
-class F16Decoder(nn.Sequential):
+class F16Decoder(Sequential):
     """(B,64,h,w) latent of Qwen Image 2.1 -> (B,3,16h,16w) image, about [0,1] and not clamped."""
 
     spatial_scale_factor = 16
 
     def __init__(self, latent_channels: int = 64, image_channels: int = 4) -> None:
         super().__init__(
-            Clamp(), conv3x3(latent_channels, 4 * WIDTH), nn.ReLU(),
+            Clamp(), conv3x3(latent_channels, 4 * WIDTH), ReLU(),
             *blocks(4 * WIDTH), *double(4 * WIDTH, 2 * WIDTH),
             *blocks(2 * WIDTH), *double(2 * WIDTH, WIDTH),
             *blocks(WIDTH), *double(WIDTH),

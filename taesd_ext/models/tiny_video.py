@@ -12,58 +12,56 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
+from taesd_ext.models.layers import Conv2d, Module, ReLU, Sequential, Upsample
 from taesd_ext.models.tiny import WIDTH, Clamp, conv3x3, halve
 
 FRAMES = 4
 """Image frames in a latent frame."""
 
 
-class MemoryBlock(nn.Module):
+class MemoryBlock(Module):
     """Residual block that sees the frame before too: (B,C,h,w), and the block's input of that frame, -> (B,C,h,w)."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
-        self.conv = nn.Sequential(
+        self.conv = Sequential(
             conv3x3(2 * channels, channels),
-            nn.ReLU(),
+            ReLU(),
             conv3x3(channels, channels),
-            nn.ReLU(),
+            ReLU(),
             conv3x3(channels, channels),
         )
-        self.act = nn.ReLU()
+        self.act = ReLU()
 
     def forward(self, x: Tensor, before: Tensor | None = None) -> Tensor:
         """``before`` None is the first frame, which remembers zeros."""
         first = self.conv[0]
-        if before is None:
-            seen = functional.conv2d(x, first.weight[:, : x.shape[1]], first.bias, padding=1)
-        else:
-            seen = first(torch.cat([x, before], 1))
+        frames = x if before is None else torch.cat([x, before], 1)
+        seen = first.convolve(frames, first.weight[:, : frames.shape[1]])
         return self.act(self.conv[1:](seen) + x)
 
 
-class JoinFrames(nn.Module):
+class JoinFrames(Module):
     """``count`` frames (B,C,h,w) one after the other -> one frame (B,C,h,w)."""
 
     def __init__(self, channels: int, count: int) -> None:
         super().__init__()
         self.count = count
-        self.conv = nn.Conv2d(count * channels, channels, kernel_size=1, bias=False)
+        self.conv = Conv2d(count * channels, channels, kernel_size=1, bias=False)
 
     def forward(self, frames: list[Tensor]) -> list[Tensor]:
         groups = (frames[start : start + self.count] for start in range(0, len(frames), self.count))
         return [self.conv(torch.cat(group, 1)) for group in groups]
 
 
-class SplitFrames(nn.Module):
+class SplitFrames(Module):
     """One frame (B,C,h,w) -> ``count`` frames (B,C,h,w) one after the other."""
 
     def __init__(self, channels: int, count: int) -> None:
         super().__init__()
         self.count = count
-        self.conv = nn.Conv2d(channels, count * channels, kernel_size=1, bias=False)
+        self.conv = Conv2d(channels, count * channels, kernel_size=1, bias=False)
 
     def forward(self, frames: list[Tensor]) -> list[Tensor]:
         return [part for frame in frames for part in self.conv(frame).chunk(self.count, 1)]
@@ -82,7 +80,7 @@ def grow(channels_in: int, channels_out: int, count: int) -> list[nn.Module]:
     """(B,C,h,w) -> (B,C',2h,2w), and one frame to ``count``."""
     return [
         *memory_blocks(channels_in),
-        nn.Upsample(scale_factor=2),
+        Upsample(),
         SplitFrames(channels_in, count),
         conv3x3(channels_in, channels_out, bias=False),
     ]
@@ -100,14 +98,14 @@ def run_frames(layers: list[nn.Module], frames: list[Tensor]) -> list[Tensor]:
     return frames
 
 
-class VideoEncoder(nn.Sequential):
+class VideoEncoder(Sequential):
     """(B,3,H,W) image in [0,1] -> (B,C,H/8,W/8) latent of a still. H and W are multiples of 8."""
 
     spatial_scale_factor = 8
 
     def __init__(self, latent_channels: int = 16) -> None:
         super().__init__(
-            conv3x3(3, WIDTH), nn.ReLU(),
+            conv3x3(3, WIDTH), ReLU(),
             *shrink(2), *shrink(2), *shrink(1),
             conv3x3(WIDTH, latent_channels),
         )  # fmt: skip
@@ -117,16 +115,16 @@ class VideoEncoder(nn.Sequential):
         return run_frames(rest, [first(image)] * FRAMES)[-1]
 
 
-class VideoDecoder(nn.Sequential):
+class VideoDecoder(Sequential):
     """(B,C,h,w) latent of a still -> (B,3,8h,8w) image, about [0,1] and not clamped."""
 
     spatial_scale_factor = 8
 
     def __init__(self, latent_channels: int = 16) -> None:
         super().__init__(
-            Clamp(), conv3x3(latent_channels, 4 * WIDTH), nn.ReLU(),
+            Clamp(), conv3x3(latent_channels, 4 * WIDTH), ReLU(),
             *grow(4 * WIDTH, 2 * WIDTH, 1), *grow(2 * WIDTH, WIDTH, 2), *grow(WIDTH, WIDTH, 2),
-            nn.ReLU(), conv3x3(WIDTH, 3),
+            ReLU(), conv3x3(WIDTH, 3),
         )  # fmt: skip
 
     def forward(self, latent: Tensor) -> Tensor:

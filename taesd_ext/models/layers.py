@@ -1,0 +1,120 @@
+"""torch's layers, computing the same whatever is done to torch's classes.
+
+Hosts and other extensions replace ``forward`` on ``torch.nn.Conv2d``, ``Linear`` and the norms for every thread while
+a job runs: to compute in half precision, to add a LoRA, to wrap borders. Each layer here has a ``forward`` of its own
+that calls ``torch.nn.functional`` at once, and is called without hooks. They stay subclasses of torch's layers.
+"""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+from torch import Tensor, nn
+from torch.nn import functional
+
+CIRCULAR = "circular"
+"""The ``padding_mode`` of a convolution whose borders wrap around."""
+
+
+class Module(nn.Module):
+    """A module whose call is its ``forward``: no hooks, and nothing of what was put into ``nn.Module.__call__``."""
+
+    def __call__(self, *inputs: Any, **options: Any) -> Any:
+        return self.forward(*inputs, **options)
+
+
+class Sequential(Module, nn.Sequential):
+    def forward(self, x: Tensor) -> Tensor:
+        for layer in self:
+            x = layer(x)
+        return x
+
+
+class Conv2d(Module, nn.Conv2d):
+    def forward(self, x: Tensor) -> Tensor:
+        return self.convolve(x, self.weight)
+
+    def convolve(self, x: Tensor, weight: Tensor) -> Tensor:
+        """The layer with another weight, such as a part of its own."""
+        padding = self.padding
+        if self.padding_mode == CIRCULAR:
+            x, padding = wrapped(x, *padding), 0
+        return functional.conv2d(x, weight, self.bias, self.stride, padding, self.dilation, self.groups)
+
+
+class ConvTranspose2d(Module, nn.ConvTranspose2d):
+    def forward(self, x: Tensor) -> Tensor:
+        return functional.conv_transpose2d(x, self.weight, self.bias, self.stride, self.padding)
+
+
+class Linear(Module, nn.Linear):
+    def forward(self, x: Tensor) -> Tensor:
+        return functional.linear(x, self.weight, self.bias)
+
+
+class GroupNorm(Module, nn.GroupNorm):
+    def forward(self, x: Tensor) -> Tensor:
+        return functional.group_norm(x, self.num_groups, self.weight, self.bias, self.eps)
+
+
+class BatchNorm2d(Module, nn.BatchNorm2d):
+    """By the means and variances of the file, never by those of the batch."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return functional.batch_norm(x, self.running_mean, self.running_var, self.weight, self.bias, eps=self.eps)
+
+
+class ReLU(Module, nn.ReLU):
+    def forward(self, x: Tensor) -> Tensor:
+        return functional.relu(x)
+
+
+class ReLU6(Module, nn.ReLU6):
+    def forward(self, x: Tensor) -> Tensor:
+        return functional.relu6(x)
+
+
+class SiLU(Module, nn.SiLU):
+    def forward(self, x: Tensor) -> Tensor:
+        return functional.silu(x)
+
+
+class GELU(Module, nn.GELU):
+    def forward(self, x: Tensor) -> Tensor:
+        return functional.gelu(x)
+
+
+class Upsample(Module, nn.Upsample):
+    """Each position becomes a square of 2x2. (B,C,h,w) -> (B,C,2h,2w)"""
+
+    def __init__(self) -> None:
+        super().__init__(scale_factor=2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return functional.interpolate(x, scale_factor=2.0, mode="nearest")
+
+
+class PixelShuffle(Module, nn.PixelShuffle):
+    def forward(self, x: Tensor) -> Tensor:
+        return functional.pixel_shuffle(x, self.upscale_factor)
+
+
+def wrapped(x: Tensor, rows: int, columns: int) -> Tensor:
+    """The picture with so many of its own rows and columns repeated on the far sides."""
+    return functional.pad(x, (columns, columns, rows, rows), mode=CIRCULAR) if rows or columns else x
+
+
+def circular(network: nn.Module) -> nn.Module:
+    """A copy on the same weights whose convolutions wrap their borders around: its pictures can be laid side by side.
+
+    Where a layer pads its input itself (an SD VAE's halving), that stays as it is, as it does in the hosts.
+    """
+    weights = {id(tensor): tensor for tensor in (*network.parameters(), *network.buffers())}
+    network = copy.deepcopy(network, weights)
+    for module in network.modules():
+        if isinstance(module, (Conv2d, ConvTranspose2d)):
+            module.padding_mode = CIRCULAR
+    return network
+
+
