@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from taesd_ext.codec.heads import SCALES, Readouts
+from taesd_ext.codec.heads import SCALES, DecoderHeads
 from taesd_ext.codec.precision import DtypeChoice, is_finite, resolve_dtype
 from taesd_ext.codec.tiling import Progress, Sink, TileChoice, check_tile, decode_in_tiles, encode_in_tiles
 from taesd_ext.errors import TaesdError, log_once
@@ -64,9 +63,10 @@ class Codec:
         self.decoder = decoder
         self._encoder = self._placed(None if encoder is None else fast_encoder(encoder))
         self._decoder = self._placed(None if decoder is None else fast_decoder(decoder))
-        self._readouts: Readouts | None = None
+        self.heads: DecoderHeads | None = None
+        """Of a tiny decoder."""
         if isinstance(self._decoder, FastDecoder):
-            self._readouts = Readouts(name, self._decoder, decoder, encoder)
+            self.heads = DecoderHeads(name, self._decoder, decoder)
         self._float32: Codec | None = None
         self._overflowed = False
 
@@ -161,7 +161,7 @@ class Codec:
         decoder = self._need(self._decoder, "decoder")
         dtype, device = _float_dtype(latent), latent.device
         family_latent = self._family_latent(latent)
-        layers = self._readouts.layers(scale) if scale > 1 and self._readouts else None
+        layers = self.heads.layers(scale) if scale > 1 and self.heads else None
         reduced = layers is not None
         if layers is None and isinstance(decoder, FastDecoder):
             layers = decoder.layers()
@@ -182,25 +182,13 @@ class Codec:
     @property
     def details(self) -> tuple[str, ...]:
         """Details that :meth:`decode` gives at a part of the full decode's cost, cheapest first, and "full"."""
-        scales = (*self._readouts.scales, 1) if self._readouts else (1,)
+        scales = (*self.heads.scales, 1) if self.heads else (1,)
         return tuple(detail for detail, scale in SCALES.items() if scale in scales)
 
     @property
     def details_from(self) -> str:
         """Where the reduced details come from: "shipped", "own" (learnt here), or "" where they are not there yet."""
-        return self._readouts.origin if self._readouts else ""
-
-    def calibrate(
-        self,
-        progress: Callable[[float], None] | None = None,
-        should_stop: Callable[[], bool] | None = None,
-    ) -> bool:
-        """Learn the reduced details of weights that nobody has seen before: about a minute, for when nobody waits.
-
-        Returns at once when they are there; says whether they are at the end. ``should_stop`` is asked every few
-        tenths of a second; a later call goes on from there. What was learnt is kept in the user's cache.
-        """
-        return self._readouts is not None and self._readouts.calibrate(progress=progress, should_stop=should_stop)
+        return self.heads.origin if self.heads else ""
 
     def in_float32(self) -> Codec:
         """The same codec computing in float32: itself, or one that is made on the first call and kept."""

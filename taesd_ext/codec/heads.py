@@ -1,8 +1,8 @@
 """Reduced detail: decode only as far as the wanted size and read the picture there with a small head.
 
 Heads belong to one decoder. Those of the official weights are shipped, recognised by the family and used only after a
-check on the loaded decoder; those of other weights are fitted by :meth:`Readouts.calibrate`, which a host calls when
-nobody waits, and kept in the user's cache under the hash of the weights.
+check on the loaded decoder; those of other weights are learnt (learning/heads.py) when nobody waits, and kept in the
+user's cache under the hash of the weights.
 """
 
 from __future__ import annotations
@@ -11,7 +11,6 @@ import hashlib
 import json
 import os
 import threading
-from collections.abc import Callable
 from pathlib import Path
 
 import torch
@@ -19,12 +18,10 @@ from safetensors.torch import save_file
 from torch import nn
 from torch.nn import functional
 
-from taesd_ext.codec.generated import power_law_latent, seeded
-from taesd_ext.codec.head_fitting import LESSONS, HeadFitter, Stopped, latent_channels
-from taesd_ext.codec.precision import resolve_dtype
+from taesd_ext.codec.noise import power_law_latent, seeded
 from taesd_ext.codec.previewer import DATA
 from taesd_ext.errors import TaesdError, log_once, one_line
-from taesd_ext.models.fast import FastDecoder, fast_decoder, fast_encoder
+from taesd_ext.models.fast import FastDecoder, fast_decoder
 from taesd_ext.models.student import Head
 from taesd_ext.weights.checkpoint import build_frozen
 from taesd_ext.weights.folders import cache_folder
@@ -39,9 +36,6 @@ CHECK_TOLERANCE = 1.0
 _CHECK_PIXELS = 128
 _CHECK_SEED = 20_240_607
 
-STEPS = 300
-"""Of training for each head: 25 CPU seconds in all, where it is done."""
-
 OWN, SHIPPED = "own", "shipped"
 """Where heads come from: learnt here, or brought along."""
 
@@ -49,22 +43,16 @@ Heads = dict[int, Head]
 """Scale of the features -> the head that reads them."""
 
 
-class Readouts:
+class DecoderHeads:
     """The heads of one loaded decoder, found on first use. Any thread may call."""
 
-    def __init__(
-        self, family: str, decoder: FastDecoder, plain_decoder: nn.Module, plain_encoder: nn.Module | None
-    ) -> None:
-        """``decoder`` computes; the plain networks, float32, are what it was made from and what heads are fitted to."""
+    def __init__(self, family: str, decoder: FastDecoder, plain_decoder: nn.Module) -> None:
+        """``decoder`` computes; the plain float32 network is what it was made from and what heads are known by."""
         self._family = family
         self._decoder = decoder
-        self._plain_decoder, self._plain_encoder = plain_decoder, plain_encoder
-        self._channels = latent_channels(decoder)
+        self._plain_decoder = plain_decoder
         self._heads: Heads | None = None
         self._origin = ""
-        self._given_up = False
-        self._fitter: HeadFitter | None = None
-        self._calibrating = threading.Lock()
         self._lock = threading.Lock()
 
     @property
@@ -86,58 +74,18 @@ class Readouts:
         stop = next(index for index, stage in enumerate(self._decoder.stages) if stage.scale == scale) + 1
         return [*self._decoder.layers(stop), head]
 
-    def calibrate(
-        self,
-        *,
-        progress: Callable[[float], None] | None = None,
-        should_stop: Callable[[], bool] | None = None,
-        lessons: int = LESSONS,
-    ) -> bool:
-        """Fit heads unless they are there, and keep them in the user's cache. Says whether heads are there now.
-
-        ``progress`` gets the share that is done; ``should_stop`` is asked at least once per network stage. After a stop
-        the next call goes on from there; until then up to 120 MB are held. One thread calibrates, others get False.
-        """
-        if self._found() or self._given_up or not self._calibrating.acquire(blocking=False):
-            return bool(self._found())
+    def keep(self, heads: Heads) -> None:
+        """Use heads that were learnt for this decoder, from now on and, by the user's cache, in later runs."""
         try:
-            with torch.inference_mode(False), torch.no_grad():
-                return self._fit(progress, should_stop, lessons)
-        finally:
-            self._calibrating.release()
-
-    def _fit(
-        self, progress: Callable[[float], None] | None, should_stop: Callable[[], bool] | None, lessons: int
-    ) -> bool:
-        if self._fitter is None:
-            device = next(self._decoder.parameters()).device
-            # Where a CPU is quick in narrow types, the time that they save is spent on training.
-            quick = device.type == "cpu" and resolve_dtype("auto", device) != torch.float32
-            dtype = torch.bfloat16 if quick else torch.float32
-            decoder = fast_decoder(self._plain_decoder).to(device, dtype)
-            encoder = None if self._plain_encoder is None else fast_encoder(self._plain_encoder).to(device, dtype)
-            self._fitter = HeadFitter(decoder, encoder, lessons=lessons, steps=STEPS if quick else 0)
-        fitter = self._fitter
-        fitter.should_stop = should_stop or (lambda: False)
-        try:
-            for share in fitter.run():
-                if progress:
-                    progress(share)
-        except Stopped:
-            return False
-        self._fitter = None
-        heads = {scale: result.head for scale, result in fitter.results.items()}
-        self._given_up = not heads
-        if heads:
-            self._keep(heads, fast_decoder(self._plain_decoder).to(next(fitter.decoder.parameters()).device))
-            self._heads, self._origin = self._placed(heads), OWN
-        return bool(heads)
-
-    def _keep(self, heads: Heads, decoder: FastDecoder) -> None:
-        try:
-            save_heads(heads, self._cache_file(), decoder, self._family)
+            save_heads(heads, self._cache_file(), fast_decoder(self._plain_decoder).to(self._device), self._family)
         except OSError as error:
             log_once("heads not kept", f"Heads for reduced detail could not be kept: {one_line(error)}.")
+        with self._lock:
+            self._heads, self._origin = self._placed(heads), OWN
+
+    @property
+    def _device(self) -> torch.device:
+        return next(self._decoder.parameters()).device
 
     def _found(self) -> Heads:
         with self._lock:
@@ -175,6 +123,10 @@ class Readouts:
 
     def _cache_file(self) -> Path:
         return cache_folder() / "heads" / f"{weights_hash(self._plain_decoder)}.safetensors"
+
+
+def latent_channels(decoder: FastDecoder) -> int:
+    return next(layer.in_channels for layer in decoder.stages[0] if isinstance(layer, nn.Conv2d))
 
 
 def shipped_heads(family: str) -> Path:

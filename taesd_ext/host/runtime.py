@@ -19,7 +19,7 @@ from taesd_ext.host.final_vae import FinalVAE
 from taesd_ext.host.finals import Finals
 from taesd_ext.host.generation import Generations
 from taesd_ext.host.history import Keeping
-from taesd_ext.host.idle import IdleCalibration
+from taesd_ext.host.idle import IdleLearning
 from taesd_ext.host.webui import DECODE_METHOD, ENCODE_METHOD, PREVIEW_METHOD, WebUI
 from taesd_ext.latent_formats import Detection, detect, to_family_latent
 from taesd_ext.models.latent_rgb import latent_to_rgb
@@ -51,7 +51,7 @@ class Runtime:
         self.final_vae = FinalVAE(host)
         self.finals = Finals(self)
         self._thread = threading.local()
-        self.calibration = IdleCalibration(host.is_busy)
+        self.learning = IdleLearning(host.is_busy)
         self._shown: object = None
         self._show_lock = threading.Lock()
 
@@ -141,7 +141,7 @@ class Runtime:
     def _warm_up(self, codec: Codec | None, detection: Detection) -> None:
         """Have at hand what a poll would otherwise wait for: the heads, or without a decoder the previewer."""
         if codec and codec.has_decoder:
-            self.calibration.want(codec)
+            self.learning.want(codec)
         elif detection.format and has_previewer(detection.format.name):
             with contextlib.suppress(TaesdError):
                 load_previewer(detection.format.name, device=self.host.device(), dtype=PREVIEW_DTYPE)
@@ -232,7 +232,7 @@ class Runtime:
         return latent_to_rgb(to_family_latent(sample, row), row.rgb)
 
     def close(self) -> None:
-        self.calibration.close()
+        self.learning.close()
         self.session.cancel()
         self.generations.clear()
         self.registry.release()

@@ -9,15 +9,15 @@ import torch
 from PIL import Image
 
 from taesd_ext.cli import main
-from taesd_ext.codec import bank
 from taesd_ext.codec.heads import load_heads
 from taesd_ext.codec.latent_file import latent_bytes
 from taesd_ext.codec.latent_image import note_for
-from taesd_ext.codec.muon import orthogonal
 from taesd_ext.codec.picture_file import picture_to_image
-from taesd_ext.commands.linear_fit import fit_linear, row_text
 from taesd_ext.commands.quality import read_photos
 from taesd_ext.latent_formats import BY_NAME
+from taesd_ext.learning import heads, lessons, previewers
+from taesd_ext.learning.descent import orthogonal
+from taesd_ext.learning.linear import fit_linear, row_text
 from taesd_ext.models.latent_rgb import LATENT_RGB
 from taesd_ext.weights.tensor_file import open_tensor_file
 
@@ -25,10 +25,10 @@ from taesd_ext.weights.tensor_file import open_tensor_file
 @pytest.fixture(autouse=True)
 def _small(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    monkeypatch.setattr(bank, "BANK_PIXELS", 64)
-    monkeypatch.setattr("taesd_ext.codec.head_fitting.HELD_BACK", 2)
-    monkeypatch.setattr("taesd_ext.codec.head_fitting.WORST_ALLOWED", 0.0)
-    monkeypatch.setattr("taesd_ext.commands.previewer_training.HELD_BACK", 2)
+    monkeypatch.setattr(lessons, "LESSON_PIXELS", 64)
+    monkeypatch.setattr(heads, "HELD_BACK", 2)
+    monkeypatch.setattr(heads, "WORST_ALLOWED", 0.0)
+    monkeypatch.setattr(previewers, "HELD_BACK", 2)
     threads = torch.get_num_threads()
     yield
     torch.set_num_threads(threads)

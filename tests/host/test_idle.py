@@ -6,100 +6,95 @@ import time
 import pytest
 
 from taesd_ext.codec.codec import Source
-from taesd_ext.host.idle import IdleCalibration
+from taesd_ext.host import idle
+from taesd_ext.host.idle import IdleLearning
+
+SLICES = 50
 
 
 class Codec:
-    """Learns for a while, and stops when told."""
-
     name, has_decoder, details = "taesd", True, ("full",)
 
-    def __init__(self, path="a", seconds=0.05, result=True):
+    def __init__(self, path: str = "a", slices: int = SLICES, error: Exception | None = None) -> None:
         self.source = Source(decoder=path)
-        self.seconds, self.result = seconds, result
-        self.runs, self.done = 0, threading.Event()
+        self.slices, self.error = slices, error
+        self.begun, self.done = 0, threading.Event()
 
-    def calibrate(self, *, should_stop):
-        self.runs += 1
-        end = time.monotonic() + self.seconds
-        while time.monotonic() < end:
-            if should_stop():
-                return False
-            time.sleep(0.001)
-        self.details = ("1/8", "full") if self.result else ("full",)
-        self.done.set()
-        return self.result
+
+def learn(codec: Codec):
+    codec.begun += 1
+    for index in range(codec.slices):
+        time.sleep(0.002)
+        yield index / codec.slices
+    codec.done.set()
+    if codec.error:
+        raise codec.error
 
 
 class Host:
     busy = False
 
-    def is_busy(self):
+    def is_busy(self) -> bool:
         return self.busy
 
 
 @pytest.fixture
-def host():
+def host() -> Host:
     return Host()
 
 
 @pytest.fixture
-def idle(host):
-    calibration = IdleCalibration(host.is_busy, rest=0.02, glance=0.01)
-    yield calibration
-    calibration.close()
-    assert not [thread for thread in threading.enumerate() if thread.name == "taesd-ext-calibration"]
+def learning(host, monkeypatch):
+    monkeypatch.setattr(idle, "learn_heads", learn)
+    learning = IdleLearning(host.is_busy, rest=0.02, period=0.01)
+    yield learning
+    learning.close()
+    assert not [thread for thread in threading.enumerate() if thread.name == "taesd-ext-learning"]
 
 
-def test_it_learns_once_when_nobody_waits(idle):
-    codec = Codec()
-    idle.want(codec)
-    assert codec.done.wait(10)
-    idle.want(codec)
-    time.sleep(0.1)
-    assert codec.runs == 1
-
-
-def test_it_waits_for_a_job_and_stops_for_one(idle, host):
-    host.busy = True
-    codec = Codec(seconds=0.5)
-    idle.want(codec)
-    time.sleep(0.1)
-    assert codec.runs == 0
-    host.busy = False
-    while codec.runs == 0:
+def until(condition) -> None:
+    deadline = time.monotonic() + 10
+    while not condition():
+        assert time.monotonic() < deadline
         time.sleep(0.001)
+
+
+@pytest.mark.parametrize("error", [None, ValueError("broken weights")])
+def test_a_codec_is_learnt_once_well_or_not(learning, error):
+    codec = Codec(error=error)
+    learning.want(codec)
+    assert codec.done.wait(10)
+    until(lambda: learning._thread is None)
+    learning.want(codec)
+    assert learning._thread is None
+    assert codec.begun == 1
+
+
+def test_it_waits_for_a_job_and_goes_on_after_one(learning, host):
     host.busy = True
+    codec = Codec(slices=200)
+    learning.want(codec)
     time.sleep(0.1)
-    assert not codec.done.is_set()
+    assert codec.begun == 0
+    host.busy = False
+    until(lambda: codec.begun)
+    host.busy = True
+    assert not codec.done.wait(0.6)
     host.busy = False
     assert codec.done.wait(10)
-    assert codec.runs == 2
+    assert codec.begun == 1
 
 
-def test_what_cannot_be_learnt_is_tried_once(idle):
-    codec = Codec(result=False)
-    idle.want(codec)
-    assert codec.done.wait(10)
-    time.sleep(0.1)
-    for _ in range(3):
-        idle.want(codec)
-        time.sleep(0.05)
-    assert codec.runs == 1
-
-
-def test_codecs_with_heads_are_left_alone(idle):
+def test_codecs_with_heads_are_left_alone(learning):
     codec = Codec()
     codec.details = ("1/8", "full")
-    idle.want(codec)
-    time.sleep(0.1)
-    assert codec.runs == 0
+    learning.want(codec)
+    assert learning._thread is None
 
 
-def test_the_codec_wanted_last_is_learnt_too(idle, host):
-    first, second = Codec("a", seconds=0.2), Codec("b")
-    idle.want(first)
-    while first.runs == 0:
-        time.sleep(0.001)
-    idle.want(second)
+def test_the_codec_wanted_last_is_learnt_too(learning):
+    first, second = Codec("a"), Codec("b")
+    learning.want(first)
+    until(lambda: first.begun)
+    learning.want(second)
     assert second.done.wait(10)

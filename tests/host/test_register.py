@@ -140,7 +140,7 @@ def test_unloaded_it_leaves_no_thread_and_no_codec(host, runtime):
         name, has_decoder, details = "taesd", True, ("full",)
         source = Source(decoder="own.pth")
 
-    runtime.calibration.want(Untaught())
+    runtime.learning.want(Untaught())
     assert any(thread.name.startswith("taesd-ext") for thread in threading.enumerate())
     host.generate(on_step=lambda p, step: host.state.set_current_image())
     assert runtime.registry.families

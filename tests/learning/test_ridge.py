@@ -5,8 +5,8 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from taesd_ext.codec.generated import seeded
-from taesd_ext.codec.ridge import ConvolutionFit
+from taesd_ext.codec.noise import seeded
+from taesd_ext.learning.ridge import ConvolutionFit
 
 
 def _fitted(conv: nn.Conv2d, pictures: int, penalty: float, within=(slice(None), slice(None))) -> nn.Conv2d:

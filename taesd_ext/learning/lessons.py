@@ -1,7 +1,7 @@
 """Latents to learn from: varied, seeded, and near those that a diffusion model really makes.
 
 With an encoder, random latents take one trip through decoder and encoder, which puts them where real latents lie;
-generated pictures are encoded; and a quarter are softened copies, as early sampling steps show them. Without one,
+synthetic pictures are encoded; and a quarter are softened copies, as early sampling steps show them. Without one,
 random latents of small amplitude must do.
 """
 
@@ -12,28 +12,22 @@ from collections.abc import Callable, Iterator, Sequence
 import torch
 from torch import Tensor
 
-from taesd_ext.codec.generated import (
-    leaves_latent,
-    mixed_latent,
-    picture,
-    power_law_latent,
-    seeded,
-    soften,
-)
+from taesd_ext.codec.noise import power_law_latent, seeded
+from taesd_ext.learning.synthetic_pictures import leaves_latent, mixed_latent, picture, soften
 
-BANK_PIXELS = 256
-"""Side of the pictures that a bank's square latents stand for."""
+LESSON_PIXELS = 256
+"""Side of the pictures that the square latents stand for."""
 
 MIXED = ("noise", "leaves", "picture")
 """Kinds of latents in equal parts: what heads learn from. "noise" and "leaves" are random latents."""
 
 PICTURES = ("picture", "noise", "picture", "leaves", "picture")
-"""More generated pictures than random latents: what previewers learn from, which must know pictures by heart."""
+"""More synthetic pictures than random latents: what previewers learn from, which must know pictures by heart."""
 
 Network = Callable[[Tensor], Tensor]
 
 
-def bank_latents(
+def lesson_latents(
     decoder: Network,
     encoder: Network | None,
     channels: int,
@@ -42,13 +36,13 @@ def bank_latents(
     seed: int,
     kinds: Sequence[str] = MIXED,
 ) -> Iterator[Tensor]:
-    """``count`` latents of :func:`bank_latent`, the kinds in turn: any prefix is a mixture."""
+    """``count`` latents of :func:`lesson_latent`, the kinds in turn: any prefix is a mixture."""
     generator = seeded(seed)
     for index in range(count):
-        yield bank_latent(index, decoder, encoder, channels, factor, generator, kinds)
+        yield lesson_latent(index, decoder, encoder, channels, factor, generator, kinds)
 
 
-def bank_latent(
+def lesson_latent(
     index: int,
     decoder: Network,
     encoder: Network | None,
@@ -61,7 +55,7 @@ def bank_latent(
 
     ``factor``: image pixels per latent position. The networks may compute in a lower precision.
     """
-    side = BANK_PIXELS // factor
+    side = LESSON_PIXELS // factor
     if encoder is None:
         return mixed_latent(channels, side, generator)[None]
     kind, soft = kinds[index % len(kinds)], index % 4 == 3

@@ -1,6 +1,6 @@
 """Train the embedded previewer of a latent format, with the family's own decoder as the teacher.
 
-What it learns from is generated, so that the result can be made again anywhere: see codec/generated.py.
+What it learns from is synthetic, so that the result can be made again anywhere: see synthetic_pictures.py.
 """
 
 from __future__ import annotations
@@ -13,10 +13,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from taesd_ext.codec.bank import PICTURES, bank_latents
 from taesd_ext.codec.codec import Codec
-from taesd_ext.codec.descent import Rates, descend
-from taesd_ext.codec.ridge import ConvolutionFit
+from taesd_ext.learning.descent import Rates, descend
+from taesd_ext.learning.lessons import PICTURES, lesson_latents
+from taesd_ext.learning.ridge import ConvolutionFit
 from taesd_ext.models.fast import FastDecoder, FastEncoder
 from taesd_ext.models.student import Previewer
 
@@ -31,8 +31,8 @@ Log = Callable[[str], None]
 def train_previewer(codec: Codec, *, steps: int, latents: int, seed: int, log: Log) -> Previewer:
     """A previewer for the codec's family, which must have both parts. On one CPU thread every run gives the same."""
     started = time.process_time()
-    lessons, targets = teacher_bank(codec, latents, seed)
-    exam, answers = teacher_bank(codec, HELD_BACK, seed + 1)
+    lessons, targets = teacher_pairs(codec, latents, seed)
+    exam, answers = teacher_pairs(codec, HELD_BACK, seed + 1)
     log(f"{len(lessons)} latents to learn from, {time.process_time() - started:.0f} CPU s")
     overview = any(isinstance(layer, nn.GroupNorm) for layer in codec.decoder.modules())
     network = start_previewer(lessons, targets, seed, overview=overview)
@@ -55,7 +55,7 @@ def train_previewer(codec: Codec, *, steps: int, latents: int, seed: int, log: L
 
 
 @torch.no_grad()
-def teacher_bank(codec: Codec, count: int, seed: int) -> tuple[Tensor, Tensor]:
+def teacher_pairs(codec: Codec, count: int, seed: int) -> tuple[Tensor, Tensor]:
     """(N,C,h,w) latents and the (N,3,2h,2w) pictures, area-averaged from clamped full decodes. In bfloat16: 48 dB."""
     decoder, encoder = (
         _in_bfloat16(form(network))
@@ -63,7 +63,7 @@ def teacher_bank(codec: Codec, count: int, seed: int) -> tuple[Tensor, Tensor]:
     )
     lessons, targets = [], []
     channels, factor = codec.latent_channels, codec.spatial_scale_factor
-    for latent in bank_latents(decoder, encoder, channels, factor, count, seed, PICTURES):
+    for latent in lesson_latents(decoder, encoder, channels, factor, count, seed, PICTURES):
         lessons.append(latent)
         targets.append(functional.avg_pool2d(decoder(latent).clamp(0, 1), factor // 2))
     return torch.cat(lessons), torch.cat(targets)

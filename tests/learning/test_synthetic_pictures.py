@@ -1,23 +1,14 @@
-"""Generated pictures and latents: varied, in range, the same from the same seed."""
+"""Synthetic pictures and latents: varied, in range, the same from the same seed."""
 
 from __future__ import annotations
 
 import pytest
 import torch
 
-from taesd_ext.codec import bank
-from taesd_ext.codec.bank import bank_latents
-from taesd_ext.codec.generated import (
-    blur,
-    dead_leaves,
-    leaves_latent,
-    mixed_latent,
-    picture,
-    power_law,
-    power_law_latent,
-    seeded,
-    soften,
-)
+from taesd_ext.codec.noise import power_law, power_law_latent, seeded
+from taesd_ext.learning import lessons
+from taesd_ext.learning.lessons import lesson_latents
+from taesd_ext.learning.synthetic_pictures import blur, dead_leaves, leaves_latent, mixed_latent, picture, soften
 
 LATENTS = [power_law_latent, mixed_latent, leaves_latent]
 
@@ -83,8 +74,8 @@ def test_soften_leaves_its_input_alone() -> None:
     assert torch.equal(latent, before)
 
 
-def test_a_bank_is_a_mixture_from_its_start(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(bank, "BANK_PIXELS", 32)
+def test_lessons_are_a_mixture_from_its_start(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lessons, "LESSON_PIXELS", 32)
     decoded: list[tuple[int, ...]] = []
     encoded: list[tuple[int, ...]] = []
 
@@ -96,9 +87,9 @@ def test_a_bank_is_a_mixture_from_its_start(monkeypatch: pytest.MonkeyPatch) -> 
         encoded.append(tuple(image.shape))
         return image.mean(dim=1, keepdim=True)[..., ::8, ::8].repeat(1, 4, 1, 1)
 
-    latents = list(bank_latents(decoder, encoder, 4, 8, 6, seed=0))
+    latents = list(lesson_latents(decoder, encoder, 4, 8, 6, seed=0))
     assert {tuple(latent.shape) for latent in latents} == {(1, 4, 4, 4)}
     assert decoded == [(1, 4, 4, 4)] * 4, "two kinds of three are random latents put through the decoder"
     assert encoded == [(1, 3, 32, 32)] * 6
-    without = list(bank_latents(decoder, None, 4, 8, 3, seed=0))
+    without = list(lesson_latents(decoder, None, 4, 8, 3, seed=0))
     assert [tuple(latent.shape) for latent in without] == [(1, 4, 4, 4)] * 3

@@ -1,4 +1,4 @@
-"""Generated pictures and latents: what heads and previewers learn from, so that nobody's photographs are needed.
+"""Synthetic pictures and latents: what small networks learn from, so that nobody's photographs are needed.
 
 Everything is drawn from a seeded ``torch.Generator`` on the CPU and never touches the global random state. Variety
 matters more than likeness: the statistics of edges, textures, gradients and lettering, in many palettes.
@@ -13,43 +13,16 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-FALLOFFS = (0.0, 0.5, 1.0, 1.5)
-"""Exponents of the amplitude spectra of random latents: amplitude ~ frequency ** -falloff."""
-
-DEVIATIONS = (0.4, 0.8, 1.0, 1.2)
-"""Standard deviations of the channels of random latents; 1 is a scaled latent's own."""
+from taesd_ext.codec.noise import FALLOFFS, pick, power_law
 
 _GLYPHS = 40
 _GLYPH_ROWS, _GLYPH_COLUMNS = 7, 5
 
 
-def seeded(seed: int) -> torch.Generator:
-    return torch.Generator().manual_seed(seed)
-
-
-def power_law(channels: int, side: int, falloff: Tensor | float, generator: torch.Generator) -> Tensor:
-    """(C,side,side) noise of unit deviation and zero mean per channel, amplitude ~ frequency ** -falloff."""
-    white = torch.randn(channels, side, side, generator=generator)
-    spectrum = torch.fft.rfft2(white)
-    rows, columns = torch.fft.fftfreq(side), torch.fft.rfftfreq(side)
-    frequency = (rows[:, None].square() + columns.square()).sqrt().clamp_(min=1 / side)
-    exponent = torch.as_tensor(falloff, dtype=torch.float32).reshape(-1, 1, 1)
-    noise = torch.fft.irfft2(spectrum * frequency**-exponent, s=(side, side))
-    noise -= noise.mean(dim=(1, 2), keepdim=True)
-    return noise / noise.std(dim=(1, 2), keepdim=True).clamp_(min=1e-6)
-
-
-def power_law_latent(channels: int, side: int, generator: torch.Generator) -> Tensor:
-    """(C,side,side): each channel with its own spectrum and deviation."""
-    falloff = _pick(FALLOFFS, channels, generator)
-    deviation = _pick(DEVIATIONS, channels, generator)
-    return power_law(channels, side, falloff, generator) * deviation[:, None, None]
-
-
 def mixed_latent(channels: int, side: int, generator: torch.Generator) -> Tensor:
     """(C,side,side) of small amplitude, channels mixed at random and off centre: for decoders without an encoder."""
     mixing = torch.linalg.qr(torch.randn(channels, channels, generator=generator)).Q
-    noise = power_law(channels, side, _pick(FALLOFFS, channels, generator), generator)
+    noise = power_law(channels, side, pick(FALLOFFS, channels, generator), generator)
     mean = torch.randn(channels, 1, 1, generator=generator) * 0.3
     deviation = 0.3 + 0.7 * torch.rand((), generator=generator)
     return torch.einsum("dc,chw->dhw", mixing, noise) * deviation + mean
@@ -67,8 +40,8 @@ def soften(latent: Tensor, generator: torch.Generator) -> Tensor:
     noise = torch.randn(latent.shape, generator=generator)
     if torch.rand((), generator=generator) < 0.25:
         return latent * _uniform(0.3, 0.9, generator) + noise * _uniform(0.05, 0.3, generator)
-    sigma = float(_pick((0.6, 1.0, 1.7, 3.0), 1, generator))
-    return blur(latent, sigma) + noise * float(_pick((0.0, 0.0, 0.1, 0.2), 1, generator))
+    sigma = float(pick((0.6, 1.0, 1.7, 3.0), 1, generator))
+    return blur(latent, sigma) + noise * float(pick((0.0, 0.0, 0.1, 0.2), 1, generator))
 
 
 def blur(picture: Tensor, sigma: float) -> Tensor:
@@ -127,7 +100,7 @@ def dead_leaves(channels: int, side: int, generator: torch.Generator) -> Tensor:
             continue
         inside = _leaf_shape(y, x, radius, generator)
         slope = torch.randn(2, channels, 1, 1, generator=generator) * _uniform(0, 0.25, generator) / radius
-        roughness = float(_pick((0.0, 0.03, 0.07, 0.15), 1, generator))
+        roughness = float(pick((0.0, 0.03, 0.07, 0.15), 1, generator))
         leaf = colour() + slope[0] * y + slope[1] * x + roughness * texture[:, top:bottom, left:right]
         canvas[:, top:bottom, left:right] = torch.where(inside, leaf, canvas[:, top:bottom, left:right])
     return functional.avg_pool2d(canvas, 2)
@@ -181,8 +154,8 @@ def _written_page(side: int, generator: torch.Generator) -> Tensor:
         image = blur(dead_leaves(3, side, generator), _uniform(0.3, 3, generator))
     alphabet = torch.rand(_GLYPHS, _GLYPH_ROWS, _GLYPH_COLUMNS, generator=generator) < 0.45
     for _ in range(int(torch.randint(1, 4, (), generator=generator))):
-        scale = float(_pick((1.0, 1.5, 2.0, 3.0, 5.0, 8.0), 1, generator))
-        ink = colour() if torch.rand((), generator=generator) < 0.5 else float(_pick((0.03, 0.97), 1, generator))
+        scale = float(pick((1.0, 1.5, 2.0, 3.0, 5.0, 8.0), 1, generator))
+        ink = colour() if torch.rand((), generator=generator) < 0.5 else float(pick((0.03, 0.97), 1, generator))
         lines = torch.randint(1, 8, (), generator=generator)
         mask = _glyph_lines(alphabet, int(lines), max(1, int(side / (6 * scale))), scale, generator)
         height, width = (min(side, length) for length in mask.shape)
@@ -241,7 +214,3 @@ def _light(image: Tensor, generator: torch.Generator) -> Tensor:
 
 def _uniform(low: float, high: float, generator: torch.Generator) -> float:
     return low + (high - low) * float(torch.rand((), generator=generator))
-
-
-def _pick(choices: tuple[float, ...], count: int, generator: torch.Generator) -> Tensor:
-    return torch.tensor(choices)[torch.randint(0, len(choices), (count,), generator=generator)]

@@ -1,4 +1,4 @@
-"""Fit a row of models/latent_rgb.py: the linear preview of a family, from its encoder and generated pictures."""
+"""Fit a row of models/latent_rgb.py: the linear preview of a family, from its encoder and synthetic pictures."""
 
 from __future__ import annotations
 
@@ -7,8 +7,9 @@ from torch import Tensor
 from torch.nn import functional
 
 from taesd_ext.codec.codec import Codec
-from taesd_ext.codec.generated import picture, seeded
+from taesd_ext.codec.noise import seeded
 from taesd_ext.errors import TaesdError
+from taesd_ext.learning.synthetic_pictures import picture
 
 PICTURES = 400
 PICTURE_SIDE = 256

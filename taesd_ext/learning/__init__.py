@@ -1,0 +1,1 @@
+"""Small networks learnt from pairs of latent and picture."""
