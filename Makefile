@@ -1,8 +1,8 @@
 # Everything from nothing: `make demo` starts the playground, `make test` passes all tests.
 
 # The first Python that is new enough and not too new; `make PYTHON=/path/to/python` chooses another.
-PYTHON ?= $(shell for p in python3.11 python3.12 python3.10 python3 python; do \
-	$$p -c 'import sys, venv, ensurepip; sys.exit(not (3, 10) <= sys.version_info[:2] <= (3, 12))' 2>/dev/null \
+PYTHON ?= $(shell for p in python3.11 python3.12 python3.13 python3.10 python3 python; do \
+	$$p -c 'import sys, venv, ensurepip; sys.exit(not (3, 10) <= sys.version_info[:2] <= (3, 13))' 2>/dev/null \
 	&& echo $$p && break; done)
 VENV ?= .venv
 RUN = $(VENV)/bin/python
@@ -31,7 +31,7 @@ $(VENV)/.ready-test: pyproject.toml .ci/setup.py | need-python
 	@touch $@
 
 need-python:
-	@test -n "$(PYTHON)" || { echo "Python 3.10, 3.11 or 3.12 is needed: install one, or say make PYTHON=/path/to/python"; exit 1; }
+	@test -n "$(PYTHON)" || { echo "Python 3.10, 3.11, 3.12 or 3.13 is needed: install one, or say make PYTHON=/path/to/python"; exit 1; }
 
 clean:
 	rm -rf $(VENV)

@@ -44,6 +44,8 @@ class Host:
 SERVE_HOME = "--gradio-allowed-path={home}"
 """The forks serve their page's scripts from the data folder only."""
 
+NO_DOWNLOAD = "--no-download-sd-model"
+
 NO_NORM = {"emphasis": "No norm"}
 """The text encoders of the forks' checkpoints are filler, whose output's mean is 0 but for rounding: by that the hosts
 would divide."""
@@ -51,13 +53,13 @@ would divide."""
 HOSTS = {
     "a1111": Host(
         {"taesd": "tiny_sd1", "taesdxl": "tiny_sdxl"},
-        ("--use-cpu", "all", "--no-half", "--do-not-download-clip"),
+        ("--use-cpu", "all", "--no-half", "--do-not-download-clip", NO_DOWNLOAD),
         loads_at_start=True,
         memory_modes=("--medvram", "--lowvram"),
     ),
     "forge": Host(
         {"taesd": BASE_OF_FORKS, "taesdxl": "small_sdxl", "taesd3": "small_sd_three"},
-        ("--always-cpu", SERVE_HOME),
+        ("--always-cpu", SERVE_HOME, NO_DOWNLOAD),
         settings={**NO_NORM, "forge_additional_modules": []},  # an override is undone only of what has a value
         has_sd_vae=False,
         reads_infotext=False,  # it compares values with parameterized generics, a TypeError
@@ -65,11 +67,20 @@ HOSTS = {
     ),
     "reforge": Host(
         {"taesd": BASE_OF_FORKS, "taesdxl": "small_sdxl", "taef2": "small_sdxl_flux2"},
-        ("--always-cpu", SERVE_HOME),
+        ("--always-cpu", SERVE_HOME, NO_DOWNLOAD),
         settings=NO_NORM,
     ),
     "classic": Host(
-        {"taesd": BASE_OF_FORKS, "taesdxl": "small_sdxl"}, ("--always-cpu", SERVE_HOME), settings=NO_NORM
+        {"taesd": BASE_OF_FORKS, "taesdxl": "small_sdxl"},
+        ("--always-cpu", SERVE_HOME, NO_DOWNLOAD),
+        settings=NO_NORM,
+    ),
+    "neo": Host(
+        {"taesd": BASE_OF_FORKS, "taesdxl": "small_sdxl"},
+        ("--cpu", SERVE_HOME),
+        settings={**NO_NORM, "forge_additional_modules": []},
+        has_sd_vae=False,
+        hires_request={"hr_additional_modules": ["Use same choices"]},
     ),
 }
 

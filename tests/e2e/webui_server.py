@@ -35,7 +35,7 @@ _OFFLINE = {
 }
 _FLAGS = (
     "--skip-prepare-environment", "--skip-install", "--skip-torch-cuda-test", "--skip-python-version-check",
-    "--skip-version-check", "--no-download-sd-model", "--api",
+    "--skip-version-check", "--api",
 )  # fmt: skip
 
 OPTIONS = {
