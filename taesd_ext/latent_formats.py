@@ -160,6 +160,15 @@ def pack(latent: Tensor, fold: int = 2) -> Tensor:
 
 
 @dataclass(frozen=True)
+class HostFactors:
+    """The host's own linear preview of a latent format: an image in [-1,1] is ``latent @ factors + bias``."""
+
+    factors: tuple[tuple[float, float, float], ...]
+    """One row for each channel."""
+    bias: tuple[float, float, float] = (0.0, 0.0, 0.0)
+
+
+@dataclass(frozen=True)
 class ModelEvidence:
     """What a host says about its model. Everything is optional: hosts differ."""
 
@@ -174,6 +183,8 @@ class ModelEvidence:
     """Image pixels per latent position, where the image's size is known."""
     frames: bool = False
     """The latent has a time axis."""
+    rgb: HostFactors | None = None
+    """The host's own factors for a rough preview."""
 
 
 @dataclass(frozen=True)
@@ -182,6 +193,8 @@ class Detection:
 
     format: LatentFormat | None
     reason: str
+    rgb: HostFactors | None = None
+    """What the host itself would draw an unknown format by."""
 
     @property
     def family(self) -> str | None:
@@ -204,10 +217,12 @@ def detect(evidence: ModelEvidence) -> Detection:
     if not vetoed and len(families) == 1:
         return Detection(fitting[-1], f"latents with {_shape_words(evidence)}")
     if vetoed:
-        return Detection(None, f"unknown model: {vetoed[0]}")
-    if evidence.channels is None:
-        return Detection(None, "unknown model: the host does not say which kind it is")
-    return Detection(None, f"unknown model: latents with {_shape_words(evidence)} are told apart by nothing else")
+        why = vetoed[0]
+    elif evidence.channels is None:
+        why = "the host does not say which kind it is"
+    else:
+        why = f"latents with {_shape_words(evidence)} are told apart by nothing else"
+    return Detection(None, f"unknown model: {why}", evidence.rgb)
 
 
 def _claims(evidence: ModelEvidence) -> list[tuple[LatentFormat, str]]:

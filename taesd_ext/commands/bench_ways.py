@@ -138,19 +138,19 @@ class Bench:
             codec = self.codec(dtype)
             if detail not in codec.details:
                 raise TaesdError(f"{self.family} has no heads for {detail}", "", "`calibrate` makes them")
-            return lambda latent: preview_image(codec.decode(latent, detail=detail)).encoded()
+            return lambda latent: preview_image(codec.decode(latent, detail=detail)).data
 
         return prepare
 
     def _embedded(self, dtype: DtypeChoice) -> Callable[[], Frame]:
         def prepare() -> Frame:
             preview = load_previewer(self.format.name, dtype=dtype)
-            return lambda latent: preview_image(preview(to_family_latent(latent, self.format))).encoded()
+            return lambda latent: preview_image(preview(to_family_latent(latent, self.format))).data
 
         return prepare
 
     def _linear(self) -> Frame:
-        return lambda latent: preview_image(latent_to_rgb(latent, self.format.rgb)).encoded()
+        return lambda latent: preview_image(latent_to_rgb(latent, self.format.rgb)).data
 
     def _diffusers(self) -> Frame:
         from diffusers import AutoencoderTiny
@@ -159,7 +159,7 @@ class Bench:
 
         @torch.no_grad()
         def frame(latent: Tensor) -> bytes:
-            return preview_image((vae.decode(latent).sample / 2 + 0.5).clamp(0, 1)).encoded()
+            return preview_image((vae.decode(latent).sample / 2 + 0.5).clamp(0, 1)).data
 
         return frame
 
@@ -170,7 +170,7 @@ class Bench:
 
         @torch.inference_mode()
         def frame(latent: Tensor) -> bytes:
-            return preview_image((network(latent) / 2 + 0.5).clamp_(0, 1)).encoded()
+            return preview_image((network(latent) / 2 + 0.5).clamp_(0, 1)).data
 
         return frame
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from taesd_ext.latent_formats import LATENT_FORMATS, ModelEvidence
+from taesd_ext.latent_formats import LATENT_FORMATS, HostFactors, ModelEvidence
 
 _FLAGS = tuple(dict.fromkeys(flag for row in LATENT_FORMATS for flag in row.flags))
 
@@ -19,6 +19,7 @@ def evidence_of(model: Any, shape: tuple[int, ...] | None = None) -> ModelEviden
         flags=frozenset(flag for flag in _FLAGS if _quiet(model, flag) is True),
         channels=shape[1] if shape else _channels(model),
         frames=bool(shape) and len(shape) == 5,
+        rgb=_rgb_factors(latent_format),
     )
 
 
@@ -44,3 +45,15 @@ def _channels(model: Any) -> int | None:
         if isinstance(channels, int):
             return channels
     return None
+
+
+def _rgb_factors(latent_format: Any) -> HostFactors | None:
+    """What the host draws this format by: ``latent_rgb_factors``, three for each channel, and perhaps a bias."""
+    try:
+        factors = tuple(tuple(map(float, row)) for row in _quiet(latent_format, "latent_rgb_factors"))
+        bias = tuple(map(float, _quiet(latent_format, "latent_rgb_factors_bias") or (0, 0, 0)))
+    except (TypeError, ValueError):
+        return None
+    if not factors or any(len(row) != 3 for row in (*factors, bias)):
+        return None
+    return HostFactors(factors, bias)

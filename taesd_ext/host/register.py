@@ -106,9 +106,8 @@ class Extension:
             return
         self.hooks.apply()
         infotext.begin(processing)
-        job = getattr(self.host.state, "time_start", None)
         choices = accordion.choices_of(arguments)
-        self.runtime.generations.begin(processing, choices, job, _tab(is_img2img))
+        self.runtime.generations.begin(processing, choices, self.host.job(), _tab(is_img2img))
 
     def process(self, processing: Any) -> None:
         """Options and model are those of the generation; sampling is next."""

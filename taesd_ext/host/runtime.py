@@ -20,10 +20,10 @@ from taesd_ext.host.finals import Finals
 from taesd_ext.host.generation import Generations
 from taesd_ext.host.history import Keeping
 from taesd_ext.host.idle import IdleLearning
-from taesd_ext.host.webui import DECODE_METHOD, ENCODE_METHOD, PREVIEW_METHOD, WebUI
+from taesd_ext.host.webui import DECODE_METHOD, ENCODE_METHOD, PAGE_POLLERS, PREVIEW_METHOD, WebUI
 from taesd_ext.latent_formats import Detection, detect, to_family_latent
-from taesd_ext.models.latent_rgb import latent_to_rgb
-from taesd_ext.preview.drawing import PREVIEW_DTYPE, linear_format, no_decoder, subject_format
+from taesd_ext.preview.drawing import LINEAR, PREVIEW_DTYPE, linear_painter, no_decoder, subject_format
+from taesd_ext.preview.full_size_image import FullSizeImage
 from taesd_ext.preview.session import PreviewSession
 from taesd_ext.settings import (
     AUTO,
@@ -37,6 +37,9 @@ from taesd_ext.settings import (
     option_value,
 )
 from taesd_ext.weights.vae_choice import canonical_name
+
+SHORT_OF_MEMORY_DETAIL = "1/4"
+"""The finest preview under --medvram and --lowvram."""
 
 
 class Runtime:
@@ -52,6 +55,8 @@ class Runtime:
         self.finals = Finals(self)
         self._thread = threading.local()
         self.learning = IdleLearning(host.is_busy)
+        self._job: object = None
+        self._asked = False
         self._shown: object = None
         self._show_lock = threading.Lock()
 
@@ -82,6 +87,8 @@ class Runtime:
     def preview_settings(self) -> PreviewSettings:
         """The settings now: options, then the choices of the running generation, then what the host has a say in."""
         settings = self.generations.choices.apply(PreviewSettings.from_options(self._values()))
+        if self._draws_between_steps(settings) and settings.detail in (AUTO, "full", "1/2"):
+            settings = replace(settings, detail=SHORT_OF_MEMORY_DETAIL)
         return replace(
             settings,
             interval=settings.interval or max(1, self.host.preview_period()),
@@ -173,6 +180,7 @@ class Runtime:
     # Previews
 
     def begin_previews(self, steps: int) -> None:
+        self._job, self._asked = self.host.job(), False
         self.session.start(self.preview_settings(), steps)
         current = self.generations.current
         self.keeping.begin(
@@ -182,15 +190,28 @@ class Runtime:
 
     def step_done(self, step: int, steps: int) -> None:
         """A sampling step is done (counted from 1). Also starts the session for jobs that run no scripts."""
-        if not self.session.active:
+        if not self.session.active or self._job != self.host.job():  # a job that broke off never says so
             self.begin_previews(steps)
-        self.session.step(step, steps)
+        self.session.step(step, steps, self.host.state.current_latent)
+        if self._asked and self._draws_between_steps(self.session.settings):
+            self._asked = False
+            self._draw_preview(self.host.state)
+
+    def _draws_between_steps(self, settings: PreviewSettings) -> bool:
+        """Whether memory is so short that a preview beside the sampler's own peak may be too much."""
+        return settings.device != DEVICE_CPU and self.host.previews_in_sampling_thread()
 
     def show_preview(self, state: Any) -> None:
         """What a poll does: give the host's state a new frame, if there is one."""
         settings = self.preview_settings()
         if settings != self.session.settings:
             self.session.update(settings)
+        if self._draws_between_steps(settings):
+            self._asked = True
+        else:
+            self._draw_preview(state)
+
+    def _draw_preview(self, state: Any) -> None:
         latent = state.current_latent
         shape = None if latent is None else tuple(latent.shape)
         grid = bool(self.host.option("show_progress_grid", True))
@@ -199,7 +220,7 @@ class Runtime:
             if frame is None or frame is self._shown:
                 return
             self._shown = frame
-            state.assign_current_image(frame.image)
+            state.assign_current_image(FullSizeImage(frame, PAGE_POLLERS))
             state.current_image_sampling_step = state.sampling_step
         self.keeping.recorder.add(frame)
 
@@ -218,18 +239,11 @@ class Runtime:
             image = codec.decode(to_family_latent(sample, subject_format(family, detection)))
         except Exception as error:
             log_once(f"preview tensor {one_line(error)}", one_line(error))
-            image = self._linear_tensor(sample, detection)
+            image = _linear_image(sample, detection)
         if is_film(sample):
             image = image.unsqueeze(1)
         with torch.inference_mode(False):
             return image.float() * 2 - 1
-
-    @staticmethod
-    def _linear_tensor(sample: Tensor, detection: Detection) -> Tensor:
-        row = linear_format(sample, detection)
-        if row is None:
-            return sample.new_full((len(sample), 3, *sample.shape[-2:]), 0.5)
-        return latent_to_rgb(to_family_latent(sample, row), row.rgb)
 
     def close(self) -> None:
         self.learning.close()
@@ -237,6 +251,13 @@ class Runtime:
         self.generations.clear()
         self.registry.release()
         self.final_vae.release()
+
+
+def _linear_image(sample: Tensor, detection: Detection) -> Tensor:
+    painter = linear_painter(sample, detection)
+    if painter is None:
+        return sample.new_full((len(sample), 3, *sample.shape[-2:]), 0.5)
+    return painter.paint(sample, LINEAR)
 
 
 def is_film(sample: Tensor) -> bool:

@@ -29,6 +29,9 @@ DECODE_METHOD = "sd_vae_decode_method"
 ENCODE_METHOD = "sd_vae_encode_method"
 QUICK_SETTINGS = "quicksettings_list"
 
+PAGE_POLLERS = frozenset({"modules.progress"})
+"""The host's modules that answer a page's poll for the live preview."""
+
 
 class WebUI:
     """A running WebUI of A1111's kind. Asks for what it holds, each time anew; keeps no reference to its model."""
@@ -173,6 +176,10 @@ class WebUI:
         info = self.option_info("live_previews_image_format")
         value = self.option("live_previews_image_format")
         return value if info is not None and value != info.default else None
+
+    def job(self) -> object:
+        """What tells the running job from the next."""
+        return getattr(self.state, "time_start", None)
 
     def previews_in_sampling_thread(self) -> bool:
         """Whether the host decodes previews itself, between two steps, as under --medvram and --lowvram."""

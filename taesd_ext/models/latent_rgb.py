@@ -120,9 +120,9 @@ LATENT_RGB: dict[str, RgbFactors] = {
 }  # fmt: skip
 
 
-def latent_to_rgb(latent: Tensor, row: str) -> Tensor:
+def latent_to_rgb(latent: Tensor, row: str | RgbFactors) -> Tensor:
     """(B,C,h,w) latent in the family's scale -> (B,3,h,w) float32 image in [0,1]."""
-    rgb = LATENT_RGB[row]
+    rgb = LATENT_RGB[row] if isinstance(row, str) else row
     factors = torch.tensor(rgb.factors, dtype=torch.float32, device=latent.device)
     bias = torch.tensor(rgb.bias, dtype=torch.float32, device=latent.device)
     image = torch.einsum("bchw,cr->brhw", latent.float(), factors) + bias.view(1, 3, 1, 1)

@@ -1,24 +1,31 @@
-"""The ways of drawing a latent: by a decoder at one detail or another, or without one."""
+"""Who draws a latent: a tiny decoder at one detail or another, a shipped previewer, or a matrix."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cached_property
+from functools import partial
 
 import torch
 from torch import Tensor
 
 from taesd_ext.codec.codec import Codec
 from taesd_ext.codec.previewer import has_previewer, load_previewer
-from taesd_ext.codec.stopwatch import Stopwatch
 from taesd_ext.errors import TaesdError
-from taesd_ext.latent_formats import LATENT_FORMATS, Detection, LatentFormat, native_format, to_family_latent
-from taesd_ext.models.latent_rgb import LATENT_RGB, latent_to_rgb
-from taesd_ext.preview.frame import PreviewImage, grid_shape, limited, preview_image
+from taesd_ext.latent_formats import (
+    LATENT_FORMATS,
+    Detection,
+    HostFactors,
+    LatentFormat,
+    native_format,
+    to_family_latent,
+)
+from taesd_ext.models.latent_rgb import LATENT_RGB, RgbFactors, latent_to_rgb
+from taesd_ext.preview.frame import grid_shape
 from taesd_ext.settings import AUTO, DETAILS, PreviewSettings
 
 PREVIEW_DTYPE = "auto"
-"""Previews take the precision that is quickest on the device; finished pictures are float32."""
+"""Previews take the precision that is quickest on the device."""
 
 EMBEDDED = "embedded"
 """The detail of a preview that the shipped previewer of a latent format made, at a quarter of the size."""
@@ -26,71 +33,108 @@ EMBEDDED = "embedded"
 LINEAR = "linear"
 """The detail of the last resort: one pixel per latent position, by a matrix."""
 
+_USUAL_STRIDE = 8
+"""Image pixels per latent position where nobody says how many."""
 
-@dataclass(frozen=True)
-class Drawn:
-    """A picture of a latent."""
-
-    image: PreviewImage
-    full_size: tuple[int, int]
-    """(width, height) at which it is to be shown."""
-    detail: str
-    family: str | None
+_BYTES_PER_PIXEL = 1024
+"""Of a full decode: 64 channels in float32, in and out of a layer and once more for the copies between."""
 
 
 @dataclass(frozen=True)
-class Subject:
-    """What is to be drawn, and by whom."""
+class Painter:
+    """One way of drawing a latent."""
 
-    codec: Codec | None
-    """None: the shipped previewer of the latent's format."""
-    latent_format: LatentFormat
-    samples: Tensor
-    """(B,C,h,w) or with frames, the session's own copy."""
-    settings: PreviewSettings
+    details: tuple[str, ...]
+    """Details that may be shown, best first."""
+    paint: Callable[[Tensor, str], Tensor]
+    """(latents of the sampler's, detail) -> (B,3,H,W) image in [0,1]. Raises what the decoder raises."""
+    device: torch.device
+    whole_size: tuple[int, int]
+    """(width, height) of the finished picture or grid of pictures."""
+    family: str | None = None
+    speed: object = None
+    """Whose speed it is that a preview shows."""
 
-    @cached_property
-    def whole_size(self) -> tuple[int, int]:
-        return _whole_size(self.samples, self.latent_format)
 
-    @cached_property
-    def full_size(self) -> tuple[int, int]:
-        return limited(self.whole_size, self.settings.max_side)
+def codec_painter(
+    codec: Codec, family: str, samples: Tensor, detection: Detection, settings: PreviewSettings
+) -> Painter:
+    """The tiny decoder, from the detail that was chosen or that ``max_side`` leaves visible down."""
+    row = subject_format(family, detection)
+    size = _whole_size(samples, row)
+    offered = [detail for detail in DETAILS if detail in getattr(codec, "details", ("full",))]
+    rank = 0 if settings.detail == AUTO else DETAILS.index(settings.detail)
+    while settings.max_side and rank < len(DETAILS) - 1 and max(size) >> (rank + 1) >= settings.max_side:
+        rank += 1
+    details = tuple(detail for detail in offered if DETAILS.index(detail) >= rank) or tuple(offered[-1:])
+    if details[0] == "full" and not _fits(codec.device, size):
+        details = details[1:]
+        if not details:
+            raise TaesdError("The preview at full detail does not fit into memory", "", "Choose a smaller detail")
 
-    @cached_property
-    def details(self) -> tuple[str, ...]:
-        """Details that may be shown, best first: down from the one chosen or from what ``max_side`` leaves visible."""
-        if self.codec is None:
-            return (EMBEDDED,)
-        offered = [detail for detail in DETAILS if detail in getattr(self.codec, "details", ("full",))]
-        rank = 0 if self.settings.detail == AUTO else DETAILS.index(self.settings.detail)
-        longest, limit = max(self.whole_size), self.settings.max_side
-        while limit and rank < len(DETAILS) - 1 and longest >> (rank + 1) >= limit:
-            rank += 1
-        return tuple(detail for detail in offered if DETAILS.index(detail) >= rank) or tuple(offered[-1:])
+    def paint(latent: Tensor, detail: str) -> Tensor:
+        latent = to_family_latent(latent, row)
+        return codec.decode(latent) if detail == "full" else codec.decode(latent, detail=detail)
 
-    def draw(self, detail: str, watch: Stopwatch) -> Drawn:
-        """Decode, convert and encode; ``watch`` takes the time of the decoding. Raises what the decoder raises."""
-        watch.start()
-        latent = to_family_latent(self.samples, self.latent_format)
-        if self.codec is None:
-            image = load_previewer(self.latent_format.name, device=latent.device, dtype=PREVIEW_DTYPE)(latent)
-        else:
-            image = self.codec.decode(latent) if detail == "full" else self.codec.decode(latent, detail=detail)
-        watch.stop()
-        name = self.codec.name if self.codec else None
-        if torch.isnan(image.sum(dtype=torch.float32)):
-            raise TaesdError(f"{name or EMBEDDED} made a preview that is no picture", "the decoder's output is NaN")
-        return Drawn(_picture(image, self.settings), self.full_size, detail, name)
+    return Painter(details, paint, codec.device, size, codec.name, codec)
 
-    @property
-    def device(self) -> torch.device:
-        return self.codec.device if self.codec else self.samples.device
 
-    @property
-    def painter(self) -> Codec | LatentFormat:
-        """Whose speed it is that a preview shows."""
-        return self.codec or self.latent_format
+def embedded_painter(samples: Tensor, detection: Detection) -> Painter | None:
+    """The shipped previewer of the latent's format, if there is one."""
+    row = detection.format
+    if row is None or not has_previewer(row.name) or not row.accepts(samples.shape[1]):
+        return None
+
+    def paint(latent: Tensor, detail: str) -> Tensor:
+        return load_previewer(row.name, device=latent.device, dtype=PREVIEW_DTYPE)(to_family_latent(latent, row))
+
+    return Painter((EMBEDDED,), paint, samples.device, _whole_size(samples, row), speed=row)
+
+
+def linear_painter(samples: Tensor, detection: Detection) -> Painter | None:
+    """One pixel per latent position, without any weights: by the known format, by the host's factors, or by a format
+    with as many channels."""
+    row = linear_format(samples, detection)
+    if detection.format is None and detection.rgb and len(detection.rgb.factors) == samples.shape[1]:
+        return _painter_by_factors(detection.rgb, samples)
+    if row is None:
+        return None
+
+    def paint(latent: Tensor, detail: str) -> Tensor:
+        return latent_to_rgb(to_family_latent(latent, row), row.rgb)
+
+    return Painter((LINEAR,), paint, samples.device, _whole_size(samples, row), speed=row)
+
+
+def _painter_by_factors(rgb: HostFactors, samples: Tensor) -> Painter:
+    """By the host's factors for a format that only the host knows; three channels are the pixels themselves."""
+    factors = RgbFactors("the host's latent format", rgb.factors, rgb.bias)
+    stride = 1 if samples.shape[1] == 3 else _USUAL_STRIDE
+    rows, columns = grid_shape(len(samples))
+    size = columns * samples.shape[-1] * stride, rows * samples.shape[-2] * stride
+
+    def paint(latent: Tensor, detail: str) -> Tensor:
+        return latent_to_rgb(latent[:, :, 0] if latent.ndim == 5 else latent, factors)
+
+    return Painter((LINEAR,), paint, samples.device, size, speed=rgb)
+
+
+def painters(
+    codec_for: Callable[[str], Codec], samples: Tensor, detection: Detection, settings: PreviewSettings
+) -> tuple[tuple[str, Callable[[], Painter | None]], ...]:
+    """The ways of drawing these latents, best first: a name for each, and what makes it or raises."""
+    family = detection.family if settings.family == AUTO else settings.family
+
+    def by_codec() -> Painter:
+        if family is None:
+            raise no_decoder(detection)
+        return codec_painter(codec_for(family), family, samples, detection, settings)
+
+    return (
+        (f"codec {family or detection.reason}", by_codec),
+        (EMBEDDED, partial(embedded_painter, samples, detection)),
+        (LINEAR, partial(linear_painter, samples, detection)),
+    )
 
 
 def subject_format(family: str, detection: Detection) -> LatentFormat:
@@ -106,12 +150,6 @@ def no_decoder(detection: Detection) -> TaesdError:
     )
 
 
-def embedded_format(samples: Tensor, detection: Detection) -> LatentFormat | None:
-    """The format whose shipped previewer fits, if there is one."""
-    row = detection.format
-    return row if row and has_previewer(row.name) and row.accepts(samples.shape[1]) else None
-
-
 def linear_format(samples: Tensor, detection: Detection) -> LatentFormat | None:
     """The format whose linear preview fits: the known one, else any with as many channels."""
     for row in (detection.format,) if detection.format else LATENT_FORMATS:
@@ -120,23 +158,27 @@ def linear_format(samples: Tensor, detection: Detection) -> LatentFormat | None:
     return None
 
 
-def draw_linear(latent_format: LatentFormat, samples: Tensor, settings: PreviewSettings) -> Drawn:
-    """One pixel per latent position, without any weights."""
-    image = latent_to_rgb(to_family_latent(samples, latent_format), latent_format.rgb)
-    if torch.isnan(image.sum()):
-        raise TaesdError("The latent is no picture", "it holds NaN")
-    full_size = limited(_whole_size(samples, latent_format), settings.max_side)
-    return Drawn(_picture(image, settings), full_size, LINEAR, None)
+def pictures_only(image: Tensor, family: str | None) -> Tensor:
+    """(B,3,H,W) image in which a picture that holds NaN is black, so that it hides none of the others.
+
+    Raises TaesdError where all hold NaN.
+    """
+    sound = ~torch.isnan(image.flatten(1).sum(1, dtype=torch.float32))
+    count = int(sound.sum())
+    if not count:
+        raise TaesdError(f"The preview of {family or 'the latent'} is no picture", "it holds NaN")
+    return image if count == len(image) else torch.where(sound.view(-1, 1, 1, 1), image, torch.zeros_like(image))
 
 
-def _picture(image: Tensor, settings: PreviewSettings) -> PreviewImage:
-    picture = preview_image(image, max_side=settings.max_side, frame_format=settings.frame_format)
-    picture.encoded()
-    return picture
+def _fits(device: torch.device, size: tuple[int, int]) -> bool:
+    """Whether a full decode fits into the memory that is free, where the device tells."""
+    if device.type != "cuda":
+        return True
+    free, _ = torch.cuda.mem_get_info(device)
+    return size[0] * size[1] * _BYTES_PER_PIXEL <= free
 
 
 def _whole_size(samples: Tensor, latent_format: LatentFormat) -> tuple[int, int]:
-    """(width, height) of the finished picture or grid of pictures."""
     factor = latent_format.spatial_scale_factor
     if samples.shape[1] != latent_format.latent_channels:
         factor *= latent_format.packed

@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import io
 import math
-import threading
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,59 +22,21 @@ _SAVE_OPTIONS: dict[str, dict[str, Any]] = {
     "png": {"compress_level": 1},
 }
 
-_WIRE_OPTIONS = frozenset({"optimize", "compress_level"})
-"""What hosts pass to ``save`` when they encode a live preview for the page."""
 
+@dataclass(frozen=True)
+class PreviewImage:
+    """A preview's pixels and the bytes that pages get."""
 
-class PreviewImage(Image.Image):
-    """A PIL image that is encoded once.
-
-    Hosts call ``save`` on the current preview for each client that polls. Saved to memory as they do it, it hands
-    out the same bytes each time, in the frame's own format: the page's browser goes by the content, not by the name.
-    Any other ``save`` is the ordinary one, done once for each format and options when it goes to memory.
-    """
-
-    _wire_format: str
-    _encodings: dict[tuple, bytes]
-    _encoding_lock: threading.Lock
-
-    @classmethod
-    def wrap(cls, image: Image.Image, wire_format: str) -> PreviewImage:
-        """Turn a fresh image into a preview image, in place."""
-        image.__class__ = cls  # Image has no public way to build a subclass from pixels
-        image._wire_format = wire_format
-        image._encodings = {}
-        image._encoding_lock = threading.Lock()
-        return image
+    picture: Image.Image
+    """RGB, as decoded: at reduced detail smaller than it is to be shown. Pages scale it up, which costs nothing."""
+    wire_format: str
+    """"jpeg", "webp" or "png"."""
+    data: bytes
+    """The encoded picture."""
 
     @property
-    def wire_format(self) -> str:
-        return self._wire_format
-
-    def encoded(self) -> bytes:
-        """The frame as it is sent to pages."""
-        return self._encoded_as(self._wire_format, _SAVE_OPTIONS[self._wire_format])
-
-    def save(self, fp: Any, format: str | None = None, **params: Any) -> None:
-        if not (isinstance(fp, io.BytesIO) and format and all(map(_is_plain, params.values()))):
-            super().save(fp, format=format, **params)
-        elif format in _SAVE_OPTIONS and _WIRE_OPTIONS.issuperset(params):
-            fp.write(self.encoded())
-        else:
-            fp.write(self._encoded_as(format, params))
-
-    def _encoded_as(self, format: str, params: dict[str, Any]) -> bytes:
-        key = (format, *sorted(params.items()))
-        with self._encoding_lock:
-            if key not in self._encodings:
-                buffer = io.BytesIO()
-                super().save(buffer, format=format, **params)
-                self._encodings[key] = buffer.getvalue()
-            return self._encodings[key]
-
-
-def _is_plain(value: Any) -> bool:
-    return value is None or isinstance(value, (bool, int, float, str, bytes))
+    def size(self) -> tuple[int, int]:
+        return self.picture.size
 
 
 @dataclass(frozen=True)
@@ -85,27 +46,24 @@ class Frame:
     number: int
     """Counts the frames of a job from 1."""
     step: int
-    """The sampling step (from 1) that it shows."""
+    """The sampling step that it shows, counted from 1 over all passes and batches of the job."""
     image: PreviewImage
-    """As decoded: smaller than ``full_size`` at reduced detail. Pages scale it up, which costs nothing here."""
     full_size: tuple[int, int]
     """(width, height) at which it is to be shown, whatever its detail."""
     detail: str
-    """"full", "1/2", "1/4", "1/8", or "linear" for the preview without a decoder."""
+    """"full", "1/2", "1/4", "1/8", "embedded", or "linear" for the preview without a decoder."""
     family: str | None
     milliseconds: float
-    """What it cost: decoding and conversion, without the encoding."""
+    """What it cost: decoding and conversion, without what it waited for."""
+    steps: int = 0
+    """Steps of the job as far as they were known; 0 = unknown."""
+    over_budget: bool = False
+    """Whether the detail that was chosen would have cost more than the budget allows."""
 
     def data_uri(self) -> str:
         """The frame for an ``<img src>``."""
-        data = base64.b64encode(self.image.encoded()).decode("ascii")
+        data = base64.b64encode(self.image.data).decode("ascii")
         return f"data:image/{self.image.wire_format};base64,{data}"
-
-    def at_full_size(self) -> Image.Image:
-        """A picture of ``full_size``, for those who cannot scale it themselves."""
-        if self.image.size == self.full_size:
-            return self.image
-        return self.image.resize(self.full_size, Image.Resampling.BILINEAR)
 
 
 def to_pixels(image: Tensor) -> Tensor:
@@ -147,9 +105,11 @@ def wire_format(frame_format: str, size: tuple[int, int]) -> str:
 
 def preview_image(image: Tensor, *, max_side: int = 0, frame_format: str = "auto") -> PreviewImage:
     """(B,3,H,W) image in [0,1] -> one picture (a grid if B > 1) whose sides are at most ``max_side``."""
-    pixels = tile(to_pixels(image)).numpy()
-    picture = Image.fromarray(pixels)
+    picture = Image.fromarray(tile(to_pixels(image)).numpy())
     size = limited(picture.size, max_side)
     if size != picture.size:
         picture = picture.resize(size, Image.Resampling.BILINEAR, reducing_gap=2.0)
-    return PreviewImage.wrap(picture, wire_format(frame_format, size))
+    chosen = wire_format(frame_format, size)
+    buffer = io.BytesIO()
+    picture.save(buffer, format=chosen, **_SAVE_OPTIONS[chosen])
+    return PreviewImage(picture, chosen, buffer.getvalue())

@@ -39,15 +39,18 @@ class Stats:
 
 @dataclass
 class Job:
-    """What is known of one job; a new one replaces it."""
+    """What is known of one job; a new one replaces it. Its steps may begin anew, for hires fix and for batches."""
 
     settings: PreviewSettings
     steps: int
+    """Of the current pass."""
     started: float
     step: int = 0
+    """Of the current pass, counted from 1; 0 = none is done."""
     passes: int = 0
     """So often the steps began anew."""
-    stepped: float | None = None
+    steps_before: int = 0
+    """Steps of the passes that are over."""
     active: bool = True
     cancelled: bool = False
     frame: Frame | None = None
@@ -62,6 +65,16 @@ class Job:
     failures: int = 0
     resting: dict[str, tuple[float, float]] = field(default_factory=dict)
     """Way of drawing -> (when it may be tried again, the pause before that)."""
+
+    def advance(self, step: int, steps: int | None) -> None:
+        """A step is done; a lower one than before begins another pass."""
+        if step < self.step:
+            self.steps_before += min(self.step, self.steps) if self.steps > 0 else self.step
+            self.passes += 1
+            self.drawn_step = 0
+        if steps is not None:
+            self.steps = steps
+        self.step = step
 
     def due(self, now: float) -> bool:
         """Whether a new preview is wanted at ``now``, by all but the budget."""
@@ -87,9 +100,10 @@ class Job:
         return self.step == self.steps > 0
 
     @property
-    def shown_step(self) -> int:
-        """The step for people, never beyond the last: "57 of 20" helps nobody."""
-        return min(self.step, self.steps) if self.steps > 0 else self.step
+    def progress(self) -> tuple[int, int]:
+        """(steps done, steps in all) over all passes begun. Never beyond the last: "57 of 20" helps nobody."""
+        step = min(self.step, self.steps) if self.steps > 0 else self.step
+        return self.steps_before + step, self.steps_before + self.steps
 
     @property
     def visible(self) -> Frame | None:

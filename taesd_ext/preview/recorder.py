@@ -96,13 +96,15 @@ class Recorder(BoundedStore):
             if job is None or frame.number <= job.last_number:
                 return
             job.last_number = frame.number
-        data = frame.image.encoded()
-        recorded = RecordedFrame(
-            frame.number, frame.step, data, frame.image.wire_format, frame.full_size, frame.detail, frame.milliseconds
-        )
-        with self._lock:
-            job.frames.append(recorded)
-            job.size += len(data)
+            job.steps = max(job.steps, frame.steps)
+            image = frame.image
+            job.frames.append(
+                RecordedFrame(
+                    frame.number, frame.step, image.data, image.wire_format, frame.full_size, frame.detail,
+                    frame.milliseconds,
+                )
+            )  # fmt: skip
+            job.size += len(image.data)
             self._shrink()
 
     def _shrink(self) -> None:

@@ -7,6 +7,7 @@ import threading
 import time
 import weakref
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from functools import partial
 from typing import TypeVar
 
@@ -14,29 +15,29 @@ import torch
 from torch import Tensor
 
 from taesd_ext.codec.codec import Codec
-from taesd_ext.codec.stopwatch import Stopwatch
 from taesd_ext.errors import log_once, one_line
-from taesd_ext.latent_formats import Detection, LatentFormat
+from taesd_ext.latent_formats import Detection
 from taesd_ext.preview.budget import PreviewBudget, SpeedBook
-from taesd_ext.preview.drawing import (
-    LINEAR,
-    Drawn,
-    Subject,
-    draw_linear,
-    embedded_format,
-    linear_format,
-    no_decoder,
-    subject_format,
-)
-from taesd_ext.preview.frame import Frame
+from taesd_ext.preview.device_queue import DeviceQueue, Stopwatch, shares_queue
+from taesd_ext.preview.drawing import Painter, painters, pictures_only
+from taesd_ext.preview.frame import Frame, PreviewImage, limited, preview_image
 from taesd_ext.preview.job import Job, Stats
-from taesd_ext.settings import AUTO, PreviewSettings
+from taesd_ext.settings import AUTO, DEVICE_CPU, PreviewSettings
 
 _T = TypeVar("_T")
 
 
 class _NotYetError(Exception):
     """The budget does not allow a preview now."""
+
+
+@dataclass(frozen=True)
+class _Drawn:
+    image: PreviewImage
+    painter: Painter
+    detail: str
+    seconds: float
+    over_budget: bool
 
 
 class PreviewSession:
@@ -52,33 +53,31 @@ class PreviewSession:
         self._state_lock = threading.Lock()
         self._decode_lock = threading.Lock()
         self._suspensions = 0
-        self._books: weakref.WeakKeyDictionary[Codec | LatentFormat, SpeedBook] = weakref.WeakKeyDictionary()
-        self._streams: dict[torch.device, torch.cuda.Stream] = {}
+        self._books: weakref.WeakKeyDictionary[object, SpeedBook] = weakref.WeakKeyDictionary()
+        self._queue = DeviceQueue()
         self._job = Job(PreviewSettings(), 0, clock(), active=False)
         self._finished_after = 0.0
-        self.last_error: str | None = None
-        """What went wrong last, in one line with its cure; kept until a job ends that had previews and no trouble."""
+        self._error: tuple[str, str] | None = None
 
     def start(self, settings: PreviewSettings, steps: int) -> None:
         """Begin a job of so many steps; the last one's frame is forgotten."""
         with self._state_lock:
             self._job = Job(settings, steps, self._clock())
 
-    def step(self, step: int, steps: int | None = None) -> None:
-        """A sampling step is done (counted from 1). Only takes the time.
+    def step(self, step: int, steps: int | None = None, latent: Tensor | None = None) -> None:
+        """A sampling step is done (counted from 1), in the sampling thread. Only takes the time.
 
         A lower step than before begins another pass, as hires fix and batches do, of ``steps`` steps if given.
-        Samplers that ask their model more often than they say go on counting beyond ``steps``.
+        Samplers that ask their model more often than they say go on counting beyond ``steps``. ``latent`` is what
+        will be polled for it: a poll then waits for no more of the device's work than that.
         """
         with self._state_lock:
-            job = self._job
-            if step < job.step:
-                job.passes += 1
-                job.drawn_step = 0
-            if steps is not None:
-                job.steps = steps
-            job.step = step
-            job.stepped = self._clock()
+            self._job.advance(step, steps)
+        if latent is not None:
+            try:
+                self._queue.mark(latent)
+            except Exception as error:
+                self._note("queue", error)
 
     def update(self, settings: PreviewSettings) -> None:
         """Change the running job's settings, at once."""
@@ -98,7 +97,7 @@ class PreviewSession:
                 self._job.active = False
                 self._finished_after = self._clock() - self._job.started
                 if self._job.frames and not self._job.troubled:
-                    self.last_error = None
+                    self._error = None
 
     @contextlib.contextmanager
     def suspended(self) -> Iterator[None]:
@@ -131,14 +130,21 @@ class PreviewSession:
 
     @property
     def progress(self) -> tuple[int, int]:
-        """(steps done, steps in all) of the current or last job's pass."""
-        job = self._job
-        return job.shown_step, job.steps
+        """(steps done, steps in all) of the current or last job."""
+        return self._job.progress
 
     @property
     def frame(self) -> Frame | None:
         """The newest frame of the current or last job."""
         return self._job.frame
+
+    @property
+    def last_error(self) -> str | None:
+        """What went wrong last, in one line with its cure.
+
+        Kept until that works again, or a job ends that had previews and no trouble.
+        """
+        return self._error[1] if self._error else None
 
     def poll(self, latent: Tensor | None, detection: Detection, *, grid: bool = False) -> Frame | None:
         """The job's newest frame; None while there is none. A new one has a new ``number``.
@@ -146,75 +152,81 @@ class PreviewSession:
         Decodes when a new preview is due, at most once a step and in one thread at a time: who comes meanwhile gets
         the frame before. ``latent`` is the sampler's own tensor, (B,C,h,w) or with frames; it is only read.
         """
-        try:
-            return self._poll(latent, detection, grid)
-        except Exception as error:
-            self._note(error)
-            return self._job.frame
-
-    def _poll(self, latent: Tensor | None, detection: Detection, grid: bool) -> Frame | None:
         if not self._decode_lock.acquire(blocking=False):
             return self._job.visible
         try:
-            with self._state_lock:
-                job = self._job
-                step, shown_step, passes, settings = job.step, job.shown_step, job.passes, job.settings
-                due = not self._suspensions and job.due(self._clock())
-            if latent is None or not due:
-                return job.visible
-            samples = latent.detach()[: None if grid else 1].clone()
-            started = self._clock()
-            try:
-                with torch.inference_mode(), self._beside_the_sampler(samples):
-                    drawn = self._draw(job, settings, samples, detection)
-            except _NotYetError:
-                return job.visible
-            with self._state_lock:
-                job.drawn_at = self._clock()
-                if job.passes == passes:  # else another began meanwhile, and none of its steps is drawn
-                    job.drawn_step = step
-                if drawn and not job.cancelled:
-                    job.failures = 0
-                    job.frames += 1
-                    milliseconds = 1000 * (job.drawn_at - started)
-                    job.frame = Frame(
-                        job.frames, shown_step, drawn.image, drawn.full_size, drawn.detail, drawn.family, milliseconds
-                    )
-            return self._job.visible  # another may have begun meanwhile: this frame is not its
+            self._draw_if_due(latent, detection, grid)
+        except Exception as error:
+            self._note("poll", error)
         finally:
             self._decode_lock.release()
+        return self._job.visible
 
-    def _draw(self, job: Job, settings: PreviewSettings, samples: Tensor, detection: Detection) -> Drawn | None:
-        """The first way that works: the decoder, at less detail where it fails, then the ways without one.
+    def _draw_if_due(self, latent: Tensor | None, detection: Detection, grid: bool) -> None:
+        with self._state_lock:
+            job = self._job
+            step, passes, settings, (shown, total) = job.step, job.passes, job.settings, job.progress
+            due = not self._suspensions and job.due(self._clock())
+        if latent is None or not due:
+            return
+        device = torch.device("cpu") if settings.device == DEVICE_CPU else latent.device
+        try:
+            with torch.inference_mode(), self._queue.copied(latent, None if grid else 1, device) as samples:
+                drawn = self._draw(job, settings, samples, detection)
+        except _NotYetError:
+            return
+        with self._state_lock:
+            job.drawn_at = self._clock()
+            if job.passes == passes:  # else another began meanwhile, and none of its steps is drawn
+                job.drawn_step = step
+            if drawn and not job.cancelled:
+                job.failures = 0
+                job.frames += 1
+                painter = drawn.painter
+                job.frame = Frame(
+                    job.frames, shown, drawn.image, limited(painter.whole_size, settings.max_side), drawn.detail,
+                    painter.family, 1000 * drawn.seconds, total, drawn.over_budget,
+                )  # fmt: skip
+
+    def _draw(self, job: Job, settings: PreviewSettings, samples: Tensor, detection: Detection) -> _Drawn | None:
+        """By the first way that works: the decoder, at less detail where it fails, then the ways without one.
 
         None when all fail; raises _NotYetError when the budget does not allow a preview now.
         """
-        family = detection.family if settings.family == AUTO else settings.family
-        if family is None:
-            self._note(no_decoder(detection))
-        elif codec := self._try(job, "codec", partial(self._codec_for, family)):
-            subject = Subject(codec, subject_format(family, detection), samples, settings)
-            if drawn := self._draw_subject(job, subject):
+        for way, make in painters(self._codec_for, samples, detection, settings):
+            painter = self._try(job, way, make)
+            if painter and (drawn := self._draw_by(job, settings, painter, samples)):
                 return drawn
-        row = embedded_format(samples, detection)
-        if row and (drawn := self._draw_subject(job, Subject(None, row, samples, settings))):
-            return drawn
-        if row := linear_format(samples, detection):
-            return self._try(job, LINEAR, partial(draw_linear, row, samples, settings))
         return None
 
-    def _draw_subject(self, job: Job, subject: Subject) -> Drawn | None:
-        """The most detail that the budget allows, or less where that fails."""
-        details = subject.details
+    def _draw_by(self, job: Job, settings: PreviewSettings, painter: Painter, samples: Tensor) -> _Drawn | None:
+        """At the most detail that the budget allows, or less where that fails."""
+        details = painter.details
         if all(job.rests(detail, self._clock()) for detail in details):
             return None
-        budget = self._budget(job, subject)
-        if budget:
-            details = details[details.index(self._chosen(job, budget)) :]
-        for detail in details:
-            if drawn := self._try(job, detail, partial(self._drawn, job, budget, subject, detail)):
+        budget = self._budget(job, settings, painter)
+        allowed = details[details.index(self._allowed(job, budget)) :] if budget else details
+        over_budget = settings.detail != AUTO and allowed != details
+        for detail in allowed:
+            draw = partial(self._drawn, job, settings, budget, painter, samples, detail, over_budget)
+            if drawn := self._try(job, detail, draw):
                 return drawn
         return None
+
+    def _drawn(
+        self, job: Job, settings: PreviewSettings, budget: PreviewBudget | None, painter: Painter, samples: Tensor,
+        detail: str, over_budget: bool,
+    ) -> _Drawn:  # fmt: skip
+        watch = Stopwatch(painter.device, self._clock)
+        image = painter.paint(samples, detail)
+        watch.decoded()
+        image = pictures_only(image, painter.family)
+        picture = preview_image(image, max_side=settings.max_side, frame_format=settings.frame_format)
+        seconds = watch.seconds()
+        if budget:
+            seconds = budget.record(detail, seconds)
+        job.spent += seconds
+        return _Drawn(picture, painter, detail, seconds, over_budget)
 
     def _try(self, job: Job, way: str, make: Callable[[], _T]) -> _T | None:
         """What ``make`` gives, or None where it fails or failed a short while ago."""
@@ -224,40 +236,29 @@ class PreviewSession:
             made = make()
         except Exception as error:
             job.failed(way, self._clock())
-            self._note(error)
+            self._note(way, error)
             return None
         job.resting.pop(way, None)
+        if made is not None and self._error and self._error[0] == _kind(way):
+            self._error = None
         return made
 
-    def _drawn(self, job: Job, budget: PreviewBudget | None, subject: Subject, detail: str) -> Drawn:
-        started = self._clock()
-        watch = Stopwatch(subject.device)
-        drawn = subject.draw(detail, watch)
-        on_gpu = subject.device.type == "cuda" and watch.seconds()
-        seconds = on_gpu or self._clock() - started
-        job.spent += seconds
-        if budget:
-            budget.record(detail, seconds)
-        return drawn
-
-    def _budget(self, job: Job, subject: Subject) -> PreviewBudget | None:
-        """The job's ledger for this model at this size; None when the user sets no limit."""
-        percent = subject.settings.budget
-        if not percent:
+    def _budget(self, job: Job, settings: PreviewSettings, painter: Painter) -> PreviewBudget | None:
+        """The job's ledger for this painter at this size; None when the user sets no limit."""
+        if not settings.budget:
             return None
-        details = subject.details if subject.settings.detail == AUTO else subject.details[:1]
-        made_for = (subject.painter, details, subject.whole_size, percent)
+        made_for = (painter.speed, painter.details, painter.whole_size, settings.budget)
         if made_for not in job.budgets:
-            book = self._books.setdefault(subject.painter, SpeedBook())
-            width, height = subject.whole_size
+            book = self._books.setdefault(painter.speed, SpeedBook(shared_queue=shares_queue(painter.device)))
+            width, height = painter.whole_size
             job.budgets[made_for] = PreviewBudget(
-                details[::-1], book, width * height / 1e6, share=percent / 100, now=job.started
+                painter.details[::-1], book, width * height / 1e6, share=settings.budget / 100, now=job.started
             )
         budget = job.budgets[made_for]
         budget.spent, budget.frames = job.spent, job.frames
         return budget
 
-    def _chosen(self, job: Job, budget: PreviewBudget) -> str:
+    def _allowed(self, job: Job, budget: PreviewBudget) -> str:
         # Only a finer frame is worth the rest of the budget: with one detail the last step is like any other.
         last = job.at_last_step and job.frame is not None and len(budget.available) > 1
         chosen = budget.choose(self._clock(), frames_left=job.frames_left, last=last)
@@ -265,22 +266,13 @@ class PreviewSession:
             raise _NotYetError
         return chosen
 
-    @contextlib.contextmanager
-    def _beside_the_sampler(self, samples: Tensor) -> Iterator[None]:
-        """On a CUDA device: a stream of its own, so that waiting for the frame is not waiting for the sampler."""
-        if samples.device.type != "cuda":
-            yield
-            return
-        stream = self._streams.get(samples.device)
-        if stream is None:
-            stream = self._streams[samples.device] = torch.cuda.Stream(samples.device)
-        stream.wait_stream(torch.cuda.current_stream(samples.device))
-        with torch.cuda.stream(stream):
-            samples.record_stream(stream)
-            yield
-
-    def _note(self, error: Exception) -> None:
+    def _note(self, way: str, error: Exception) -> None:
         line = one_line(error)
         self._job.troubled = True
-        self.last_error = line
+        self._error = _kind(way), line
         log_once(f"preview {line}", line)
+
+
+def _kind(way: str) -> str:
+    """What an error is kept under: another family's decoder that works puts an end to "no weights", too."""
+    return way.partition(" ")[0]

@@ -23,7 +23,9 @@ class Host:
     """Handles of the fake host's modules, and what its user does."""
 
     def __init__(self, models: Path) -> None:
-        names = ("shared", "sd_samplers_common", "processing", "script_callbacks", "sd_models", "paths_internal")
+        names = (
+            "shared", "sd_samplers_common", "processing", "script_callbacks", "sd_models", "paths_internal", "progress",
+        )  # fmt: skip
         for name in names:
             setattr(self, name, importlib.import_module(f"modules.{name}"))
         self.paths_internal.models_path = str(models)

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import io
 import threading
+from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import torch
 from PIL import Image
@@ -103,11 +105,20 @@ def test_the_period_of_the_host_counts_where_ours_is_zero(host):
 def test_the_hosts_frame_format_comes_first_where_the_user_set_it(host, host_format, ours, expected):
     host.opts.live_previews_image_format = host_format
     host.opts.taesd_ext_frame_format = ours
+    host.generate(on_step=polling(host, []))
+    assert Image.open(io.BytesIO(host.progress.progressapi())).format == expected
+
+
+@pytest.mark.parametrize("detail", ["1/8", "1/4", "full"])
+def test_who_reads_the_state_gets_one_size_and_the_format_asked_for(host, detail):
+    host.opts.taesd_ext_detail = detail
     frames = []
     host.generate(on_step=polling(host, frames))
-    buffer = io.BytesIO()
-    frames[-1].save(buffer, format=host_format)
-    assert Image.open(buffer).format == expected
+    for frame in frames:
+        buffer = io.BytesIO()
+        frame.save(buffer, format="PNG")
+        saved = Image.open(buffer)
+        assert (saved.format, saved.size, frame.size) == ("PNG", (16, 16), (16, 16))
 
 
 def test_the_family_follows_the_model_within_a_generation(host, runtime):
@@ -145,8 +156,13 @@ def test_hires_fix_is_shown_in_both_passes(host):
     assert [frame.size for frame in frames] == [(16, 16), (32, 32)]
 
 
-def test_lowvram_previews_do_not_stop_the_sampler(host, runtime):
-    """The host decodes in the sampling thread there; ours are made by who polls."""
+def test_short_of_memory_previews_are_drawn_between_steps_and_only_if_somebody_polls(host, runtime, monkeypatch):
+    """The sampler's own peak leaves no room for a decode beside it."""
+    drawn_in = []
+    decode = type(runtime.session).poll
+    monkeypatch.setattr(
+        type(runtime.session), "poll", lambda *a, **k: (drawn_in.append(threading.get_ident()), decode(*a, **k))[1]
+    )
     host.shared.parallel_processing_allowed = False
     host.opts.show_progress_every_n_steps = 1
     host.generate()
@@ -154,8 +170,9 @@ def test_lowvram_previews_do_not_stop_the_sampler(host, runtime):
     assert runtime.session.stats.frames == 0
     frames = []
     host.generate(batch=4, on_step=polling(host, frames))
-    assert [frame.size for frame in frames] == [(32, 32)] * 4
-    assert host.state.id_live_preview == 4
+    assert [frame and frame.size for frame in frames] == [None, *[(32, 32)] * 3]
+    assert set(drawn_in) == {threading.get_ident()}
+    assert runtime.session.settings.detail == "1/4"
     host.opts.show_progress_type = "Approx cheap"
     host.generate()
     assert host.state.id_live_preview == 4
@@ -181,7 +198,8 @@ def test_a_broken_decoder_never_stops_a_generation(host, runtime, monkeypatch, f
     frames = []
     _, images = host.generate(on_step=polling(host, frames))
     assert images.unique().tolist() == [1.0]
-    assert [frame.size for frame in frames] == [(4, 4)] * 4
+    assert [frame and frame.size for frame in frames] == [*[None] * lowvram, *[(16, 16)] * (4 - lowvram)]
+    assert runtime.session.frame.detail == "embedded"
     assert runtime.session.last_error
     assert host.state.exceptions == []
 
@@ -191,7 +209,8 @@ def test_without_weights_the_embedded_previewer_and_no_download(host, runtime):
         path.unlink()
     frames = []
     host.generate(on_step=polling(host, frames))
-    assert [frame.size for frame in frames] == [(4, 4)] * 4
+    assert [frame.size for frame in frames] == [(16, 16)] * 4
+    assert runtime.session.frame.detail == "embedded"
     assert "No weights for taesd" in runtime.session.last_error
     assert host.state.exceptions == []
 
@@ -250,3 +269,43 @@ def test_a_model_that_is_being_torn_down_is_unknown(host, runtime):
     assert runtime.detection((1, 16, 2, 2)).format is None
     with pytest.raises(TaesdError, match="no tiny decoder"):
         runtime.finals.decode(torch.zeros(1, 16, 2, 2))
+
+
+@pytest.mark.parametrize("frames", [False, True])
+def test_a_format_that_only_the_host_knows_is_drawn_by_its_own_factors(host, runtime, frames):
+    factors = torch.rand(48, 3)
+    known = {"latent_rgb_factors": factors.tolist(), "latent_rgb_factors_bias": [0.1, 0.2, 0.3]}
+    host.load_model(channels=48)
+    host.model.model_config = SimpleNamespace(latent_format=type("Invented", (), known)())
+    runtime.begin_previews(20)
+    host.state.current_latent = 0.01 * torch.randn(1, 48, *[1] * frames, 2, 3)
+    runtime.step_done(1, 20)
+    host.state.set_current_image()
+    drawn = np.asarray(runtime.session.frame.image.picture) / 255
+    latent = host.state.current_latent.reshape(48, 2, 3)
+    expected = torch.einsum("chw,cr->hwr", latent, factors) + torch.tensor([0.1, 0.2, 0.3])
+    assert drawn == pytest.approx(((expected + 1) / 2).clamp(0, 1).numpy(), abs=1 / 255)
+
+
+def test_pixels_that_the_sampler_holds_are_shown_as_they_are(host, runtime):
+    identity = [[1.0, 0, 0], [0, 1.0, 0], [0, 0, 1.0]]
+    host.load_model(channels=3)
+    host.model.model_config = SimpleNamespace(latent_format=type("RGB", (), {"latent_rgb_factors": identity})())
+    runtime.begin_previews(20)
+    host.state.current_latent = torch.rand(1, 3, 32, 24) * 2 - 1
+    runtime.step_done(1, 20)
+    host.state.set_current_image()
+    assert host.state.current_image.size == (24, 32)
+    shown = np.asarray(host.state.current_image) / 255
+    assert shown == pytest.approx((host.state.current_latent[0].permute(1, 2, 0).numpy() + 1) / 2, abs=1 / 255)
+
+
+def test_a_job_that_broke_off_does_not_swallow_the_next(host, runtime):
+    """The next one may run no scripts, as by the API or from another extension."""
+    with pytest.raises(RuntimeError):
+        host.generate(on_step=lambda p, step: (_ for _ in ()).throw(RuntimeError("NaN")))
+    broken = runtime.session
+    host.state.begin()
+    host.state.current_latent = torch.zeros(1, 4, 2, 2)
+    runtime.step_done(1, 7)
+    assert broken.progress == (1, 7)

@@ -23,7 +23,9 @@ class Clock:
 class FakeCodec:
     """Counts its decodes; fails as told."""
 
-    def __init__(self, clock: Clock | None = None, cost: float = 0.0, details=("full", "1/2", "1/4", "1/8")) -> None:
+    def __init__(
+        self, clock: Clock | None = None, cost: float | dict[str, float] = 0.0, details=("full", "1/2", "1/4", "1/8")
+    ) -> None:
         self.name = self.family = "taesd"
         self.format = native_format("taesd")
         self.spatial_scale_factor = 8
@@ -36,7 +38,7 @@ class FakeCodec:
     def decode(self, latent, *, detail: str = "full"):
         self.decoded.append(detail)
         if self.clock:
-            self.clock.now += self.cost
+            self.clock.now += self.cost[detail] if isinstance(self.cost, dict) else self.cost
         failure = self.failing.get(detail)
         if isinstance(failure, Exception):
             raise failure

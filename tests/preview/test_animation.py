@@ -23,7 +23,7 @@ def frames_of(count: int, size: tuple[int, int] = (64, 48)) -> list[RecordedFram
     frames = []
     for index in range(count):
         image = torch.full((1, 3, size[1] // 4, size[0] // 4), (index + 1) / count)
-        frames.append(RecordedFrame(index + 1, index + 1, preview_image(image).encoded(), "png", size, "1/4", 1.0))
+        frames.append(RecordedFrame(index + 1, index + 1, preview_image(image).data, "png", size, "1/4", 1.0))
     return frames
 
 

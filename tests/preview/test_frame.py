@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import copy
 import io
 import threading
 
@@ -8,8 +9,8 @@ import pytest
 import torch
 from PIL import Image
 
-from taesd_ext.preview import frame as frame_module
 from taesd_ext.preview.frame import Frame, grid_shape, limited, preview_image, to_pixels
+from taesd_ext.preview.full_size_image import FullSizeImage
 
 
 def test_levels_are_rounded_not_cut():
@@ -26,7 +27,7 @@ def test_levels_are_rounded_not_cut():
 def test_grid_places_every_picture(count, shape):
     assert grid_shape(count) == shape
     image = torch.stack([torch.full((3, 2, 3), (i + 1) / 255) for i in range(count)])
-    pixels = np.asarray(preview_image(image))
+    pixels = np.asarray(preview_image(image).picture)
     rows, columns = shape
     assert pixels.shape == (rows * 2, columns * 3, 3)
     for place in range(rows * columns):
@@ -41,70 +42,90 @@ def test_sides_are_limited_in_shape():
     assert preview_image(torch.rand(1, 3, 64, 128), max_side=32).size == (32, 16)
 
 
-def count_encodings(monkeypatch) -> list[int]:
-    encodings = []
+@pytest.mark.parametrize(
+    ("wanted", "side", "given"),
+    [("jpeg", 16, "JPEG"), ("webp", 16, "WEBP"), ("png", 300, "PNG"), ("auto", 256, "PNG"), ("auto", 257, "JPEG")],
+)
+def test_a_preview_is_encoded_in_the_format_asked_for(wanted, side, given):
+    image = preview_image(torch.rand(1, 3, 8, side), frame_format=wanted)
+    assert Image.open(io.BytesIO(image.data)).format == image.wire_format.upper() == given
+
+
+def frame_of(side: int, full_side: int) -> Frame:
+    return Frame(1, 1, preview_image(torch.rand(1, 3, side, side)), (full_side, full_side), "1/4", "taesd", 1.0)
+
+
+@pytest.fixture
+def encodings(monkeypatch) -> list[int]:
+    """One entry for each time that Pillow encodes something."""
+    made = []
     ordinary = Image.Image.save
-    monkeypatch.setattr(Image.Image, "save", lambda self, *a, **k: (encodings.append(1), ordinary(self, *a, **k))[1])
-    return encodings
+    monkeypatch.setattr(Image.Image, "save", lambda self, *a, **k: (made.append(1), ordinary(self, *a, **k))[1])
+    return made
 
 
-def test_api_clients_get_what_they_ask_for_encoded_once(monkeypatch):
-    image = preview_image(torch.rand(1, 3, 64, 300))
-    encodings = count_encodings(monkeypatch)
-    for _ in range(5):
+SAVED = [
+    ("png", "PNG", {}),
+    ("PNG", "PNG", {"pnginfo": None, "quality": 80}),
+    ("png", "PNG", {"optimize": False, "compress_level": 1}),
+    ("jpeg", "JPEG", {}),
+    ("JPEG", "JPEG", {"exif": b"", "quality": 80}),
+    ("webp", "WEBP", {}),
+]
+
+
+@pytest.mark.parametrize("side", [80, 320])
+@pytest.mark.parametrize(("asked", "given", "options"), SAVED)
+def test_readers_of_the_state_get_the_full_size_in_their_format_encoded_once(encodings, side, asked, given, options):
+    image = FullSizeImage(frame_of(side, 320))
+    encodings.clear()
+
+    def save() -> None:
         buffer = io.BytesIO()
-        image.save(buffer, format="PNG", pnginfo=None, quality=80)
-        assert Image.open(buffer).format == "PNG"
-    assert len(encodings) == 1
-    image.save(io.BytesIO(), format="JPEG", exif=b"", quality=80)
-    assert len(encodings) == 2
+        image.save(buffer, format=asked, **options)
+        saved = Image.open(buffer)
+        assert (saved.format, saved.size) == (given, (320, 320))
 
-
-def test_a_frame_is_encoded_once_however_many_save_it(monkeypatch):
-    image = preview_image(torch.rand(1, 3, 64, 300))
-    encodings = count_encodings(monkeypatch)
-    seen: list[bytes] = []
-
-    def poll() -> None:
-        buffer = io.BytesIO()
-        image.save(buffer, format="png", optimize=False, compress_level=1)
-        seen.append(buffer.getvalue())
-
-    threads = [threading.Thread(target=poll) for _ in range(20)]
+    threads = [threading.Thread(target=save) for _ in range(8)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    assert len(encodings) == 1
-    assert set(seen) == {image.encoded()}
-    assert Image.open(io.BytesIO(seen[0])).format == "JPEG"
+    assert len(encodings) <= 1
 
 
-def test_saving_for_other_purposes_is_ordinary(tmp_path):
-    image = preview_image(torch.rand(1, 3, 64, 300))
-    image.save(tmp_path / "a.png")
+def test_a_page_gets_the_frames_own_bytes(encodings):
+    frame = frame_of(80, 320)
+    poller = {"__name__": "the.host", "buffer": io.BytesIO(), "image": FullSizeImage(frame, {"the.host"})}
+    encodings.clear()
+    exec("image.save(buffer, format='png', optimize=False, compress_level=1)", poller)
+    assert poller["buffer"].getvalue() == frame.image.data
+    assert not encodings
+
+
+def test_it_is_scaled_up_only_when_the_pixels_are_needed(monkeypatch):
+    resized = []
+    ordinary = Image.Image.resize
+    monkeypatch.setattr(Image.Image, "resize", lambda self, *a, **k: (resized.append(1), ordinary(self, *a, **k))[1])
+    frame = frame_of(8, 64)
+    image = FullSizeImage(frame)
+    assert (image.size, image.mode, resized) == ((64, 64), "RGB", [])
+    expected = frame.image.picture.resize((64, 64), Image.Resampling.BILINEAR).tobytes()
+    resized.clear()
+    assert image.tobytes() == image.copy().tobytes() == np.asarray(image).tobytes() == expected
+    assert len(resized) == 1
+    assert frame.image.picture.size == (8, 8)
+
+
+@pytest.mark.parametrize(
+    "derive", [lambda i: i.convert("L"), lambda i: i.crop((0, 0, 64, 64)), copy.copy, copy.deepcopy]
+)
+def test_what_is_made_of_it_is_an_ordinary_picture(derive, tmp_path):
+    made = derive(FullSizeImage(frame_of(8, 64)))
+    assert made.size == (64, 64)
+    made.save(tmp_path / "a.png")
     assert Image.open(tmp_path / "a.png").format == "PNG"
-    buffer = io.BytesIO()
-    image.save(buffer, format="PNG", pnginfo=None)
-    assert Image.open(buffer).format == "PNG"
-    assert type(image.copy()) is Image.Image
-    assert image.convert("RGB").size == image.size
 
 
-@pytest.mark.parametrize("wanted", ["jpeg", "webp", "png"])
-def test_the_format_asked_for_is_used(wanted):
-    image = preview_image(torch.rand(1, 3, 16, 16), frame_format=wanted)
-    assert Image.open(io.BytesIO(image.encoded())).format == wanted.upper()
-
-
-def test_auto_is_png_when_small():
-    assert preview_image(torch.rand(1, 3, 8, 256)).wire_format == "png"
-    assert preview_image(torch.rand(1, 3, 8, 257)).wire_format == "jpeg"
-
-
-def test_a_small_frame_knows_the_size_to_be_shown_at():
-    image = preview_image(torch.rand(1, 3, 8, 8))
-    frame = Frame(1, 1, image, (64, 64), "1/8", "taesd", 1.0)
-    assert frame.at_full_size().size == (64, 64)
-    assert frame.data_uri().startswith("data:image/png;base64,")
-    assert frame_module.LARGE_SIDE == 256
+def test_a_frame_is_sent_as_it_is():
+    assert frame_of(8, 64).data_uri().startswith("data:image/png;base64,")

@@ -33,9 +33,9 @@ def test_frames_come_back_as_they_were_sent_to_the_page():
     (job,) = recorder.jobs()
     assert (job.title, job.steps, job.started) == ("a cat", 20, 12.0)
     (kept,) = job.frames
-    assert kept.data == frame.image.encoded()
+    assert kept.data == frame.image.data
     assert (kept.step, kept.full_size, kept.detail) == (7, (128, 128), "1/4")
-    assert kept.picture().tobytes() == frame.image.convert("RGB").tobytes()
+    assert kept.picture().tobytes() == frame.image.picture.tobytes()
     assert recorder.size == job.size == len(kept.data)
 
 
@@ -61,7 +61,7 @@ def test_each_job_has_its_own_frames_and_the_newest_comes_first():
 
 
 def test_the_oldest_job_goes_first():
-    one = len(frame_of(1).image.encoded())
+    one = len(frame_of(1).image.data)
     recorder = Recorder(limit=6 * one + one // 2)
     for title in ("a", "b", "c"):
         record(recorder, 3, title)
@@ -71,7 +71,7 @@ def test_the_oldest_job_goes_first():
 
 
 def test_a_job_too_large_is_thinned_and_keeps_its_newest_frame():
-    one = len(frame_of(1).image.encoded())
+    one = len(frame_of(1).image.data)
     recorder = Recorder(limit=8 * one)
     record(recorder, 50)
 
@@ -107,7 +107,7 @@ def test_switched_off_nothing_is_kept():
 
 @pytest.mark.parametrize("threads", [6])
 def test_many_threads_may_add_and_look_at_once(threads):
-    recorder = Recorder(limit=40 * len(frame_of(1).image.encoded()))
+    recorder = Recorder(limit=40 * len(frame_of(1).image.data))
     failures = []
 
     def work(seed: int) -> None:

@@ -36,7 +36,7 @@ def test_every_step_shows_a_frame_and_the_last_one_the_finished_picture(random_w
     assert not any(progress.done for progress in seen[:-1])
     assert last.frame.image.size == last.frame.full_size == (64, 64)
     wanted = codec.decode(codec.encode(picture_to_image(fitted(sample_picture("Leaves", 96), 64))))
-    assert last.frame.image.tobytes() == (wanted * 255 + 0.5).byte()[0].permute(1, 2, 0).numpy().tobytes()
+    assert last.frame.image.picture.tobytes() == (wanted * 255 + 0.5).byte()[0].permute(1, 2, 0).numpy().tobytes()
     assert [what for what, _ in last.timings] == [
         "Encode", "Previews", "One preview", "All previews", "Final decode", "Against the picture",
     ]  # fmt: skip
@@ -61,7 +61,7 @@ def test_without_weights_the_linear_preview_runs_and_the_file_is_named(no_weight
     assert seen[-1].frame.detail == LINEAR
     assert f"{family}_encoder" in seen[-1].note
     assert "linear preview" in seen[-1].note
-    shown = seen[-1].frame.at_full_size().resize((3, 3), Image.BOX)
+    shown = seen[-1].frame.image.picture.resize((3, 3), Image.BOX)
     wanted = picture.resize((3, 3), Image.BOX)
     worst = max(abs(a - b) for a, b in zip(shown.tobytes(), wanted.tobytes(), strict=True))
     assert worst < 24, "the preview has the picture's colours in their places"
