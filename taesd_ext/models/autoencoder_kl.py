@@ -8,6 +8,9 @@ Source of the structure: CompVis/latent-diffusion (ldm), black-forest-labs/flux 
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
+
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -28,18 +31,22 @@ def conv1x1(channels_in: int, channels_out: int) -> Conv2d:
     return Conv2d(channels_in, channels_out, kernel_size=1)
 
 
-def group_norm(channels: int, groups: int) -> GroupNorm:
+def group_norm(channels: int, groups: int = NORM_GROUPS) -> GroupNorm:
     return GroupNorm(groups, channels, eps=NORM_EPS)
+
+
+Norm = Callable[[int], nn.Module]
+"""Makes the norm of so many channels."""
 
 
 class ResBlock(Module):
     """Two normalised 3x3 convolutions added to their input. (B,C,h,w) -> (B,C',h,w)"""
 
-    def __init__(self, channels_in: int, channels_out: int, groups: int = NORM_GROUPS) -> None:
+    def __init__(self, channels_in: int, channels_out: int, norm: Norm = group_norm) -> None:
         super().__init__()
-        self.norm1 = group_norm(channels_in, groups)
+        self.norm1 = norm(channels_in)
         self.conv1 = conv3x3(channels_in, channels_out)
-        self.norm2 = group_norm(channels_out, groups)
+        self.norm2 = norm(channels_out)
         self.conv2 = conv3x3(channels_out, channels_out)
         self.shortcut = conv1x1(channels_in, channels_out) if channels_in != channels_out else None
 
@@ -52,9 +59,9 @@ class ResBlock(Module):
 class Attention(Module):
     """Each position looks at all others, with one head, added to its input. (B,C,h,w) -> (B,C,h,w)"""
 
-    def __init__(self, channels: int, groups: int = NORM_GROUPS) -> None:
+    def __init__(self, channels: int, norm: Norm = group_norm) -> None:
         super().__init__()
-        self.norm = group_norm(channels, groups)
+        self.norm = norm(channels)
         self.qkv = conv1x1(channels, 3 * channels)
         self.out = conv1x1(channels, channels)
 
@@ -80,12 +87,12 @@ def double(channels: int) -> list[nn.Module]:
     return [Upsample(), conv3x3(channels, channels)]
 
 
-def blocks(channels_in: int, channels_out: int, count: int, groups: int) -> list[nn.Module]:
-    return [ResBlock(channels_out if i else channels_in, channels_out, groups) for i in range(count)]
+def blocks(channels_in: int, channels_out: int, count: int, norm: Norm = group_norm) -> list[nn.Module]:
+    return [ResBlock(channels_out if i else channels_in, channels_out, norm) for i in range(count)]
 
 
-def middle(channels: int, groups: int) -> list[nn.Module]:
-    return [ResBlock(channels, channels, groups), Attention(channels, groups), ResBlock(channels, channels, groups)]
+def middle(channels: int, norm: Norm = group_norm) -> list[nn.Module]:
+    return [ResBlock(channels, channels, norm), Attention(channels, norm), ResBlock(channels, channels, norm)]
 
 
 class Encoder(Sequential):
@@ -101,14 +108,15 @@ class Encoder(Sequential):
     ) -> None:
         a, b, c, d = widths
         moments = 2 * latent_channels
+        norm = partial(group_norm, groups=groups)
         super().__init__(
             conv3x3(3, a),
-            *blocks(a, a, 2, groups), Halve(a),
-            *blocks(a, b, 2, groups), Halve(b),
-            *blocks(b, c, 2, groups), Halve(c),
-            *blocks(c, d, 2, groups),
-            *middle(d, groups),
-            group_norm(d, groups), SiLU(), conv3x3(d, moments),
+            *blocks(a, a, 2, norm), Halve(a),
+            *blocks(a, b, 2, norm), Halve(b),
+            *blocks(b, c, 2, norm), Halve(c),
+            *blocks(c, d, 2, norm),
+            *middle(d, norm),
+            norm(d), SiLU(), conv3x3(d, moments),
             *([conv1x1(moments, moments)] if quant_conv else []),
         )  # fmt: skip
 
@@ -125,13 +133,14 @@ class Decoder(Sequential):
         quant_conv: bool = True,
     ) -> None:
         a, b, c, d = widths
+        norm = partial(group_norm, groups=groups)
         super().__init__(
             *([conv1x1(latent_channels, latent_channels)] if quant_conv else []),
             conv3x3(latent_channels, d),
-            *middle(d, groups),
-            *blocks(d, d, 3, groups), *double(d),
-            *blocks(d, c, 3, groups), *double(c),
-            *blocks(c, b, 3, groups), *double(b),
-            *blocks(b, a, 3, groups),
-            group_norm(a, groups), SiLU(), conv3x3(a, 3),
+            *middle(d, norm),
+            *blocks(d, d, 3, norm), *double(d),
+            *blocks(d, c, 3, norm), *double(c),
+            *blocks(c, b, 3, norm), *double(b),
+            *blocks(b, a, 3, norm),
+            norm(a), SiLU(), conv3x3(a, 3),
         )  # fmt: skip

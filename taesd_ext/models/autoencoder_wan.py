@@ -1,0 +1,90 @@
+"""The VAE of Wan 2.1 and Qwen Image (AutoencoderKLWan) for stills, in the VAE's own numbers.
+
+The published network is causal in time: before the first frame stand zeros, so of a kernel's three steps in time only
+the last meets data, and the layers that double or halve the frames are not used at all. A still therefore needs the
+last step of each kernel alone (:func:`last_step`), which makes a plain two-dimensional network of it, exactly.
+
+Pixels are in [-1, 1]; latents are not scaled yet (see models/full_vae.py). Source of the structure: Wan-Video/Wan2.1,
+diffusers' autoencoder_kl_wan.py.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from taesd_ext.models.autoencoder_kl import Halve, blocks, conv1x1, conv3x3, middle
+from taesd_ext.models.layers import Module, Sequential, SiLU, Upsample
+
+WIDTHS = (96, 192, 384, 384)
+"""Channels at 1/1, 1/2, 1/4 and 1/8 of the size."""
+
+_SMALLEST_NORM = 1e-12
+
+
+class RMSNorm(Module):
+    """Each position's channels, brought to a root mean square of ``weight``. (B,C,h,w) -> (B,C,h,w)"""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(channels))
+
+    def forward(self, x: Tensor) -> Tensor:
+        # In float32: the squares of some hundred channels pass what half precision holds.
+        length = torch.linalg.vector_norm(x, dim=1, keepdim=True, dtype=torch.float32).clamp_min(_SMALLEST_NORM)
+        return x * (len(self.weight) ** 0.5 / length).to(x.dtype) * self.weight.view(1, -1, 1, 1)
+
+
+def double_and_halve_channels(channels: int) -> list[nn.Module]:
+    """(B,C,h,w) -> (B,C/2,2h,2w)"""
+    return [Upsample(), conv3x3(channels, channels // 2)]
+
+
+class Encoder(Sequential):
+    """(B,3,H,W) pixels in [-1,1] -> (B,2C,H/8,W/8): means, then logarithms of variances. H and W are multiples of 8."""
+
+    def __init__(self, latent_channels: int = 16, widths: tuple[int, int, int, int] = WIDTHS) -> None:
+        a, b, c, d = widths
+        moments = 2 * latent_channels
+        super().__init__(
+            conv3x3(3, a),
+            *blocks(a, a, 2, RMSNorm), Halve(a),
+            *blocks(a, b, 2, RMSNorm), Halve(b),
+            *blocks(b, c, 2, RMSNorm), Halve(c),
+            *blocks(c, d, 2, RMSNorm),
+            *middle(d, RMSNorm),
+            RMSNorm(d), SiLU(), conv3x3(d, moments),
+            conv1x1(moments, moments),
+        )  # fmt: skip
+
+
+class Decoder(Sequential):
+    """(B,C,h,w) latent -> (B,3,8h,8w) pixels, about [-1,1] and not clamped.
+
+    With ``image_channels`` 12 (the "upscale2x" decoders) the channels are squares of 2x2 pixels: (B,3,16h,16w).
+    """
+
+    def __init__(
+        self, latent_channels: int = 16, widths: tuple[int, int, int, int] = WIDTHS, *, image_channels: int = 3
+    ) -> None:
+        a, b, c, d = widths
+        super().__init__(
+            conv1x1(latent_channels, latent_channels),
+            conv3x3(latent_channels, d),
+            *middle(d, RMSNorm),
+            *blocks(d, d, 3, RMSNorm), *double_and_halve_channels(d),
+            *blocks(d // 2, c, 3, RMSNorm), *double_and_halve_channels(c),
+            *blocks(c // 2, b, 3, RMSNorm), *double_and_halve_channels(b),
+            *blocks(b // 2, a, 3, RMSNorm),
+            RMSNorm(a), SiLU(), conv3x3(a, image_channels),
+        )  # fmt: skip
+        self.fold = 2 if image_channels == 12 else 1
+
+    def forward(self, x: Tensor) -> Tensor:
+        return functional.pixel_shuffle(super().forward(x), self.fold)
+
+
+def last_step(weight: Tensor) -> Tensor:
+    """A kernel over time (O,I,T,h,w) -> the one that a still meets, (O,I,h,w); any other weight as it is."""
+    return weight[:, :, -1] if weight.ndim == 5 else weight
