@@ -7,6 +7,10 @@ wide as high (16 channels 2x2, 32 channels 4x2).
 A JSON text chunk says what the pixels mean, with a checksum over itself and the pixels: a picture that was edited,
 scaled or saved again by another program would decode to nonsense, so it is refused. It also lists the few values
 beyond -3 to 3, whose loss would cost more than all the rounding.
+
+Bytes alone are too coarse for decoders that magnify small differences (taesdxl's picture is 35 dB from the exact
+latent's at worst). A private chunk, which other readers pass over, says in two more bits where in its step each value
+lies: 12 dB for a quarter of the latent's bytes.
 """
 
 from __future__ import annotations
@@ -23,6 +27,7 @@ import numpy as np
 import torch
 from PIL import Image, PngImagePlugin
 from torch import Tensor
+from torch.nn import functional
 
 from taesd_ext.errors import TaesdError, one_line
 from taesd_ext.latent_formats import BY_NAME, LatentFormat, native_format
@@ -35,6 +40,10 @@ LATENT_SHIFT = 0.5
 LAYOUT = "rgba-tiles"
 VERSION = 1
 TEXT_KEY = "taesd_ext latent"
+FINE_CHUNK = b"fiNE"
+"""Lower and upper case as PNG wants it of a chunk that is optional, private, and lost when an editor saves."""
+FINE_STEPS = 4
+_FINE_SHIFTS = torch.tensor([0, 2, 4, 6], dtype=torch.uint8)
 
 LARGEST_SIDE = 2**16
 """No picture behind a stored latent may claim a longer side."""
@@ -108,7 +117,7 @@ _FIELDS: dict[str, type] = {"family": str, "format": str, "channels": int, "heig
 
 def quantise(latent: Tensor) -> Tensor:
     """(..., h, w) latent -> uint8 of the same shape: -3 is 0, 3 is 255."""
-    return _levels(latent).clamp(0, 255).byte()
+    return _levels(latent).round().clamp(0, 255).byte()
 
 
 def dequantise(stored: Tensor) -> Tensor:
@@ -118,12 +127,13 @@ def dequantise(stored: Tensor) -> Tensor:
 
 
 def _levels(latent: Tensor) -> Tensor:
-    return latent.float().div(2 * LATENT_MAGNITUDE).add(LATENT_SHIFT).mul(255).round()
+    """Where on the bytes' scale each value lies, not rounded: -3 is 0, 3 is 255."""
+    return latent.float().div(2 * LATENT_MAGNITUDE).add(LATENT_SHIFT).mul(255)
 
 
 def _find_beyond(latent: Tensor) -> list[int]:
     """Places in the flat latent and levels there, in turn, of the values that bytes cannot hold; the strongest few."""
-    levels = _levels(latent).flatten()
+    levels = _levels(latent).round().flatten()
     excess = torch.maximum(-levels, levels - 255)
     places = excess.gt(0).nonzero().flatten()
     if len(places) > _MOST_BEYOND:
@@ -142,6 +152,26 @@ def _restore_beyond(latent: Tensor, beyond: object) -> None:
     if not all(abs(level) <= _STRONGEST_LEVEL for level in beyond[1::2]):
         raise ValueError("its list of values beyond the bytes holds absurd ones")
     latent.view(-1)[torch.tensor(beyond[::2])] = dequantise(torch.tensor(beyond[1::2]))
+
+
+def _fine_of(latent: Tensor) -> bytes:
+    """In which quarter of its step each value lies, in the flat latent's order, four to a byte."""
+    level = _levels(latent).flatten()
+    quarters = (level - level.round() + 0.5).mul(FINE_STEPS).clamp(0, FINE_STEPS - 1).byte()
+    packed = functional.pad(quarters, (0, -len(quarters) % FINE_STEPS)).view(-1, FINE_STEPS) << _FINE_SHIFTS
+    return packed.sum(dim=1, dtype=torch.uint8).numpy().tobytes()
+
+
+def _add_fine(latent: Tensor, fine: bytes) -> None:
+    """Move each value of a fresh latent to the middle of its quarter step; files of before have none."""
+    if not fine:
+        return
+    if len(fine) != math.ceil(latent.numel() / FINE_STEPS):
+        raise ValueError("its finer values are damaged")
+    packed = torch.from_numpy(np.frombuffer(fine, np.uint8).copy())
+    quarters = (packed[:, None] >> _FINE_SHIFTS & FINE_STEPS - 1).flatten()[: latent.numel()].float()
+    quarters.add_(0.5).div_(FINE_STEPS).sub_(0.5)
+    latent.view(-1).add_(quarters.mul_(2 * LATENT_MAGNITUDE / 255))
 
 
 def grid_of(channels: int) -> tuple[int, int]:
@@ -173,8 +203,10 @@ def latent_to_png(latent: Tensor, note: LatentNote) -> bytes:
     """A (1,C,h,w) latent as a PNG file with its note."""
     pixels = to_pixels(latent)
     values = {**asdict(note), "layout": LAYOUT, "beyond": _find_beyond(latent.cpu())}
+    fine = _fine_of(latent.cpu())
     text = PngImagePlugin.PngInfo()
-    text.add_text(TEXT_KEY, json.dumps({**values, "sha256": _checksum(values, pixels)}), zip=True)
+    text.add_text(TEXT_KEY, json.dumps({**values, "sha256": _checksum(values, pixels, fine)}), zip=True)
+    text.add(FINE_CHUNK, fine)
     text.add_text("Comment", "A latent as a picture: decode it with taesd_ext. Editing or resaving makes it useless.")
     buffer = io.BytesIO()
     Image.fromarray(pixels).save(buffer, "PNG", pnginfo=text)
@@ -202,11 +234,13 @@ def png_to_latent(source: Path | str | bytes) -> tuple[Tensor, LatentNote]:
             expected = columns * note.latent_shape[3], rows * note.latent_shape[2]
             if picture.size != expected:
                 raise ValueError(f"it has {_sides(picture.size)} pixels where its note says {_sides(expected)}")
+            fine = b"".join(data for name, data, *_ in picture.private_chunks if name == FINE_CHUNK)
             pixels = np.asarray(picture)
-        if values.pop("sha256", None) != _checksum(values, pixels):
+        if values.pop("sha256", None) != _checksum(values, pixels, fine):
             raise ValueError("its pixels or its note were changed after it was written")
         latent = from_pixels(pixels, note.channels)
         _restore_beyond(latent, values.get("beyond"))
+        _add_fine(latent, fine)
     except TaesdError:
         raise
     except Exception as error:
@@ -278,9 +312,10 @@ def _read_bytes(path: Path) -> bytes:
     return data
 
 
-def _checksum(values: dict[str, Any], pixels: np.ndarray) -> str:
+def _checksum(values: dict[str, Any], pixels: np.ndarray, fine: bytes) -> str:
     digest = hashlib.sha256(json.dumps(values, sort_keys=True).encode())
     digest.update(np.ascontiguousarray(pixels).tobytes())
+    digest.update(fine)
     return digest.hexdigest()
 
 

@@ -29,6 +29,7 @@ from taesd_ext.codec.latent_image import (
     quantise,
     to_pixels,
 )
+from taesd_ext.codec.picture_file import read_picture
 from taesd_ext.latent_formats import FAMILIES, native_format
 from taesd_ext.models.latent_rgb import LATENT_RGB
 
@@ -62,7 +63,7 @@ def rewritten(data: bytes, change) -> bytes:
 def signed(values: dict, pixels: np.ndarray) -> None:
     """Give a forged note its right checksum, as an attacker would."""
     values.pop("sha256", None)
-    values["sha256"] = latent_image._checksum(values, pixels)
+    values["sha256"] = latent_image._checksum(values, pixels, b"")
 
 
 def test_bytes_are_those_of_taesd():
@@ -79,12 +80,12 @@ def test_every_byte_survives():
 
 @pytest.mark.parametrize("family", FAMILIES)
 @pytest.mark.parametrize("size", [(64, 64), (40, 72), (33, 65), (1, 1)])
-def test_round_trip_within_half_a_step(family, size):
+def test_round_trip_within_an_eighth_of_a_step(family, size):
     latent, data = png_of(family, size, scale=2.0)
     assert latent.abs().max() > 3 or size == (1, 1)
     back, note = png_to_latent(data)
     assert back.shape == latent.shape
-    assert (back - latent).abs().max() <= STEP / 2 + 1e-5
+    assert (back - latent).abs().max() <= STEP / 8 + 1e-5
     assert (note.family, note.size, note.format) == (family, size, native_format(family).name)
 
 
@@ -95,7 +96,15 @@ def test_round_trip_of_any_size(height, width, family, seed):
     note = note_for(latent, family, native_format(family), (height, width))
     back, read = png_to_latent(latent_to_png(latent, note))
     assert read == note
-    assert (back - latent).abs().max() <= STEP / 2 + 1e-5
+    assert (back - latent).abs().max() <= STEP / 8 + 1e-5
+
+
+def test_a_file_of_before_the_finer_values_is_read():
+    latent, data = png_of("taesd", scale=2.0)
+    with Image.open(io.BytesIO(data)) as picture:
+        pixels = np.asarray(picture)
+    back, _ = png_to_latent(rewritten(data, lambda values: signed(values, pixels)))
+    assert STEP / 8 + 1e-5 < (back - latent).abs().max() <= STEP / 2 + 1e-5
 
 
 def test_storing_twice_changes_nothing():
@@ -325,12 +334,11 @@ def test_view_for_people(family):
     assert np.array_equal(grey[..., 0], quantise(latent[0, 0]).numpy())
 
 
-def test_costs_little_on_real_weights(weights_dir, reference_dir):
-    from taesd_ext.codec.picture_file import read_picture
-
-    codec = load_codec("taesd", models_dir=weights_dir)
-    image = read_picture(reference_dir / "notebook_input.png")
+@pytest.mark.parametrize("family", ["taesd", "taesdxl", "taesd3", "taef1", "taef2"])
+def test_costs_little_on_real_weights(family, weights_dir, reference_dir):
+    codec = load_codec(family, models_dir=weights_dir)
+    image = read_picture(reference_dir / "notebook_input.png")[..., :256, :256]
     latent = codec.encode(image)
-    stored, note = png_to_latent(latent_to_png(latent, note_for(latent, "taesd", codec.format, (512, 512))))
+    stored, note = png_to_latent(latent_to_png(latent, note_for(latent, family, codec.format, (256, 256))))
     error = (codec.decode(stored, size=note.size) - codec.decode(latent)).square().mean()
-    assert -10 * torch.log10(error) >= 40
+    assert -10 * torch.log10(error) >= 50
