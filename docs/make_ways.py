@@ -27,9 +27,8 @@ from taesd_ext import TaesdError, load_codec
 from taesd_ext.codec.picture_file import image_to_picture, picture_to_image, read_picture
 from taesd_ext.codec.previewer import load_previewer
 from taesd_ext.commands.approx_nn import find_approx_nn
-from taesd_ext.commands.batch import write_atomically
 from taesd_ext.commands.compare_page import default_font
-from taesd_ext.commands.outputs import add_overwrite_argument, check_outputs
+from taesd_ext.commands.outputs import add_overwrite_argument, check_outputs, write_atomically
 from taesd_ext.models.latent_rgb import latent_to_rgb
 from taesd_ext.ui.play import fitted
 from taesd_ext.ui.samples import sample_picture

@@ -32,6 +32,9 @@ RUNTIME = {"torch", "numpy", "PIL", "safetensors", "gradio", "filelock", "huggin
 """What every host brings."""
 STANDARD_OR_RUNTIME = {*sys.stdlib_module_names, *RUNTIME, "taesd_ext"}
 
+EXPECTED_CIRCLES: dict[str, set[str]] = {"taesd_ext.host.finals": {"taesd_ext.host.runtime"}}
+"""Module -> what it may still import in a circle."""
+
 SOURCES = sorted(PACKAGE.rglob("*.py"))
 
 
@@ -106,15 +109,11 @@ def test_optional_packages_are_imported_where_used(path: Path) -> None:
 
 
 def test_nothing_imports_in_a_circle() -> None:
-    """Modules as a graph of what is imported at import time; every depth-first path must end."""
-    graph: dict[str, set[str]] = {}
-    for path in SOURCES:
-        module = ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
-        graph[module] = {name for name, at_import in imports(path) if at_import and name.startswith("taesd_ext")}
-    known = set(graph)
+    """Whenever it is imported: at the top of a file, under TYPE_CHECKING or in a function."""
+    paths = {".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__"): path for path in SOURCES}
     edges = {
-        module: {target if target in known else target.rpartition(".")[0] for target in targets} & known - {module}
-        for module, targets in graph.items()
+        module: {target if target in paths else target.rpartition(".")[0] for target, _ in imports(path)} & set(paths)
+        for module, path in paths.items()
     }
     done: set[str] = set()
 
@@ -122,7 +121,7 @@ def test_nothing_imports_in_a_circle() -> None:
         assert module not in trail, " -> ".join((*trail[trail.index(module) :], module))
         if module in done:
             return
-        for target in sorted(edges[module]):
+        for target in sorted(edges[module] - {module} - EXPECTED_CIRCLES.get(module, set())):
             visit(target, (*trail, module))
         done.add(module)
 

@@ -103,7 +103,7 @@ def test_missing_packages_are_named_with_their_cure(arguments: list[str], tmp_pa
     done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
     assert done.returncode == 1
     assert len(done.stderr.splitlines()) == 1
-    assert "lacks torch, gradio, safetensors, numpy, pillow." in done.stderr
+    assert f"lacks {', '.join(NEEDED.values())}." in done.stderr
     assert "make demo" in done.stderr
     assert ".venv/bin/python" in done.stderr
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from taesd_ext.commands.batch import Job, Work, finish_job
+from taesd_ext.commands.jobs import Job, Work, finish_job
 from taesd_ext.errors import TaesdError
 
 

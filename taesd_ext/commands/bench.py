@@ -18,13 +18,12 @@ import torch
 from taesd_ext.codec.precision import cpu_flags, cpu_model, resolve_dtype
 from taesd_ext.commands import bench_webui
 from taesd_ext.commands.approx_nn import SCALE, find_approx_nn
-from taesd_ext.commands.batch import write_atomically
 from taesd_ext.commands.bench_memory import measure_memory
 from taesd_ext.commands.bench_plot import check_plot, plot
 from taesd_ext.commands.bench_tiles import SIDES as TILED_SIDES
 from taesd_ext.commands.bench_tiles import measure_tiles, print_tiles
 from taesd_ext.commands.bench_ways import BASELINE, DIFFUSERS, FULL_VAE, Bench, Frame, Way, known_families
-from taesd_ext.commands.outputs import add_overwrite_argument, check_outputs
+from taesd_ext.commands.outputs import add_overwrite_argument, check_outputs, write_atomically
 from taesd_ext.commands.quality import preview_quality, read_photos
 from taesd_ext.errors import TaesdError, one_line
 from taesd_ext.weights.folders import given_folders, installed, search_folders

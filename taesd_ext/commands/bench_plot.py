@@ -7,7 +7,7 @@ import io
 from pathlib import Path
 from typing import Any
 
-from taesd_ext.commands.batch import write_atomically
+from taesd_ext.commands.outputs import write_atomically
 from taesd_ext.errors import TaesdError
 
 _COLOURS = {"baseline": "#9aa0a6", "ours": "#1a73e8", "other": "#c5a15a"}

@@ -17,13 +17,14 @@ from torch import Tensor
 from taesd_ext.codec.codec import Codec
 from taesd_ext.codec.latent_image import latent_to_png, note_for, png_to_latent
 from taesd_ext.codec.picture_file import PICTURE_SUFFIXES, read_picture
-from taesd_ext.commands.batch import find_files, progress, write_atomically
 from taesd_ext.commands.codec_arguments import CodecChoice, add_codec_arguments, codec_choice
 from taesd_ext.commands.compare_page import comparison_page, comparison_sheet
+from taesd_ext.commands.jobs import find_files
 from taesd_ext.commands.metrics import psnr, ssim
 from taesd_ext.commands.number_arguments import at_least_one
-from taesd_ext.commands.outputs import add_overwrite_argument, check_outputs
+from taesd_ext.commands.outputs import add_overwrite_argument, check_outputs, write_atomically
 from taesd_ext.commands.peak_memory import PeakMemory
+from taesd_ext.commands.progress import progress
 from taesd_ext.commands.result_row import ResultRow
 from taesd_ext.errors import TaesdError, one_line
 from taesd_ext.latent_formats import FAMILIES

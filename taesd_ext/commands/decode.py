@@ -11,8 +11,9 @@ from taesd_ext.codec.codec import Codec
 from taesd_ext.codec.latent_file import LATENT_SUFFIXES, read_latent
 from taesd_ext.codec.latent_image import LatentNote
 from taesd_ext.codec.picture_file import WRITABLE_SUFFIXES, picture_bytes
-from taesd_ext.commands.batch import Job, add_batch_arguments, plan_jobs, run_jobs
+from taesd_ext.commands.batch import add_batch_arguments, run_jobs
 from taesd_ext.commands.codec_arguments import CodecChoice, add_codec_arguments, codec_choice
+from taesd_ext.commands.jobs import Job, plan_jobs
 from taesd_ext.errors import TaesdError
 from taesd_ext.latent_formats import FAMILIES
 from taesd_ext.weights.full_files import FULL_NAMES
@@ -21,8 +22,8 @@ from taesd_ext.weights.full_files import FULL_NAMES
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("inputs", nargs="+", metavar="LATENT", help="files that encode wrote, folders, or patterns")
     parser.add_argument(
-        "-o", "--output", required=True, type=Path, metavar="IMAGE",
-        help=f"a {', '.join(WRITABLE_SUFFIXES)} file, or a folder for several",
+        "-o", "--output", type=Path, metavar="IMAGE",
+        help=f"a {', '.join(WRITABLE_SUFFIXES)} file, or a folder for several (beside each file, as NAME.decoded.png)",
     )  # fmt: skip
     names = ", ".join(FAMILIES + FULL_NAMES)
     parser.add_argument(
@@ -32,7 +33,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--format", choices=[suffix[1:] for suffix in WRITABLE_SUFFIXES], default="png",
-        help="what to write into a folder (png)",
+        help="what to write where --output names no file (png)",
     )  # fmt: skip
     add_codec_arguments(parser)
     add_batch_arguments(parser)
@@ -80,6 +81,7 @@ def run(args: argparse.Namespace) -> int:
         args.output,
         source_suffixes=LATENT_SUFFIXES,
         target_suffixes=WRITABLE_SUFFIXES,
+        made="decoded",
         default_suffix=f".{args.format}",
         shard=args.shard,
     )

@@ -10,8 +10,9 @@ from torch import Tensor
 from taesd_ext.codec.latent_file import LATENT_SUFFIXES, latent_bytes
 from taesd_ext.codec.latent_image import note_for
 from taesd_ext.codec.picture_file import PICTURE_SUFFIXES, read_picture
-from taesd_ext.commands.batch import Job, add_batch_arguments, plan_jobs, run_jobs
+from taesd_ext.commands.batch import add_batch_arguments, run_jobs
 from taesd_ext.commands.codec_arguments import CodecChoice, add_codec_arguments, codec_choice
+from taesd_ext.commands.jobs import Job, plan_jobs
 from taesd_ext.errors import TaesdError
 from taesd_ext.latent_formats import FAMILIES
 from taesd_ext.weights.full_files import FULL_NAMES
@@ -20,14 +21,14 @@ from taesd_ext.weights.full_files import FULL_NAMES
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("inputs", nargs="+", metavar="IMAGE", help="picture files, folders, or patterns")
     parser.add_argument(
-        "-o", "--output", required=True, type=Path, metavar="LATENT",
-        help="a .png (8 bits) or .safetensors (exact) file, or a folder for several",
+        "-o", "--output", type=Path, metavar="LATENT",
+        help="a .png (8 bits) or .safetensors (exact) file, or a folder for several (beside each as NAME.latent.png)",
     )  # fmt: skip
     names = ", ".join(FAMILIES + FULL_NAMES)
     parser.add_argument("--family", default="taesd", help=f"{names}, or a weight file (taesd)")
     parser.add_argument(
         "--format", choices=[suffix[1:] for suffix in LATENT_SUFFIXES], default="png",
-        help="what to write into a folder: png is 8 bits, safetensors is exact (png)",
+        help="what to write where --output names no file: png is 8 bits, safetensors is exact (png)",
     )  # fmt: skip
     parser.add_argument(
         "--seed", type=int, metavar="N", help="draw the latent of a full VAE from its distribution instead of the mean"
@@ -61,6 +62,7 @@ def run(args: argparse.Namespace) -> int:
         args.output,
         source_suffixes=PICTURE_SUFFIXES,
         target_suffixes=LATENT_SUFFIXES,
+        made="latent",
         default_suffix=f".{args.format}",
         shard=args.shard,
     )

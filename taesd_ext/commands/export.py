@@ -8,12 +8,11 @@ from pathlib import Path
 
 from torch import nn
 
-from taesd_ext.commands.batch import write_atomically
 from taesd_ext.commands.codec_arguments import DTYPES
 from taesd_ext.commands.export_keras import keras_bytes
 from taesd_ext.commands.export_onnx import onnx_bytes
 from taesd_ext.commands.export_safetensors import CONFIG_NAME, WEIGHTS_NAME, diffusers_files, original_bytes
-from taesd_ext.commands.outputs import add_overwrite_argument, check_outputs
+from taesd_ext.commands.outputs import add_overwrite_argument, check_outputs, write_atomically
 from taesd_ext.errors import TaesdError
 from taesd_ext.latent_formats import FAMILIES
 from taesd_ext.weights.checkpoint import PARTS, TinyPart, find_tiny_parts

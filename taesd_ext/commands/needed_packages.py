@@ -2,5 +2,12 @@
 
 from __future__ import annotations
 
-NEEDED = {"torch": "torch", "gradio": "gradio", "safetensors": "safetensors", "numpy": "numpy", "PIL": "pillow"}
+NEEDED = {
+    "torch": "torch",
+    "gradio": "gradio",
+    "safetensors": "safetensors",
+    "numpy": "numpy",
+    "PIL": "pillow",
+    "tqdm": "tqdm",
+}
 """Module -> what pip calls it."""

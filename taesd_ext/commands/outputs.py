@@ -65,6 +65,14 @@ def try_to_write(target: Path) -> None:
                 folder.rmdir()
 
 
+def write_atomically(target: Path, data: bytes) -> None:
+    """The whole file or none: a killed run leaves no half file that a resumed one would take for done."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    unfinished = unfinished_file(target)
+    unfinished.write_bytes(data)
+    unfinished.replace(target)
+
+
 def _cannot_write(target: Path, error: OSError) -> TaesdError:
     file = next((folder for folder in target.parents if os.path.isfile(folder)), None)  # noqa: PTH113 - it never raises
     why = f"{file} is a file, no folder" if file else error.strerror or one_line(error)

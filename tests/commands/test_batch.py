@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import os
-import sys
 import threading
 from pathlib import Path
 
@@ -12,15 +11,16 @@ import pytest
 from small_pictures import draw
 
 from taesd_ext import TaesdError
-from taesd_ext.commands import batch
-from taesd_ext.commands.batch import find_files, parse_shard, plan_jobs, prefetched, write_atomically
+from taesd_ext.commands.batch import parse_shard, prefetched
+from taesd_ext.commands.jobs import find_files, plan_jobs
+from taesd_ext.commands.outputs import write_atomically
 
 SUFFIXES = (".png", ".jpg")
 
 
 def plan(inputs: list[Path | str], output: Path, **more) -> dict[str, str]:
     jobs = plan_jobs(
-        [str(item) for item in inputs], output,
+        [str(item) for item in inputs], output, made="latent",
         source_suffixes=SUFFIXES, target_suffixes=(".png", ".safetensors"), default_suffix=".safetensors", **more,
     )  # fmt: skip
     return {job.source.name: job.target.relative_to(output.parent).as_posix() for job in jobs}
@@ -71,6 +71,20 @@ def test_one_file_to_one_file(tree, tmp_path):
         plan([tree / "a.png"], tmp_path / "latent.xyz")
 
 
+def test_without_an_output_results_lie_beside_their_sources(tree):
+    (tree / "a.jpg").write_bytes(b"x")
+    suffixes = {"source_suffixes": SUFFIXES, "target_suffixes": (".png",), "default_suffix": ".png"}
+    jobs = plan_jobs([str(tree)], None, made="latent", **suffixes)
+    assert [job.target.relative_to(tree).as_posix() for job in jobs] == [
+        "a.jpg.latent.png", "a.png.latent.png", "b.latent.png", "deep/d.latent.png", "deep/er/c.latent.png",
+    ]  # fmt: skip
+    for job in jobs:
+        job.target.write_bytes(b"x")
+    assert plan_jobs([str(tree)], None, made="latent", **suffixes) == jobs, "results are no sources"
+    (named,) = plan_jobs([str(tree / "b.latent.png")], None, made="latent", **suffixes)
+    assert named.target.name == "b.latent.latent.png"
+
+
 def test_files_that_differ_by_suffix_keep_it(tree, tmp_path):
     (tree / "a.jpg").write_bytes(b"x")
     planned = plan([tree], tmp_path / "out")
@@ -91,7 +105,10 @@ def test_two_files_never_become_one(tree, tmp_path):
 
 def test_an_input_is_never_overwritten(tree):
     with pytest.raises(TaesdError, match="overwritten"):
-        plan_jobs([str(tree)], tree, source_suffixes=SUFFIXES, target_suffixes=(".png",), default_suffix=".png")
+        plan_jobs(
+            [str(tree)], tree, made="latent",
+            source_suffixes=SUFFIXES, target_suffixes=(".png",), default_suffix=".png",
+        )  # fmt: skip
 
 
 def test_an_output_folder_within_the_input_is_not_read_again(tree):
@@ -169,12 +186,3 @@ def test_a_failed_write_leaves_what_was_there(tmp_path, monkeypatch):
     with pytest.raises(OSError, match="disk full"):
         write_atomically(target, b"new, longer")
     assert target.read_bytes() == b"old"
-
-
-def test_progress_without_tqdm(monkeypatch, capsys):
-    monkeypatch.setitem(sys.modules, "tqdm", None)
-    assert list(batch.progress(range(30), 30, "encode")) == list(range(30))
-    lines = capsys.readouterr().err.splitlines()
-    assert lines[0] == "encode 3/30"
-    assert lines[-1] == "encode 30/30"
-    assert len(lines) == 10

@@ -1,0 +1,171 @@
+"""From a command line to single pieces of work: which files are read, what each becomes, and how one is made."""
+
+from __future__ import annotations
+
+import glob
+import os
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+from taesd_ext.commands.outputs import write_atomically
+from taesd_ext.errors import TaesdError, one_line
+
+
+@dataclass(frozen=True)
+class Job:
+    """One file to make of one file."""
+
+    source: Path
+    target: Path
+
+
+class Work(Protocol):
+    """What a command does with each file. Made once in each process that works, so that weights are loaded once."""
+
+    def load(self, source: Path) -> Any:
+        """Read one input; runs ahead in a thread."""
+
+    def make(self, loaded: Any, job: Job) -> bytes:
+        """The content of the output. Gets one file at a time: no result may depend on which others were there."""
+
+
+def finish_job(worker: Work, job: Job, loaded: Callable[[], Any]) -> str | None:
+    """Make and write one output; what went wrong, or None."""
+    try:
+        write_atomically(job.target, worker.make(loaded(), job))
+    except Exception as error:
+        return one_line(error)
+    return None
+
+
+def plan_jobs(
+    inputs: Sequence[str],
+    output: Path | None,
+    *,
+    made: str,
+    source_suffixes: Sequence[str],
+    target_suffixes: Sequence[str],
+    default_suffix: str,
+    shard: tuple[int, int] | None = None,
+) -> list[Job]:
+    """The jobs of a command line, in an order that depends on names only.
+
+    One input file and an output with one of ``target_suffixes`` is a single job. Otherwise the output is a folder in
+    which every file keeps its name, and its place below the folder or pattern that was given; two files that differ
+    by their suffix alone keep that too ("a.jpg.png"). Without an output every result lies beside its source and has
+    ``made`` in its name ("a.latent.png"); such files are left alone when their folder is given again. Raises
+    TaesdError when there is nothing to do or when an output would replace an input.
+    """
+    found = sorted(find_files(inputs, source_suffixes, leave_out=output), key=lambda pair: pair[1].as_posix())
+    if output is None:
+        named = {Path(text).expanduser().resolve() for text in inputs}
+        found = [pair for pair in found if pair[0].resolve() in named or not pair[0].stem.endswith(f".{made}")]
+        stems = Counter(source.with_suffix("") for source, _ in found)
+        jobs = []
+        for source, _ in found:
+            name = source.name if stems[source.with_suffix("")] > 1 else source.stem
+            jobs.append(Job(source, source.with_name(f"{name}.{made}{default_suffix}")))
+    elif len(inputs) == 1 and Path(inputs[0]).is_file() and output.suffix and not output.is_dir():
+        if output.suffix.lower() not in target_suffixes:
+            raise TaesdError(f"Cannot write {output}", "its suffix is unknown", f"Use {', '.join(target_suffixes)}")
+        jobs = [Job(found[0][0], output)]
+    else:
+        if output.is_file():
+            raise TaesdError(f"{output} is a file", "several files need a folder to go to", "Give a folder")
+        stems = Counter(relative.with_suffix("") for _, relative in found)
+        jobs = []
+        for source, relative in found:
+            stem = relative.with_suffix("")
+            name = relative.name if stems[stem] > 1 else stem.name
+            jobs.append(Job(source, output / relative.with_name(name + default_suffix)))
+    _refuse_clashes(jobs)
+    if shard:
+        index, count = shard
+        jobs = jobs[index - 1 :: count]
+    return jobs
+
+
+def find_files(
+    inputs: Iterable[str], suffixes: Sequence[str], *, leave_out: Path | None = None
+) -> Iterator[tuple[Path, Path]]:
+    """(file, its name relative to what was asked for) for files, folders (all below them) and glob patterns.
+
+    A file that was named is taken whatever its suffix; one that several inputs give is taken once. Hidden files and
+    those below ``leave_out``, the output folder, are left alone.
+    """
+    outside = leave_out.resolve() if leave_out else None
+    taken: set[Path] = set()
+    for text in inputs:
+        path = Path(text).expanduser()
+        if path.is_dir():
+            # An output folder inside the input is left out; the input itself as output is caught as a clash.
+            skip = outside if outside != path.resolve() else None
+            pairs = ((file, file.relative_to(path)) for file in _files_below(path, suffixes, skip))
+        elif path.is_file():
+            pairs = iter([(path, Path(path.name))])
+        elif glob.has_magic(text):
+            pairs = iter(_files_matching(path, suffixes, outside))
+        else:
+            raise TaesdError(f"{text} does not exist", "", "Give files, folders, or patterns such as 'photos/**/*.jpg'")
+        found = False
+        for file, relative in pairs:
+            found = True
+            if (resolved := file.resolve()) not in taken:
+                taken.add(resolved)
+                yield file, relative
+        if not found:
+            raise TaesdError(f"Nothing to do in {text}", f"no file there ends in {', '.join(suffixes)}")
+
+
+def _files_below(folder: Path, suffixes: Sequence[str], skip: Path | None) -> Iterator[Path]:
+    for root, folders, files in os.walk(folder):
+        here = Path(root)
+        folders[:] = sorted(
+            name for name in folders if not name.startswith(".") and (skip is None or (here / name).resolve() != skip)
+        )
+        for name in sorted(files):
+            if not name.startswith(".") and Path(name).suffix.lower() in suffixes:
+                yield here / name
+
+
+def _files_matching(pattern: Path, suffixes: Sequence[str], skip: Path | None) -> list[tuple[Path, Path]]:
+    root = _fixed_part(pattern)
+    skip = skip if skip != root.resolve() else None
+    pairs = [(file, file.relative_to(root)) for file in sorted(root.glob(str(pattern.relative_to(root))))]
+    return [
+        (file, relative)
+        for file, relative in pairs
+        if file.suffix.lower() in suffixes
+        and file.is_file()
+        and not any(part.startswith(".") for part in relative.parts)
+        and skip not in file.resolve().parents
+    ]
+
+
+def _fixed_part(pattern: Path) -> Path:
+    """The part of a pattern before its first wildcard."""
+    fixed = Path(pattern.parts[0]) if pattern.is_absolute() else Path()
+    for part in pattern.parts[1 if pattern.is_absolute() else 0 : -1]:
+        if glob.has_magic(part):
+            break
+        fixed /= part
+    return fixed
+
+
+def _refuse_clashes(jobs: Sequence[Job]) -> None:
+    sources = {job.source.resolve() for job in jobs}
+    targets: dict[Path, Path] = {}
+    for job in jobs:
+        target = job.target.resolve()
+        if target in sources:
+            raise TaesdError(f"{job.target} would be overwritten", "it is one of the inputs", "Give another folder")
+        if other := targets.get(target):
+            raise TaesdError(
+                f"{other} and {job.source} would both become {job.target}",
+                "they have the same name below the inputs",
+                "Give the folder above both of them, or run them one after the other",
+            )
+        targets[target] = job.source

@@ -1,0 +1,30 @@
+"""Progress bars on stderr for whatever takes longer than a moment."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Generator, Iterable, Iterator
+from typing import Any, TypeVar
+
+from tqdm import tqdm
+
+DELAY = 1.0
+"""Seconds before a bar appears: what is done by then needs none."""
+
+T = TypeVar("T")
+
+
+def progress(items: Iterable[T], total: int, title: str, unit: str = "file") -> Iterator[T]:
+    """The items, with a bar that counts them."""
+    return iter(tqdm(items, title, total, unit=unit, file=sys.stderr, delay=DELAY))
+
+
+def run_with_progress(work: Generator[float, None, T], title: str) -> T:
+    """Run a piece of work that yields the share that is done; what it returns."""
+    bar: Any = tqdm(None, title, 1.0, file=sys.stderr, delay=DELAY, bar_format="{l_bar}{bar}| {elapsed}<{remaining}")
+    with bar:
+        while True:
+            try:
+                bar.update(next(work) - bar.n)
+            except StopIteration as end:
+                return end.value
