@@ -6,6 +6,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from taesd_ext.models.layers import Conv2d
+
 KERNEL = 3
 """Every fitted convolution is 3x3 with zero padding 1, as the decoders' own are."""
 
@@ -49,14 +51,14 @@ class ConvolutionFit:
         self.gram += (rows.T @ rows).double()
         self.moment += (rows.T @ wanted).double()
 
-    def solve(self, penalty: float = PENALTY) -> nn.Conv2d:
+    def solve(self, penalty: float = PENALTY) -> Conv2d:
         """The convolution; its bias is not penalised."""
         diagonal = self.gram.diagonal()[:-1]
         ridge = torch.full((len(self.gram),), float(diagonal.mean()) * penalty, dtype=torch.float64)
         ridge[-1] = 0
         solution = torch.linalg.solve(self.gram + torch.diag(ridge), self.moment).T.float()
         with torch.device("meta"):
-            conv = nn.Conv2d(self.channels_in, self.channels_out, KERNEL, padding=1)
+            conv = Conv2d(self.channels_in, self.channels_out, KERNEL, padding=1)
         kernel = solution[:, :-1].reshape(self.channels_out, self.channels_in, KERNEL, KERNEL)
         conv.weight = nn.Parameter(kernel.contiguous(), requires_grad=False)
         conv.bias = nn.Parameter(solution[:, -1].contiguous(), requires_grad=False)
