@@ -1,23 +1,24 @@
 """Weight files as names, shapes and tensors, read so that a hostile file can do no harm.
 
-Nothing here runs a pickle or believes a size before it is checked against the file. The host's own replacements of
-``torch.load`` and ``safetensors.torch.load_file`` are not used: A1111's returns None for a refused file and Forge's
-renames the file to ``*.corrupted``.
+The host's own replacements of ``torch.load`` and ``safetensors.torch.load_file`` are not used: A1111's returns None for
+a refused file and Forge's renames the file to ``*.corrupted``.
 """
 
 from __future__ import annotations
 
+import json
+import stat
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from taesd_ext.errors import TaesdError, one_line
+from taesd_ext.weights.inert_pickle import BadFile, UnusableFile
 from taesd_ext.weights.keras_file import HDF5_START, KERAS_SUFFIXES, read_keras
-from taesd_ext.weights.raw_tensors import BadFile, RawTensor, read_tensors
-from taesd_ext.weights.safetensors_header import read_safetensors
-from taesd_ext.weights.torch_file import STREAM_START, ZIP_START, read_torch_file
+from taesd_ext.weights.torch_file import MOST_TENSORS, is_torch_file, read_torch_file
 
 SAFETENSORS_SUFFIXES = (".safetensors", ".sft")
 PICKLE_SUFFIXES = (".pth", ".pt", ".bin", ".ckpt")
@@ -25,8 +26,11 @@ SUFFIXES = SAFETENSORS_SUFFIXES + PICKLE_SUFFIXES + KERAS_SUFFIXES
 
 # DC-AE f128c512 has 4.5 GB; whole checkpoints that hold a VAE go up to 24 GB.
 _LARGEST_FILE = 32 * 2**30
-
-_CURE = "Download the file again, or take it out of the folder"
+# The header of an 8 GB checkpoint has about 0.3 MB.
+_LARGEST_HEADER = 4 * 2**20
+_DTYPES = {
+    "F64", "F32", "F16", "BF16", "F8_E4M3", "F8_E5M2", "I64", "I32", "I16", "I8", "U64", "U32", "U16", "U8", "BOOL",
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -42,10 +46,22 @@ class TensorFile:
         """The tensors of these names, on the CPU, in the file's own dtype. Raises TaesdError."""
         try:
             return dict(zip(names, self._read(names), strict=True))
-        except BadFile as error:
-            raise _unreadable(self.path, str(error)) from error
-        except OSError as error:
-            raise _cannot_read(self.path, error) from error
+        except (BadFile, OSError) as error:
+            raise _failure(self.path, error) from error
+
+
+def regular_file_size(path: Path) -> int:
+    """The size in bytes of a file that is safe to open. Raises TaesdError for a device, a pipe or a folder.
+
+    /dev/zero has no end, and opening a pipe waits for somebody to write into it.
+    """
+    try:
+        found = path.stat()
+    except OSError as error:
+        raise _failure(path, error) from error
+    if not stat.S_ISREG(found.st_mode):
+        raise TaesdError(f"Cannot read {path}", "it is not a regular file", "Check the path")
+    return found.st_size
 
 
 def open_tensor_file(path: Path | str) -> TensorFile:
@@ -54,29 +70,68 @@ def open_tensor_file(path: Path | str) -> TensorFile:
     Raises TaesdError, one line: which file, what was expected, what to do.
     """
     path = Path(path)
+    size = regular_file_size(path)
     try:
-        size = path.stat().st_size
-        if not path.is_file():
-            raise TaesdError(f"Cannot read {path}", "it is no file", "Check the path")
         with path.open("rb") as file:
             head = file.read(16)
         if size > _LARGEST_FILE:
             raise BadFile(f"it has {size:,} bytes, more than any known weight file")
+        if _is_safetensors(head, size):
+            return _safetensors(path)
         if head[:8] == HDF5_START:
             return _keras(path)
-        if head.startswith((ZIP_START, STREAM_START)):
-            return _file(path, read_torch_file(path, size), {})
-        _refuse_text(head, size)
-        return _file(path, *read_safetensors(path, size))
-    except BadFile as error:
-        raise _unreadable(path, str(error)) from error
-    except OSError as error:
-        raise _cannot_read(path, error) from error
+        if is_torch_file(head):
+            shapes, read = read_torch_file(path, size)
+            return TensorFile(path, shapes, {}, read)
+        raise _unknown(head)
+    except (BadFile, OSError) as error:
+        raise _failure(path, error) from error
 
 
-def _file(path: Path, tensors: dict[str, RawTensor], metadata: dict[str, str]) -> TensorFile:
-    shapes = {name: tensor.shape for name, tensor in tensors.items()}
-    return TensorFile(path, shapes, metadata, lambda names: read_tensors(path, [tensors[name] for name in names]))
+def _is_safetensors(head: bytes, size: int) -> bool:
+    """The length of a header (8 bytes, little endian), then the header, which is JSON."""
+    return head[8:9] == b"{" and int.from_bytes(head[:8], "little") <= size - 8
+
+
+def _safetensors(path: Path) -> TensorFile:
+    with path.open("rb") as file:
+        length = int.from_bytes(file.read(8), "little")
+    if length > _LARGEST_HEADER:
+        raise BadFile(f"its header has {length:,} bytes")
+    try:
+        with safe_open(path, "pt") as opened:
+            names = list(opened.keys())
+            if len(names) > MOST_TENSORS:
+                raise BadFile(f"it holds {len(names):,} tensors")
+            shapes = {name: tuple(opened.get_slice(name).get_shape()) for name in names}
+            metadata = dict(opened.metadata() or {})
+    except (SafetensorError, ValueError, RuntimeError, TypeError) as error:
+        raise _why_refused(path, error) from error
+    return TensorFile(path, shapes, metadata, lambda names: _read_safetensors(path, names))
+
+
+def _read_safetensors(path: Path, names: list[str]) -> list[Tensor]:
+    """Copies: what safe_open gives are views of the file, which somebody may change or remove."""
+    try:
+        with safe_open(path, "pt") as opened:
+            return [opened.get_tensor(name).clone() for name in names]
+    except (SafetensorError, ValueError, RuntimeError, TypeError, AttributeError) as error:
+        raise _why_refused(path, error) from error
+
+
+def _why_refused(path: Path, error: Exception) -> BadFile:
+    """What the library's words leave open: whether the file is damaged, or newer than the library."""
+    if isinstance(error, BadFile):
+        return error
+    try:
+        with path.open("rb") as file:
+            header = json.loads(file.read(int.from_bytes(file.read(8), "little")))
+        types = {entry["dtype"] for name, entry in header.items() if name != "__metadata__"}
+    except (ValueError, RecursionError, LookupError, TypeError, AttributeError):
+        return BadFile("its header is damaged")
+    if strange := sorted(str(name) for name in types - _DTYPES):
+        return UnusableFile(f"it has tensors of the type {strange[0][:20]}, which cannot be read here")
+    return BadFile(f"it is cut off or damaged ({str(error)[:100]})")
 
 
 def _keras(path: Path) -> TensorFile:
@@ -85,17 +140,21 @@ def _keras(path: Path) -> TensorFile:
     return TensorFile(path, shapes, {}, lambda names: [loaded[name] for name in names])
 
 
-def _refuse_text(head: bytes, size: int) -> None:
-    """Say so when it is text. A safetensors file may begin with the same byte, but then the rest is a length."""
+def _unknown(head: bytes) -> BadFile:
+    if head.startswith(b"GGUF"):
+        return UnusableFile("it is a GGUF file")
     if head.startswith(b"version http"):
-        raise BadFile("it is a Git LFS pointer, not the weights themselves")
-    if head.lstrip()[:1] in (b"<", b"{") and int.from_bytes(head[:8], "little") > size:
-        raise BadFile("it is a web page or a text, not weights (a download that went wrong)")
+        return BadFile("it is a Git LFS pointer, not the weights themselves")
+    if head.lstrip()[:1] in (b"<", b"{"):
+        return BadFile("it is a web page or a text, not weights (a download that went wrong)")
+    return BadFile("it is neither a safetensors file nor a PyTorch file, or it is cut off")
 
 
-def _cannot_read(path: Path, error: OSError) -> TaesdError:
-    return TaesdError(f"Cannot read {path}", error.strerror or one_line(error), "Check the path")
-
-
-def _unreadable(path: Path, why: str) -> TaesdError:
-    return TaesdError(f"{path} is not a readable weight file", why, _CURE)
+def _failure(path: Path, error: Exception) -> TaesdError:
+    if isinstance(error, UnusableFile):
+        return TaesdError(f"{path} cannot be used", str(error), "Use a safetensors file of plain tensors instead")
+    if isinstance(error, BadFile):
+        why, cure = str(error), "Download the file again, or take it out of the folder"
+        return TaesdError(f"{path} is not a readable weight file", why, cure)
+    why = getattr(error, "strerror", None) or one_line(error)
+    return TaesdError(f"Cannot read {path}", why, "Check the path")

@@ -1,4 +1,4 @@
-"""Weight files of all kinds read exactly, and hostile ones refused before they can do anything."""
+"""Weight files of all kinds read exactly; hostile ones are refused before they can do anything."""
 
 from __future__ import annotations
 
@@ -6,22 +6,30 @@ import io
 import json
 import os
 import pickle
+import struct
 import sys
 import tarfile
 import tracemalloc
+import types
 import zipfile
 from collections import OrderedDict
 from pathlib import Path
 
+import numpy
 import pytest
 import torch
 from safetensors.torch import save, save_file
 from torch import Tensor, nn
 
 from taesd_ext.errors import TaesdError
-from taesd_ext.weights.tensor_file import open_tensor_file
+from taesd_ext.weights.inert_pickle import BadFile, InertUnpickler, PickleData, UnusableFile
+from taesd_ext.weights.tensor_file import open_tensor_file, regular_file_size
 
-DTYPES = [torch.float32, torch.float16, torch.bfloat16, torch.float64, torch.int64, torch.uint8, torch.bool]
+DTYPES = [
+    torch.float32, torch.float16, torch.bfloat16, torch.float64, torch.float8_e4m3fn, torch.float8_e5m2,
+    torch.int64, torch.uint8, torch.bool,
+]  # fmt: skip
+ZIPPED = pytest.mark.parametrize("zipped", [True, False], ids=["zip", "stream"])
 
 
 def tensors(dtype: torch.dtype = torch.float32) -> dict[str, Tensor]:
@@ -34,17 +42,33 @@ def tensors(dtype: torch.dtype = torch.float32) -> dict[str, Tensor]:
     }
 
 
-def same(path: Path, expected: dict[str, Tensor]) -> None:
+def read_all(path: Path) -> dict[str, Tensor]:
     file = open_tensor_file(path)
-    assert file.shapes == {name: tuple(value.shape) for name, value in expected.items()}
-    for name, value in file.load(list(file.shapes)).items():
+    return file.load(list(file.shapes))
+
+
+def same(path: Path, expected: dict[str, Tensor]) -> None:
+    found = read_all(path)
+    assert open_tensor_file(path).shapes == {name: tuple(value.shape) for name, value in expected.items()}
+    for name, value in found.items():
         assert value.dtype == expected[name].dtype
-        assert torch.equal(value, expected[name].detach())
         assert value.is_contiguous()
+        assert torch.equal(value.reshape(-1).view(torch.uint8), expected[name].detach().reshape(-1).view(torch.uint8))
 
 
-@pytest.mark.parametrize("zipped", [True, False], ids=["zip", "stream"])
-@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+def refused(path: Path, reason: type[Exception] = BadFile) -> str:
+    """The one line of the refusal: ``UnusableFile`` for what is sound, ``BadFile`` for what is not."""
+    with pytest.raises(TaesdError) as caught:
+        read_all(path)
+    line = str(caught.value)
+    assert type(caught.value.__cause__) is reason, line
+    assert "\n" not in line
+    assert path.name in line
+    return line
+
+
+@ZIPPED
+@pytest.mark.parametrize("dtype", [*DTYPES, torch.complex64], ids=str)
 def test_torch_files_are_read_exactly(tmp_path: Path, dtype: torch.dtype, zipped: bool) -> None:
     torch.save(OrderedDict(tensors(dtype)), tmp_path / "a.pth", _use_new_zipfile_serialization=zipped)
     same(tmp_path / "a.pth", tensors(dtype))
@@ -53,49 +77,147 @@ def test_torch_files_are_read_exactly(tmp_path: Path, dtype: torch.dtype, zipped
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
 def test_safetensors_are_read_exactly(tmp_path: Path, dtype: torch.dtype) -> None:
     contiguous = {name: value.contiguous() for name, value in tensors(dtype).items()}
-    save_file(contiguous, tmp_path / "a.safetensors", {"made": "here"})
+    save_file(contiguous, tmp_path / "a.safetensors", {"made": "here", "": "\n", "json": '{"a": [1]}'})
     same(tmp_path / "a.safetensors", contiguous)
-    assert open_tensor_file(tmp_path / "a.safetensors").metadata == {"made": "here"}
+    assert open_tensor_file(tmp_path / "a.safetensors").metadata["made"] == "here"
 
 
-@pytest.mark.parametrize("zipped", [True, False], ids=["zip", "stream"])
-def test_checkpoints_of_training_programs(tmp_path: Path, zipped: bool) -> None:
-    """Parameters below "state_dict", with numbers, texts, sizes and tied weights beside them."""
+@ZIPPED
+@pytest.mark.parametrize("protocol", [1, 2, 3, 4, 5])
+def test_every_protocol_of_pickle(tmp_path: Path, protocol: int, zipped: bool) -> None:
+    sets = {"set": {1, (2, (3,))}, "frozen": frozenset("a")}
+    content = {"a": torch.arange(3.0), "epoch": 2**70, "bytes": bytearray(b"x"), **sets}
+    path = tmp_path / "a.ckpt"
+    torch.save(content, path, pickle_protocol=protocol, _use_new_zipfile_serialization=zipped)
+    same(path, {"a": torch.arange(3.0)})
+
+
+class Callback:
+    """Of a package that is not installed where the file is read; see its use."""
+
+    def __init__(self) -> None:
+        self.best = torch.tensor(1.0)
+
+
+class Names(dict):  # type: ignore[type-arg]
+    """A dict of a training program's own."""
+
+
+@ZIPPED
+def test_what_training_programs_leave_beside_the_weights(
+    tmp_path: Path, zipped: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Lightning before 1.5 has classes as keys; others have NumPy's scalars, paths, optimizers."""
+    gone = types.ModuleType("training_program")
+    for kind in (Callback, Names):
+        monkeypatch.setattr(kind, "__module__", gone.__name__)
+        setattr(gone, kind.__name__, kind)
+    monkeypatch.setitem(sys.modules, gone.__name__, gone)
     tied = nn.Parameter(torch.arange(6.0).reshape(2, 3))
-    content = {"state_dict": OrderedDict(a=tied, b=tied), "epoch": 5, "lr": 1e-4, "size": torch.Size([1]), "big": 2**70}
+    noted = nn.Parameter(torch.arange(3.0))
+    noted.note = "one's own"  # type: ignore[attr-defined]
+    expected = Names(a=tied, b=tied, c=noted.data)
+    content = {
+        "callbacks": {Callback: {"best": numpy.float64(0.5), "score": Callback()}, (1, (2, "x")): None},
+        "optimizer_states": [{"state": {0: {"step": 1, "exp_avg": tied.data * 2}}, "param_groups": [{"params": [0]}]}],
+        "hparams": OrderedDict(path=tmp_path, device=torch.device("cuda", 0), array=numpy.ones(2)),
+        "state_dict": expected, "bytes": b"\xff\0", "epoch": 5, "lr": 1e-4, "range": range(3), "type": torch.float16,
+    }  # fmt: skip
     torch.save(content, tmp_path / "a.ckpt", _use_new_zipfile_serialization=zipped)
-    same(tmp_path / "a.ckpt", {"a": tied, "b": tied})
+    monkeypatch.delitem(sys.modules, gone.__name__)
+    same(tmp_path / "a.ckpt", expected)
 
 
-def test_module_state_dict(tmp_path: Path) -> None:
-    """It carries _metadata, which the pickle sets as an attribute."""
-    module = nn.Sequential(nn.Conv2d(3, 4, 3), nn.GroupNorm(2, 4))
-    torch.save(module.state_dict(), tmp_path / "a.pth")
-    same(tmp_path / "a.pth", dict(module.state_dict()))
+@pytest.mark.parametrize(
+    ("content", "names"),
+    [
+        ({"params_ema": {"w": torch.ones(1)}, "epoch": 3}, ["w"]),
+        ({"encoder": {"w": torch.ones(1)}, "decoder": {"w": torch.ones(1)}}, ["encoder.w", "decoder.w"]),
+        ({"state_dict": {"w": torch.ones(1)}, "ema": {"w": torch.ones(1)}}, ["w"]),
+        (nn.Sequential(nn.Conv2d(3, 4, 3)).state_dict(), ["0.weight", "0.bias"]),
+    ],
+)
+def test_where_the_weights_lie_in_a_torch_file(tmp_path: Path, content: object, names: list[str]) -> None:
+    torch.save(content, tmp_path / "a.pth")
+    assert list(open_tensor_file(tmp_path / "a.pth").shapes) == names
+
+
+def test_ordered_dict_of_python_2(tmp_path: Path) -> None:
+    """There its pickle gives the entries as a list of lists, and texts are bytes."""
+    torch.save({"a": torch.ones(2)}, tmp_path / "a.pth")
+    with zipfile.ZipFile(tmp_path / "a.pth") as archive:
+        program = archive.read("a/data.pkl")
+    value = program[program.index(b"ctorch._utils") : -2]
+    repacked(tmp_path / "a.pth", {"data.pkl": b"\x80\x02ccollections\nOrderedDict\n(((U\x01a" + value + b"tltR."})
+    same(tmp_path / "a.pth", {"a": torch.ones(2)})
+
+
+def test_no_checksums_are_no_damage(tmp_path: Path) -> None:
+    """torch.serialization.set_crc32_options(False) leaves zeros in their place."""
+    torch.save({"a": torch.ones(5)}, tmp_path / "a.pth")
+    data = (tmp_path / "a.pth").read_bytes()
+    with zipfile.ZipFile(tmp_path / "a.pth") as archive:
+        for info in archive.infolist():
+            sizes = struct.pack("<II", info.file_size, info.file_size)
+            data = data.replace(struct.pack("<I", info.CRC) + sizes, bytes(4) + sizes)
+    (tmp_path / "a.pth").write_bytes(data)
+    same(tmp_path / "a.pth", {"a": torch.ones(5)})
+
+
+@pytest.mark.parametrize("length", [0x7B, 0x280, 0x4B50, 0x480])
+def test_header_whose_length_looks_like_another_format(tmp_path: Path, length: int) -> None:
+    """Lengths that begin with "{" as a text, 80 02 as a pickle, PK as an archive."""
+    raw = json.dumps({"a": ONE}).encode()
+    (tmp_path / "a.safetensors").write_bytes(header(raw.ljust(length), b"\0\0\x80\x3f"))
+    same(tmp_path / "a.safetensors", {"a": torch.ones(1)})
+
+
+class Twice(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        return x * 2
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize(
+    "content",
+    [
+        {"a": torch.quantize_per_tensor(torch.ones(2), 0.1, 0, torch.qint8)},
+        {"a": torch.ones(2, 2).to_sparse()},
+        {"a": torch.ones(2, device="meta")},
+        nn.Linear(2, 2), {"a": 1}, {}, [torch.ones(1)], 5,
+    ],
+    ids=["quantised", "sparse", "meta", "module", "number", "empty", "list", "five"],
+)  # fmt: skip
+def test_sound_files_that_cannot_be_used_are_not_called_damaged(tmp_path: Path, content: object) -> None:
+    for zipped in (True, False):
+        torch.save(content, tmp_path / "a.pth", _use_new_zipfile_serialization=zipped)
+        refused(tmp_path / "a.pth", UnusableFile)
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_other_formats_are_not_called_damaged(tmp_path: Path) -> None:
+    torch.jit.script(Twice()).save(tmp_path / "script.pt")
+    assert "TorchScript" in refused(tmp_path / "script.pt", UnusableFile)
+    (tmp_path / "model.bin").write_bytes(b"GGUF\3\0\0\0" + bytes(100))
+    assert "GGUF" in refused(tmp_path / "model.bin", UnusableFile)
+    (tmp_path / "list.pt").write_bytes(pickle.dumps([1, 2, 3] * 10, protocol=4))
+    refused(tmp_path / "list.pt", UnusableFile)
+    with zipfile.ZipFile(tmp_path / "pictures.bin", "w") as archive:
+        archive.writestr("a.png", b"x")
+    refused(tmp_path / "pictures.bin", UnusableFile)
+    (tmp_path / "new.safetensors").write_bytes(header({"a": {**ONE, "dtype": "F3_NEW"}}, b"1234"))
+    assert "F3_NEW" in refused(tmp_path / "new.safetensors", UnusableFile)
 
 
 def test_only_what_is_asked_for_is_read(tmp_path: Path) -> None:
-    torch.save({"large": torch.zeros(30_000_000, dtype=torch.uint8), "small": torch.ones(3)}, tmp_path / "a.pth")
-    save_file({"large": torch.zeros(30_000_000, dtype=torch.uint8), "small": torch.ones(3)}, tmp_path / "a.safetensors")
+    content = {"large": torch.zeros(30_000_000, dtype=torch.uint8), "small": torch.ones(3)}
+    torch.save(content, tmp_path / "a.pth")
+    save_file(content, tmp_path / "a.safetensors")
     for name in ("a.pth", "a.safetensors"):
         tracemalloc.start()
         assert open_tensor_file(tmp_path / name).load(["small"])["small"].tolist() == [1, 1, 1]
         assert tracemalloc.get_traced_memory()[1] < 5_000_000
         tracemalloc.stop()
-
-
-def read_all(path: Path) -> dict[str, Tensor]:
-    file = open_tensor_file(path)
-    return file.load(list(file.shapes))
-
-
-def refused(path: Path) -> str:
-    with pytest.raises(TaesdError) as caught:
-        read_all(path)
-    line = str(caught.value)
-    assert "\n" not in line
-    assert path.name in line
-    return line
 
 
 class Attack:
@@ -106,28 +228,18 @@ class Attack:
         return os.system, (f"echo > {self.canary}",)
 
 
-@pytest.mark.parametrize("zipped", [True, False], ids=["zip", "stream"])
+@ZIPPED
 @pytest.mark.parametrize("where", ["alone", "beside", "inside"])
 def test_canary_is_not_run(tmp_path: Path, where: str, zipped: bool) -> None:
     canary = tmp_path / "canary"
     attack = Attack(canary)
     content = {"alone": attack, "beside": {"1.weight": torch.ones(2), "x": attack}, "inside": {"a": [1, {"b": attack}]}}
     torch.save(content[where], tmp_path / "a.pth", _use_new_zipfile_serialization=zipped)
-    line = refused(tmp_path / "a.pth")
-    assert f"{os.name if os.name == 'posix' else 'nt'}.system" in line
-    assert "may be an attack" in line
+    assert f"{os.name if os.name == 'posix' else 'nt'}.system" in refused(tmp_path / "a.pth")
     assert not canary.exists()
     # The attack is a real one: torch's own unsafe reader would have run it.
     torch.serialization.load(tmp_path / "a.pth", weights_only=False)
     assert canary.exists()
-
-
-def test_plain_pickle_and_whole_modules_are_refused(tmp_path: Path) -> None:
-    (tmp_path / "a.pth").write_bytes(pickle.dumps(Attack(tmp_path / "canary"), protocol=2))
-    assert "attack" in refused(tmp_path / "a.pth")
-    torch.save(nn.Linear(2, 2), tmp_path / "a.pth")
-    assert "torch.nn.modules.linear.Linear" in refused(tmp_path / "a.pth")
-    assert not (tmp_path / "canary").exists()
 
 
 def test_tar_in_disguise(tmp_path: Path) -> None:
@@ -142,6 +254,58 @@ def test_tar_in_disguise(tmp_path: Path) -> None:
     (tmp_path / "a.pth").write_bytes(b"\x80\x02" + buffer.getvalue()[2:])
     refused(tmp_path / "a.pth")
     assert not (tmp_path / "canary").exists()
+
+
+NESTED = b")" + b"q\x00h\x00\x86" * 64
+
+
+@pytest.mark.parametrize(
+    "program",
+    [
+        b"\x80\x02" + b")\x85" * 100_000 + b"\x81.",
+        b"\x80\x02cos\nsystem\n.",
+        b"\x80\x04\x96" + b"\xff" * 7 + b"\x0f.",
+        b"\x80\x02X\xff\xff\xff\xff.",
+        b"\x80\x02\x8b\xff\xff\xff\x7f.",
+        b"L" + b"9" * 1_000_000 + b"\n.",
+        b"\x80\x02\x82\x01.",
+        b"\x80\x02]K\x01Q.",
+        b"\x80\x05\x97.",
+        b"(" * 100_000,
+        b"",
+    ],
+)  # fmt: skip
+def test_hostile_pickles_are_refused(program: bytes) -> None:
+    """Depth, claimed lengths of gigabytes, numbers of a million digits, the registry of copyreg."""
+    tracemalloc.start()
+    with pytest.raises(BadFile):
+        InertUnpickler(PickleData(program), lambda *_: None, lambda _: 1 / 0).load()
+    assert tracemalloc.get_traced_memory()[1] < 100_000_000
+    tracemalloc.stop()
+
+
+def test_pickle_of_endless_steps_is_refused() -> None:
+    with pytest.raises(BadFile):
+        InertUnpickler(PickleData(b"N0" * 400_000 + b"N."), lambda *_: None, lambda _: None).load()
+
+
+@pytest.mark.parametrize(
+    "program",
+    [
+        b"\x80\x02}" + NESTED + b"Ns.",
+        b"\x80\x04\x8f(" + NESTED + b"\x90.",
+        b"\x80\x04(" + NESTED + b"\x91.",
+        b"\x80\x02}r\xff\xff\xff\xff.",
+        b"\x80\x02ccollections\nOrderedDict\n}X\x08\x00\x00\x00__code__Nsb.",
+        b"\x80\x02cbuiltins\ngetattr\n(NNtR)R)R.",
+    ],
+    ids=["tuple key", "tuple in a set", "frozen set", "memo", "state of a stand-in", "call of a stand-in"],
+)
+def test_odd_pickles_do_no_harm(program: bytes) -> None:
+    """A hash of tuples in tuples takes for ever; a memo place of four thousand million is 64 GB to the C reader."""
+    before = vars(InertUnpickler).copy()
+    InertUnpickler(PickleData(program), lambda *_: None, lambda _: None).load()
+    assert vars(InertUnpickler) == before
 
 
 def repacked(path: Path, change: dict[str, bytes] | None = None, **options: int) -> None:
@@ -169,7 +333,7 @@ def test_zip_bombs_are_refused(tmp_path: Path) -> None:
     repacked(tmp_path / "a.pth", compression=zipfile.ZIP_DEFLATED)
     assert (tmp_path / "a.pth").stat().st_size < 100_000
     tracemalloc.start()
-    assert "packed" in refused(tmp_path / "a.pth")
+    refused(tmp_path / "a.pth")
     assert tracemalloc.get_traced_memory()[1] < 8_000_000
     tracemalloc.stop()
 
@@ -177,8 +341,7 @@ def test_zip_bombs_are_refused(tmp_path: Path) -> None:
 def test_overlapping_members_are_refused(tmp_path: Path) -> None:
     """Directory entries that share one stretch of bytes claim more than the file has."""
     torch.save({"a": torch.zeros(100_000)}, tmp_path / "a.pth")
-    data = (tmp_path / "a.pth").read_bytes()
-    buffer = io.BytesIO(data)
+    buffer = io.BytesIO((tmp_path / "a.pth").read_bytes())
     with zipfile.ZipFile(buffer, "a") as archive:
         first = next(info for info in archive.infolist() if info.filename.endswith("data/0"))
         for index in range(1, 50):
@@ -186,6 +349,7 @@ def test_overlapping_members_are_refused(tmp_path: Path) -> None:
             twin.file_size, twin.compress_size, twin.CRC = first.file_size, first.compress_size, first.CRC
             twin.header_offset = first.header_offset
             archive.filelist.append(twin)
+            archive.NameToInfo[twin.filename] = twin
             archive._didModify = True  # type: ignore[attr-defined]
     (tmp_path / "a.pth").write_bytes(buffer.getvalue())
     assert "more than its own size" in refused(tmp_path / "a.pth")
@@ -194,8 +358,8 @@ def test_overlapping_members_are_refused(tmp_path: Path) -> None:
 def test_huge_directory_is_not_read(tmp_path: Path) -> None:
     with zipfile.ZipFile(tmp_path / "a.pth", "w") as archive:
         archive.writestr("archive/data.pkl", b"x")
-        for index in range(4_500):
-            archive.writestr(f"archive/{index:01000}", b"")
+        for index in range(80):
+            archive.writestr(f"archive/{index:060000}", b"")
     assert "directory is too long" in refused(tmp_path / "a.pth")
 
 
@@ -209,24 +373,13 @@ def test_damaged_bytes_are_noticed(tmp_path: Path) -> None:
 
 
 def test_many_tensors_of_the_same_bytes_are_refused(tmp_path: Path) -> None:
-    """Small on the disk, large in memory: every tensor is the whole storage."""
+    """Small on the disk, large in memory: every tensor is the whole storage, or one number is a whole tensor."""
     whole = torch.zeros(1_000_000)
-    torch.save({f"{index}": whole[index:] for index in range(100)}, tmp_path / "a.pth")
-    assert "same bytes many times" in refused(tmp_path / "a.pth")
-    torch.save({"a": torch.zeros(1).expand(100_000, 100_000)}, tmp_path / "a.pth")
-    assert "many times over" in refused(tmp_path / "a.pth")
-
-
-def test_steps_without_end_are_refused(tmp_path: Path) -> None:
-    torch.save({"a": torch.ones(1)}, tmp_path / "a.pth")
-    repacked(tmp_path / "a.pth", {"data.pkl": b"\x80\x02" + b"N0" * 400_000})
-    assert "no end" in refused(tmp_path / "a.pth")
-    # Tuples of tuples, whose hash as a key would take for ever.
-    repacked(tmp_path / "a.pth", {"data.pkl": b"\x80\x02})" + b"q\x00h\x00\x86" * 64 + b"Ns."})
-    assert "key that is no text" in refused(tmp_path / "a.pth")
-    # A memo place of four thousand million: C Python's own unpickler would allocate 64 GB for it.
-    repacked(tmp_path / "a.pth", {"data.pkl": b"\x80\x02}r\xff\xff\xff\xff."})
-    assert "holds no tensors" in refused(tmp_path / "a.pth")
+    for content in ({f"{index}": whole[index:] for index in range(100)}, {"a": torch.zeros(1).expand(10**5, 10**5)}):
+        torch.save(content, tmp_path / "a.pth")
+        assert "many times over" in refused(tmp_path / "a.pth")
+    torch.save({"a": torch.zeros(1).expand(100, 100)}, tmp_path / "a.pth")
+    same(tmp_path / "a.pth", {"a": torch.zeros(100, 100)})
 
 
 def header(content: object, body: bytes = b"", length: int | None = None) -> bytes:
@@ -238,72 +391,79 @@ ONE = {"dtype": "F32", "shape": [1], "data_offsets": [0, 4]}
 
 
 @pytest.mark.parametrize(
-    ("data", "words"),
+    "data",
     [
-        (b"", "neither"),
-        (b"\x05", "neither"),
-        (header({"a": ONE}, b"1234", length=2**40), "neither"),
-        (header({"a": ONE}, b"123"), "cut off"),
-        (header({"a": ONE}, b"12345"), "belong to no tensor"),
-        (header({"a": {**ONE, "shape": [2]}}, b"1234"), "shape does not fit"),
-        (header({"a": {**ONE, "shape": [2**40, 2**40]}}, b"1234"), "shape does not fit"),
-        (header({"a": {**ONE, "shape": [-1, -1]}}, b"1234"), "no size"),
-        (header({"a": {**ONE, "shape": [True]}}, b"1234"), "damaged"),
-        (header({"a": {**ONE, "dtype": "F4"}}, b"1234"), "unknown type 'F4'"),
-        (header({"a": {**ONE, "data_offsets": [4, 0]}}, b"1234"), "outside"),
-        (header({"a": ONE, "b": ONE}, b"1234"), "overlap"),
-        (header({"a": ONE, "b": {**ONE, "data_offsets": [8, 12]}}, b"1234xxxx1234"), "gaps"),
-        (header(b'{"a": 1, "a": 2}'), "twice"),
-        (header(b"[" * 100_000), "damaged"),
-        (header(b'{"a": ' + b"9" * 1_000_000 + b"}"), "no size"),
-        (header(b'{"a": {"shape": [-0]}}'), "no size"),
-        (header(b'{"a": NaN}'), "NaN"),
-        (header({"__metadata__": {"a": 1}}), "metadata"),
-        (header([]), "damaged"),
-        (header({str(index): {**ONE, "shape": [0], "data_offsets": [0, 0]} for index in range(30_000)}), "30,000"),
-        (b"<!DOCTYPE html><html><body>Log in</body></html>", "web page"),
-        (b'{"error": "Repository not found", "code": 404}', "web page or a text"),
-        (b"version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 12345\n", "Git LFS pointer"),
-        (b"\x1b[31mred", "neither"),
+        b"",
+        b"\x05",
+        header({"a": ONE}, b"1234", length=2**40),
+        header({"a": ONE}, b"123"),
+        header({"a": ONE}, b"12345"),
+        header({"a": {**ONE, "shape": [2]}}, b"1234"),
+        header({"a": {**ONE, "shape": [2**40, 2**40]}}, b"1234"),
+        header({"a": {**ONE, "shape": [-1, -1]}}, b"1234"),
+        header({"a": {**ONE, "data_offsets": [4, 0]}}, b"1234"),
+        header({"a": ONE, "b": ONE}, b"1234"),
+        header({"a": ONE, "b": {**ONE, "data_offsets": [8, 12]}}, b"1234xxxx1234"),
+        header(b'{"a": 1, "a": 2}'),
+        header(b'{"a":' * 100_000),
+        header(b'{"a": ' + b"9" * 1_000_000 + b"}"),
+        header(b'{"a": NaN}'),
+        header({"__metadata__": {"a": 1}}),
+        header([]),
+        header({str(index): {**ONE, "shape": [0], "data_offsets": [0, 0]} for index in range(30_000)}),
+        header(b'{"a": "' + b"x" * 5_000_000 + b'"}'),
+        b"<!DOCTYPE html><html><body>Log in</body></html>",
+        b'{"error": "Repository not found", "code": 404}',
+        b"version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 12345\n",
+        b"\x1b[31mred",
     ],
 )  # fmt: skip
-def test_bad_headers(tmp_path: Path, data: bytes, words: str) -> None:
+def test_bad_headers(tmp_path: Path, data: bytes) -> None:
     (tmp_path / "a.safetensors").write_bytes(data)
-    assert words in refused(tmp_path / "a.safetensors")
+    refused(tmp_path / "a.safetensors")
 
 
-def test_header_whose_length_looks_like_a_brace_is_no_text(tmp_path: Path) -> None:
-    """A header of 0x..7b bytes begins with "{": only its size tells that this is no text."""
-    raw = json.dumps({"a": ONE}).encode()
-    raw += b" " * (0x17B - len(raw))
-    (tmp_path / "a.safetensors").write_bytes(header(raw, b"\0\0\x80\x3f"))
-    same(tmp_path / "a.safetensors", {"a": torch.ones(1)})
-
-
-def test_what_is_no_file(tmp_path: Path) -> None:
+def test_only_regular_files_are_opened(tmp_path: Path) -> None:
+    """Nothing is read from a device without an end, and nobody waits for a pipe."""
     (tmp_path / "folder.pth").mkdir()
-    assert "Cannot read" in refused(tmp_path / "folder.pth")
-    assert "No such file" in refused(tmp_path / "absent.pth")
+    strange = [tmp_path / "folder.pth", tmp_path / "absent.pth"]
     if hasattr(os, "mkfifo"):
         os.mkfifo(tmp_path / "pipe.pth")
-        assert "no file" in refused(tmp_path / "pipe.pth")
+        (tmp_path / "link.pth").symlink_to("/dev/zero")
+        strange += [tmp_path / "pipe.pth", tmp_path / "link.pth"]
+    for path in strange:
+        with pytest.raises(TaesdError, match="Cannot read"):
+            regular_file_size(path)
+        with pytest.raises(TaesdError, match="Cannot read"):
+            open_tensor_file(path)
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="an open file cannot be changed there")
-def test_file_that_shrinks_or_vanishes_after_it_was_opened(tmp_path: Path) -> None:
-    for data, name in ((save({"a": torch.ones(5000)}), "a.safetensors"), (None, "a.pth")):
-        path = tmp_path / name
-        if data is None:
-            torch.save({"a": torch.ones(5000)}, path)
-        else:
-            path.write_bytes(data)
-        file = open_tensor_file(path)
-        os.truncate(path, path.stat().st_size // 2)
-        with pytest.raises(TaesdError, match="shorter"):
-            file.load(["a"])
-        path.unlink()
-        with pytest.raises(TaesdError, match="Cannot read"):
-            file.load(["a"])
+@pytest.mark.parametrize("name", ["a.safetensors", "a.pth"])
+def test_file_that_shrinks_or_vanishes_after_it_was_opened(tmp_path: Path, name: str) -> None:
+    path = tmp_path / name
+    if path.suffix == ".pth":
+        torch.save({"a": torch.ones(5000)}, path)
+    else:
+        path.write_bytes(save({"a": torch.ones(5000)}))
+    file = open_tensor_file(path)
+    os.truncate(path, path.stat().st_size // 2)
+    with pytest.raises(TaesdError):
+        file.load(["a"])
+    path.unlink()
+    with pytest.raises(TaesdError, match="Cannot read"):
+        file.load(["a"])
+
+
+def test_loaded_tensors_do_not_follow_the_file(tmp_path: Path) -> None:
+    """They are copies: a file that is written again in place must not change a network that runs."""
+    path = tmp_path / "a.safetensors"
+    path.write_bytes(save({"a": torch.ones(4)}))
+    loaded = read_all(path)["a"]
+    with path.open("r+b") as file:
+        file.seek(-16, os.SEEK_END)
+        file.write(bytes(16))
+    assert loaded.tolist() == [1, 1, 1, 1]
 
 
 def test_replaced_loaders_of_hosts_are_not_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
