@@ -33,7 +33,7 @@ BADGE = "/internal/taesd"
 """Beside the host's own /internal/progress, and as open as that: it says nothing but numbers of the running job and
 the model's kind."""
 
-_MIME = {"png": "image/png", "jpeg": "image/jpeg", "webp": "image/webp", "gif": "image/gif", "mp4": "video/mp4"}
+_MIME = {"png": "image/png", "jpeg": "image/jpeg", "webp": "image/webp", "gif": "image/gif"}
 
 
 def add_routes(app: Any, runtime: Runtime) -> None:
@@ -76,6 +76,7 @@ def status(runtime: Runtime) -> models.Status:
         frames=stats.frames,
         frame=frame.number if frame else 0,
         detail=stats.detail,
+        over_budget=frame is not None and frame.over_budget,
         family=frame.family if frame else None,
         milliseconds=round(stats.milliseconds, 2),
         share=round(stats.share, 5),
@@ -235,7 +236,7 @@ class _Routes:
     def animation(
         self,
         job: int,
-        kind: str = Query("webp", max_length=8, description="webp, gif or mp4"),
+        kind: str = Query("webp", max_length=8, description="webp or gif"),
         length: float = Query(4.0, description="seconds"),
         hold: float = Query(1.5, description="seconds for which the last frame stays"),
         side: int = Query(512, description="longest side in pixels"),

@@ -20,7 +20,8 @@ class Status(BaseModel):
     steps: int
     frames: int = Field(description="previews of this job so far")
     frame: int = Field(description="number of the newest preview")
-    detail: str | None = Field(None, description="full, 1/2, 1/4, 1/8 or linear")
+    detail: str | None = Field(None, description="full, 1/2, 1/4, 1/8, embedded or linear")
+    over_budget: bool = Field(False, description="the budget does not allow the detail that was chosen")
     family: str | None = None
     milliseconds: float = Field(description="mean time of a preview")
     share: float = Field(description="part of the job's time that previews took, 0 to 1")

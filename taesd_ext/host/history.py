@@ -23,6 +23,7 @@ class Keeping:
         self._host = host
         self.recorder = Recorder()
         self.latents = LatentKeeper()
+        self._job = 0
 
     def begin(self, processing: Any, steps: int, *, timeline: bool, latents: bool) -> None:
         """A job begins; the two switches are options."""
@@ -30,7 +31,7 @@ class Keeping:
             self.recorder.enabled = timeline
         if self.latents.enabled != latents:
             self.latents.enabled = latents
-        self.recorder.begin(_title(processing), steps)
+        self._job = self.recorder.begin(_title(processing), steps)
         _set_ids(processing, [])
 
     def finished(self, processing: Any, samples: Any, detection: Detection) -> None:
@@ -41,11 +42,14 @@ class Keeping:
         decoder = str(getattr(processing, "sd_vae_decode_method", None) or self._host.option(DECODE_METHOD, "Full"))
         tab = "img2img" if hasattr(processing, "init_images") else "txt2img"
         extra = {"tab": tab, "prompt": str(getattr(processing, "prompt", ""))}
-        ids = self.latents.keep(samples, detection.format, title=_title(processing), decoder=decoder, extra=extra)
+        ids = self.latents.keep(
+            samples, detection.format, title=_title(processing), decoder=decoder, extra=extra, job=self._job
+        )
         _set_ids(processing, [*getattr(processing, _IDS, []), *ids])
 
     def saved(self, processing: Any, processed: Any) -> None:
         """The job is done: its pictures' parameters are known, in the order of its latents."""
+        self.recorder.finish()
         first = int(getattr(processed, "index_of_first_image", 0) or 0)
         infotexts = list(getattr(processed, "infotexts", None) or [])[first:]
         seeds = list(getattr(processed, "all_seeds", None) or [])

@@ -18,6 +18,8 @@ class KeptLatent:
     """One finished picture's latent, before it was decoded."""
 
     id: int
+    job: int
+    """The job that made it, as the recorder counts them; 0 = none known."""
     latent: Tensor
     """(1,C,h,w), on the CPU, in the dtype that the sampler had."""
     latent_format: LatentFormat | None
@@ -46,9 +48,12 @@ class LatentKeeper(BoundedStore):
 
     def keep(
         self, latent: Tensor, latent_format: LatentFormat | None, *, title: str = "", decoder: str = "",
-        infotext: str = "", extra: Mapping[str, Any] | None = None,
+        infotext: str = "", extra: Mapping[str, Any] | None = None, job: int = 0,
     ) -> list[int]:  # fmt: skip
-        """Copy a (B,C,h,w) latent, one entry for each picture of the batch; gives the entries' ids."""
+        """Copy a (B,C,h,w) latent, one entry for each picture of the batch; gives the entries' ids.
+
+        A latent that holds NaN or Inf is no finished picture's: it gets an id and is not kept.
+        """
         if not self._enabled:
             return []
         copies = [part.detach().to("cpu", copy=True) for part in latent.split(1)]
@@ -56,8 +61,9 @@ class LatentKeeper(BoundedStore):
             ids = [next(self._ids) for _ in copies]
             now, extra = self._clock(), dict(extra or {})
             self._kept += [
-                KeptLatent(new_id, copy, latent_format, title, decoder, infotext, now, extra)
+                KeptLatent(new_id, job, copy, latent_format, title, decoder, infotext, now, extra)
                 for new_id, copy in zip(ids, copies, strict=True)
+                if copy.isfinite().all()
             ]
             while self._kept and sum(kept.size for kept in self._kept) > self._limit:
                 del self._kept[0]

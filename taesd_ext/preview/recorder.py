@@ -43,6 +43,8 @@ class RecordedJob:
     steps: int
     started: float
     """Seconds since the epoch."""
+    finished: bool = False
+    """Whether it came to its end; one that broke off never does."""
     frames: tuple[RecordedFrame, ...] = ()
 
     @property
@@ -57,6 +59,7 @@ class _Job:
     title: str
     steps: int
     started: float
+    finished: bool = False
     frames: list[RecordedFrame] = field(default_factory=list)
     last_number: int = 0
     size: int = 0
@@ -79,13 +82,20 @@ class Recorder(BoundedStore):
         with self._lock:
             return sum(job.size for job in self._jobs)
 
-    def begin(self, title: str = "", steps: int = 0) -> None:
-        """A new job: the frames that follow are its own. A job that got no frame is forgotten."""
-        if not self._enabled:
-            return
+    def begin(self, title: str = "", steps: int = 0) -> int:
+        """A new job: the frames that follow are its own. A job that got no frame is forgotten. Gives its number."""
         with self._lock:
-            self._jobs = [job for job in self._jobs if job.frames]
-            self._jobs.append(_Job(next(self._ids), title, steps, self._clock()))
+            number = next(self._ids)
+            if self._enabled:
+                self._jobs = [job for job in self._jobs if job.frames]
+                self._jobs.append(_Job(number, title, steps, self._clock()))
+        return number
+
+    def finish(self) -> None:
+        """The current job came to its end."""
+        with self._lock:
+            for job in self._jobs[-1:]:
+                job.finished = True
 
     def add(self, frame: Frame | None) -> None:
         """Keep a frame of the current job; one that is there already, or None, is passed over."""
@@ -129,7 +139,7 @@ class Recorder(BoundedStore):
 
     @staticmethod
     def _snapshot(job: _Job) -> RecordedJob:
-        return RecordedJob(job.id, job.title, job.steps, job.started, tuple(job.frames))
+        return RecordedJob(job.id, job.title, job.steps, job.started, job.finished, tuple(job.frames))
 
     def clear(self) -> None:
         with self._lock:

@@ -8,7 +8,7 @@ from typing import Any
 import gradio as gr
 
 from taesd_ext.errors import TaesdError
-from taesd_ext.preview.animation import KINDS, AnimationPlan, animate, mp4_writer, picked_frames
+from taesd_ext.preview.animation import KINDS, AnimationPlan, animate, picked_frames
 from taesd_ext.preview.recorder import RecordedFrame, RecordedJob, Recorder
 from taesd_ext.ui import compat, texts
 from taesd_ext.ui.actions import PanelActions
@@ -18,10 +18,6 @@ from taesd_ext.ui.pictures import data_uri, offered_file
 
 MOST_SHOWN = 120
 """Frames on the page; of more, an even choice is shown."""
-
-
-def film_kinds() -> list[str]:
-    return [kind for kind in KINDS if kind != "mp4" or mp4_writer()]
 
 
 def job_choice(job: RecordedJob) -> str:
@@ -58,7 +54,7 @@ def build_timeline_tab(actions: PanelActions, tab: gr.Tab) -> None:
         )  # fmt: skip
     strip = gr.HTML(film_html(None), elem_id="taesd_film")
     with gr.Row():
-        kinds = film_kinds()
+        kinds = list(KINDS)
         kind = gr.Dropdown(kinds, value=kinds[0], min_width=110, elem_id="taesd_film_kind", **texts.FILM_KIND.control())
         length = gr.Slider(
             0.5, 20, value=4, step=0.5, min_width=140, elem_id="taesd_film_length", **texts.FILM_LENGTH.control()

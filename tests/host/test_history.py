@@ -52,3 +52,9 @@ def test_after_a_generation_that_broke_off(host, runtime):
     extension.post_sample(p, torch.full((1, 4, 2, 2), 7.0))
     generated(p, 8)
     assert [(value, infotext) for value, infotext, _ in kept(runtime)] == [(7.0, ""), (8.0, "picture 8")]
+
+
+def test_a_picture_of_nan_is_not_a_finished_one(host, runtime):
+    generated(host.processing.Processing(), 1, float("nan"), 3)
+    assert kept(runtime) == [(1, "picture 1", 1), (3, "picture 3", 3)]
+    assert {latent.job for latent in runtime.keeping.latents.kept()} == {1}

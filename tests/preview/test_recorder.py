@@ -60,6 +60,18 @@ def test_each_job_has_its_own_frames_and_the_newest_comes_first():
     assert recorder.job(99) is None
 
 
+def test_a_job_has_its_number_whether_it_is_kept_or_not_and_is_finished_when_it_says_so():
+    recorder = Recorder()
+    recorder.enabled = False
+    assert recorder.begin() == 1
+    recorder.enabled = True
+    for number in (2, 3):
+        assert recorder.begin() == number
+        recorder.add(frame_of(1))
+    recorder.finish()
+    assert [(job.id, job.finished) for job in recorder.jobs()] == [(3, True), (2, False)]
+
+
 def test_the_oldest_job_goes_first():
     one = len(frame_of(1).image.data)
     recorder = Recorder(limit=6 * one + one // 2)

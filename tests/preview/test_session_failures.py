@@ -151,3 +151,55 @@ def test_a_poll_never_raises(clock):
     assert session.poll(torch.tensor(1.0), SD1) is None
     assert session.last_error
     assert session.poll(None, SD1) is None
+
+
+def test_a_picture_that_is_nan_hides_only_itself(clock):
+    class OneIsNaN(FakeCodec):
+        def decode(self, latent, *, detail="full"):
+            image = super().decode(latent, detail=detail)
+            image[2, :, 3, 3] = float("nan")
+            return image
+
+    session = session_of(OneIsNaN(), clock)
+    session.step(1)
+    frame = session.poll(latent(4), SD1, grid=True)
+    shades = [frame.image.picture.getpixel(place)[0] for place in ((9, 9), (99, 9), (9, 99), (99, 99))]
+    assert (frame.detail, shades) == ("full", [128, 128, 0, 128])
+
+
+def test_what_fails_before_the_decode_is_a_rung_too(clock, monkeypatch):
+    class NoHome(FakeCodec):
+        @property
+        def details(self):
+            raise RuntimeError("Could not determine home directory")
+
+        @details.setter
+        def details(self, given):
+            pass
+
+    session = session_of(NoHome(), clock)
+    session.step(1)
+    assert session.poll(latent(), SD1).detail == LINEAR
+    monkeypatch.setattr("taesd_ext.preview.drawing.has_previewer", lambda name: 1 / 0)
+    session.step(2)
+    assert session.poll(latent(), SD1).number == 2
+
+
+def test_the_last_error_goes_when_the_weights_arrive(clock):
+    arrived = []
+
+    def codec_for(family):
+        if not arrived:
+            raise TaesdError("No weights", "none found")
+        return FakeCodec()
+
+    session = PreviewSession(codec_for, clock)
+    session.start(QUICK, 20)
+    session.step(1)
+    session.poll(latent(), SD1)
+    assert session.last_error
+    arrived.append(True)
+    clock.now += 6
+    session.step(2)
+    assert session.poll(latent(), SD1).detail == "full"
+    assert session.last_error is None
