@@ -30,8 +30,7 @@ from taesd_ext.commands.approx_nn import find_approx_nn
 from taesd_ext.commands.compare_page import default_font
 from taesd_ext.commands.outputs import add_overwrite_argument, check_outputs, write_atomically
 from taesd_ext.models.latent_rgb import latent_to_rgb
-from taesd_ext.ui.play import fitted
-from taesd_ext.ui.samples import sample_picture
+from taesd_ext.ui.pictures import fitted, sample_picture
 
 DOWNLOAD = "`.venv/bin/python -m taesd_ext weights download taesd` gets the files"
 SIDE, SHOWN, LINE, GAP, COLUMNS, RUNS = 512, 384, 30, 8, 3, 7

@@ -1,4 +1,5 @@
-// The page's part of the TAESD extension: film strips, picture sliders, and the badge on the live preview.
+// The page's part of the TAESD extension: film strips, picture sliders, the badge on the live preview,
+// and the questions for what long work has come to.
 // Everything is found by class at the moment of use; where the page is another than expected, nothing happens.
 (() => {
     "use strict";
@@ -118,7 +119,7 @@
         constructor(host) {
             this.host = host; // the host's .livePreview
             this.tab = host.parentElement.id.split("_")[0]; // "txt2img" or "img2img"
-            this.frames = []; // addresses of this job's previews
+            this.frames = []; // this job's previews: their addresses, and what the badge said of them
             this.scrubbed = null; // index of the frame looked at, null for the newest
             this.pressed = false; // whether a mouse button went down on the picture
             // While the full view is open, Escape closes it and nothing else: the host's would end the job. It closes
@@ -167,15 +168,19 @@
 
         collect() {
             const newest = this.host.lastElementChild?.src;
-            if (!newest || newest === this.frames[this.frames.length - 1]) return;
-            this.frames.push(newest);
-            const characters = this.frames.reduce((sum, frame) => sum + frame.length, 0);
-            if (this.frames.length > MOST_FRAMES || characters > MOST_CHARACTERS) {
-                this.frames = this.frames.filter((_, index, all) => index % 2 === 0 || index === all.length - 1);
-            }
+            if (!newest || newest === this.frames[this.frames.length - 1]?.src) return;
+            this.frames.push({ src: newest, words: "" });
+            const characters = this.frames.reduce((sum, frame) => sum + frame.src.length, 0);
+            if (this.frames.length > MOST_FRAMES || characters > MOST_CHARACTERS) this.halve();
             this.range.max = this.frames.length - 1;
             if (this.scrubbed === null) this.show();
             this.update();
+        }
+
+        halve() {
+            const lookedAt = this.scrubbed === null ? null : this.frames[this.scrubbed - (this.scrubbed % 2)];
+            this.frames = this.frames.filter((_, index, all) => index % 2 === 0 || index === all.length - 1);
+            if (lookedAt) this.scrubbed = this.frames.indexOf(lookedAt);
         }
 
         scrub(index) {
@@ -188,13 +193,17 @@
             const index = this.scrubbed ?? this.frames.length - 1;
             this.range.value = index;
             this.still.hidden = this.scrubbed === null;
-            if (this.scrubbed !== null) this.still.src = this.frames[index];
-            if (this.fullView) this.fullView.firstElementChild.src = this.frames[index];
+            const frame = this.frames[index];
+            if (!frame) return;
+            if (this.scrubbed !== null) this.still.src = frame.src;
+            if (this.fullView) this.fullView.firstElementChild.src = frame.src;
+            if (frame.words) this.badge.textContent = frame.words;
         }
 
         async update() {
             if (!badgeWanted() || this.asking) return;
             this.asking = true;
+            const frame = this.frames[this.frames.length - 1];
             try {
                 const answer = await fetch(STATUS);
                 const status = answer.ok ? await answer.json() : null;
@@ -202,8 +211,9 @@
                 this.badge.hidden = !shown;
                 if (shown) {
                     const share = (100 * status.share).toFixed(1);
-                    this.badge.textContent =
+                    frame.words =
                         `${status.step}/${status.steps} · ${status.detail} · ${Math.round(status.milliseconds)} ms · ${share} %`;
+                    this.show();
                     this.badge.title = "step, detail, time of a preview, previews' share of the time";
                 }
             } catch {
@@ -314,6 +324,42 @@
         }
     }
 
+    // Long work, ui/work.py: while its bar is shown, a hidden button is pressed for each new answer. A worker keeps the
+    // time, since browsers let a page's own timers sleep when another tab is in front.
+
+    const ASK_EVERY_MS = 250;
+    const LOST_AFTER_MS = 4000; // an answer that did not come
+    const LEFT = "./internal/taesd/left";
+
+    const asked = new Map(); // a task -> its last answer that was followed by a question, and when
+    let ticking = false;
+
+    const runningTasks = () => [...document.querySelectorAll("[data-task]")].map((bar) => bar.dataset);
+
+    const ask = quietly(() => {
+        for (const { task, poll, beat } of runningTasks()) {
+            const last = asked.get(task);
+            if (last?.beat === beat && Date.now() - last.at < LOST_AFTER_MS) continue;
+            asked.set(task, { beat, at: Date.now() });
+            document.getElementById(poll)?.click();
+        }
+    });
+
+    const lookForTasks = quietly(() => {
+        if (ticking || !runningTasks().length) return;
+        ticking = true;
+        const code = new Blob([`setInterval(() => postMessage(0), ${ASK_EVERY_MS})`]);
+        try {
+            new Worker(URL.createObjectURL(code)).onmessage = ask;
+        } catch {
+            setInterval(ask, ASK_EVERY_MS);
+        }
+    });
+
+    window.addEventListener("pagehide", quietly(() => {
+        for (const { task } of runningTasks()) navigator.sendBeacon(`${LEFT}?task=${task}`);
+    }));
+
     let panel = null;
 
     const lookForPanel = quietly(() => {
@@ -354,5 +400,6 @@
         lookForLivePreviews();
         lookForFilms();
         lookForPanel();
+        lookForTasks();
     }).observe(document.documentElement, { childList: true, subtree: true });
 })();

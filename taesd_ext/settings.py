@@ -50,6 +50,8 @@ class Option:
     minimum: float = 0
     maximum: float = 0
     step: float = 1
+    advanced: bool = False
+    """Rarely needed: folded away where there is room to fold."""
 
     @property
     def key(self) -> str:
@@ -92,68 +94,65 @@ def can_be_stored(text: str) -> bool:
 OPTIONS: tuple[Option, ...] = (
     Option(
         "family", AUTO, "choice", "TAESD family",
-        "which tiny autoencoder draws previews and stands in for the VAE; Auto goes by the loaded model, "
-        "the built-in one leaves everything to the WebUI",
+        "tiny autoencoder for previews and for TAESD as the VAE; Auto follows the loaded model, built-in TAESD leaves "
+        "both to the WebUI",
         choices=FAMILY_CHOICES,
     ),
     Option(
-        "interval", 1, "int", "TAESD preview interval",
-        "in sampling steps; 0 = the WebUI's own live preview display period", maximum=100,
-    ),
-    Option(
-        "min_time", 100, "int", "TAESD minimum time between previews",
-        "in milliseconds; 0 = no limit", maximum=60000, step=50,
-    ),
-    Option(
-        "skip_last", 0, "int", "TAESD skip last steps",
-        "no preview in the last N sampling steps, which the finished picture follows at once", maximum=100,
-    ),
-    Option(
-        "max_side", 1024, "int", "TAESD largest preview side",
-        "in pixels; 0 = no limit", maximum=16384, step=64,
-    ),
-    Option(
         "detail", AUTO, "choice", "TAESD preview detail",
-        "size of a preview as a fraction of the picture's sides; Auto takes the most that the budget allows",
+        "preview size as a fraction of the image; Auto uses as much as the budget allows",
         choices=(AUTO, "1/8", "1/4", "1/2", "full"),
     ),
     Option(
         "budget", 3.0, "float", "TAESD preview budget",
-        "in percent of the generation time; detail and interval adapt to stay within it; 0 = no limit",
-        maximum=100, step=0.5,
+        "percent of the generation time that previews may take; 0 = no limit", maximum=100, step=0.5,
     ),
     Option(
-        "frame_format", "auto", "choice", "TAESD preview frame format",
-        "auto = jpeg above 256 pixels, png below; the WebUI's own live preview file format comes first where you "
-        "changed it",
-        choices=("auto", "jpeg", "webp", "png"),
+        "interval", 1, "int", "TAESD preview interval",
+        "in sampling steps; 0 = the WebUI's live preview display period", maximum=100,
+    ),
+    Option(
+        "min_time", 100, "int", "TAESD minimum time between previews",
+        "in milliseconds; 0 = no limit", maximum=60000, step=50, advanced=True,
+    ),
+    Option(
+        "skip_last", 0, "int", "TAESD skip last steps",
+        "skip previews for the last N steps", maximum=100, advanced=True,
+    ),
+    Option(
+        "max_side", 1024, "int", "TAESD largest preview side",
+        "in pixels; 0 = no limit", maximum=16384, step=64, advanced=True,
+    ),
+    Option(
+        "frame_format", "auto", "choice", "TAESD preview image format",
+        "auto = JPEG above 256 pixels, else PNG; the WebUI's own preview format wins where you changed it",
+        choices=("auto", "jpeg", "webp", "png"), advanced=True,
     ),
     Option(
         "device", DEVICE_SAMPLING, "choice", "TAESD preview device",
-        "CPU leaves the graphics card's memory alone", choices=(DEVICE_SAMPLING, DEVICE_CPU),
-    ),
-    Option(
-        "decode_failure", FAIL_WITH_ERROR, "choice", "When TAESD cannot do the final decode or encode",
-        "stop with an error that says why, or use the full VAE and note it in the picture's parameters",
-        section="vae", choices=(FAIL_WITH_ERROR, FAIL_TO_FULL_VAE),
-    ),
-    Option(
-        "final_vae", HOSTS_VAE, "name", "VAE for final decode",
-        "what makes the finished picture, live previews aside: the WebUI's = as its own SD VAE and decode method say, "
-        "TAESD, or a full VAE that is installed; the WebUI's SD VAE setting stays as it is",
-        section="vae", choices=(HOSTS_VAE, TINY_VAE),
+        "CPU keeps the graphics card's memory free", choices=(DEVICE_SAMPLING, DEVICE_CPU), advanced=True,
     ),
     Option(
         "badge", True, "bool", "TAESD badge on the live preview",
-        "step, detail and what the previews cost; reload the page after a change",
+        "shows step, detail and cost; reload the page after a change", advanced=True,
     ),
     Option(
-        "timeline", True, "bool", "TAESD keeps the last jobs' previews",
-        "in memory, 64 MB at most, for the timeline in the TAESD tab",
+        "timeline", True, "bool", "TAESD keeps the previews of the last jobs",
+        "in memory, up to 64 MB, for the Timeline tab", advanced=True,
     ),
     Option(
-        "keep_latents", True, "bool", "TAESD keeps the last pictures' latents",
-        "in memory, 64 MB at most, to decode them once more in the TAESD tab", section="vae",
+        "final_vae", HOSTS_VAE, "name", "VAE for the final image",
+        "\"the WebUI's\" follows its own SD VAE and decode settings",
+        section="vae", choices=(HOSTS_VAE, TINY_VAE),
+    ),
+    Option(
+        "decode_failure", FAIL_WITH_ERROR, "choice", "If TAESD cannot decode or encode",
+        "stop with an error, or use the full VAE and say so in the image's parameters",
+        section="vae", choices=(FAIL_WITH_ERROR, FAIL_TO_FULL_VAE), advanced=True,
+    ),
+    Option(
+        "keep_latents", True, "bool", "TAESD keeps the latents of the last images",
+        "in memory, up to 64 MB, for the Re-decode tab", section="vae", advanced=True,
     ),
 )  # fmt: skip
 

@@ -66,13 +66,13 @@ def latent_for(codec: Codec, sample: Tensor, detection: Detection) -> Tensor:
         raise TaesdError(
             f"{codec.name} cannot make this picture",
             f"it is a VAE of {codec.format.title}, and the loaded model is {row.title}",
-            "Choose another VAE for final decode",
+            "Choose another VAE for the final image",
         )
     return to_family_latent(sample, row or codec.format)
 
 
 def _not_loaded(name: str, error: Exception) -> TaesdError:
-    return TaesdError(f"Cannot load {name}", one_line(error), "Choose another VAE for final decode")
+    return TaesdError(f"Cannot load {name}", one_line(error), "Choose another VAE for the final image")
 
 
 def _stat(path: Path | None) -> tuple[Any, ...]:

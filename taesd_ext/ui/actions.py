@@ -13,9 +13,10 @@ from PIL import Image
 from torch import Tensor
 
 from taesd_ext.codec.codec import Codec
+from taesd_ext.errors import TaesdError
 from taesd_ext.latent_formats import Detection, LatentFormat
 from taesd_ext.preview.latent_keeper import KeptLatent, LatentKeeper
-from taesd_ext.preview.recorder import Recorder
+from taesd_ext.preview.recorder import RecordedJob, Recorder
 from taesd_ext.preview.session import PreviewSession
 
 
@@ -69,6 +70,8 @@ class PanelActions:
     recorder: Recorder
     latents: LatentKeeper
 
+    allowed_to_change: Callable[[], bool] = lambda: True
+    """False where the WebUI is shared with strangers: files and settings stay as they are, others' pictures unseen."""
     detection: Callable[[], Detection | None] = lambda: None
     """The loaded checkpoint's latent format and why; None where there is no checkpoint."""
     last_error: Callable[[], str | None] = lambda: None
@@ -91,3 +94,20 @@ class PanelActions:
     """None where there is no such folder, or the setting has no effect."""
     notes: list[str] = field(default_factory=list)
     """Lines to show above everything, such as "another extension took the place of ours"."""
+
+    def require_change(self) -> None:
+        """Raises TaesdError where visitors may not change anything."""
+        if not self.allowed_to_change():
+            raise TaesdError(
+                "Files and settings cannot be changed here",
+                "this WebUI is shared and lets no page install anything",
+                "Start it with --enable-insecure-extension-access, or without --share and --listen",
+            )
+
+    def jobs(self) -> list[RecordedJob]:
+        """The last jobs with their previews, newest first; none where pages belong to different people."""
+        return self.recorder.jobs() if self.allowed_to_change() else []
+
+    def kept(self) -> list[KeptLatent]:
+        """The last finished latents, newest first; none where pages belong to different people."""
+        return self.latents.kept() if self.allowed_to_change() else []

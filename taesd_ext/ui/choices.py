@@ -1,4 +1,4 @@
-"""What a dropdown shows when its list is read anew: what the user chose stays, as long as it is there.
+"""What a page may choose, and what a dropdown shows when its list is read anew: the choice stays while it is there.
 
 What was chosen is kept in a ``gr.State`` by the dropdown's own change event. As an event's input the dropdown itself
 would be refused by gradio 4 and later where its choices are not known, such as after a restart of the server.
@@ -6,12 +6,36 @@ would be refused by gradio 4 and later where its choices are not known, such as 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import gradio as gr
 
+from taesd_ext.errors import TaesdError
 from taesd_ext.ui import compat
+
+
+def picked(chosen: Any, offered: Iterable[str], noun: str) -> str:
+    """The one of ``offered`` that a page chose. Raises TaesdError for anything else.
+
+    gradio 3.41 passes on whatever a page sends for a dropdown, a path of the server for example.
+    """
+    offered = list(offered)
+    if isinstance(chosen, str):
+        if chosen in offered:
+            return chosen
+        for each in offered:  # the words beside a key may have changed since the page was drawn
+            if compat.key_of(each) == compat.key_of(chosen):
+                return each
+    raise TaesdError(f"There is no such {noun}", "", "Choose one from the list")
+
+
+def number(value: Any, low: float, high: float, noun: str) -> float:
+    """The number that a page sent. Raises TaesdError for what its slider cannot show."""
+    if isinstance(value, (int, float)) and math.isfinite(value) and low <= value <= high:
+        return value
+    raise TaesdError(f"{noun} cannot be that", "", f"Use {low:g} to {high:g}")
 
 
 def offer(choices: Sequence[str], present: str | None) -> dict[str, Any]:

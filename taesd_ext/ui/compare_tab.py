@@ -14,16 +14,15 @@ from taesd_ext.codec.picture_file import image_to_picture, picture_to_image
 from taesd_ext.commands.compare import measure
 from taesd_ext.commands.compare_page import comparison_page, difference_map
 from taesd_ext.commands.result_row import ResultRow
-from taesd_ext.errors import TaesdError, one_line
+from taesd_ext.errors import TaesdError
 from taesd_ext.latent_formats import FAMILIES, LATENT_FORMATS
 from taesd_ext.ui import compat, texts
 from taesd_ext.ui.actions import PanelActions
+from taesd_ext.ui.choices import picked
 from taesd_ext.ui.kept_results import KeptResults
-from taesd_ext.ui.markup import notice, progress_bar, slider, table
-from taesd_ext.ui.pictures import offered_file, picture_uri
-from taesd_ext.ui.play import fitted
-from taesd_ext.ui.plots import scatter
-from taesd_ext.ui.samples import sample_names, sample_picture
+from taesd_ext.ui.markup import SMALL, notice, slider, table
+from taesd_ext.ui.pictures import fitted, offered_file, picture_uri, sample_names, sample_picture
+from taesd_ext.ui.work import Task, interruptible, leave, long_action
 from taesd_ext.weights.folders import installed
 from taesd_ext.weights.full_files import installed_vaes
 
@@ -78,11 +77,6 @@ def table_html(comparison: Comparison) -> str:
     return table(texts.COMPARE_HEAD, rows)
 
 
-def plot_html(comparison: Comparison) -> str:
-    points = [(row.codec, 1000 * row.decode_seconds, row.psnr) for row in comparison.rows if not row.error]
-    return scatter(points, texts.PLOT_TIME, texts.PLOT_PSNR)
-
-
 def pair_html(comparison: Comparison | None, first: str, second: str, difference: bool) -> str:
     """The slider between two, or where they differ."""
     if comparison is None:
@@ -107,7 +101,9 @@ def build_compare_tab(actions: PanelActions, tab: gr.Tab) -> None:
         with gr.Column(min_width=280):
             codecs = gr.CheckboxGroup([], elem_id="taesd_compare_codecs", **texts.COMPARE_CODECS.control())
             side = gr.Dropdown(list(SIDES), value="512", elem_id="taesd_compare_side", **texts.SIZE.control())
-            compare = gr.Button(texts.COMPARE_RUN.label, variant="primary", elem_id="taesd_compare_run")
+            with gr.Row():
+                compare = gr.Button(texts.COMPARE_RUN.label, variant="primary", **SMALL, elem_id="taesd_compare_run")
+                cancel = gr.Button(texts.CANCEL.label, **SMALL, elem_id="taesd_compare_cancel")
     result = gr.HTML(elem_id="taesd_compare_result", elem_classes="taesd-ext-line")
     with gr.Row(visible=False) as pair:
         first = gr.Dropdown([], elem_id="taesd_compare_first", min_width=140, **texts.LEFT.control())
@@ -120,36 +116,36 @@ def build_compare_tab(actions: PanelActions, tab: gr.Tab) -> None:
         texts.EXPORTED.label, interactive=False, visible=False, file_count="multiple", elem_id="taesd_compare_files"
     )
     kept: KeptResults[Comparison] = KeptResults()
-    made = gr.State(None)
+    made, seeded = gr.State(None), gr.State(False)
 
-    def look(chosen: list[str] | None) -> Any:
+    def look(chosen: list[str] | None, seeded: bool) -> list[Any]:
         names = codec_names(actions)
-        kept = [name for name in chosen or [] if name in names]
-        return gr.update(choices=names, value=kept or names[:4])
+        still = [name for name in chosen or [] if name in names]
+        sample = gr.update() if seeded else sample_picture(sample_names()[0])
+        return [gr.update(choices=names, value=still or names[:4]), sample, True]
 
-    def run(source: Image.Image | None, names: list[str], side: str):
-        same = [gr.update()] * 6
-        if not names:
-            yield [notice(texts.NO_CODECS), *same]
-            return
-        source = source if source is not None else sample_picture(sample_names()[0])
-        try:
-            image = picture_to_image(fitted(source, int(side)))
-            rows = []
-            for index, name in enumerate(names):
-                yield [progress_bar(index / len(names), name), *same]
-                with actions.exclusive():
-                    rows.append(_measured(actions, name, image))
-        except Exception as error:
-            yield [notice(one_line(error), "bad"), *same]
-            return
+    def run(task: Task, source: Image.Image | None, chosen: Any, side: str) -> tuple[str, list[Any]]:
+        offered = codec_names(actions)
+        names = [picked(name, offered, "codec") for name in chosen or []]
+        if source is None or not names:
+            raise TaesdError(texts.NO_CODECS if source is not None else texts.NO_PICTURE)
+        image = picture_to_image(fitted(source, int(picked(side, SIDES, "size"))))
+        rows = []
+        for index, name in enumerate(names):
+            task.report(index / len(names), name)
+            with actions.exclusive(), interruptible(task):
+                rows.append(_measured(actions, name, image))
         done = Comparison(image, tuple(rows))
-        best = done.names[-1]
-        choices = {"choices": done.names}
-        yield [
-            "", gr.update(visible=True), gr.update(**choices, value=done.names[0]), gr.update(**choices, value=best),
-            pair_html(done, done.names[0], best, False), table_html(done) + plot_html(done), kept.keep(done, done.size),
+        best, choices = done.names[-1], {"choices": done.names}
+        return "", [
+            gr.update(visible=True), gr.update(**choices, value=done.names[0]), gr.update(**choices, value=best),
+            pair_html(done, done.names[0], best, False), table_html(done), kept.keep(done, done.size),
         ]  # fmt: skip
+
+    def forget(task: str) -> list[Any]:
+        """The picture above is another one now."""
+        leave(task)
+        return [gr.update(visible=False), "", "", None]
 
     def show(key: int | None, first: str, second: str, difference: bool) -> str:
         done = kept.get(key)
@@ -164,11 +160,13 @@ def build_compare_tab(actions: PanelActions, tab: gr.Tab) -> None:
         files = [offered_file("compare.html", page), offered_file("compare.json", data)]
         return ["", gr.update(value=files, visible=True)]
 
-    tab.select(look, codecs, codecs, show_progress="hidden")
-    outputs = [result, pair, first, second, shown, numbers, made]
-    compare.click(run, [picture, codecs, side], outputs, show_progress="hidden")
+    tab.select(look, [codecs, seeded], [codecs, picture, seeded], show_progress="hidden")
+    outputs = [pair, first, second, shown, numbers, made]
+    task = long_action(compare.click, cancel, [picture, codecs, side], result, outputs, run, "taesd_compare")
+    picture.change(forget, task, [pair, shown, numbers, made], show_progress="hidden")
+    # By the user only: answers to changes of our own could arrive in another order, the last one with no picture.
     for control in (first, second, difference):
-        control.change(show, [made, first, second, difference], shown, show_progress="hidden")
+        control.input(show, [made, first, second, difference], shown, show_progress="hidden")
     export.click(save, made, [result, exported])
 
 

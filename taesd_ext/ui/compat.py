@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Mapping
+import os
+import tempfile
+from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 
 import gradio as gr
+
+from taesd_ext.errors import TaesdError
 
 MAJOR = int(gr.__version__.split(".")[0])
 
@@ -45,7 +50,23 @@ def key_of(chosen: Any) -> str:
 
 def file_box(label: str, **arguments: Any) -> gr.File:
     """A file upload whose value is read with :func:`file_path`."""
-    return gr.File(label=label, type="filepath" if MAJOR >= 4 else "file", **arguments)
+    box = gr.File(label=label, type="filepath" if MAJOR >= 4 else "file", **arguments)
+    if MAJOR < 4:
+        box.preprocess = _uploads_only(box.preprocess)
+    return box
+
+
+def _uploads_only(preprocess: Callable[[Any], Any]) -> Callable[[Any], Any]:
+    """gradio 3.41 copies whichever file of the server a page names; later ones refuse what was not uploaded."""
+    uploads = Path(os.environ.get("GRADIO_TEMP_DIR") or Path(tempfile.gettempdir()) / "gradio").resolve()
+
+    def checked(value: Any) -> Any:
+        for file in value if isinstance(value, list) else [value] if value else []:
+            if file.get("is_file") and uploads not in Path(file["name"]).resolve().parents:
+                raise TaesdError("This file was not uploaded")
+        return preprocess(value)
+
+    return checked
 
 
 def file_path(value: Any) -> str | None:
@@ -58,8 +79,8 @@ def copy_button() -> dict[str, Any]:
     return known(gr.Textbox.__init__, {"show_copy_button": True, "buttons": ["copy"]})
 
 
-def launch(page: gr.Blocks, *, css: str, port: int | None, open_browser: bool, workers: int = 4) -> str:
-    """Serve the page on 127.0.0.1 only and return its address; the server runs in a thread of its own.
+def launch(page: gr.Blocks, *, css: str, port: int | None, open_browser: bool, workers: int = 4) -> tuple[Any, str]:
+    """Serve the page on 127.0.0.1 only; (its FastAPI app, its address). The server runs in a thread of its own.
 
     ``workers``: events that run at the same time, so that a long run does not hold up the other tabs.
     """
@@ -69,5 +90,5 @@ def launch(page: gr.Blocks, *, css: str, port: int | None, open_browser: bool, w
         "prevent_thread_lock": True, "quiet": True, "show_api": False, "footer_links": [],
         "ssr_mode": False,
     }  # fmt: skip
-    _, address, _ = page.launch(**known(page.launch, wanted))
-    return address
+    app, address, _ = page.launch(**known(page.launch, wanted))
+    return app, address

@@ -2,28 +2,28 @@
 
 from __future__ import annotations
 
-import threading
-from collections.abc import Iterator
+from collections.abc import Callable
 from typing import Any
 
 import gradio as gr
 
 from taesd_ext.errors import TaesdError
 from taesd_ext.ui import compat, texts
-from taesd_ext.ui.actions import HostVAEs
-from taesd_ext.ui.background import Background, Report, Sight
-from taesd_ext.ui.markup import notice, progress_bar
+from taesd_ext.ui.actions import HostVAEs, PanelActions
+from taesd_ext.ui.choices import picked
+from taesd_ext.ui.markup import SMALL, notice
+from taesd_ext.ui.models_table import downloaded
+from taesd_ext.ui.work import Task, long_action
 from taesd_ext.weights.download import download_family
 from taesd_ext.weights.own_vae import add_vae_file
 
 OFFERED = ("sd-vae-ft-mse", "sd-vae-ft-ema")
 
-_SMALL = {"min_width": 90, "size": "sm"}
 
-
-def build_host_vae_box(vaes: HostVAEs) -> None:
+def build_host_vae_box(actions: PanelActions, vaes: HostVAEs) -> None:
     """Add the controls to the tab that is being built."""
-    download = Background()
+    allowed = actions.allowed_to_change()
+    can = {**SMALL, "interactive": allowed}
     with gr.Accordion(texts.HOST_VAES.label, open=False, elem_id="taesd_host_vaes"):
         with gr.Row():
             with gr.Column(min_width=280):
@@ -31,66 +31,59 @@ def build_host_vae_box(vaes: HostVAEs) -> None:
                     list(OFFERED), value=OFFERED[0], elem_id="taesd_host_vae", **texts.HOST_VAE.control()
                 )
                 with gr.Row():
-                    get = gr.Button(texts.HOST_VAE_GET.label, variant="primary", **_SMALL, elem_id="taesd_host_vae_get")
-                    cancel = gr.Button(texts.CANCEL.label, **_SMALL, elem_id="taesd_host_vae_cancel")
-                quick = gr.Button(texts.HOST_VAE_QUICK.label, **_SMALL, elem_id="taesd_host_vae_quick")
+                    get = gr.Button(texts.HOST_VAE_GET.label, variant="primary", **can, elem_id="taesd_host_vae_get")
+                    cancel = gr.Button(texts.CANCEL.label, **SMALL, elem_id="taesd_host_vae_cancel")
+                quick = gr.Button(texts.HOST_VAE_QUICK.label, **can, elem_id="taesd_host_vae_quick")
             with gr.Column(min_width=280):
-                own = compat.file_box(texts.HOST_VAE_DROP.label, elem_id="taesd_host_vae_file", height=150)
+                own = compat.file_box(
+                    texts.HOST_VAE_DROP.label, elem_id="taesd_host_vae_file", height=150, interactive=allowed
+                )
         result = gr.HTML(elem_id="taesd_host_vae_result", elem_classes="taesd-ext-line")
 
-    def get_it(name: str | None) -> Iterator[str]:
-        for sight in download.run(lambda report, stop: _download(vaes, name or OFFERED[0], report, stop)):
-            yield _sight_html(sight)
+    def get_it(task: Task, name: Any) -> tuple[str, list[Any]]:
+        actions.require_change()
+        return _download(vaes, picked(name, OFFERED, "VAE"), task), []
 
-    get.click(get_it, wanted, result, show_progress="hidden")
-    cancel.click(download.cancel, None, None)
-    own.upload(lambda value: take(vaes, value), own, result, show_progress="hidden")
-    if vaes.hosts_control is None:
-        quick.click(lambda: show_at_top(vaes), None, result, show_progress="hidden")
-    else:
-        shown = [result, vaes.hosts_control]
-        quick.click(lambda: show_at_top_and_to_host(vaes), None, shown, show_progress="hidden")
+    def shown_at_top() -> Any:
+        line = _said(actions, lambda: show_at_top(vaes))
+        return line if vaes.hosts_control is None else (line, gr.update(value=vaes.quick_settings()))
+
+    long_action(get.click, cancel, wanted, result, [], get_it, "taesd_host_vae_get")
+    own.upload(lambda value: _said(actions, lambda: take(vaes, value)), own, result, show_progress="hidden")
+    controls = [result] if vaes.hosts_control is None else [result, vaes.hosts_control]
+    quick.click(shown_at_top, None, controls, show_progress="hidden")
+
+
+def _said(actions: PanelActions, act: Callable[[], str]) -> str:
+    """A line about what was done, or why it was not."""
+    try:
+        actions.require_change()
+        line = act()
+    except TaesdError as error:
+        return notice(str(error), "bad")
+    return notice(line, "good")
 
 
 def take(vaes: HostVAEs, value: Any) -> str:
-    """Put a file that was dropped into the WebUI's folder; a line about it."""
+    """Put a file that was dropped into the WebUI's folder; a line about it. Raises TaesdError."""
     path = compat.file_path(value)
     if path is None:
         return ""
-    try:
-        target = add_vae_file(path, vaes.folder)
-        vaes.refresh()
-    except TaesdError as error:
-        return notice(str(error), "bad")
-    return notice(f"{target.name} is in {vaes.folder}. {texts.HOST_VAE_WHERE}", "good")
+    target = add_vae_file(path, vaes.folder)
+    vaes.refresh()
+    return f"{target.name} is in {vaes.folder}. {texts.HOST_VAE_WHERE}"
 
 
 def show_at_top(vaes: HostVAEs) -> str:
-    """Put the setting into the quick settings; a line about it."""
-    try:
-        added = vaes.add_quick_setting()
-    except TaesdError as error:
-        return notice(str(error), "bad")
-    return notice(texts.HOST_VAE_SHOWN if added else texts.HOST_VAE_SHOWN_ALREADY, "good")
+    """Put the setting into the quick settings; a line about it. Raises TaesdError."""
+    return texts.HOST_VAE_SHOWN if vaes.add_quick_setting() else texts.HOST_VAE_SHOWN_ALREADY
 
 
-def show_at_top_and_to_host(vaes: HostVAEs) -> tuple[str, Any]:
-    """The same, and what brings the host's own control of that list up to date."""
-    return show_at_top(vaes), gr.update(value=vaes.quick_settings())
-
-
-def _download(vaes: HostVAEs, name: str, report: Report, cancel: threading.Event) -> str:
+def _download(vaes: HostVAEs, name: str, task: Task) -> str:
     def progress(have: int, total: int | None) -> None:
-        words = f"{name}: {have / 1e6:.1f}" + (f" of {total / 1e6:.1f} MB" if total else " MB")
-        report(have / total if total else 0.5, words)
+        task.report(have / total if total else 0.5, downloaded(name, have, total))
 
-    report(0, f"{name}: asking for it")
-    paths = download_family(name, vaes.folder, progress=progress, cancel=cancel)
+    task.report(0, name)
+    paths = download_family(name, vaes.folder, progress=progress, cancel=task.stop)
     vaes.refresh()
     return f"{', '.join(path.name for path in paths)} is in {vaes.folder}. {texts.HOST_VAE_WHERE}"
-
-
-def _sight_html(sight: Sight) -> str:
-    if sight.error:
-        return notice(sight.error, "bad")
-    return notice(sight.words, "good") if sight.done else progress_bar(sight.share, sight.words)

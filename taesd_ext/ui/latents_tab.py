@@ -11,12 +11,13 @@ from PIL import Image
 from taesd_ext.codec.latent_file import latent_bytes, read_latent
 from taesd_ext.codec.latent_image import latent_view, note_for
 from taesd_ext.codec.picture_file import image_to_picture, picture_to_image
-from taesd_ext.errors import TaesdError, one_line
+from taesd_ext.errors import TaesdError
 from taesd_ext.latent_formats import FAMILIES
 from taesd_ext.ui import compat, texts
 from taesd_ext.ui.actions import PanelActions
-from taesd_ext.ui.markup import notice
+from taesd_ext.ui.choices import picked
 from taesd_ext.ui.pictures import offered_file, picture_uri
+from taesd_ext.ui.work import Task, interruptible, long_action
 
 KINDS = {"PNG, 8 bits": ".png", "safetensors, exact": ".safetensors"}
 
@@ -54,40 +55,40 @@ def build_latents_tab(actions: PanelActions) -> None:
     result = gr.HTML(elem_id="taesd_latent_result", elem_classes="taesd-ext-line")
     channels = gr.HTML(elem_id="taesd_latent_channels", elem_classes="taesd-ext-line")
 
-    def to_latent(source: Image.Image | None, family: str, kind: str) -> list[Any]:
+    def to_latent(task: Task, source: Image.Image | None, family: str, kind: str) -> tuple[str, list[Any]]:
         if source is None:
-            return [gr.update(visible=False), notice(texts.NO_PICTURE), ""]
-        try:
-            image = picture_to_image(source)
-            with actions.exclusive():
-                codec = actions.codec_for(family)
-                latent = codec.encode(image)
-            note = note_for(latent, codec.family, codec.format, tuple(image.shape[-2:]))
-            suffix = KINDS[kind]
-            data = latent_bytes(suffix, latent, note)
-        except Exception as error:
-            return [gr.update(visible=False), notice(one_line(error), "bad"), ""]
+            raise TaesdError(texts.NO_PICTURE)
+        family, suffix = picked(family, FAMILIES, "family"), KINDS[picked(kind, KINDS, "kind of file")]
+        image = picture_to_image(source)
+        task.report(0.1, family)
+        with actions.exclusive(), interruptible(task):
+            codec = actions.codec_for(family)
+            latent = codec.encode(image)
+        data = latent_bytes(suffix, latent, note_for(latent, codec.family, codec.format, tuple(image.shape[-2:])))
         words = f"{family}: {latent.shape[1]} channels of {latent.shape[3]}x{latent.shape[2]}, {len(data):,} bytes."
         file = gr.update(value=offered_file(f"latent_{family}{suffix}", data), visible=True)
-        return [file, notice(words, "good"), _channels_html(latent, codec)]
+        return words, [file, _channels_html(latent, codec)]
 
-    def to_picture(value: Any, chosen: str) -> list[Any]:
+    def to_picture(task: Task, value: Any, chosen: str) -> tuple[str, list[Any]]:
         path = compat.file_path(value)
         if path is None:
-            return [None, notice(texts.NO_LATENT_FILE), ""]
+            raise TaesdError(texts.NO_LATENT_FILE)
+        chosen = picked(chosen, [texts.OF_THE_FILE, *FAMILIES], "decoder")
+        asked = None if chosen == texts.OF_THE_FILE else chosen
         try:
-            asked = None if chosen == texts.OF_THE_FILE else chosen
             latent, note = read_latent(Path(path), asked or FAMILIES[0])
-            with actions.exclusive():
-                codec = actions.codec_for(asked or _installed_family(note.family))
-                image = codec.decode(latent, size=note.size)
-        except Exception as error:
-            return [None, notice(_without_folder(one_line(error), path), "bad"), ""]
+        except TaesdError as error:
+            raise _without_folder(error, path) from error
+        task.report(0.1, chosen)
+        with actions.exclusive(), interruptible(task):
+            codec = actions.codec_for(asked or _installed_family(note.family))
+            image = codec.decode(latent, size=note.size)
         words = f"Decoded by {codec.family}: {note.width}x{note.height}."
-        return [image_to_picture(image), notice(words, "good"), _channels_html(latent, codec)]
+        return words, [image_to_picture(image), _channels_html(latent, codec)]
 
-    encode.click(to_latent, [picture, family, kind], [latent_file, result, channels])
-    decode.click(to_picture, [stored, decoder], [decoded, result, channels])
+    inputs = [picture, family, kind]
+    long_action(encode.click, None, inputs, result, [latent_file, channels], to_latent, "taesd_encode")
+    long_action(decode.click, None, [stored, decoder], result, [decoded, channels], to_picture, "taesd_decode")
 
 
 def _installed_family(name: str) -> str:
@@ -96,9 +97,9 @@ def _installed_family(name: str) -> str:
     raise TaesdError(f"The latent was made by {name[:40]!r}", "no family of that name is known", "Choose a decoder")
 
 
-def _without_folder(line: str, path: str) -> str:
+def _without_folder(error: TaesdError, path: str) -> TaesdError:
     """The upload's temporary folder says nothing to a person."""
-    return line.replace(path, Path(path).name)
+    return TaesdError(*(part.replace(path, Path(path).name) for part in (error.what, error.why, error.cure)))
 
 
 def _channels_html(latent: Any, codec: Any) -> str:

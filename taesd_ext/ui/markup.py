@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from html import escape
+
+SMALL = {"min_width": 90, "size": "sm"}
+"""Of buttons that stand side by side."""
 
 REFRESH_CLASS = "taesd-ext-refresh"
 """Of the buttons that javascript/taesd_ext.js presses when the panel comes to sight again."""
@@ -14,11 +17,12 @@ def notice(text: str, kind: str = "info") -> str:
     return f'<p class="taesd-ext-notice taesd-ext-{kind}" role="status">{escape(text)}</p>' if text else ""
 
 
-def progress_bar(share: float, text: str = "") -> str:
-    """A bar filled to ``share`` in [0,1]."""
+def progress_bar(share: float, text: str = "", data: Mapping[str, str] | None = None) -> str:
+    """A bar filled to ``share`` in [0,1]; ``data`` is for javascript/taesd_ext.js."""
     percent = round(100 * min(1.0, max(0.0, share)))
+    attributes = "".join(f' data-{name}="{escape(value)}"' for name, value in (data or {}).items())
     return (
-        f'<div class="taesd-ext-bar" role="progressbar" aria-valuemax="100" aria-valuenow="{percent}">'
+        f'<div class="taesd-ext-bar" role="progressbar" aria-valuemax="100" aria-valuenow="{percent}"{attributes}>'
         f'<div style="width:{percent}%"></div><span>{escape(text)}</span></div>'
     )
 
@@ -35,6 +39,11 @@ class Markup(str):
 def badge(text: str, kind: str) -> Markup:
     """A word on a coloured ground; ``kind`` is "good", "fair", "bad" or "none"."""
     return Markup(f'<span class="taesd-ext-badge taesd-ext-{kind}">{escape(text)}</span>')
+
+
+def bar_cell(share: float, text: str) -> Markup:
+    """A table's cell with a bar of this share of its width, and what it stands for."""
+    return Markup(f'<span class="taesd-ext-bar-cell" style="--share:{100 * share:.1f}%">{escape(text)}</span>')
 
 
 def _cell(content: str) -> str:

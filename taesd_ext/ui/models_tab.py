@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import threading
-from collections.abc import Iterator
 from html import escape
 from pathlib import Path
 from typing import Any
@@ -15,21 +13,19 @@ from taesd_ext.errors import TaesdError
 from taesd_ext.latent_formats import FAMILIES
 from taesd_ext.ui import compat, texts
 from taesd_ext.ui.actions import PanelActions
-from taesd_ext.ui.background import Background, Report, Sight
-from taesd_ext.ui.choices import offer
+from taesd_ext.ui.choices import picked
 from taesd_ext.ui.host_vae_box import build_host_vae_box
-from taesd_ext.ui.markup import REFRESH_CLASS, notice, progress_bar
-from taesd_ext.ui.models_table import families_html, megabytes
+from taesd_ext.ui.markup import REFRESH_CLASS, SMALL, notice
+from taesd_ext.ui.models_table import downloaded, families_html, megabytes
 from taesd_ext.ui.report_box import build_report_box
+from taesd_ext.ui.work import Task, long_action
 from taesd_ext.weights.catalog import TINY, downloadable, downloads
 from taesd_ext.weights.checkpoint import PARTS
 from taesd_ext.weights.download import download_family
-from taesd_ext.weights.fetch import Cancelled
 from taesd_ext.weights.folders import installed
 from taesd_ext.weights.identify import Identity, identify
 from taesd_ext.weights.store import add_file, remove_file, weight_files
 
-_SMALL = {"min_width": 90, "size": "sm"}
 
 def status_html(actions: PanelActions) -> str:
     """Which family the loaded checkpoint uses and why, and what went wrong last."""
@@ -71,6 +67,18 @@ def missing_families(folders: list[Path]) -> list[str]:
     return [name for name in downloadable((TINY,)) if len(used.get(name, {})) < len(PARTS)]
 
 
+def our_files(actions: PanelActions) -> list[Path]:
+    """The weight files that a page may name: autoencoders known here, and damaged files, which may have been such."""
+    found = (identify(path) for path in weight_files(actions.folders()))
+    return [each.path for each in found if each.is_autoencoder or each.error]
+
+
+def removable_files(actions: PanelActions) -> list[Path]:
+    """Those of them that lie where this extension puts its files: nothing of the host's."""
+    folder = actions.own_folder()
+    return [path for path in our_files(actions) if folder.is_dir() and path.parent.samefile(folder)]
+
+
 def describe(identity: Identity) -> tuple[str, str]:
     """(line, kind of notice) about one file."""
     if identity.error:
@@ -87,7 +95,9 @@ def describe(identity: Identity) -> tuple[str, str]:
 
 def build_models_tab(actions: PanelActions, tab: gr.Tab, page: gr.Blocks) -> None:
     """Fill the tab that is being built."""
-    download = Background()
+    allowed = actions.allowed_to_change()
+    can = {**SMALL, "interactive": allowed}
+    gr.HTML("" if allowed else notice(texts.LOCKED), elem_classes="taesd-ext-line")
     status = gr.HTML(elem_id="taesd_models_status", elem_classes="taesd-ext-line")
     findings = gr.HTML(elem_id="taesd_findings", elem_classes="taesd-ext-line")
     families = gr.HTML(elem_id="taesd_models_table")
@@ -102,32 +112,32 @@ def build_models_tab(actions: PanelActions, tab: gr.Tab, page: gr.Blocks) -> Non
                 **texts.DOWNLOAD_FAMILY.control(),
             )  # fmt: skip
             with gr.Row():
-                get = gr.Button(texts.DOWNLOAD.label, variant="primary", **_SMALL, elem_id="taesd_download")
-                get_all = gr.Button(texts.DOWNLOAD_ALL.label, **_SMALL, elem_id="taesd_download_all")
-                cancel = gr.Button(texts.CANCEL.label, **_SMALL, elem_id="taesd_download_cancel")
+                get = gr.Button(texts.DOWNLOAD.label, variant="primary", **can, elem_id="taesd_download")
+                get_all = gr.Button(texts.DOWNLOAD_ALL.label, **can, elem_id="taesd_download_all")
+                cancel = gr.Button(texts.CANCEL.label, **SMALL, elem_id="taesd_download_cancel")
             progress = gr.HTML(elem_id="taesd_download_progress", elem_classes="taesd-ext-line")
         with gr.Column(min_width=280):
             gr.HTML(f"<h3>{texts.OWN_FILE.label}</h3>")
-            own = compat.file_box(texts.OWN_FILE_DROP.label, elem_id="taesd_own_file", height=150)
+            own = compat.file_box(texts.OWN_FILE_DROP.label, elem_id="taesd_own_file", height=150, interactive=allowed)
         with gr.Column(min_width=280):
             gr.HTML(f"<h3>{texts.FILES.label}</h3>")
             chosen = gr.Dropdown([], elem_id="taesd_file", **texts.FILE.control())
             with gr.Row():
-                verify = gr.Button(texts.VERIFY.label, **_SMALL, elem_id="taesd_verify")
-                remove = gr.Button(texts.REMOVE.label, **_SMALL, elem_id="taesd_remove")
+                verify = gr.Button(texts.VERIFY.label, **SMALL, elem_id="taesd_verify")
+                remove = gr.Button(texts.REMOVE.label, **can, elem_id="taesd_remove")
             with gr.Column(visible=False, min_width=0) as confirm:
                 warning = gr.HTML(elem_id="taesd_remove_which", elem_classes="taesd-ext-line")
                 with gr.Row():
-                    really = gr.Button(texts.REALLY_REMOVE.label, variant="stop", **_SMALL, elem_id="taesd_remove_yes")
-                    keep = gr.Button(texts.KEEP.label, **_SMALL, elem_id="taesd_remove_no")
+                    really = gr.Button(texts.REALLY_REMOVE.label, variant="stop", **SMALL, elem_id="taesd_remove_yes")
+                    keep = gr.Button(texts.KEEP.label, **SMALL, elem_id="taesd_remove_no")
             present, to_remove = gr.State(None), gr.State("")
     with gr.Row():
         folders_line = gr.HTML(elem_id="taesd_folders")
         refresh = gr.Button(
-            texts.REFRESH.label, scale=0, **_SMALL, elem_id="taesd_models_refresh", elem_classes=REFRESH_CLASS
+            texts.REFRESH.label, scale=0, **SMALL, elem_id="taesd_models_refresh", elem_classes=REFRESH_CLASS
         )
     if actions.host_vaes is not None:
-        build_host_vae_box(actions.host_vaes)
+        build_host_vae_box(actions, actions.host_vaes)
     build_report_box(actions)
 
     shown = [status, findings, families, chosen, folders_line]
@@ -138,56 +148,56 @@ def build_models_tab(actions: PanelActions, tab: gr.Tab, page: gr.Blocks) -> Non
         ``present``: the weight file that was chosen, which stays so while it is there.
         """
         folders = actions.folders()
-        files = [str(path) for path in weight_files(folders)]
+        files = [str(path) for path in our_files(actions)]
         where = f"New files go to {actions.own_folder()}. Searched: {', '.join(map(str, folders)) or 'nothing there'}."
         return [
             status_html(actions), findings_html(actions) if whole else gr.update(), families_html(folders, look=whole),
-            offer(files, present), notice(where),
+            gr.update(choices=files, **({} if present in files else {"value": None})), notice(where),
         ]  # fmt: skip
 
-    def glance(present: str | None) -> list[Any]:
+    def quick_look(present: str | None) -> list[Any]:
         return look(present, whole=False)
 
-    def look_twice(present: str | None) -> Iterator[list[Any]]:
-        yield glance(present)
+    def rest(present: str | None) -> list[Any]:
         later = look(present)
         later[shown.index(chosen)] = gr.update()  # the user may have chosen by now
-        yield later
+        return later
 
-    def get_these(names: list[str], present: str | None) -> Iterator[list[Any]]:
-        still = [gr.update()] * len(shown)
-        if not names:
-            yield ["", notice(texts.NOTHING_TO_GET, "good"), *still]
-            return
-        for sight in download.run(lambda report, stop: _download(actions, names, report, stop)):
-            yield [_sight_html(sight), "", *still] if not sight.done else [_sight_html(sight), "", *look(present)]
+    def fetch(task: Task, names: list[str], present: str | None) -> tuple[str, list[Any]]:
+        actions.require_change()
+        words = _download(actions, names, task) if names else texts.NOTHING_TO_GET
+        return words, look(present)
 
-    def get_one(name: str | None, present: str | None) -> Iterator[list[Any]]:
-        yield from get_these([compat.key_of(name)] if name else [], present)
+    def get_one(task: Task, name: Any, present: str | None) -> tuple[str, list[Any]]:
+        return fetch(task, [compat.key_of(picked(name, offered, "family"))], present)
 
-    def get_missing(present: str | None) -> Iterator[list[Any]]:
-        yield from get_these(missing_families(actions.folders()), present)
+    def get_missing(task: Task, present: str | None) -> tuple[str, list[Any]]:
+        return fetch(task, missing_families(actions.folders()), present)
 
     def add(value: Any, present: str | None) -> list[Any]:
         path = compat.file_path(value)
         if path is None:
             return ["", *[gr.update()] * len(shown)]
         try:
-            taken = add_file(path, actions.own_folder())
+            actions.require_change()
+            added = add_file(path, actions.own_folder())
         except TaesdError as error:
             return [notice(str(error), "bad"), *look(present)]
         actions.files_changed()
-        line = f"Taken as {taken.path.name} ({taken}), into {taken.path.parent}."
-        return [notice(line, "good"), *look(present)]
+        return [notice(f"Added as {added.path.name} ({added}) to {added.path.parent}.", "good"), *look(present)]
 
-    def check(path: str | None) -> list[Any]:
-        if not path:
-            return ["", *look(path)]
-        return [notice(*describe(identify(path, always_hash=True))), *look(path)]
+    def check(task: Task, path: Any) -> tuple[str, list[Any]]:
+        file = picked(path, map(str, our_files(actions)), "file")
+        task.report(0.1, Path(file).name)
+        line, kind = describe(identify(file, always_hash=True))
+        return "", [notice(line, kind), *look(file)]
 
-    def ask(path: str | None) -> list[Any]:
-        line = notice(f"{path} will be deleted from the disk.", "bad") if path else ""
-        return [gr.update(visible=bool(path)), line, path or ""]
+    def ask(path: Any) -> list[Any]:
+        try:
+            file = picked(path, map(str, removable_files(actions)), "file of this extension's own")
+        except TaesdError as error:
+            return [*withdraw()[:1], notice(str(error), "bad"), ""]
+        return [gr.update(visible=True), notice(f"{file} will be deleted from the disk.", "bad"), file]
 
     def withdraw() -> list[Any]:
         return [gr.update(visible=False), "", ""]
@@ -197,47 +207,46 @@ def build_models_tab(actions: PanelActions, tab: gr.Tab, page: gr.Blocks) -> Non
             return [path, gr.update(), gr.update(), asked]
         return [path, *withdraw()]
 
-    def take_out(asked: str, present: str | None) -> list[Any]:
+    def delete(asked: str, present: str | None) -> list[Any]:
         try:
-            remove_file(asked, actions.folders())
+            actions.require_change()
+            file = picked(asked, map(str, removable_files(actions)), "file of this extension's own")
+            remove_file(file, [actions.own_folder()])
         except TaesdError as error:
             return [notice(str(error), "bad"), *withdraw(), *look(present)]
         actions.files_changed()
         return [notice(f"{Path(asked).name} was removed.", "good"), *withdraw(), *look(present)]
 
     # The tab that is open from the start is never selected.
-    page.load(glance, present, shown, show_progress="hidden")
-    tab.select(look_twice, present, shown, show_progress="hidden")
-    refresh.click(look_twice, present, shown, show_progress="hidden")
-    outputs = [progress, result, *shown]
-    get.click(get_one, [wanted, present], outputs, show_progress="hidden")
-    get_all.click(get_missing, present, outputs, show_progress="hidden")
-    cancel.click(download.cancel, None, None)
+    page.load(quick_look, present, shown, show_progress="hidden")
+    for event in (tab.select, refresh.click):
+        quick = event(quick_look, present, shown, show_progress="hidden")
+        quick.then(rest, present, shown, show_progress="hidden")
+    long_action(get.click, cancel, [wanted, present], progress, shown, get_one, "taesd_download")
+    long_action(get_all.click, cancel, present, progress, shown, get_missing, "taesd_download_all")
+    long_action(verify.click, None, chosen, progress, [result, *shown], check, "taesd_verify")
     own.upload(add, [own, present], [result, *shown], show_progress="hidden")
-    verify.click(check, chosen, [result, *shown], show_progress="hidden")
     asking = [confirm, warning, to_remove]
     chosen.change(choose, [chosen, to_remove], [present, *asking], show_progress="hidden")
     remove.click(ask, chosen, asking, show_progress="hidden")
     keep.click(withdraw, None, asking, show_progress="hidden")
-    really.click(take_out, [to_remove, present], [result, *asking, *shown], show_progress="hidden")
+    really.click(delete, [to_remove, present], [result, *asking, *shown], show_progress="hidden")
 
 
-def _download(actions: PanelActions, names: list[str], report: Report, cancel: threading.Event) -> str:
+def _download(actions: PanelActions, names: list[str], task: Task) -> str:
     """What came, in words. One family that cannot be had does not keep the others from coming."""
     folder = actions.own_folder()
     done: list[Path] = []
     failed: list[TaesdError] = []
     for index, name in enumerate(names):
         def progress(have: int, total: int | None, index: int = index, name: str = name) -> None:
-            words = f"{name}: {have / 1e6:.1f}" + (f" of {total / 1e6:.1f} MB" if total else " MB")
-            report((index + (have / total if total else 0.5)) / len(names), words)
+            task.report((index + (have / total if total else 0.5)) / len(names), downloaded(name, have, total))
 
-        report(index / len(names), f"{name}: asking for it")
+        task.report(index / len(names), name)
         try:
-            done += download_family(name, folder, progress=progress, cancel=cancel)
-        except Cancelled:
-            raise
+            done += download_family(name, folder, progress=progress, cancel=task.stop)
         except TaesdError as error:
+            task.check()
             failed.append(error)
         actions.files_changed()
     there = f"There: {', '.join(path.name for path in done)}." if done else ""
@@ -245,9 +254,3 @@ def _download(actions: PanelActions, names: list[str], report: Report, cancel: t
         first, *others = failed
         raise TaesdError(first.what, first.why, " ".join([first.cure, *map(str, others), there]).strip())
     return there
-
-
-def _sight_html(sight: Sight) -> str:
-    if sight.error:
-        return notice(sight.error, "bad")
-    return notice(sight.words, "good") if sight.done else progress_bar(sight.share, sight.words)

@@ -37,6 +37,11 @@ def megabytes(size: int) -> str:
     return f"{size / 1e6:.1f} MB"
 
 
+def downloaded(name: str, have: int, total: int | None) -> str:
+    """How much of a file is there, in words."""
+    return f"{name}: {have / 1e6:.1f}" + (f" of {total / 1e6:.1f} MB" if total else " MB")
+
+
 def _file_cells(path: Path | None) -> tuple[str, ...]:
     """(state, version, size, licence, file)"""
     if path is None:

@@ -8,9 +8,9 @@ from taesd_ext.ui import texts
 from taesd_ext.ui.actions import PanelActions
 from taesd_ext.ui.benchmark_tab import build_benchmark_tab
 from taesd_ext.ui.compare_tab import build_compare_tab
-from taesd_ext.ui.final_tab import build_final_tab
 from taesd_ext.ui.latents_tab import build_latents_tab
 from taesd_ext.ui.models_tab import build_models_tab
+from taesd_ext.ui.redecode_tab import build_redecode_tab
 from taesd_ext.ui.settings_tab import build_settings_tab
 from taesd_ext.ui.timeline_tab import build_timeline_tab
 
@@ -40,7 +40,7 @@ def build_panel(actions: PanelActions, page: gr.Blocks) -> None:
         build_latents_tab(actions)
     with gr.Tab(texts.TIMELINE.label, elem_id="taesd_tab_timeline") as tab:
         build_timeline_tab(actions, tab)
-    with gr.Tab(texts.FINAL.label, elem_id="taesd_tab_final") as tab:
-        build_final_tab(actions, tab)
+    with gr.Tab(texts.REDECODE.label, elem_id="taesd_tab_redecode") as tab:
+        build_redecode_tab(actions, tab)
     with gr.Tab(texts.BENCHMARK.label, elem_id="taesd_tab_benchmark"):
         build_benchmark_tab(actions)

@@ -1,4 +1,4 @@
-"""Pictures as addresses that a page can show without a file on the server, and files that it can download."""
+"""Sample pictures, pictures as addresses that a page can show without a file on the server, and files to download."""
 
 from __future__ import annotations
 
@@ -8,9 +8,29 @@ import re
 import tempfile
 from pathlib import Path
 
-from PIL import Image
+from PIL import Image, ImageOps
 
 _MIME = {"png": "image/png", "jpeg": "image/jpeg", "webp": "image/webp", "gif": "image/gif"}
+
+_SAMPLES = Path(__file__).resolve().parents[1] / "data" / "samples"
+"""Made by docs/make_samples.py."""
+
+
+def sample_names() -> list[str]:
+    return sorted(path.stem for path in _SAMPLES.glob("*.webp"))
+
+
+def sample_picture(name: str) -> Image.Image:
+    """The RGB sample of that name, 512 pixels square."""
+    return Image.open(_SAMPLES / f"{name}.webp").convert("RGB")
+
+
+def fitted(picture: Image.Image, longest: int) -> Image.Image:
+    """The picture as RGB, turned as its camera says, with its longest side of so many pixels."""
+    picture = ImageOps.exif_transpose(picture).convert("RGB")
+    scale = longest / max(picture.size)
+    width, height = (max(8, round(side * scale)) for side in picture.size)
+    return picture.resize((width, height), Image.Resampling.LANCZOS)
 
 
 def data_uri(data: bytes, kind: str) -> str:

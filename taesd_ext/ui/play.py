@@ -1,14 +1,19 @@
-"""A pretended generation: a picture is encoded, noised, and denoised again while a PreviewSession shows it."""
+"""The demo's generation: a known picture's latent, denoised again while a PreviewSession shows it.
+
+A sampler at noise level sigma holds ``x = latent + sigma * noise`` and its network predicts the clean latent from it.
+The best linear prediction is Wiener's filter: each frequency is kept as far as the picture's power there exceeds the
+noise's. It shows what a real run shows: blotches of colour first, then shapes, then detail.
+"""
 
 from __future__ import annotations
 
 import math
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 
 import torch
-from PIL import Image, ImageOps
+from PIL import Image
 from torch import Tensor
 
 from taesd_ext.codec.codec import Codec
@@ -17,33 +22,21 @@ from taesd_ext.errors import TaesdError
 from taesd_ext.latent_formats import Detection, LatentFormat, native_format
 from taesd_ext.models.latent_rgb import LATENT_RGB, rgb_to_latent
 from taesd_ext.preview.frame import Frame, preview_image
-from taesd_ext.preview.job import Stats
 from taesd_ext.preview.latent_keeper import LatentKeeper
 from taesd_ext.preview.recorder import Recorder
 from taesd_ext.preview.session import PreviewSession
 from taesd_ext.settings import PreviewSettings
-from taesd_ext.ui.replay import replay
+from taesd_ext.ui.pictures import fitted
 
-Timing = tuple[str, str]
-"""(what, how long), in words for a table."""
+# The noise levels of Stable Diffusion 1 on the schedule of Karras et al. 2022 (rho = 7).
+_SIGMA_MAX, _SIGMA_MIN, _RHO = 14.6146, 0.0292, 7.0
 
-
-@dataclass(frozen=True)
-class Progress:
-    """What the page shows after each step."""
-
-    step: int
-    steps: int
-    frame: Frame | None
-    stats: Stats
-    timings: tuple[Timing, ...] = ()
-    note: str = ""
-    done: bool = False
+CodecFor = Callable[[str], Codec]
 
 
 @dataclass(frozen=True)
 class Plan:
-    """What to generate, and how long each step pretends to take."""
+    """What to generate, and how many seconds each step is to take."""
 
     picture: Image.Image
     size: int
@@ -52,6 +45,17 @@ class Plan:
     settings: PreviewSettings
     title: str = ""
     seed: int = 0
+
+
+@dataclass(frozen=True)
+class Progress:
+    """What the page shows after each step, and at the end."""
+
+    step: int
+    frame: Frame | None
+    timings: tuple[tuple[str, str], ...] = ()
+    """(what, how long), in words, once all is done."""
+    note: str = ""
 
 
 class Kept:
@@ -67,30 +71,40 @@ def _no_codec(family: str) -> Codec:
     raise TaesdError(f"{family} is not loaded", "nothing was generated yet")
 
 
-@dataclass
-class _Latent:
-    """A picture's latent and how it was come by."""
-
-    latent: Tensor
-    latent_format: LatentFormat
-    codec: Codec | None
-    timings: list[Timing] = field(default_factory=list)
-    note: str = ""
+def noise_levels(steps: int) -> list[float]:
+    """``steps`` falling sigmas."""
+    ends = (_SIGMA_MAX ** (1 / _RHO), _SIGMA_MIN ** (1 / _RHO))
+    return [float((ends[0] + (ends[1] - ends[0]) * i / max(steps - 1, 1)) ** _RHO) for i in range(steps)]
 
 
-def fitted(picture: Image.Image, longest: int) -> Image.Image:
-    """The picture as RGB, turned as its camera says, with its longest side of so many pixels."""
-    picture = ImageOps.exif_transpose(picture).convert("RGB")
-    scale = longest / max(picture.size)
-    width, height = (max(8, round(side * scale)) for side in picture.size)
-    return picture.resize((width, height), Image.Resampling.LANCZOS)
+def replay(latent: Tensor, steps: int, seed: int = 0) -> Iterator[Tensor]:
+    """The predicted clean latent of each step, from noise to (nearly) ``latent``; (B,C,h,w) each, float32.
+
+    The global random state is left alone.
+    """
+    latent = latent.float()
+    noise = torch.randn(latent.shape, generator=torch.Generator().manual_seed(seed)).to(latent.device)
+    picture_power = _ring_power(latent)
+    positions = latent.shape[-2] * latent.shape[-1]
+    for sigma in noise_levels(steps):
+        kept = picture_power / (picture_power + sigma**2 * positions)
+        seen = torch.fft.rfft2(latent + sigma * noise)
+        yield torch.fft.irfft2(seen * kept, s=latent.shape[-2:])
+
+
+def _ring_power(latent: Tensor) -> Tensor:
+    """|FFT|^2 averaged over rings of equal frequency, (B,C,h,w//2+1): the picture's spectrum without its phases."""
+    power = torch.fft.rfft2(latent).abs().square()
+    rows = torch.fft.fftfreq(latent.shape[-2], device=latent.device)[:, None]
+    columns = torch.fft.rfftfreq(latent.shape[-1], device=latent.device)[None, :]
+    ring = ((rows.square() + columns.square()).sqrt() * max(latent.shape[-2:])).round().long().flatten()
+    sums = torch.zeros(*power.shape[:2], int(ring.max()) + 1, device=latent.device)
+    sums.index_add_(2, ring, power.flatten(2))
+    return (sums / torch.bincount(ring).clamp_min(1))[:, :, ring].view_as(power)
 
 
 def generate(
-    plan: Plan,
-    codec_for: Callable[[str], Codec],
-    sleep: Callable[[float], None] = time.sleep,
-    keep: Kept | None = None,
+    plan: Plan, codec_for: CodecFor, sleep: Callable[[float], object] = time.sleep, keep: Kept | None = None
 ) -> Iterator[Progress]:
     """Run the plan; one Progress a step, and a last one with the finished picture and the timings.
 
@@ -99,74 +113,48 @@ def generate(
     """
     keep = keep or Kept()
     picture = fitted(plan.picture, plan.size)
-    start = _encode(picture_to_image(picture), plan.settings.family, codec_for)
-    detection = Detection(start.latent_format, "chosen by hand")
+    latent, latent_format, codec, note = _encoded(picture_to_image(picture), plan.settings.family, codec_for)
     session = keep.session = PreviewSession(codec_for)
     session.start(plan.settings, plan.steps)
     keep.recorder.begin(plan.title, plan.steps)
     frame = None
-    for step, latent in enumerate(replay(start.latent, plan.steps, plan.seed), 1):
+    for step, seen in enumerate(replay(latent, plan.steps, plan.seed), 1):
         sleep(plan.step_time)
         session.step(step)
-        frame = session.poll(latent, detection)
+        frame = session.poll(seen, Detection(latent_format, "chosen by hand"))
         keep.recorder.add(frame)
-        yield Progress(step, plan.steps, frame, session.stats, note=start.note)
+        yield Progress(step, frame, note=note)
     session.finish()
-    keep.latents.keep(start.latent, start.latent_format, title=plan.title, decoder=plan.settings.family)
-    final = _finish(start, picture, frame)
-    timings = (*start.timings, *_preview_timings(session.stats, plan), *final[1])
-    yield Progress(plan.steps, plan.steps, final[0], session.stats, timings, start.note, done=True)
-
-
-def _encode(image: Tensor, family: str, codec_for: Callable[[str], Codec]) -> _Latent:
-    latent_format = native_format(family)
-    began = time.perf_counter()
-    try:
-        codec = codec_for(family)
-        latent = codec.encode(image)
-    except TaesdError as error:
-        if latent_format.rgb not in LATENT_RGB:
-            raise
-        note = f"{error} Until then this is the linear preview, which needs no file."
-        factor = latent_format.spatial_scale_factor
-        small = torch.nn.functional.interpolate(
-            image, size=[math.ceil(side / factor) for side in image.shape[-2:]], mode="area"
-        )
-        # Such a latent has the right colours and nothing else of a real one, which is all that previewers know.
-        made_up = replace(latent_format, name=f"colours of {latent_format.name}", family=None)
-        return _Latent(rgb_to_latent(small, latent_format.rgb), made_up, None, note=note)
-    took = time.perf_counter() - began
-    return _Latent(latent, latent_format, codec, [("Encode", f"{1000 * took:.0f} ms")])
-
-
-def _preview_timings(stats: Stats, plan: Plan) -> list[Timing]:
-    if not stats.frames:
-        return [("Previews", "none")]
-    return [
+    keep.latents.keep(latent, latent_format, title=plan.title, decoder=plan.settings.family)
+    stats = session.stats
+    timings = [
         ("Previews", f"{stats.frames} in {plan.steps} steps, detail {stats.detail}"),
         ("One preview", f"{stats.milliseconds:.1f} ms"),
         ("All previews", f"{stats.seconds:.2f} s of {stats.elapsed:.1f} s ({100 * stats.share:.1f} %)"),
     ]
+    if codec and codec.has_decoder:
+        began = time.perf_counter()
+        image = codec.decode(latent, size=(picture.height, picture.width))
+        took = 1000 * (time.perf_counter() - began)
+        error = (image - picture_to_image(picture)).square().mean().clamp_min(1e-10)
+        number = frame.number + 1 if frame else 1
+        frame = Frame(number, plan.steps, preview_image(image), picture.size, "full", codec.name, took)
+        timings.append(("Final decode", f"{took:.0f} ms, {-10 * math.log10(error):.1f} dB PSNR"))
+    yield Progress(plan.steps, frame, tuple(timings), note)
 
 
-def _finish(start: _Latent, picture: Image.Image, frame: Frame | None) -> tuple[Frame | None, list[Timing]]:
-    """The final decode at full detail, as the WebUI's "VAE type for decode: TAESD" does it."""
-    if start.codec is None or not start.codec.has_decoder:
-        return frame, []
-    began = time.perf_counter()
-    image = start.codec.decode(start.latent, size=(picture.height, picture.width))
-    took = time.perf_counter() - began
-    error = (image - picture_to_image(picture)).square().mean().clamp_min(1e-10)
-    final = Frame(
-        number=(frame.number if frame else 0) + 1,
-        step=frame.step if frame else 0,
-        image=preview_image(image),
-        full_size=picture.size,
-        detail="full",
-        family=start.codec.name,
-        milliseconds=1000 * took,
-    )
-    return final, [
-        ("Final decode", f"{1000 * took:.0f} ms"),
-        ("Against the picture", f"{-10 * math.log10(error):.1f} dB PSNR"),
-    ]
+def _encoded(image: Tensor, family: str, codec_for: CodecFor) -> tuple[Tensor, LatentFormat, Codec | None, str]:
+    """(latent, its format, the codec, a note where the codec is missing)"""
+    latent_format = native_format(family)
+    try:
+        codec = codec_for(family)
+        return codec.encode(image), latent_format, codec, ""
+    except TaesdError as error:
+        if latent_format.rgb not in LATENT_RGB:
+            raise
+        note = f"{error} Until then this is the linear preview, which needs no file."
+    sides = [math.ceil(side / latent_format.spatial_scale_factor) for side in image.shape[-2:]]
+    small = torch.nn.functional.interpolate(image, size=sides, mode="area")
+    # Such a latent has the right colours and nothing else of a real one, which is all that previewers know.
+    made_up = replace(latent_format, name=f"colours of {latent_format.name}", family=None)
+    return rgb_to_latent(small, latent_format.rgb), made_up, None, note

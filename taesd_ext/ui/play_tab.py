@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -10,16 +10,18 @@ from typing import Any
 import gradio as gr
 from PIL import Image
 
-from taesd_ext.errors import TaesdError, one_line
 from taesd_ext.latent_formats import FAMILIES, native_format
 from taesd_ext.settings import OPTION, PreviewSettings
 from taesd_ext.ui import compat, texts
 from taesd_ext.ui.actions import PanelActions
+from taesd_ext.ui.choices import number, picked
 from taesd_ext.ui.markup import notice, stage, table
+from taesd_ext.ui.pictures import sample_names, sample_picture
 from taesd_ext.ui.play import Kept, Plan, Progress, generate
-from taesd_ext.ui.samples import sample_names, sample_picture
+from taesd_ext.ui.work import Task, long_action
 from taesd_ext.weights.folders import installed
 
+STEPS, STEP_TIMES = (1, 60), (0, 2000)
 SIZES = ("256", "384", "512", "768", "1024")
 
 
@@ -61,11 +63,12 @@ def build_play_tab(actions: PanelActions, kept: Kept, tab: gr.Tab) -> None:
                 )
             with gr.Row():
                 steps = gr.Slider(
-                    1, 60, value=20, step=1, min_width=130, elem_id="taesd_steps", **texts.STEPS.control()
+                    *STEPS, value=20, step=1, min_width=130, elem_id="taesd_steps", **texts.STEPS.control()
                 )
                 step_time = gr.Slider(
-                    0, 2000, value=250, step=50, min_width=130, elem_id="taesd_step_time", **texts.STEP_TIME.control()
-                )
+                    *STEP_TIMES, value=250, step=50, min_width=130, elem_id="taesd_step_time",
+                    **texts.STEP_TIME.control(),
+                )  # fmt: skip
         with gr.Column(scale=3, min_width=300):
             with gr.Row():
                 run = gr.Button(texts.RUN.label, variant="primary", elem_id="taesd_run")
@@ -73,30 +76,36 @@ def build_play_tab(actions: PanelActions, kept: Kept, tab: gr.Tab) -> None:
             preview = gr.HTML(stage(None, (1, 1), "", empty=texts.STAGE_EMPTY), elem_id="taesd_preview")
             timings = gr.HTML("", elem_id="taesd_timings", elem_classes="taesd-ext-line")
 
+    progress = gr.HTML(elem_id="taesd_play_progress", elem_classes="taesd-ext-line")
     chosen = gr.State(names[0])
 
     def choose(event: gr.SelectData) -> str:
         return names[event.index]
 
     def play(
-        sample: str, own: Image.Image | None, family: str, detail: str, size: str, interval: float, budget: float,
-        steps: float, step_time: float,
-    ) -> Iterator[tuple[Any, str]]:  # fmt: skip
+        task: Task, sample: str, own: Image.Image | None, family: str, detail: str, size: str, interval: float,
+        budget: float, steps: float, step_time: float,
+    ) -> tuple[str, list[str]]:  # fmt: skip
         settings = replace(
             PreviewSettings.from_options(actions.read_settings()),
-            family=compat.key_of(family), detail=detail, interval=int(interval), budget=float(budget), min_time=0,
+            family=compat.key_of(picked(family, families, "family")),
+            detail=OPTION["detail"].check(detail),
+            interval=OPTION["interval"].check(interval),
+            budget=OPTION["budget"].check(budget),
+            min_time=0,
             max_side=0,
-        )  # fmt: skip
+        )
         source = own if own is not None else sample_picture(sample)
         title = sample if own is None else texts.PICTURE.label
-        plan = Plan(source, int(size), int(steps), step_time / 1000, settings, title)
-        try:
-            for progress in generate(plan, actions.codec_for, keep=kept):
-                yield _shown(progress, source.size)
-        except TaesdError as error:
-            yield gr.update(), notice(str(error), "bad")
-        except Exception as error:  # a broken picture, no memory: said in the page, which stays usable
-            yield gr.update(), notice(one_line(error), "bad")
+        steps = int(number(steps, *STEPS, texts.STEPS.label))
+        seconds = number(step_time, *STEP_TIMES, texts.STEP_TIME.label) / 1000
+        plan = Plan(source, int(picked(size, SIZES, "size")), steps, seconds, settings, title)
+        shown: list[str] = []
+        for seen in generate(plan, actions.codec_for, task.stop.wait, kept):
+            task.check()
+            shown = _shown(seen, steps, source.size, kept)
+            task.report(seen.step / steps, f"{seen.step}/{steps}", shown)
+        return "", shown
 
     def look(chosen: str) -> Any:
         choices = family_choices(installed(actions.folders()))
@@ -107,23 +116,17 @@ def build_play_tab(actions: PanelActions, kept: Kept, tab: gr.Tab) -> None:
     # A picture of one's own counts until a sample is chosen again.
     gallery.select(choose, None, chosen).then(lambda: None, None, picture)
     inputs = [chosen, picture, family, detail, size, interval, budget, steps, step_time]
-    running = run.click(play, inputs, [preview, timings], show_progress="hidden")
-    stop.click(None, None, None, cancels=[running])
+    long_action(run.click, stop, inputs, progress, [preview, timings], play, "taesd_run", alone=False)
 
 
-def _shown(progress: Progress, shape: tuple[int, int]) -> tuple[str, str]:
-    """(stage, timings) as HTML."""
-    frame, stats = progress.frame, progress.stats
-    words = [f"step {progress.step} of {progress.steps}"]
+def _shown(progress: Progress, steps: int, shape: tuple[int, int], kept: Kept) -> list[str]:
+    """[stage, timings] as HTML."""
+    frame, stats = progress.frame, kept.session.stats
+    words = ["finished" if progress.timings else f"step {progress.step} of {steps}"]
     if frame:
         words.append(f"detail {frame.detail}")
         words.append(f"{stats.milliseconds:.0f} ms a preview")
         words.append(f"{100 * stats.share:.1f} % of the time")
-    if progress.done:
-        words[0] = "finished"
-    size = frame.full_size if frame else shape
-    html = stage(
-        frame.data_uri() if frame else None, size, " · ".join(words), progress.step / progress.steps,
-        texts.STAGE_WAITING,
-    )  # fmt: skip
-    return html, notice(progress.note) + (table((), progress.timings, "taesd-ext-pairs") if progress.timings else "")
+    uri, size = (frame.data_uri(), frame.full_size) if frame else (None, shape)
+    timings = table((), progress.timings, "taesd-ext-pairs") if progress.timings else ""
+    return [stage(uri, size, " · ".join(words), empty=texts.STAGE_WAITING), notice(progress.note) + timings]

@@ -1,4 +1,4 @@
-"""The playground: the panel without a WebUI, and a pretended generation to watch the live preview at work."""
+"""The playground: the panel without a WebUI, and a generation to watch the live preview at work."""
 
 from __future__ import annotations
 
@@ -20,6 +20,7 @@ from taesd_ext.ui.actions import PanelActions
 from taesd_ext.ui.panel import build_panel
 from taesd_ext.ui.play import Kept
 from taesd_ext.ui.play_tab import build_play_tab
+from taesd_ext.ui.work import LEFT, leave, leave_all
 from taesd_ext.weights.folders import cache_folder, search_folders
 
 _ROOT = Path(__file__).resolve().parents[2]
@@ -100,15 +101,17 @@ def launch(
     """
     page = build_page(models_dir)
     try:
-        address = compat.launch(page, css=_asset("style.css"), port=port, open_browser=open_browser)
+        app, address = compat.launch(page, css=_asset("style.css"), port=port, open_browser=open_browser)
     except OSError as error:
         raise TaesdError("The playground cannot start", str(error), "Choose another port with --port") from error
+    app.add_api_route(LEFT, leave, methods=["POST"])
     print(f"TAESD playground: {address}", flush=True)
     if block:
         try:
             while True:
                 time.sleep(3600)
         finally:
+            leave_all()
             page.close()
     return page
 

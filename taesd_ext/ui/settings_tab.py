@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from html import escape
 from typing import Any
 
 import gradio as gr
 
 from taesd_ext.codec.picture_file import image_to_picture
-from taesd_ext.errors import TaesdError, one_line
+from taesd_ext.errors import TaesdError
 from taesd_ext.latent_formats import Detection
 from taesd_ext.preview.job import Stats
 from taesd_ext.preview.latent_keeper import KeptLatent
@@ -18,6 +19,7 @@ from taesd_ext.ui import texts
 from taesd_ext.ui.actions import PanelActions
 from taesd_ext.ui.markup import REFRESH_CLASS, counted, gallery, notice
 from taesd_ext.ui.pictures import picture_uri
+from taesd_ext.ui.work import Task, interruptible, long_action
 
 
 def cost_html(stats: Stats) -> str:
@@ -34,12 +36,21 @@ def build_settings_tab(actions: PanelActions, tab: gr.Tab) -> None:
     """Fill the tab that is being built."""
     cost = gr.HTML(elem_id="taesd_cost")
     problem = gr.HTML(elem_id="taesd_settings_problem", elem_classes="taesd-ext-line")
-    controls: list[Any] = []
-    values = actions.read_settings()
-    with gr.Row(elem_classes="taesd-ext-grid"):
-        for option in OPTIONS:
-            with gr.Column(min_width=300):
-                controls.append(_control(actions, option, values.get(option.name, option.default)))
+    values, controls = actions.read_settings(), {}
+
+    def place(options: Iterable[Option]) -> None:
+        with gr.Row(elem_classes="taesd-ext-grid"):
+            for option in options:
+                with gr.Column(min_width=300):
+                    controls[option.name] = _control(actions, option, values.get(option.name, option.default))
+
+    for section, title in (("previews", texts.PREVIEWS), ("vae", texts.FINAL_IMAGE)):
+        gr.HTML(f"<h3>{title.label}</h3>")
+        place(option for option in OPTIONS if option.section == section and not option.advanced)
+    with gr.Accordion(texts.ADVANCED.label, open=False, elem_id="taesd_advanced"):
+        place(option for option in OPTIONS if option.advanced)
+    help_line = texts.SAVED_AT_ONCE if actions.allowed_to_change() else texts.LOCKED
+    gr.HTML(f'<p class="taesd-ext-help">{escape(help_line)}</p>')
     with gr.Row():
         show = gr.Button(texts.SHOW_DETAILS.label, size="sm", elem_id="taesd_show_details")
         refresh = gr.Button(
@@ -53,10 +64,14 @@ def build_settings_tab(actions: PanelActions, tab: gr.Tab) -> None:
         shown = [_shown(actions, option, now.get(option.name, option.default)) for option in OPTIONS]
         return [cost_html(actions.session().stats), *shown]
 
-    tab.select(look, None, [cost, *controls], show_progress="hidden")
-    refresh.click(look, None, [cost, *controls], show_progress="hidden")
-    show.click(lambda: _detail_samples(actions), None, samples)
-    for option, control in zip(OPTIONS, controls, strict=True):
+    def compare(task: Task) -> tuple[str, list[str]]:
+        return "", [_detail_samples(actions, task)]
+
+    for event in (tab.select, refresh.click):
+        event(look, None, [cost, *(controls[option.name] for option in OPTIONS)], show_progress="hidden")
+    long_action(show.click, None, None, problem, [samples], compare, "taesd_show_details")
+    for option in OPTIONS:
+        control = controls[option.name]
         write, shown = _writer(actions, option), [problem]
         if hosts_control := actions.hosts_controls.get(option.name):
             write, shown = _and_show_to_host(actions, option, write), [problem, hosts_control]
@@ -74,6 +89,7 @@ def _shown(actions: PanelActions, option: Option, value: Any) -> Any:
 
 def _control(actions: PanelActions, option: Option, value: Any) -> Any:
     words = {"label": option.label, "info": option.help, "elem_id": f"taesd_option_{option.name}"}
+    words["interactive"] = actions.allowed_to_change()
     if option.kind == "choice":
         return gr.Dropdown(list(option.choices), value=value, **words)
     if option.kind == "name":
@@ -91,6 +107,7 @@ def _writer(actions: PanelActions, option: Option) -> Callable[[Any], str]:
             wanted = option.check(value)
             # A value that the page only shows comes back as a change too.
             if wanted != actions.read_settings().get(option.name):
+                actions.require_change()
                 actions.write_setting(option.name, wanted)
         except ValueError as error:
             return notice(f"{option.label}: {error}.", "bad")
@@ -110,30 +127,25 @@ def _and_show_to_host(
     return write_and_show
 
 
-def _detail_samples(actions: PanelActions) -> str:
-    """The last picture at every detail that its decoder offers, with the time that each took now."""
-    kept = next(iter(actions.latents.kept()), None)
+def _detail_samples(actions: PanelActions, task: Task) -> str:
+    """The last image at every detail that its decoder offers, with the time that each took. Raises TaesdError."""
+    kept = next(iter(actions.kept()), None)
     if kept is None:
-        return notice(texts.NO_LATENT)
+        raise TaesdError(texts.NO_LATENT)
     family = _family_of(kept, actions.read_settings().get("family", AUTO), actions.detection())
     if family is None:
-        return notice(texts.NO_FAMILY)
-    try:
-        with actions.exclusive():
-            codec = actions.codec_for(family)
-            latent = kept.latent.float()
-            items = []
-            for detail in getattr(codec, "details", ("full",)):
-                arguments = {} if detail == "full" else {"detail": detail}
-                began = time.perf_counter()
-                image = codec.decode(latent, **arguments)
-                took = 1000 * (time.perf_counter() - began)
-                picture = image_to_picture(image)
-                items.append((picture_uri(picture), f"{detail} · {picture.width}x{picture.height} · {took:.0f} ms"))
-    except TaesdError as error:
-        return notice(str(error), "bad")
-    except Exception as error:  # out of memory, say: the page stays usable
-        return notice(one_line(error), "bad")
+        raise TaesdError(texts.NO_FAMILY)
+    with actions.exclusive(), interruptible(task):
+        codec = actions.codec_for(family)
+        latent = kept.latent.float()
+        items = []
+        for detail in codec.details:
+            began = time.perf_counter()
+            image = codec.decode(latent, **({} if detail == "full" else {"detail": detail}))
+            took = 1000 * (time.perf_counter() - began)
+            picture = image_to_picture(image)
+            items.append((picture_uri(picture), f"{detail} · {picture.width}x{picture.height} · {took:.0f} ms"))
+            task.report(len(items) / len(codec.details), detail)
     return gallery(items)
 
 

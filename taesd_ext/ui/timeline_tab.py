@@ -9,15 +9,19 @@ import gradio as gr
 
 from taesd_ext.errors import TaesdError
 from taesd_ext.preview.animation import KINDS, AnimationPlan, animate, picked_frames
-from taesd_ext.preview.recorder import RecordedFrame, RecordedJob, Recorder
+from taesd_ext.preview.recorder import RecordedFrame, RecordedJob
 from taesd_ext.ui import compat, texts
 from taesd_ext.ui.actions import PanelActions
-from taesd_ext.ui.choices import offer_newest
+from taesd_ext.ui.choices import number, offer_newest, picked
 from taesd_ext.ui.markup import REFRESH_CLASS, counted, film, notice
 from taesd_ext.ui.pictures import data_uri, offered_file
+from taesd_ext.ui.work import Task, long_action
 
 MOST_SHOWN = 120
 """Frames on the page; of more, an even choice is shown."""
+
+FILM_SIDES = (64, 1024)
+"""Pixels."""
 
 
 def job_choice(job: RecordedJob) -> str:
@@ -45,14 +49,14 @@ def film_html(job: RecordedJob | None) -> str:
 
 def build_timeline_tab(actions: PanelActions, tab: gr.Tab) -> None:
     """Fill the tab that is being built."""
-    recorder = actions.recorder
     with gr.Row():
         job = gr.Dropdown([], elem_id="taesd_job", scale=3, **texts.JOB.control())
         refresh = gr.Button(
             texts.REFRESH.label, scale=0, min_width=90, size="sm", elem_id="taesd_timeline_refresh",
             elem_classes=REFRESH_CLASS,
         )  # fmt: skip
-    strip = gr.HTML(film_html(None), elem_id="taesd_film")
+    empty = texts.NO_TIMELINE if actions.allowed_to_change() else texts.NOT_SHOWN
+    strip = gr.HTML(notice(empty), elem_id="taesd_film")
     with gr.Row():
         kinds = list(KINDS)
         kind = gr.Dropdown(kinds, value=kinds[0], min_width=110, elem_id="taesd_film_kind", **texts.FILM_KIND.control())
@@ -63,7 +67,7 @@ def build_timeline_tab(actions: PanelActions, tab: gr.Tab) -> None:
             0, 10, value=1.5, step=0.5, min_width=140, elem_id="taesd_film_hold", **texts.FILM_HOLD.control()
         )
         side = gr.Slider(
-            64, 1024, value=512, step=64, min_width=140, elem_id="taesd_film_side", **texts.FILM_SIDE.control()
+            *FILM_SIDES, value=512, step=64, min_width=140, elem_id="taesd_film_side", **texts.FILM_SIDE.control()
         )
         save = gr.Button(texts.SAVE_FILM.label, variant="primary", size="sm", min_width=110, elem_id="taesd_film_save")
     result = gr.HTML(elem_id="taesd_film_result", elem_classes="taesd-ext-line")
@@ -72,42 +76,41 @@ def build_timeline_tab(actions: PanelActions, tab: gr.Tab) -> None:
     present, newest = gr.State(None), gr.State("")
 
     def look(present: str | None, newest: str) -> list[Any]:
-        update, value, now = offer_newest([job_choice(job) for job in recorder.jobs()], present, newest)
+        update, value, now = offer_newest([job_choice(job) for job in actions.jobs()], present, newest)
         # An older job's frames do not change any more, and its film may be playing.
         still = value is not None and value == present and compat.key_of(value) != now
-        return [update, gr.update() if still else film_html(find_or_none(recorder, value)), now]
+        return [update, gr.update() if still else film_html(find_or_none(actions, value)), now]
 
     def choose(choice: str | None) -> list[Any]:
-        return [film_html(find_or_none(recorder, choice)), choice]
+        return [film_html(find_or_none(actions, choice)), choice]
 
-    def make(choice: Any, kind: str, length: float, hold: float, side: float) -> list[Any]:
-        try:
-            chosen = find_job(recorder, choice)
-            plan = AnimationPlan(kind, float(length), float(hold), int(side))
-            frames = picked_frames(chosen.frames, plan)
-            data = animate(frames, plan)
-        except TaesdError as error:
-            return [notice(str(error), "bad"), gr.update(visible=False)]
+    def make(task: Task, choice: Any, kind: str, length: float, hold: float, side: float) -> tuple[str, list[Any]]:
+        chosen = find_job(actions, choice)
+        kind = picked(kind, kinds, "kind of film")
+        side = int(number(side, *FILM_SIDES, texts.FILM_SIDE.label))
+        length, hold = number(length, 0, 120, texts.FILM_LENGTH.label), number(hold, 0, 30, texts.FILM_HOLD.label)
+        plan = AnimationPlan(kind, float(length), float(hold), side)
+        frames = picked_frames(chosen.frames, plan)
+        task.report(0.1, counted(len(frames), "frame"))
+        data = animate(frames, plan)
         share = f" of {len(chosen.frames):,}" if len(frames) < len(chosen.frames) else ""
-        words = notice(f"{counted(len(frames), 'frame')}{share}, {len(data):,} bytes.", "good")
-        return [words, gr.update(value=offered_file(f"preview_{chosen.id}.{kind}", data), visible=True)]
+        file = gr.update(value=offered_file(f"preview_{chosen.id}.{kind}", data), visible=True)
+        return f"{counted(len(frames), 'frame')}{share}, {len(data):,} bytes.", [file]
 
     for event in (tab.select, refresh.click):
         event(look, [present, newest], [job, strip, newest], show_progress="hidden")
     job.change(choose, job, [strip, present], show_progress="hidden")
-    save.click(make, [job, kind, length, hold, side], [result, saved])
+    long_action(save.click, None, [job, kind, length, hold, side], result, [saved], make, "taesd_film_save")
 
 
-def find_or_none(recorder: Recorder, choice: Any) -> RecordedJob | None:
+def find_or_none(actions: PanelActions, choice: Any) -> RecordedJob | None:
     """The job of a choice that a page sends."""
-    try:
-        return recorder.job(int(compat.key_of(choice)))
-    except (TypeError, ValueError):
-        return None
+    key = compat.key_of(choice)
+    return next((job for job in actions.jobs() if str(job.id) == key), None)
 
 
-def find_job(recorder: Recorder, choice: Any) -> RecordedJob:
-    job = find_or_none(recorder, choice)
+def find_job(actions: PanelActions, choice: Any) -> RecordedJob:
+    job = find_or_none(actions, choice)
     if job is None:
         raise TaesdError("That job's previews are gone", "newer ones took their place", "Choose another job")
     return job

@@ -54,7 +54,7 @@ def _check(source: Path) -> None:
         raise TaesdError(
             f"{source.name} was not taken",
             "the WebUI loads VAEs in the original layout only, with keys such as decoder.conv_in.weight",
-            "It can be chosen as VAE for final decode all the same",
+            "It can be chosen as VAE for the final image all the same",
         )
     # Whose latents it makes does not matter here: SD1's and SDXL's VAEs have one structure.
     decoder = architecture_of(file, layout, prefix, "decoder", 1)

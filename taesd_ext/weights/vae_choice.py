@@ -59,7 +59,7 @@ def find_installed_vae(
         raise TaesdError(
             f"There is no VAE {name}",
             f"looked in {', '.join(map(str, [*vae_folders, *other_folders])) or 'no folder'}",
-            "Choose another VAE for final decode, or put the file into models/VAE",
+            "Choose another VAE for the final image, or put the file into models/VAE",
         )
     if name in VAE_BY_NAME:
         return find_named_vae(name, [*_with_subfolders(vae_folders), *other_folders])

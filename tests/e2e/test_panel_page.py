@@ -24,7 +24,7 @@ from taesd_ext.models.tiny import Decoder
 
 pytestmark = [pytest.mark.e2e, pytest.mark.slow]
 
-TABS = ("Models", "Settings", "Compare", "Latents", "Timeline", "Final again", "Benchmark")
+TABS = ("Models", "Settings", "Compare", "Latents", "Timeline", "Re-decode", "Benchmark")
 TABLE, STATUS, RESULT = "#taesd_models_table", "#taesd_models_status", "#taesd_models_result"
 
 

@@ -182,7 +182,7 @@ def test_the_models_table_and_a_file_of_ones_own(opened, weights, tmp_path):
     assert (weights / "taesd3_decoder.safetensors").is_file()
     choose(page, "taesd_file", "taesd3_decoder")
     page.click("#taesd_verify")
-    page.wait_for_function("document.querySelector('#taesd_models_result').innerText.includes('cannot be verified')")
+    wait_for_words(page, "#taesd_models_result", "cannot be verified")
     choose(page, "taesd_file", "taesd3_decoder")
     page.click("#taesd_remove")
     page.click("#taesd_remove_yes")
@@ -239,7 +239,7 @@ def test_an_older_job_and_picture_stay_chosen(opened):
     generate(page)
     generate(page, steps=7)
     for tab, dropdown, refresh, steps in (
-        ("Timeline", "taesd_job", "taesd_timeline_refresh", 8), ("Final again", "taesd_kept", "taesd_again_refresh", 9),
+        ("Timeline", "taesd_job", "taesd_timeline_refresh", 8), ("Re-decode", "taesd_kept", "taesd_again_refresh", 9),
     ):  # fmt: skip
         go_to(page, tab)
         page.wait_for_function(f"document.querySelector('#{dropdown} input').value")
@@ -288,18 +288,19 @@ def test_a_picture_becomes_a_latent_and_a_picture_again(opened, tmp_path):
     page.wait_for_function("document.querySelector('#taesd_latent_result').innerText.includes('96x64')")
 
 
-def test_compare_and_final_again_and_benchmark(opened):
+def test_compare_and_redecode_and_benchmark(opened):
     page = opened()
     generate(page)
     go_to(page, "Compare")
     page.wait_for_selector("#taesd_compare_codecs input")
+    page.wait_for_selector("#taesd_compare_picture img")  # a sample, for whoever has none at hand
     choose(page, "taesd_compare_side", "256")
     page.click("#taesd_compare_run")
-    page.wait_for_selector("#taesd_compare_numbers circle")
+    page.wait_for_selector("#taesd_compare_numbers tbody td")
     cut = page.locator("#taesd_compare_shown .taesd-ext-slider input")
     cut.fill("20")
     assert page.get_attribute("#taesd_compare_shown .taesd-ext-slider", "style").endswith("--cut: 20%;")
-    go_to(page, "Final again")
+    go_to(page, "Re-decode")
     page.wait_for_function("document.querySelector('#taesd_again_decoder input').value === 'taesd'")
     page.click("#taesd_again")
     page.wait_for_selector("#taesd_again_shown img")
@@ -307,4 +308,52 @@ def test_compare_and_final_again_and_benchmark(opened):
     choose(page, "taesd_bench_side", "256")
     page.click("#taesd_bench_run")
     page.wait_for_selector("#taesd_bench_progress .taesd-ext-good")
-    assert page.locator("#taesd_bench_result rect").count() >= 1
+    assert page.locator("#taesd_bench_result .taesd-ext-bar-cell").count() >= 1
+
+
+LONG = {
+    "taesd_run": ("Live preview", lambda page: fill(page, "taesd_steps", "60")),
+    "taesd_compare_run": ("Compare", lambda page: choose(page, "taesd_compare_side", "1024")),
+    "taesd_bench_run": ("Benchmark", lambda page: choose(page, "taesd_bench_side", "1024")),
+}
+"""Button -> its tab, and what makes its work long."""
+
+
+@pytest.mark.parametrize("button", LONG)
+def test_work_ends_with_its_page(browser, address, opened, button):
+    tab, make_long = LONG[button]
+    with window(browser, address, ready="#taesd_run") as page:
+        go_to(page, tab)
+        if tab == "Compare":
+            page.wait_for_selector("#taesd_compare_picture img")
+        make_long(page)
+        page.click(f"#{button}")
+        task = page.wait_for_selector("[data-task]").get_attribute("data-task")
+    # Another page can start the same: the one that was closed has let go of it.
+    again = opened()
+    go_to(again, tab)
+    if tab == "Compare":
+        again.wait_for_selector("#taesd_compare_picture img")
+    again.click(f"#{button}")
+    assert again.wait_for_selector("[data-task]").get_attribute("data-task") != task
+    again.click({"taesd_run": "#taesd_stop"}.get(button, f"#{button.removesuffix('_run')}_cancel"))
+    again.wait_for_selector("[data-task]", state="detached")
+
+
+def test_a_picture_dropped_meanwhile_takes_the_results_away(opened, tmp_path):
+    path = tmp_path / "own.png"
+    Image.linear_gradient("L").resize((96, 64)).convert("RGB").save(path)
+    page = opened()
+    go_to(page, "Compare")
+    page.wait_for_selector("#taesd_compare_picture img")
+    choose(page, "taesd_compare_side", "256")
+    page.click("#taesd_compare_run")
+    page.wait_for_selector("#taesd_compare_shown img")
+    page.locator("#taesd_compare_picture button[aria-label^='Clear'], [aria-label^='Remove']").first.click()
+    page.wait_for_selector("#taesd_compare_shown img", state="detached")
+    page.set_input_files("#taesd_compare_picture input[type=file]", path)
+    page.wait_for_selector("#taesd_compare_picture img")
+    page.click("#taesd_compare_run")
+    page.wait_for_selector("#taesd_compare_shown img")
+    box = page.locator("#taesd_compare_shown .taesd-ext-slider").bounding_box()
+    assert box["width"] / box["height"] == pytest.approx(1.5, abs=0.05)

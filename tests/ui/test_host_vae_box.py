@@ -8,12 +8,14 @@ from pathlib import Path
 import gradio as gr
 import pytest
 import torch
+from events import events
 from safetensors.torch import load_file, save_file
 
 from taesd_ext.errors import TaesdError
 from taesd_ext.ui import host_vae_box, texts
 from taesd_ext.ui.actions import HostVAEs
-from taesd_ext.ui.background import Background
+from taesd_ext.ui.playground import Playground
+from taesd_ext.ui.work import Task
 from taesd_ext.weights.autoencoder_kl_files import LAYOUTS, KLArchitecture, network_keys
 
 
@@ -45,6 +47,11 @@ class Page:
 
 
 @pytest.fixture
+def playground(no_weights):
+    return Playground(no_weights)
+
+
+@pytest.fixture
 def page(tmp_path):
     return Page(tmp_path / "VAE")
 
@@ -55,7 +62,8 @@ def test_a_full_vae_is_copied_and_the_list_is_made_anew(page, tmp_path):
     assert "my_ vae.safetensors" in line
     assert load_file(page.vaes.folder / "my_ vae.safetensors").keys() == load_file(dropped).keys()
     assert page.refreshed == 1
-    assert "already" in host_vae_box.take(page.vaes, str(dropped))
+    with pytest.raises(TaesdError, match="already"):
+        host_vae_box.take(page.vaes, str(dropped))
     assert page.refreshed == 1
 
 
@@ -66,7 +74,8 @@ def test_what_the_webui_cannot_load_is_refused(page, tmp_path, random_weights):
         (write_vae(tmp_path / "checkpoint.safetensors", prefix="first_stage_model."), "original layout only"),
         (write_vae(tmp_path / "half.safetensors", parts=("decoder",)), "lacks the encoder"),
     ):
-        assert why in host_vae_box.take(page.vaes, str(dropped))
+        with pytest.raises(TaesdError, match=why):
+            host_vae_box.take(page.vaes, str(dropped))
     assert not page.vaes.folder.exists()
     assert page.refreshed == 0
 
@@ -79,29 +88,32 @@ def test_a_download_goes_into_the_webuis_folder(page, monkeypatch):
 
     monkeypatch.setattr(host_vae_box, "download_family", download)
     name = "sd-vae-ft-ema"
-    sights = list(Background().run(lambda report, stop: host_vae_box._download(page.vaes, name, report, stop)))
-    assert sights[-1].words.startswith(f"sd-vae-ft-ema.safetensors is in {page.vaes.folder}.")
+    task = Task()
+    words = host_vae_box._download(page.vaes, name, task)
+    assert words.startswith(f"sd-vae-ft-ema.safetensors is in {page.vaes.folder}.")
+    assert task.share == 0.5
     assert page.refreshed == 1
 
 
-def test_the_setting_is_shown_at_the_top_on_request(page):
-    assert texts.HOST_VAE_SHOWN in host_vae_box.show_at_top(page.vaes)
-    assert texts.HOST_VAE_SHOWN_ALREADY in host_vae_box.show_at_top(page.vaes)
+def test_the_setting_is_shown_at_the_top_on_request(page, playground):
+    assert host_vae_box.show_at_top(page.vaes) == texts.HOST_VAE_SHOWN
+    assert host_vae_box.show_at_top(page.vaes) == texts.HOST_VAE_SHOWN_ALREADY
 
     def frozen() -> bool:
         raise TaesdError("quicksettings_list was not changed", "settings are frozen")
 
-    line = host_vae_box.show_at_top(HostVAEs(page.vaes.folder, page.refresh, frozen))
+    vaes = HostVAEs(page.vaes.folder, page.refresh, frozen)
+    line = host_vae_box._said(playground.actions(), lambda: host_vae_box.show_at_top(vaes))
     assert "settings are frozen" in line
 
 
-def test_the_hosts_own_list_of_quick_settings_shows_the_new_one(page):
+def test_the_hosts_own_list_of_quick_settings_shows_the_new_one(page, playground):
     """It would be sent back without it when any of the host's settings is applied."""
     with gr.Blocks() as blocks:
         hosts_control = gr.Dropdown(["sd_model_checkpoint", "sd_vae"], multiselect=True)
         vaes = replace(page.vaes, quick_settings=lambda: ["a", *page.shown], hosts_control=hosts_control)
-        host_vae_box.build_host_vae_box(vaes)
-    assert [row for row in blocks.get_config_file()["dependencies"] if hosts_control._id in row["outputs"]]
-    line, update = host_vae_box.show_at_top_and_to_host(vaes)
+        host_vae_box.build_host_vae_box(playground.actions(), vaes)
+    (press,) = [function for function, row in events(blocks) if hosts_control._id in row["outputs"]]
+    line, update = press()
     assert update["value"] == ["a", "sd_vae"]
     assert texts.HOST_VAE_SHOWN in line

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import shutil
-import threading
-import time
 
 import gradio as gr
 import pytest
@@ -15,18 +13,26 @@ from taesd_ext.latent_formats import FAMILIES, ModelEvidence, detect
 from taesd_ext.settings import OPTION, OPTIONS, PreviewSettings
 from taesd_ext.ui import compat, texts
 from taesd_ext.ui.actions import ExtraDecoder
-from taesd_ext.ui.background import Background
-from taesd_ext.ui.compare_tab import Comparison, codec_names, pair_html, plot_html, table_html
-from taesd_ext.ui.final_tab import decode_again, decoder_names, latent_choice
-from taesd_ext.ui.models_tab import describe, download_choices, findings_html, missing_families, status_html
+from taesd_ext.ui.compare_tab import Comparison, codec_names, pair_html, table_html
+from taesd_ext.ui.models_tab import (
+    describe,
+    download_choices,
+    findings_html,
+    missing_families,
+    our_files,
+    removable_files,
+    status_html,
+)
 from taesd_ext.ui.models_table import families_html
+from taesd_ext.ui.pictures import fitted, sample_picture
 from taesd_ext.ui.play import Plan, generate
 from taesd_ext.ui.play_tab import family_choices
 from taesd_ext.ui.playground import Playground, build_page
+from taesd_ext.ui.redecode_tab import decode_again, decoder_names, latent_choice
 from taesd_ext.ui.report_box import report
-from taesd_ext.ui.samples import sample_picture
 from taesd_ext.ui.settings_tab import _and_show_to_host, _detail_samples, _writer, build_settings_tab, cost_html
 from taesd_ext.ui.timeline_tab import film_html, find_job, find_or_none, job_choice
+from taesd_ext.ui.work import Task
 from taesd_ext.weights.folders import installed
 from taesd_ext.weights.identify import identify
 
@@ -43,7 +49,7 @@ def playground(random_weights, no_weights):
 def generated(playground):
     """After one generation of four steps."""
     settings = PreviewSettings(family="taesd", budget=0.0, min_time=0, detail="full")
-    plan = Plan(sample_picture("Leaves", 64), 64, 4, 0.0, settings, "Leaves")
+    plan = Plan(sample_picture("Leaves"), 64, 4, 0.0, settings, "Leaves")
     list(generate(plan, playground.codec_for, lambda _seconds: None, playground.kept))
     return playground
 
@@ -55,7 +61,7 @@ def test_the_whole_page_is_built_and_names_every_tab(random_weights):
     labels = {block.label for block in page.blocks.values() if isinstance(block, gr.Tab)}
     assert labels == {
         text.label for text in (
-            texts.PLAY, texts.MODELS, texts.SETTINGS, texts.COMPARE, texts.LATENTS, texts.TIMELINE, texts.FINAL,
+            texts.PLAY, texts.MODELS, texts.SETTINGS, texts.COMPARE, texts.LATENTS, texts.TIMELINE, texts.REDECODE,
             texts.BENCHMARK,
         )
     }  # fmt: skip
@@ -135,6 +141,23 @@ def test_a_file_is_described_for_a_person(playground, no_weights):
     assert describe(identify(broken))[1] == "bad"
 
 
+def test_only_files_of_ours_are_offered_and_only_those_in_our_folder_removed(playground, no_weights, tmp_path):
+    """models/VAE-approx/model.pt is the WebUI's own, though the folder is searched."""
+    approx = tmp_path / "VAE-approx"
+    approx.mkdir()
+    torch.save({"conv1.weight": torch.zeros(8, 4, 7, 7)}, approx / "model.pt")
+    shutil.copy(no_weights / "taesd_decoder.safetensors", approx / "taesd_decoder.safetensors")
+    (no_weights / "broken.safetensors").write_bytes(b"nonsense")
+    actions = playground.actions()
+    actions.folders = lambda: [no_weights, approx]
+
+    offered, removable = our_files(actions), removable_files(actions)
+    assert approx / "model.pt" not in offered
+    assert approx / "taesd_decoder.safetensors" in offered
+    assert {path.parent for path in removable} == {no_weights}
+    assert no_weights / "broken.safetensors" in removable
+
+
 def test_the_last_error_and_the_notes_are_shown(playground):
     actions = playground.actions()
     actions.last_error = lambda: "It broke. Mend it."
@@ -199,23 +222,24 @@ def test_what_previews_cost_is_the_measured_one(generated):
 
 
 def test_the_last_picture_is_shown_at_each_detail(generated):
-    html = _detail_samples(generated.actions())
+    html = _detail_samples(generated.actions(), Task())
     assert html.count("<img") == len(generated.codec_for("taesd").details)
 
 
 def test_without_a_picture_there_are_no_samples(playground):
-    assert texts.NO_LATENT in _detail_samples(playground.actions())
+    with pytest.raises(TaesdError, match=texts.NO_LATENT):
+        _detail_samples(playground.actions(), Task())
 
 
 def test_the_film_strip_has_the_jobs_frames(generated):
-    recorder = generated.kept.recorder
-    (job,) = recorder.jobs()
+    actions = generated.actions()
+    (job,) = actions.jobs()
 
     assert film_html(job).count("data-frame=") == 4
-    assert find_job(recorder, job_choice(job)).id == job.id
-    assert find_or_none(recorder, "nonsense") is None
+    assert find_job(actions, job_choice(job)).id == job.id
+    assert find_or_none(actions, "nonsense") is None
     with pytest.raises(TaesdError, match="gone"):
-        find_job(recorder, "77")
+        find_job(actions, "77")
 
 
 def test_a_finished_latent_is_decoded_once_more(generated):
@@ -238,7 +262,7 @@ def test_a_decoder_that_makes_nan_saves_nothing(generated):
     (kept,) = generated.kept.latents.kept()
     actions.extra_decoders = lambda: [ExtraDecoder("broken", lambda latent: torch.full((1, 3, 8, 8), float("nan")))]
 
-    with pytest.raises(TaesdError, match="NaN"):
+    with pytest.raises(TaesdError, match="invalid image"):
         decode_again(actions, kept, "broken")
 
 
@@ -257,57 +281,14 @@ def test_a_comparison_shows_each_codec_and_where_it_differs(playground):
     from taesd_ext.commands.result_row import ResultRow
 
     assert codec_names(playground.actions()) == ["taesd"]
-    image = picture_to_image(sample_picture("Leaves", 64))
+    image = picture_to_image(fitted(sample_picture("Leaves"), 64))
     failed = ResultRow("taesd3", "", error="It broke.")
     done = Comparison(image, (measure(playground.codec_for("taesd"), image), failed))
 
     assert done.names == [texts.ORIGINAL, "taesd"]
     assert "dB" in table_html(done)
     assert "It broke." in table_html(done)
-    assert "<circle" in plot_html(done)
     assert pair_html(done, texts.ORIGINAL, "taesd", False).count("<img") == 2
     assert texts.DIFFERENCE.label in pair_html(done, texts.ORIGINAL, "taesd", True)
     assert pair_html(done, texts.ORIGINAL, "taesd3", False) == ""
     assert pair_html(None, "", "", False) == ""
-
-
-def test_background_work_is_seen_and_only_one_at_a_time():
-    background, hold = Background(), threading.Event()
-
-    def work(report, cancel):
-        report(0.5, "half")
-        hold.wait(5)
-        return "done"
-
-    first = background.run(work)
-    assert not next(first).done
-    deadline = time.monotonic() + 5
-    while next(first).words != "half":
-        assert time.monotonic() < deadline
-    (refused,) = background.run(work)
-    assert "still running" in refused.error
-    hold.set()
-    assert list(first)[-1].words == "done"
-    assert list(background.run(lambda _report, _cancel: "again"))[-1].words == "again"
-
-
-@pytest.mark.parametrize(
-    ("error", "line"), [(TaesdError("It broke", "", "Mend it"), "It broke. Mend it."), (OSError("no"), "OSError: no")]
-)
-def test_background_work_that_fails_says_why(error, line):
-    def work(_report, _cancel):
-        raise error
-
-    assert list(Background().run(work))[-1].error == line
-
-
-def test_background_work_can_be_cancelled():
-    background = Background()
-
-    def work(_report, cancel):
-        return "cancelled" if cancel.wait(5) else "not"
-
-    seen = background.run(work)
-    next(seen)
-    background.cancel()
-    assert list(seen)[-1].words == "cancelled"

@@ -1,4 +1,4 @@
-"""The pretended generation, without a page around it."""
+"""The demo's generation, without a page around it."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from taesd_ext.errors import TaesdError
 from taesd_ext.models.latent_rgb import LATENT_RGB
 from taesd_ext.preview.drawing import LINEAR
 from taesd_ext.settings import PreviewSettings
-from taesd_ext.ui.play import Kept, Plan, fitted, generate
-from taesd_ext.ui.samples import sample_picture
+from taesd_ext.ui.pictures import fitted, sample_names, sample_picture
+from taesd_ext.ui.play import Kept, Plan, generate, noise_levels, replay
 
 
 def plan_of(family="taesd", steps=6, size=64, picture=None, **settings) -> Plan:
     settings = {"family": family, "budget": 0.0, "min_time": 0, **settings}
-    return Plan(picture or sample_picture("Leaves", 96), size, steps, 0.0, PreviewSettings(**settings))
+    return Plan(picture or sample_picture("Leaves"), size, steps, 0.0, PreviewSettings(**settings))
 
 
 def no_sleep(_seconds: float) -> None:
@@ -32,14 +32,11 @@ def test_every_step_shows_a_frame_and_the_last_one_the_finished_picture(random_w
     assert [progress.step for progress in seen] == [1, 2, 3, 4, 5, 6, 6]
     assert [progress.frame.step for progress in seen[:-1]] == [1, 2, 3, 4, 5, 6]
     last = seen[-1]
-    assert last.done
-    assert not any(progress.done for progress in seen[:-1])
+    assert not any(progress.timings for progress in seen[:-1])
     assert last.frame.image.size == last.frame.full_size == (64, 64)
-    wanted = codec.decode(codec.encode(picture_to_image(fitted(sample_picture("Leaves", 96), 64))))
+    wanted = codec.decode(codec.encode(picture_to_image(fitted(sample_picture("Leaves"), 64))))
     assert last.frame.image.picture.tobytes() == (wanted * 255 + 0.5).byte()[0].permute(1, 2, 0).numpy().tobytes()
-    assert [what for what, _ in last.timings] == [
-        "Encode", "Previews", "One preview", "All previews", "Final decode", "Against the picture",
-    ]  # fmt: skip
+    assert [what for what, _ in last.timings] == ["Previews", "One preview", "All previews", "Final decode"]
     assert last.note == ""
 
 
@@ -55,7 +52,7 @@ def test_without_weights_the_linear_preview_runs_and_the_file_is_named(no_weight
     def codec_for(name):
         return load_codec(name, models_dir=no_weights)
 
-    picture = sample_picture("Lake", 96)
+    picture = fitted(sample_picture("Lake"), 96)
     seen = list(generate(plan_of(family, picture=picture, size=96), codec_for, no_sleep))
 
     assert seen[-1].frame.detail == LINEAR
@@ -76,7 +73,7 @@ def test_a_family_without_weights_or_linear_preview_says_what_it_needs(no_weight
 @pytest.mark.parametrize("size", [(50, 97), (97, 50), (8, 300), (301, 33)])
 def test_any_shape_of_picture_comes_back_whole(random_weights, size):
     codec = load_codec("taesd", models_dir=random_weights)
-    picture = sample_picture("Leaves", 96).resize(size)
+    picture = sample_picture("Leaves").resize(size)
     last = list(generate(plan_of(picture=picture, size=72, steps=2), lambda _family: codec, no_sleep))[-1]
 
     assert last.frame.full_size == fitted(picture, 72).size
@@ -104,5 +101,53 @@ def test_the_previews_and_the_latent_are_kept_for_the_panel(random_weights):
     (job,) = keep.recorder.jobs()
     assert [frame.step for frame in job.frames] == [1, 2, 3, 4]
     (kept,) = keep.latents.kept()
-    assert torch.equal(kept.latent, codec.encode(picture_to_image(fitted(sample_picture("Leaves", 96), 64))))
+    assert torch.equal(kept.latent, codec.encode(picture_to_image(fitted(sample_picture("Leaves"), 64))))
     assert keep.session.stats.frames == 4
+
+
+def test_samples_are_small_files_with_something_to_see():
+    assert len(sample_names()) >= 3
+    for name in sample_names():
+        picture = sample_picture(name)
+        assert (picture.mode, picture.size) == ("RGB", (512, 512))
+        assert len(picture.getcolors(2**18)) > 1000
+
+
+def smooth_latent(height: int = 24, width: int = 32) -> torch.Tensor:
+    rows = torch.linspace(0, 6, height)[:, None]
+    columns = torch.linspace(0, 9, width)[None, :]
+    return torch.stack([torch.sin(rows + shift) * torch.cos(columns * 0.7) * 2 for shift in range(4)])[None]
+
+
+def test_noise_falls_from_the_models_largest_to_its_smallest():
+    levels = noise_levels(12)
+
+    assert levels[0] == pytest.approx(14.6146)
+    assert levels[-1] == pytest.approx(0.0292)
+    assert levels == sorted(levels, reverse=True)
+    assert noise_levels(1) == pytest.approx([14.6146])
+
+
+@pytest.mark.parametrize("shape", [(24, 32), (17, 9), (8, 8)])
+def test_the_last_prediction_is_the_latent_and_each_is_nearer_than_early_ones(shape):
+    latent = smooth_latent(*shape)
+    errors = [float((predicted - latent).square().mean()) for predicted in replay(latent, 16)]
+
+    assert errors[-1] < 1e-3 * float(latent.square().mean())
+    assert errors[0] > errors[8] > errors[-1]
+
+
+def test_a_replayed_latent_and_the_random_state_stay_as_they_are():
+    latent = smooth_latent()
+    kept, state = latent.clone(), torch.get_rng_state()
+    list(replay(latent, 5))
+
+    assert torch.equal(latent, kept)
+    assert torch.equal(torch.get_rng_state(), state)
+
+
+def test_a_seed_gives_the_same_run():
+    first, again, other = (list(replay(smooth_latent(), 4, seed)) for seed in (1, 1, 2))
+
+    assert all(map(torch.equal, first, again))
+    assert not torch.equal(first[0], other[0])

@@ -1,26 +1,16 @@
-"""Sample pictures, drawn by code: something to look at before anybody has dropped a picture of their own."""
+"""Draw the demo's sample pictures: ``python docs/make_samples.py [FOLDER]``, by default into taesd_ext/data/samples."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from functools import lru_cache
+import sys
+from pathlib import Path
 
 import numpy as np
 from PIL import Image, ImageDraw
 
+SIDE, QUALITY = 512, 60
 _SMOOTH = 2
 """Pictures are drawn this many times larger and shrunk, which smooths their edges."""
-
-
-def sample_names() -> list[str]:
-    return list(_PAINTERS)
-
-
-@lru_cache(maxsize=16)
-def sample_picture(name: str, side: int = 512) -> Image.Image:
-    """The RGB sample of that name, ``side`` pixels square. Do not draw on it: everybody gets the same one."""
-    large = _PAINTERS[name](side * _SMOOTH)
-    return large.resize((side, side), Image.LANCZOS)
 
 
 def _grid(side: int) -> tuple[np.ndarray, np.ndarray]:
@@ -147,46 +137,6 @@ def _marbles(side: int) -> Image.Image:
     return _picture(image)
 
 
-def _card(side: int) -> Image.Image:
-    """A test card: what small autoencoders find hard, that is letters, lines and pure colours."""
-    image = Image.new("RGB", (side, side), (228, 228, 222))
-    draw = ImageDraw.Draw(image)
-    unit = side / 16
-    bars = ("#f4f4f0", "#f2e63c", "#35c8d8", "#40b64a", "#c93fb4", "#d63a35", "#2f49c4", "#202024")
-    for index, colour in enumerate(bars):
-        draw.rectangle([index * 2 * unit, 0, (index + 1) * 2 * unit, 4 * unit], fill=colour)
-    for index in range(256):
-        left = index * side / 256
-        draw.rectangle([left, 4 * unit, left + side / 256 + 1, 5 * unit], fill=(index, index, index))
-    centre, radius, spokes = (4 * unit, 9 * unit), 3.4 * unit, 36
-    for spoke in range(spokes):
-        box = [centre[0] - radius, centre[1] - radius, centre[0] + radius, centre[1] + radius]
-        turn = 360 / spokes
-        draw.pieslice(box, spoke * turn, (spoke + 0.5) * turn, fill="#1c1c20")
-    for index in range(12):
-        size = (12 - index) * 0.28 * unit
-        box = [12 * unit - size, 9 * unit - size, 12 * unit + size, 9 * unit + size]
-        draw.ellipse(box, fill="#d8452e" if index % 2 else "#fbf3d8")
-    for row, step in enumerate((5, 4, 3, 2)):
-        top = (12.9 + row * 0.75) * unit
-        for x in range(0, int(6 * unit), step * _SMOOTH * 2):
-            draw.rectangle([x + unit, top, x + unit + step * _SMOOTH - 1, top + 0.55 * unit], fill="#202024")
-    words = ("TAESD 0123456789", "The quick brown fox jumps", "over the lazy dog & runs")
-    for row, text in enumerate(words):
-        _write(image, text, (7.6 * unit, (12.9 + row) * unit), (7.8 * unit, 0.8 * unit))
-    return image
-
-
-def _write(image: Image.Image, text: str, at: tuple[float, float], room: tuple[float, float]) -> None:
-    """The built-in letters, enlarged to fill the room (width, height): a font file may not be there."""
-    small = Image.new("L", (len(text) * 10, 16), 0)
-    ImageDraw.Draw(small).text((0, 1), text, fill=255)
-    small = small.crop(small.getbbox())
-    scale = min(room[0] / small.width, room[1] / small.height)
-    letters = small.resize((int(small.width * scale), int(small.height * scale)), Image.BICUBIC)
-    image.paste(Image.new("RGB", letters.size, "#202024"), (int(at[0]), int(at[1])), letters)
-
-
 def _leaves(side: int) -> Image.Image:
     """Fallen leaves of every size: as many edges and colours as a photograph of a forest floor."""
     rng = np.random.default_rng(8)
@@ -212,9 +162,12 @@ def _leaves(side: int) -> Image.Image:
     return image
 
 
-_PAINTERS: dict[str, Callable[[int], Image.Image]] = {
-    "Lake": _lake,
-    "Marbles": _marbles,
-    "Leaves": _leaves,
-    "Test card": _card,
-}
+def main(folder: str | Path = Path(__file__).resolve().parents[1] / "taesd_ext" / "data" / "samples") -> None:
+    Path(folder).mkdir(parents=True, exist_ok=True)
+    for name, paint in (("Lake", _lake), ("Leaves", _leaves), ("Marbles", _marbles)):
+        picture = paint(SIDE * _SMOOTH).resize((SIDE, SIDE), Image.Resampling.LANCZOS)
+        picture.save(Path(folder) / f"{name}.webp", quality=QUALITY, method=6)
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

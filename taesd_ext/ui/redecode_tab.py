@@ -1,4 +1,4 @@
-"""The panel's "Final again": a finished latent through another decoder, without generating again."""
+"""The panel's "Re-decode": a finished latent through another decoder, without generating again."""
 
 from __future__ import annotations
 
@@ -16,10 +16,11 @@ from taesd_ext.errors import TaesdError, one_line
 from taesd_ext.preview.latent_keeper import KeptLatent
 from taesd_ext.ui import compat, texts
 from taesd_ext.ui.actions import PanelActions
-from taesd_ext.ui.choices import offer, offer_newest
+from taesd_ext.ui.choices import offer, offer_newest, picked
 from taesd_ext.ui.kept_results import KeptResults
 from taesd_ext.ui.markup import REFRESH_CLASS, notice, slider, stage
 from taesd_ext.ui.pictures import offered_file, picture_bytes, picture_uri
+from taesd_ext.ui.work import Task, interruptible, long_action
 from taesd_ext.weights.folders import installed
 from taesd_ext.weights.full_files import installed_vaes
 
@@ -50,6 +51,12 @@ def latent_choice(kept: KeptLatent) -> str:
     return compat.choice(kept.id, words.rstrip(" ·"))
 
 
+def find_latent(actions: PanelActions, chosen: Any) -> KeptLatent | None:
+    """The latent of a choice that a page sends; None where it is gone, or never was."""
+    key = compat.key_of(chosen)
+    return next((kept for kept in actions.kept() if str(kept.id) == key), None)
+
+
 def decoder_names(actions: PanelActions, kept: KeptLatent | None) -> list[str]:
     """The decoders that can read this latent: the host's own, installed full-size VAEs, tiny ones."""
     if kept is None or kept.latent_format is None:
@@ -63,66 +70,66 @@ def decoder_names(actions: PanelActions, kept: KeptLatent | None) -> list[str]:
     return names
 
 
-def decode_again(actions: PanelActions, kept: KeptLatent, name: str) -> Decoded:
+def decode_again(actions: PanelActions, kept: KeptLatent, chosen: str, task: Task | None = None) -> Decoded:
     """Raises TaesdError."""
+    name = picked(chosen, decoder_names(actions, kept), "decoder")
     extra = next((extra for extra in actions.extra_decoders() if extra.title == name), None)
-    with actions.exclusive():
+    with actions.exclusive(), interruptible(task or Task()):
         codec = None if extra else actions.codec_for(name)
         began = time.perf_counter()
         latent = kept.latent.float()
         image = extra.decode(latent) if extra else codec.decode(latent)
         seconds = time.perf_counter() - began
     if not torch.isfinite(image).all():
-        raise TaesdError(f"{name} made a picture that is none", "its output is NaN or infinite")
+        raise TaesdError(f"{name} produced an invalid image (NaN or Inf)")
     by = None if codec is None else Codec(codec.name, codec.format, source=codec.source)
     return Decoded(kept, name, image_to_picture(image), by, seconds)
 
 
-def build_final_tab(actions: PanelActions, tab: gr.Tab) -> None:
+def result_html(now: Decoded, before: Decoded | None) -> str:
+    """The picture; beside that of another decoder of the same latent, with a slider."""
+    size = now.picture.size
+    same = before is not None and before.kept.id == now.kept.id and before.name != now.name
+    if same and before.picture.size == size:
+        return slider(picture_uri(before.picture), picture_uri(now.picture), (before.name, now.name), size)
+    return stage(picture_uri(now.picture), size, now.name)
+
+
+def build_redecode_tab(actions: PanelActions, tab: gr.Tab) -> None:
     """Fill the tab that is being built."""
     with gr.Row():
         latent = gr.Dropdown([], elem_id="taesd_kept", scale=2, min_width=260, **texts.KEPT.control())
         decoder = gr.Dropdown([], elem_id="taesd_again_decoder", min_width=200, **texts.AGAIN_DECODER.control())
         with gr.Column(scale=0, min_width=150):
             decode = gr.Button(texts.AGAIN.label, variant="primary", size="sm", elem_id="taesd_again")
+            cancel = gr.Button(texts.CANCEL.label, size="sm", elem_id="taesd_again_cancel")
             save = gr.Button(texts.SAVE_PICTURE.label, size="sm", elem_id="taesd_again_save")
             refresh = gr.Button(
                 texts.REFRESH.label, size="sm", elem_id="taesd_again_refresh", elem_classes=REFRESH_CLASS
             )
     result = gr.HTML(elem_id="taesd_again_result", elem_classes="taesd-ext-line")
-    shown = gr.HTML(stage(None, (4, 3), "", empty=texts.AGAIN_EMPTY), elem_id="taesd_again_shown")
+    empty = texts.AGAIN_EMPTY if actions.allowed_to_change() else texts.NOT_SHOWN
+    shown = gr.HTML(stage(None, (4, 3), "", empty=empty), elem_id="taesd_again_shown")
     saved = compat.file_box(texts.SAVED_FILE.label, interactive=False, visible=False, elem_id="taesd_again_file")
     decodes: KeptResults[Decoded] = KeptResults()
     last = gr.State(None)
     present, present_decoder, newest = gr.State(None), gr.State(None), gr.State("")
 
-    def kept_of(chosen: Any) -> KeptLatent | None:
-        key = compat.key_of(chosen)
-        return actions.latents.get(int(key)) if key.isdigit() else None
-
     def look(present: str | None, decoder: str | None, newest: str) -> list[Any]:
-        update, value, now = offer_newest([latent_choice(kept) for kept in actions.latents.kept()], present, newest)
-        return [update, offer(decoder_names(actions, kept_of(value)), decoder), now]
+        update, value, now = offer_newest([latent_choice(kept) for kept in actions.kept()], present, newest)
+        return [update, offer(decoder_names(actions, find_latent(actions, value)), decoder), now]
 
     def choose(chosen: str | None, decoder: str | None) -> list[Any]:
-        return [offer(decoder_names(actions, kept_of(chosen)), decoder), chosen]
+        return [offer(decoder_names(actions, find_latent(actions, chosen)), decoder), chosen]
 
-    def again(chosen: Any, name: str | None, last: int | None) -> list[Any]:
-        kept, before = kept_of(chosen), decodes.get(last)
+    def again(task: Task, chosen: Any, name: str | None, last: int | None) -> tuple[str, list[Any]]:
+        kept = find_latent(actions, chosen)
         if kept is None or not name:
-            return [gr.update(), notice(texts.NO_LATENT if kept is None else texts.NO_DECODER), last]
-        try:
-            now = decode_again(actions, kept, name)
-        except Exception as error:
-            return [gr.update(), notice(one_line(error), "bad"), last]
-        key = decodes.keep(now, now.size)
-        words = f"{name}: {1000 * now.seconds:.0f} ms"
-        size = now.picture.size
-        same = before is not None and before.kept.id == kept.id and before.name != name
-        if same and before.picture.size == size:
-            pair = (picture_uri(before.picture), picture_uri(now.picture))
-            return [slider(*pair, (before.name, name), size), notice(words, "good"), key]
-        return [stage(picture_uri(now.picture), size, words), notice(words, "good"), key]
+            raise TaesdError(texts.NO_LATENT if kept is None else texts.NO_DECODER)
+        task.report(0.1, f"{name}")
+        before, now = decodes.get(last), decode_again(actions, kept, name, task)
+        words = f"{now.name}: {1000 * now.seconds:.0f} ms"
+        return words, [result_html(now, before), decodes.keep(now, now.size)]
 
     def keep(last: int | None) -> list[Any]:
         now = decodes.get(last)
@@ -130,6 +137,7 @@ def build_final_tab(actions: PanelActions, tab: gr.Tab) -> None:
             return [notice(texts.DECODED_GONE if last else texts.NOTHING_TO_SAVE), gr.update(visible=False)]
         try:
             if actions.save_picture:
+                actions.require_change()
                 path = actions.save_picture(now.picture, now.kept, now.codec)
                 return [notice(f"Saved as {path}.", "good"), gr.update(visible=False)]
             file = offered_file(f"{now.name}_{now.kept.id}.png", picture_bytes(now.picture))
@@ -141,5 +149,5 @@ def build_final_tab(actions: PanelActions, tab: gr.Tab) -> None:
         event(look, [present, present_decoder, newest], [latent, decoder, newest], show_progress="hidden")
     latent.change(choose, [latent, present_decoder], [decoder, present], show_progress="hidden")
     decoder.change(lambda name: name, decoder, present_decoder, show_progress="hidden")
-    decode.click(again, [latent, decoder, last], [shown, result, last])
+    long_action(decode.click, cancel, [latent, decoder, last], result, [shown, last], again, "taesd_again")
     save.click(keep, last, [result, saved], show_progress="hidden")

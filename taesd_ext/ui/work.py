@@ -1,0 +1,173 @@
+"""Long work that a page starts: it runs in a thread of its own, shows how far it is, and ends when the page is gone.
+
+No gradio event lasts as long as the work. gradio 3.41 never ends a generator whose page was closed, and then waits for
+it for ever when the server is to close. So one event starts the work, and javascript/taesd_ext.js presses a hidden
+button until the answer says that it is done.
+"""
+
+from __future__ import annotations
+
+import secrets
+import threading
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import gradio as gr
+from torch.overrides import TorchFunctionMode
+
+from taesd_ext.errors import one_line
+from taesd_ext.ui import texts
+from taesd_ext.ui.markup import notice, progress_bar
+
+LEFT = "/internal/taesd/left"
+"""Where javascript/taesd_ext.js says that a page is being closed; the task's key comes as ``?task=``."""
+
+PATIENCE = 10.0
+"""Seconds without a question after which a page is taken for gone: one that crashed, or lost its network."""
+
+_KEPT = 32
+"""Finished tasks whose last answer may be asked for again."""
+
+Work = Callable[..., "tuple[str, Sequence[Any]]"]
+"""(task, values of the inputs) -> (what was done, in words; values of the outputs). May raise TaesdError."""
+
+
+class Stopped(Exception):
+    """The user cancelled, or left."""
+
+
+class Task:
+    """One piece of work, as the thread that does it and the page that waits for it see it."""
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self.key = secrets.token_urlsafe(12)  # who knows it may cancel
+        self.stop = threading.Event()
+        self.share, self.words, self.error, self.done = 0.0, "", "", False
+        self.shown: Sequence[Any] | None = None
+        """Values of the outputs, None while there are none."""
+        self._clock = clock
+        self._asked = clock()
+
+    def report(self, share: float, words: str, shown: Sequence[Any] | None = None) -> None:
+        """Say how far the work is, in [0,1]; with ``shown`` also what is there so far."""
+        self.share, self.words = min(1.0, max(0.0, share)), words
+        self.shown = shown if shown is not None else self.shown
+
+    def check(self) -> None:
+        """Raises Stopped once the work is to end."""
+        if self.stop.is_set():
+            raise Stopped
+
+    def asked(self) -> None:
+        """The page still wants to know."""
+        self._asked = self._clock()
+
+    def run(self, work: Work, values: Sequence[Any]) -> None:
+        threading.Thread(target=self._watch, name="taesd_ext page", daemon=True).start()
+        try:
+            words, shown = work(self, *values)
+            self.check()
+            self.words, self.shown = words, shown
+        except Stopped:
+            self.error = texts.CANCELLED
+        except Exception as error:
+            self.error = texts.CANCELLED if self.stop.is_set() else one_line(error)
+        self.done = True
+
+    def _watch(self) -> None:
+        while not self.done and not self.stop.wait(0.2):
+            if self._clock() - self._asked > PATIENCE:
+                self.stop.set()
+
+
+class interruptible(TorchFunctionMode):
+    """Within it, in this thread, the next function of torch raises Stopped once the task is to end."""
+
+    def __init__(self, task: Task) -> None:
+        super().__init__()
+        self._check = task.check
+
+    def __torch_function__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        self._check()
+        return function(*args, **(kwargs or {}))
+
+
+_tasks: dict[str, Task] = {}
+_lock = threading.Lock()
+
+
+def leave(task: str) -> None:
+    """The page that waits for this task is gone."""
+    with _lock:
+        found = _tasks.get(task)
+    if found:
+        found.stop.set()
+
+
+def leave_all() -> None:
+    """Nobody waits any longer: the server closes."""
+    with _lock:
+        for task in _tasks.values():
+            task.stop.set()
+
+
+class LongAction:
+    """What a button starts, once at a time: who comes second is told to wait, or takes over if not ``alone``."""
+
+    def __init__(self, work: Work, outputs: int, poll_id: str, alone: bool = True) -> None:
+        self._work, self._poll_id, self._alone = work, poll_id, alone
+        self._same = [gr.update()] * outputs
+        self._task: Task | None = None
+
+    def start(self, *values: Any) -> list[Any]:
+        """[progress, key, *outputs]"""
+        with _lock:
+            before = self._task
+            if before and not before.done and not before.stop.is_set():
+                if self._alone:
+                    return [notice(texts.STILL_RUNNING, "bad"), "", *self._same]
+                before.stop.set()
+            task = self._task = Task()
+            _tasks[task.key] = task
+            for key in [key for key, old in _tasks.items() if old.done][:-_KEPT]:
+                del _tasks[key]
+        threading.Thread(target=task.run, args=(self._work, values), name="taesd_ext work", daemon=True).start()
+        return [self._progress(task), task.key, *self._same]
+
+    def look(self, key: str | None) -> list[Any]:
+        """[progress, *outputs]"""
+        with _lock:
+            task = _tasks.get(key or "")
+        if task is None:
+            return [notice(texts.CANCELLED) if key else "", *self._same]
+        task.asked()
+        done = task.done  # before the rest: what is set last is read first
+        shown = self._same if task.shown is None else task.shown
+        if not done:
+            return [self._progress(task), *shown]
+        return [notice(task.error, "bad") if task.error else notice(task.words, "good"), *shown]
+
+    def _progress(self, task: Task) -> str:
+        waits = {"task": task.key, "poll": self._poll_id, "beat": secrets.token_urlsafe(6)}
+        return progress_bar(task.share, task.words, waits)
+
+
+def long_action(
+    event: Any, cancel: Any, inputs: Any, progress: Any, outputs: list[Any], work: Work, elem_id: str,
+    alone: bool = True,
+) -> gr.State:  # fmt: skip
+    """Have ``event`` (a button's ``click``, say) start the work, and show it in ``progress`` and ``outputs``.
+
+    ``cancel`` is the button that ends it, or None. Gives the key of the page's last task.
+    """
+    action = LongAction(work, len(outputs), f"{elem_id}_poll", alone)
+    key = gr.State("")
+    poll = gr.Button("", elem_id=f"{elem_id}_poll", elem_classes="taesd-ext-hidden")
+    # Outside the queue, where a page's answer would wait for other pages' generations.
+    quick: dict[str, Any] = {"queue": False, "show_progress": "hidden"}
+    event(action.start, inputs, [progress, key, *outputs], **quick)
+    poll.click(action.look, key, [progress, *outputs], **quick)
+    if cancel is not None:
+        cancel.click(leave, key, None, **quick)
+    return key
