@@ -22,6 +22,8 @@ class Server(ThreadingHTTPServer):
         self.content = content
         self.requests: Counter[str] = Counter()
         self.ranges: list[str | None] = []
+        self.paths: list[str] = []
+        self.tokens: list[str | None] = []
         self.slow = threading.Event()
 
     def handle_error(self, request: object, client_address: object) -> None:
@@ -44,6 +46,8 @@ class Handler(BaseHTTPRequestHandler):
         how = self.path.split("/")[1]
         self.server.requests[how] += 1
         self.server.ranges.append(self.headers.get("Range"))
+        self.server.paths.append(self.path)
+        self.server.tokens.append(self.headers.get("Authorization"))
         self.close_connection = True
         getattr(self, how.replace("-", "_"))(self.server.content, self.server.requests[how])
 

@@ -19,6 +19,8 @@ TINY = "tiny"
 AUTOENCODER_KL = "autoencoder_kl"
 AUTOENCODER_DC = "autoencoder_dc"
 
+HUGGING_FACE = "https://huggingface.co/"
+
 
 @dataclass(frozen=True)
 class OfficialFile:
@@ -190,7 +192,7 @@ _SPRINT = "dfd991d1b54ffabf22745c5885589d8f2a7bc59930d95d92bd741c4fc64454bb"
 
 
 def _hugging_face(repository: str, file: str) -> str:
-    return f"https://huggingface.co/{repository}/resolve/main/{file}"
+    return f"{HUGGING_FACE}{repository}/resolve/main/{file}"
 
 
 def _tiny_rows() -> Iterator[OfficialFile]:

@@ -2,6 +2,9 @@
 
 A file grows under a temporary name beside its place and gets its name when its checksum is right. What broke off is
 gone on with the next time. Nothing here runs on import, while sampling, or by itself.
+
+What lies on Hugging Face comes from the mirror of $HF_ENDPOINT where one is named, and without a download where that
+site's own cache holds the file.
 """
 
 from __future__ import annotations
@@ -10,14 +13,18 @@ import errno
 import os
 import shutil
 import threading
-from collections.abc import Iterable, Sequence
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+
+from filelock import FileLock, Timeout
 
 from taesd_ext.errors import TaesdError, one_line
 from taesd_ext.weights.catalog import AUTOENCODER_DC, AUTOENCODER_KL, TINY, OfficialFile, downloadable, downloads
 from taesd_ext.weights.fetch import Cancelled, Progress, SourceFailed, TransferBroken, fetch
-from taesd_ext.weights.file_lock import file_lock
+from taesd_ext.weights.hugging_face import cached_file, request_for
 from taesd_ext.weights.identify import checksums, identify
 
 OFFLINE_VARIABLE = "HF_HUB_OFFLINE"
@@ -27,6 +34,7 @@ OFFLINE_VARIABLE = "HF_HUB_OFFLINE"
 _LIMITS = {TINY: 64 * 2**20, AUTOENCODER_KL: 2**30, AUTOENCODER_DC: 8 * 2**30}
 _SPARE_BYTES = 16 * 2**20
 _LONGEST_PAUSE = 30.0
+_LOCK_POLL_SECONDS = 0.1
 # A line that brings a little each time is worth many rounds, but not all night.
 _MOST_ROUNDS = 100
 
@@ -97,7 +105,6 @@ def download_file(
     progress: Progress | None = None,
     cancel: threading.Event | None = None,
     patience: Patience | None = None,
-    allow_loopback_http: bool = False,
 ) -> Path:
     """Download one official file into the folder and give its path; at once where it is already there.
 
@@ -111,22 +118,22 @@ def download_file(
     try:
         if _is_there(row, target, replace):
             return target
-        if offline or is_offline():
-            raise TaesdError(
-                f"{row.name} is not downloaded",
-                "downloads are switched off" if offline else f"{OFFLINE_VARIABLE} is set",
-                f"Switch them on, or put the file into {folder} by hand",
-            )
+        part = folder / f".{row.name}.part"
+        cached = _in_cache(row)
+        if not cached:
+            _refuse_offline(row, folder, offline)
         folder.mkdir(parents=True, exist_ok=True)
-        with file_lock(folder / f".{row.name}.lock", wait_seconds=patience.lock_wait, cancel=cancel):
-            if not _is_there(row, target, replace):
-                part = folder / f".{row.name}.part"
-                _refuse_full_disk(row, folder)
-                _from_any(
-                    row, sources or row.sources, part,
-                    progress=progress, cancel=cancel, patience=patience, allow_loopback_http=allow_loopback_http,
-                )  # fmt: skip
-                _put_in_place(part, target)
+        _refuse_full_disk(row, folder)
+        with _lock(folder / f".{row.name}.lock", target, patience.lock_wait, cancel):
+            if _is_there(row, target, replace):
+                return target
+            if cached:
+                part.unlink(missing_ok=True)
+                shutil.copyfile(cached, part)
+                _check(row, part, resumed=True)
+            else:
+                _from_any(row, sources or row.sources, part, progress, cancel, patience)
+            _put_in_place(part, target)
     except OSError as error:
         raise _local_failure(row, folder, error) from error
     return target
@@ -155,15 +162,56 @@ def _matches(row: OfficialFile, path: Path) -> bool:
     return sha256 == row.sha256 if row.sha256 else git_sha1 == row.git_sha1
 
 
+@contextmanager
+def _lock(path: Path, target: Path, wait_seconds: float, cancel: threading.Event | None) -> Iterator[None]:
+    """Hold the lock between processes; its file is removed when nobody needs it any more, as the target is there."""
+    if path.is_symlink():
+        raise OSError(errno.ELOOP, f"{path.name} is a link")
+    lock = FileLock(path)
+    until = time.monotonic() + wait_seconds
+    while not lock.is_locked:
+        try:
+            lock.acquire(timeout=_LOCK_POLL_SECONDS)
+        except Timeout:
+            if cancel is not None and cancel.is_set():
+                raise Cancelled("Cancelled", "while another process was downloading the same file") from None
+            if time.monotonic() > until:
+                raise TaesdError(
+                    f"Another process has held {path.name} for {wait_seconds:.0f} seconds",
+                    "it is downloading the same file",
+                    "Wait for it, or end it, and try again",
+                ) from None
+    try:
+        yield
+    finally:
+        lock.release()
+        if target.exists():
+            with suppress(OSError):
+                path.unlink()
+
+
+def _refuse_offline(row: OfficialFile, folder: Path, offline: bool) -> None:
+    if offline or is_offline():
+        raise TaesdError(
+            f"{row.name} is not downloaded",
+            "downloads are switched off" if offline else f"{OFFLINE_VARIABLE} is set",
+            f"Switch them on, or put the file into {folder} by hand",
+        )
+
+
+def _in_cache(row: OfficialFile) -> Path | None:
+    """The right bytes in Hugging Face's own cache."""
+    found = (cached_file(source) for source in row.sources)
+    return next((path for path in found if path and _matches(row, path)), None)
+
+
 def _from_any(
     row: OfficialFile,
     sources: Iterable[str],
     part: Path,
-    *,
     progress: Progress | None,
     cancel: threading.Event | None,
     patience: Patience,
-    allow_loopback_http: bool,
 ) -> None:
     """Fill ``part`` with the right bytes from the first source that has them."""
     left = list(sources)
@@ -179,9 +227,10 @@ def _from_any(
                 if part.is_symlink():
                     part.unlink()
                 resumed = part.exists()
+                url, headers, plain_http = request_for(source)
                 fetch(
-                    source, part, limit=row.size or _LIMITS[row.kind], size=row.size, timeout=patience.timeout,
-                    progress=progress, cancel=cancel, allow_loopback_http=allow_loopback_http,
+                    url, part, limit=row.size or _LIMITS[row.kind], size=row.size, timeout=patience.timeout,
+                    headers=headers, plain_http=plain_http, progress=progress, cancel=cancel,
                 )  # fmt: skip
                 _check(row, part, resumed)
                 return

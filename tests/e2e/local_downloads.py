@@ -1,7 +1,6 @@
 """The playground with downloads from a server on this machine: families' files are those of a table given as JSON.
 
-python local_downloads.py TABLE --models DIR, where TABLE is {family: [OfficialFile's fields]}. Only here is plain
-http allowed, and only to this machine; the program itself knows no such switch.
+python local_downloads.py TABLE --models DIR, where TABLE is {family: [OfficialFile's fields]}.
 """
 
 from __future__ import annotations
@@ -23,9 +22,7 @@ def main() -> None:
     table = json.loads(given.table.read_text())
     download.downloads = lambda family: [[OfficialFile(**row) for row in table[family]]]
     real, quick = download.download_file, download.Patience(first_pause=0.2, timeout=5)
-    download.download_file = lambda row, folder, **more: real(
-        row, folder, **{**more, "allow_loopback_http": True, "patience": quick}
-    )
+    download.download_file = lambda row, folder, **more: real(row, folder, **{**more, "patience": quick})
     launch(models_dir=given.models, open_browser=False)
 
 

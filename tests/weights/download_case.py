@@ -23,9 +23,10 @@ QUICK = Patience(attempts=3, first_pause=0.01, timeout=0.5, lock_wait=20)
 
 
 def get(server: Server, folder: Path, *how: str, row: OfficialFile = ROW, **options: object) -> Path:
-    options = {"patience": QUICK, "allow_loopback_http": True, **options}
+    options = {"patience": QUICK, **options}
     return download_file(row, folder, sources=[server.url(each) for each in how], **options)  # type: ignore[arg-type]
 
 
 def names(folder: Path) -> list[str]:
-    return sorted(path.name for path in folder.iterdir())
+    """What lies there but an empty lock, which stays where a download failed."""
+    return sorted(path.name for path in folder.iterdir() if path.suffix != ".lock" or path.stat().st_size)

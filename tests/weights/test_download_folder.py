@@ -128,7 +128,7 @@ def test_concurrent_processes_share_one_download(server: Server, tmp_path: Path)
         "import sys, hashlib; sys.path[:0] = sys.argv[4:]\n"
         "import pathlib, download_case as t\n"
         "from taesd_ext.weights.download import download_file\n"
-        "p = download_file(t.ROW, sys.argv[1], sources=[sys.argv[2]], patience=t.QUICK, allow_loopback_http=True)\n"
+        "p = download_file(t.ROW, sys.argv[1], sources=[sys.argv[2]], patience=t.QUICK)\n"
         "assert p.read_bytes() == t.CONTENT\n"
     )
     folders = (Path(download_module.__file__).parents[2], Path(__file__).parent, Path(__file__).parents[1])

@@ -78,7 +78,7 @@ def download(wanted: dict):
     refused = ""
     try:
         downloading.download_file(
-            row, Path(paths.models_path) / "VAE-taesd", sources=[wanted["source"]], allow_loopback_http=True,
+            row, Path(paths.models_path) / "VAE-taesd", sources=[wanted["source"]],
             patience=downloading.Patience(attempts=2, first_pause=0.01, timeout=0.3, lock_wait=5),
         )
     except TaesdError as error:
