@@ -20,16 +20,22 @@ class TaesdScript(scripts.Script):
         return scripts.AlwaysVisible if extension else False
 
     def ui(self, is_img2img):
-        return extension.build_controls(self, is_img2img)
+        return extension.build_controls(self)
 
     def before_process(self, p, *args):
-        extension.before_process(p, args, self.is_img2img)
+        extension.before_process(p, args)
 
     def process(self, p, *args):
         extension.process(p)
 
+    def process_batch(self, p, *args, **kwargs):
+        extension.process_batch(p)
+
     def post_sample(self, p, ps, *args):
         extension.post_sample(p, ps.samples)
+
+    def postprocess_batch(self, p, *args, **kwargs):
+        extension.postprocess_batch(p)
 
     def postprocess(self, p, processed, *args):
         extension.postprocess(p, processed)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import gradio as gr
@@ -21,10 +23,17 @@ ARGUMENTS = ("enabled", "family", "interval", "detail", "final_vae")
 """Order of the arguments. It is part of the API: new ones are added at the end."""
 
 
+PAGE = len(ARGUMENTS)
+"""Place of the last argument, which is the page's own: what tells the jobs that it started from all others."""
+
+
 def build(
-    elem_id: Callable[[str], str], change: Callable[[Choices], None], final_vaes: Sequence[str] = ()
+    elem_id: Callable[[str], str], change: Callable[[Choices, str], None], final_vaes: Sequence[str] = ()
 ) -> list[Any]:
-    """The controls, in the order of ARGUMENTS; ``change`` hears of a change while a generation may run."""
+    """The controls, in the order of ARGUMENTS, and what tells the page.
+
+    ``change(choices, page)`` hears of each change, while a generation of the page's may run.
+    """
     with gr.Accordion(TITLE, open=False, elem_id=elem_id("accordion")):
         enabled = gr.Checkbox(True, label="Live previews for this generation", elem_id=elem_id("enabled"))
         family = gr.Dropdown(
@@ -40,10 +49,29 @@ def build(
             [AS_SET, *(final_vaes or OPTION["final_vae"].choices)], value=AS_SET, label=OPTION["final_vae"].label,
             allow_custom_value=True, elem_id=elem_id("final_vae"),
         )  # fmt: skip
-    controls = [enabled, family, interval, detail, final_vae]
-    for control in controls:
-        control.change(lambda *values: change(choices_of(values)), inputs=controls, outputs=[], queue=False)
+        # For the button on the live preview: pauses the running job only, and is no argument of the next.
+        paused = gr.Checkbox(False, label="Pause previews", elem_id=elem_id("paused"), elem_classes="taesd-hidden")
+    page = gr.State(_new_page)  # asked for by each page that is loaded
+    page.value = ""  # what the API sends
+    controls = [enabled, family, interval, detail, final_vae, page]
+
+    def changed(is_paused: bool, *values: Any) -> None:
+        choices = choices_of(values)
+        change(replace(choices, enabled=choices.enabled and not is_paused), page_of(values))
+
+    for control in (paused, *controls[:PAGE]):
+        control.change(changed, inputs=[paused, *controls], outputs=[], queue=False)
     return controls
+
+
+def _new_page() -> str:
+    return secrets.token_hex(8)
+
+
+def page_of(arguments: Sequence[Any]) -> str:
+    """The page that arguments come from; empty for the API."""
+    page = arguments[PAGE] if len(arguments) > PAGE else ""
+    return page if isinstance(page, str) else ""
 
 
 def choices_of(arguments: Sequence[Any]) -> Choices:

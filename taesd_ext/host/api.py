@@ -69,7 +69,7 @@ def status(runtime: Runtime) -> models.Status:
     stats, frame, step, steps = session.stats, session.frame, *session.progress
     loaded = runtime.detection().format if runtime.host.model() is not None else None
     return models.Status(
-        active=session.active and runtime.host.is_busy(),  # a job that broke off never says so
+        active=runtime.active,
         enabled=runtime.draws_previews() and runtime.preview_settings().enabled,
         step=step,
         steps=steps,
@@ -174,7 +174,7 @@ class _Routes:
         if change.name not in OPTION:
             raise HTTPException(404, f"There is no option {change.name!r}")
         try:
-            self._runtime.set_value(change.name, change.value)
+            self._runtime.options.set(change.name, change.value)
         except ValueError as error:
             raise HTTPException(422, f"{change.name}: {error}") from error
         return self._setting(change.name)
@@ -182,8 +182,8 @@ class _Routes:
     def _setting(self, name: str) -> models.Setting:
         option = OPTION[name]
         return models.Setting(
-            name=name, key=option.key, value=self._runtime.value(name), default=option.default,
-            choices=self._runtime.choices(name), label=option.label, help=option.help,
+            name=name, key=option.key, value=self._runtime.options.value(name), default=option.default,
+            choices=self._runtime.options.choices(name), label=option.label, help=option.help,
         )  # fmt: skip
 
     def encode(self, request: models.EncodeRequest) -> models.Latent:
@@ -223,7 +223,7 @@ class _Routes:
                     for frame in job.frames
                 ],
             )
-            for job in self._runtime.keeping.recorder.jobs()
+            for job in self._runtime.history.recorder.jobs()
         ]  # fmt: skip
 
     def frame(self, job: int, number: int) -> Response:
@@ -266,6 +266,6 @@ class _Routes:
         return self._runtime.registry.get(family, device=self._host.device())
 
     def _job(self, job: int) -> RecordedJob:
-        if found := self._runtime.keeping.recorder.job(job):
+        if found := self._runtime.history.recorder.job(job):
             return found
         raise HTTPException(404, f"Job {job} is not kept")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 import threading
 from pathlib import Path
 from typing import Any
@@ -26,10 +28,17 @@ class FinalVAE:
         self._lock = threading.Lock()
         self._key: tuple[Any, ...] = ()
         self._codec: Codec | None = None
+        self._folders: dict[str, int] | None = None
+        self._names: list[str] = []
 
     def choices(self) -> list[str]:
-        """What can be chosen now."""
-        return [*OPTION["final_vae"].choices, *self._installed()]
+        """What can be chosen now. The folders are read anew only where a file in them came or went."""
+        folders = _folders(*self._host.vae_folders(), *self._host.weights_folders())
+        with self._lock:
+            if self._folders != folders:
+                self._names = list(installed_vaes_by_name(self._host.vae_folders(), self._host.weights_folders()))
+                self._folders = folders
+            return [*OPTION["final_vae"].choices, *self._names]
 
     def codec(self, name: str, fitting: LatentFormat | None) -> Codec:
         """The VAE of this name; ``fitting`` is the loaded model's format, for a file that does not tell its own.
@@ -37,9 +46,9 @@ class FinalVAE:
         Raises TaesdError.
         """
         name, device, dtype = canonical_name(name), self._host.device(), self._host.vae_dtype()
-        key = (name, _stat(self._installed().get(name)), fitting, str(device), dtype)
+        key = (name, fitting, str(device), dtype)
         with self._lock:
-            if self._codec is None or self._key != key:
+            if self._codec is None or self._key != (*key, *_stat(self._codec.source.decoder)):
                 self._codec = None
                 found = find_installed_vae(name, self._host.vae_folders(), self._host.weights_folders(), fitting)
                 # A host may call from inference mode; tensors made there could not be used outside it.
@@ -48,15 +57,12 @@ class FinalVAE:
                         self._codec = full_codec(found, device, dtype)
                 except Exception as error:
                     raise error if isinstance(error, TaesdError) else _not_loaded(name, error) from error
-                self._key = key
+                self._key = (*key, *_stat(self._codec.source.decoder))
             return self._codec
 
     def release(self) -> None:
         with self._lock:
             self._codec = None
-
-    def _installed(self) -> dict[str, Path]:
-        return installed_vaes_by_name(self._host.vae_folders(), self._host.weights_folders())
 
 
 def latent_for(codec: Codec, sample: Tensor, detection: Detection) -> Tensor:
@@ -81,3 +87,15 @@ def _stat(path: Path | None) -> tuple[Any, ...]:
     except (AttributeError, OSError):
         return ()
     return path, stat.st_size, stat.st_mtime_ns
+
+
+def _folders(*folders: Path) -> dict[str, int]:
+    """When a file last came into or went out of these folders and those in them."""
+    changed: dict[str, int] = {}
+    for folder in folders:
+        with contextlib.suppress(OSError), os.scandir(folder) as entries:
+            changed[str(folder)] = folder.stat().st_mtime_ns
+            for entry in entries:
+                if entry.is_dir():
+                    changed[entry.path] = entry.stat().st_mtime_ns
+    return changed

@@ -28,6 +28,16 @@ class Choices:
 
 
 @dataclass(frozen=True)
+class FinalChoices:
+    """What makes and reads finished pictures. Fixed when a job begins: nothing that is set meanwhile changes it."""
+
+    vae: str
+    """The host's own, TAESD, or a full VAE's name."""
+    family: str
+    on_failure: str
+
+
+@dataclass(frozen=True)
 class Generation:
     """One run of the host's ``process_images``."""
 
@@ -36,9 +46,13 @@ class Generation:
     choices: Choices
     job: object
     """What tells one job of the host from the next."""
-    tab: str
-    """The tab whose controls it goes by, "txt2img" or "img2img"."""
+    page: str
+    """The page that started it; empty for the API."""
     thread: int
+    final: FinalChoices | None = None
+    open: bool = True
+    """Whether what is decoded or encoded now is its own: not while scripts work on its finished pictures, perhaps by a
+    generation of theirs of which nobody tells us."""
 
 
 class Generations:
@@ -51,7 +65,7 @@ class Generations:
         self._stack: list[Generation] = []
         self._lock = threading.Lock()
 
-    def begin(self, processing: Any, choices: Choices, job: object, tab: str = "txt2img") -> None:
+    def begin(self, processing: Any, choices: Choices, job: object, page: str = "") -> None:
         with self._lock:
             # By identity: processing objects compare by their fields, and tensors among these cannot be compared.
             self._stack = [
@@ -59,13 +73,24 @@ class Generations:
                 for running in self._stack
                 if running.job == job and (other := running.processing()) is not None and other is not processing
             ]
-            self._stack.append(Generation(weakref.ref(processing), choices, job, tab, threading.get_ident()))
+            self._stack.append(Generation(weakref.ref(processing), choices, job, page, threading.get_ident()))
 
-    def change(self, choices: Choices, tab: str) -> None:
-        """Change the choices of the running generations of a tab."""
+    def fix(self, processing: Any, final: FinalChoices) -> None:
+        """From here on nothing changes what makes this generation's finished pictures."""
+        self._update(processing, final=final)
+
+    def open(self, processing: Any, is_open: bool) -> None:
+        """Whether decodes and encodes are the generation's own from now on."""
+        self._update(processing, open=is_open)
+
+    def change(self, choices: Choices, page: str) -> None:
+        """Change the previews of the running generations that this page started; their pictures stay what they are."""
         with self._lock:
             self._stack = [
-                replace(running, choices=choices) if running.tab == tab else running for running in self._stack
+                replace(running, choices=replace(choices, final_vae=running.choices.final_vae))
+                if page and running.page == page
+                else running
+                for running in self._stack
             ]
 
     def end(self, processing: Any) -> None:
@@ -94,3 +119,10 @@ class Generations:
         """Whether the caller is the thread in which a generation runs."""
         current = self.current
         return current is not None and current.thread == threading.get_ident()
+
+    def _update(self, processing: Any, **changes: Any) -> None:
+        with self._lock:
+            self._stack = [
+                replace(running, **changes) if running.processing() is processing else running
+                for running in self._stack
+            ]

@@ -16,7 +16,7 @@ _IDS = "taesd_ext_latents"
 """Attribute of the host's processing object: which latents are its own. The object cannot be hashed."""
 
 
-class Keeping:
+class History:
     """Memory of what was generated. Nothing here may raise into a generation: the callers see to that."""
 
     def __init__(self, host: WebUI) -> None:

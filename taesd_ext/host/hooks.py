@@ -6,13 +6,15 @@ import sys
 import threading
 from collections.abc import Callable
 from functools import partial
+from types import FrameType
 from typing import Any
 
 from torch import Tensor
 
+from taesd_ext.errors import log_once, one_line
 from taesd_ext.host.patch import HostPatch
-from taesd_ext.host.runtime import Runtime, is_film
-from taesd_ext.host.webui import DECODE_METHOD, ENCODE_METHOD, PREVIEW_METHOD
+from taesd_ext.host.runtime import Runtime
+from taesd_ext.host.webui import DECODE_METHOD, ENCODE_METHOD
 from taesd_ext.settings import HOSTS_VAE, TINY_VAE
 
 FULL = 0
@@ -24,7 +26,8 @@ class Hooks:
 
     def __init__(self, runtime: Runtime) -> None:
         self._runtime = runtime
-        self._finals = runtime.finals
+        self._final = runtime.final
+        self._session = runtime.session
         self._host = runtime.host
         self._thread = threading.local()
         self.patches = tuple(self._patches())
@@ -57,34 +60,28 @@ class Hooks:
     ) -> Tensor:
         """(B,C,h,w) latent -> (B,3,H,W) image in [-1,1]. No approximation means a preview, a number a final picture.
 
-        With fast interrupt a final picture is made by the preview's method, whatever the number; else by the VAE that
-        is chosen for it, if one is. Films are left to the host: our networks draw stills.
+        Films are left to the host: our networks draw stills.
         """
         self._thread.drop = False
         if approximation is None:
             return self._preview(original, sample, model)
         interrupted = self._host.fast_interrupt()
-        chosen = self._runtime.final_choice()
-        final = interrupted or self._host.is_final(approximation)
-        if interrupted or is_film(sample) or not final:
-            chosen = HOSTS_VAE
-        if chosen == TINY_VAE:
-            approximation = self._host.taesd_index
-        elif chosen != HOSTS_VAE:
-            with self._runtime.session.suspended():
-                return self._final(partial(self._finals.decode_by, chosen), original, sample, model, interrupted)
-        ours = self._host.uses_taesd(PREVIEW_METHOD) if interrupted else approximation == self._host.taesd_index
-        with self._runtime.session.suspended():
-            if ours and self._runtime.replaces_vae() and not is_film(sample):
-                return self._final(self._finals.decode, original, sample, model, interrupted)
+        chosen = self._final.decoder_for(sample, approximation, interrupted=interrupted)
+        with self._session.suspended():
+            if chosen not in (HOSTS_VAE, TINY_VAE):
+                return self._finished(partial(self._final.decode_by, chosen), original, sample, model, interrupted)
+            if chosen == TINY_VAE:
+                if self._final.replaces_taesd(sample):
+                    return self._finished(self._final.decode, original, sample, model, interrupted)
+                approximation = self._host.taesd_index
             image = original(sample, approximation, model)
-        if ours:
-            self._finals.used_built_in("decoder")
-        elif interrupted or (final and not self._host.uses_taesd(DECODE_METHOD)):  # else it is only a look at it
-            self._finals.used_hosts_own("decoder")
+        if chosen == TINY_VAE:
+            self._final.used_built_in("decoder")
+        elif interrupted or (self._host.is_final(approximation) and not self._host.uses_taesd(DECODE_METHOD)):
+            self._final.used_hosts_own("decoder")  # else it is only a look at it
         return image
 
-    def _final(
+    def _finished(
         self,
         decode: Callable[[Tensor], Tensor],
         original: Callable[..., Tensor],
@@ -96,18 +93,18 @@ class Hooks:
             return decode(sample)
         except Exception as error:
             if interrupted:  # never lose a picture to a mere preference
-                self._finals.used_full_vae("decoder", error)
+                self._final.used_full_vae("decoder", error)
             else:
-                self._finals.failed("decoder", error)
+                self._final.failed("decoder", error)
         with self._host.not_interrupted():
             return original(sample, FULL, model)
 
     def _preview(self, original: Callable[..., Tensor], sample: Tensor, model: Any) -> Tensor:
         runtime = self._runtime
-        ours = runtime.draws_previews()
-        if (ours or not runtime.generations.choices.enabled) and _called_by("store_latent"):
+        ours = runtime.draws_previews(sample)
+        if (ours or not runtime.generations.choices.enabled) and _caller("store_latent"):
             # Under --medvram and --lowvram the host makes the sampler wait for a preview that perhaps nobody looks at.
-            # Ours are made when somebody asks, in that one's thread; what comes of this call is not shown.
+            # Ours are made when somebody asks; what comes of this call is not shown.
             self._thread.drop = "preview" in self._host.supports
             if self._thread.drop:
                 return sample.new_zeros(len(sample), 3, 1, 1)
@@ -123,30 +120,36 @@ class Hooks:
             ours = self._host.uses_taesd(ENCODE_METHOD)
         else:
             ours = approximation == self._host.taesd_index
-        if not ours or not self._runtime.replaces_vae():
+        if not ours or not self._final.replaces_taesd():
             latent = original(image, approximation, model)
             if ours:
-                self._finals.used_built_in("encoder")
+                self._final.used_built_in("encoder")
             elif not self._host.uses_taesd(ENCODE_METHOD):  # else it is not for this picture
-                self._finals.used_hosts_own("encoder")
+                self._final.used_hosts_own("encoder")
             return latent
         try:
-            return self._finals.encode(image)
+            return self._final.encode(image)
         except Exception as error:
-            self._finals.failed("encoder", error)
+            self._final.failed("encoder", error)
         return original(image, FULL, model)
 
     # Previews on request
 
     def set_current_image(self, original: Callable[..., None], state: Any) -> None:
-        """Somebody polls."""
+        """Somebody polls. Whatever the host holds, nothing of ours raises into the answer."""
+        if _skips_image():
+            return
         runtime = self._runtime
-        if not runtime.generations.choices.enabled:
+        try:
+            shown = not runtime.generations.choices.enabled
+            if not shown and self._host.previews_wanted() and runtime.draws_previews(state.current_latent):
+                runtime.show_preview(state)
+                shown = True
+        except Exception as error:
+            log_once(f"poll {one_line(error)}", one_line(error))
             return
-        if not runtime.draws_previews() or not self._host.previews_wanted():
+        if not shown:
             original(state)
-            return
-        runtime.show_preview(state)
 
     def assign_current_image(self, original: Callable[..., None], state: Any, image: Any) -> None:
         if getattr(self._thread, "drop", False):
@@ -155,13 +158,17 @@ class Hooks:
         original(state, image)
 
 
-def _called_by(function: str, depth: int = 8) -> bool:
-    """Whether a function of this name is among the nearest callers."""
+def _skips_image() -> bool:
+    """Whether the poll is one of the host's API that wants no picture, ``skip_current_image=true``."""
+    asking = _caller("progressapi")
+    return bool(asking and getattr(asking.f_locals.get("req"), "skip_current_image", False))
+
+
+def _caller(function: str, depth: int = 8) -> FrameType | None:
+    """The frame of that function, if it is among the nearest callers."""
     frame = sys._getframe(1)
     for _ in range(depth):
         frame = frame.f_back
-        if frame is None:
-            return False
-        if frame.f_code.co_name == function:
-            return True
-    return False
+        if frame is None or frame.f_code.co_name == function:
+            return frame
+    return None

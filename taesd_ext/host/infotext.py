@@ -15,6 +15,7 @@ from taesd_ext.weights.identify import HASH_UP_TO, checksums
 from taesd_ext.weights.vae_choice import canonical_name, file_title
 
 HOST_KEY = {"decoder": "VAE Decoder", "encoder": "VAE Encoder"}
+TILES = "VAE tile size"
 
 _hashes: dict[tuple[Path, int, int], str] = {}
 
@@ -41,12 +42,19 @@ def record(processing: Any, part: str, codec: Codec | None) -> None:
         parameters[INFOTEXT_MODEL] = " + ".join(sorted([*used, model_name(codec, part)]))
 
 
-def record_vae(processing: Any, codec: Codec) -> None:
-    """Note that a full VAE of ours did the decoding, whatever the host's decode method is."""
+def record_vae(processing: Any, part: str, codec: Codec) -> None:
+    """Note that a full VAE of ours did it, whatever the host's decode method is."""
     parameters = getattr(processing, "extra_generation_params", None)
     if parameters is not None:
-        record(processing, "decoder", None)
+        record(processing, part, None)
         parameters[INFOTEXT_VAE] = vae_name(codec)
+
+
+def record_tiles(processing: Any, side: int | None) -> None:
+    """Note that memory ran out and the picture was decoded in tiles of so many pixels a side, if it was."""
+    parameters = getattr(processing, "extra_generation_params", None)
+    if parameters is not None and side:
+        parameters[TILES] = side
 
 
 def record_built_in(processing: Any, part: str) -> None:
@@ -71,6 +79,7 @@ def _without(parameters: dict[str, Any], part: str) -> list[str]:
     """Take out what was noted here of a part; the models named for the other remain, and are returned."""
     if part == "decoder":
         parameters.pop(INFOTEXT_VAE, None)
+        parameters.pop(TILES, None)
     used = [word for word in str(parameters.get(INFOTEXT_MODEL, "")).split(" + ") if word and f" {part}" not in word]
     if used:
         parameters[INFOTEXT_MODEL] = " + ".join(used)
@@ -127,7 +136,7 @@ def decoded_again(infotext: str, codec: Codec | None) -> str:
     # The last line holds the parameters, "Steps: 20, Sampler: Euler, ..."; a quoted value may hold commas.
     encoder = re.search(rf"(?:^|, ){INFOTEXT_MODEL}: ([^,]*)", lines[-1])
     used = [word for word in (encoder.group(1).split(" + ") if encoder else []) if " decoder" not in word]
-    made_by = "|".join((HOST_KEY["decoder"], INFOTEXT_MODEL, INFOTEXT_VAE))
+    made_by = "|".join((HOST_KEY["decoder"], INFOTEXT_MODEL, INFOTEXT_VAE, TILES))
     parameters = re.sub(rf'(?:^|, )(?:{made_by}): (?:"(?:[^"\\]|\\.)*"|[^,]*)', "", lines[-1])
     parameters, version, number = parameters.partition(", Version: ")
     if codec is not None:

@@ -1,46 +1,100 @@
-"""The table of options as options of the host, in the sections where it has its own."""
+"""The table of options as options of the host: added in the sections where it has its own, read, and set."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
 import gradio as gr
 
+from taesd_ext.errors import TaesdError
+from taesd_ext.host.generation import Choices
 from taesd_ext.host.webui import DECODE_METHOD, PREVIEW_METHOD, WebUI
-from taesd_ext.settings import OPTIONS, Option
+from taesd_ext.settings import OPTION, OPTIONS, Option, PreviewSettings, option_value
+from taesd_ext.weights.vae_choice import canonical_name
 
 _NEIGHBOUR = {"previews": PREVIEW_METHOD, "vae": DECODE_METHOD}
 """The host's option in whose section ours go; the sections' names differ between hosts."""
 
 _FALLBACK = {"previews": ("ui", "Live previews"), "vae": ("vae", "VAE")}
 
-
-def add_options(host: WebUI, names: Mapping[str, Callable[[], list[str]]]) -> None:
-    """Add every option. Doing it again replaces them, and keeps what the user has set.
-
-    ``names`` gives the choices that there are now, for each option that is a name.
-    """
-    for option in OPTIONS:
-        neighbour = host.option_info(_NEIGHBOUR[option.section])
-        section = getattr(neighbour, "section", None) or _FALLBACK[option.section]
-        host.add_option(option.key, option.default, option.label, option.help, section, **_component(option, names))
+_GRADIO_3 = gr.__version__.startswith("3.")
 
 
-def _component(option: Option, names: Mapping[str, Callable[[], list[str]]]) -> dict[str, Any]:
-    if option.kind == "choice":
-        return {"component": gr.Radio, "component_args": {"choices": list(option.choices)}}
-    if option.kind == "name":
-        choices = names[option.name]
-        # The host asks anew each time it shows the option, and at a press of the button beside it.
-        return {
-            # gradio 3's Dropdown.update, to which the host hands the arguments too, does not know this one.
-            "component": partial(gr.Dropdown, allow_custom_value=True),
-            "component_args": lambda: {"choices": choices()},
-            "refresh": lambda: None,
-        }
-    if option.kind == "bool":
-        return {"component": gr.Checkbox}
-    limits = {"minimum": option.minimum, "maximum": option.maximum, "step": option.step}
-    return {"component": gr.Slider, "component_args": limits}
+class HostOptions:
+    """Our options in the host. ``names`` gives what can be chosen now, for each option that is a name."""
+
+    def __init__(self, host: WebUI, names: Mapping[str, Callable[[], list[str]]]) -> None:
+        self._host = host
+        self._names = names
+
+    def add(self) -> None:
+        """Add every option. Doing it again replaces them, and keeps what the user has set."""
+        for option in OPTIONS:
+            neighbour = self._host.option_info(_NEIGHBOUR[option.section])
+            section = getattr(neighbour, "section", None) or _FALLBACK[option.section]
+            self._host.add_option(
+                option.key, option.default, option.label, option.help, section, **self._component(option)
+            )
+
+    def value(self, name: str) -> Any:
+        """An option's checked value."""
+        return option_value(name, self._values())
+
+    def values(self) -> dict[str, Any]:
+        """Every option's checked value, by name."""
+        return {option.name: self.value(option.name) for option in OPTIONS}
+
+    def choices(self, name: str) -> list[str]:
+        """What an option offers now; empty for numbers and switches."""
+        return self._names[name]() if OPTION[name].kind == "name" else list(OPTION[name].choices)
+
+    def set(self, name: str, value: Any) -> None:
+        """Set an option and save it. Raises ValueError for what it cannot be, TaesdError where it may not be set."""
+        if not self._host.allows_changes():
+            raise TaesdError(
+                "Settings cannot be changed from here",
+                "this WebUI is open to others, and was not told to let them change it",
+                "Change them in the Settings tab, or start it with --enable-insecure-extension-access",
+            )
+        option = OPTION[name]
+        value = option.check(value)
+        if option.kind == "name":
+            value, choices = canonical_name(value), self.choices(name)
+            if value not in choices and value != self.value(name):
+                raise ValueError(f"one of {', '.join(choices)} was expected")
+        self._host.set_option(option.key, value)
+
+    def previews(self, choices: Choices) -> PreviewSettings:
+        """The options now, then the choices of the running generation, then what the host has a say in."""
+        settings = choices.apply(PreviewSettings.from_options(self._values()))
+        return replace(
+            settings,
+            interval=settings.interval or max(1, self._host.preview_period()),
+            frame_format=self._host.frame_format() or settings.frame_format,
+        )
+
+    def _values(self) -> dict[str, Any]:
+        return {option.key: self._host.option(option.key) for option in OPTIONS}
+
+    def _component(self, option: Option) -> dict[str, Any]:
+        if option.kind == "choice":
+            return {"component": gr.Radio, "component_args": {"choices": list(option.choices)}}
+        if option.kind == "name":
+            choices = self._names[option.name]
+            # gradio 3's Dropdown.update, to which the host hands its arguments too, does not know this one.
+            more: dict[str, Any] = {"allow_custom_value": True}
+            if not _GRADIO_3:
+                more["info"] = option.help  # the page of newer hosts finds no place for the help of a Dropdown
+            # The host asks anew each time it shows the option, and at a press of the button beside it.
+            return {
+                "component": partial(gr.Dropdown, **more),
+                "component_args": lambda: {"choices": choices()},
+                "refresh": lambda: None,
+            }
+        if option.kind == "bool":
+            return {"component": gr.Checkbox}
+        limits = {"minimum": option.minimum, "maximum": option.maximum, "step": option.step}
+        return {"component": gr.Slider, "component_args": limits}

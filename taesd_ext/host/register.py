@@ -7,11 +7,9 @@ from collections.abc import Sequence
 from typing import Any
 
 from taesd_ext.errors import log, log_once, one_line
-from taesd_ext.host import accordion, infotext
+from taesd_ext.host import accordion, infotext, runtime
 from taesd_ext.host.axes import add_axes
-from taesd_ext.host.generation import Choices
 from taesd_ext.host.hooks import Hooks
-from taesd_ext.host.options import add_options
 from taesd_ext.host.runtime import Runtime
 from taesd_ext.host.webui import webui
 
@@ -47,7 +45,7 @@ class Extension:
 
     def add_options(self) -> None:
         if "options" in self.host.supports:
-            add_options(self.host, {"final_vae": self.runtime.final_vae.choices})
+            self.runtime.options.add()
 
     def build_tab(self) -> list[Any]:
         # Imported here: a panel that this host's gradio cannot show does not take the previews with it.
@@ -62,7 +60,7 @@ class Extension:
 
     def model_loaded(self, model: Any) -> None:
         """A checkpoint is there, perhaps in the middle of a generation: have its decoder ready."""
-        self.runtime.preload()
+        self.runtime.preload_beside()
 
     def evaluation_begins(self, params: Any) -> None:
         """The sampler asks its model once more; second-order samplers do so twice a step."""
@@ -71,6 +69,7 @@ class Extension:
         self._evaluation = (step, total) if isinstance(step, int) and isinstance(total, int) and total > 0 else None
 
     def evaluation_done(self, params: Any) -> None:
+        self.runtime.final.sampling()
         steps = int(params.total_sampling_steps or 0)
         if self._evaluation is None:
             self.runtime.step_done(int(params.sampling_step) + 1, steps)
@@ -87,44 +86,51 @@ class Extension:
 
     # Script hooks
 
-    def build_controls(self, script: Any, is_img2img: bool) -> list[Any]:
-        tab = _tab(is_img2img)
-
-        def change(choices: Choices) -> None:
-            self.runtime.generations.change(choices, tab)
-
-        controls = accordion.build(script.elem_id, change, self.runtime.final_vae.choices())
+    def build_controls(self, script: Any) -> list[Any]:
+        final, options = self.runtime.final, self.runtime.options
+        controls = accordion.build(script.elem_id, self.runtime.generations.change, final.vae.choices())
         chosen = controls[accordion.ARGUMENTS.index("final_vae")]
         script.infotext_fields = [
-            (chosen, lambda parameters: accordion.pasted_final_vae(parameters, self.runtime.value("final_vae")))
+            (chosen, lambda parameters: accordion.pasted_final_vae(parameters, options.value("final_vae")))
         ]
         return controls
 
-    def before_process(self, processing: Any, arguments: Sequence[Any], is_img2img: bool) -> None:
+    # What the host tells of a generation; after a Reload UI a job goes on with the scripts of before.
+
+    def before_process(self, processing: Any, arguments: Sequence[Any]) -> None:
         """The generation's choices are known; the options are not yet overridden."""
-        if self._closed:  # the UI was reloaded while a job goes on with the scripts of before
+        if self._closed:
             return
         self.hooks.apply()
         infotext.begin(processing)
-        choices = accordion.choices_of(arguments)
-        self.runtime.generations.begin(processing, choices, self.host.job(), _tab(is_img2img))
+        choices, page = accordion.choices_of(arguments), accordion.page_of(arguments)
+        self.runtime.generations.begin(processing, choices, self.host.job(), page)
 
     def process(self, processing: Any) -> None:
         """Options and model are those of the generation; sampling is next."""
         if self._closed:
             return
-        self.runtime.preload()
+        self.runtime.generations.fix(processing, self.runtime.final.choices_now())
+        self.runtime.preload_beside(runtime.PATIENCE)
         self.runtime.begin_previews(int(getattr(processing, "steps", 0) or 0))
+
+    def process_batch(self, processing: Any) -> None:
+        """A batch is about to be sampled."""
+        self.runtime.generations.open(processing, True)
 
     def post_sample(self, processing: Any, samples: Any) -> None:
         """A batch is sampled and not decoded yet."""
         if not self._closed:
             shape = getattr(samples, "shape", None)
             detection = self.runtime.detection(None if shape is None else tuple(shape))
-            self.runtime.keeping.finished(processing, samples, detection)
+            self.runtime.history.finished(processing, samples, detection)
+
+    def postprocess_batch(self, processing: Any) -> None:
+        """A batch is decoded; scripts may work on its pictures now, and decode others."""
+        self.runtime.generations.open(processing, False)
 
     def postprocess(self, processing: Any, processed: Any = None) -> None:
-        self.runtime.keeping.saved(processing, processed)
+        self.runtime.history.saved(processing, processed)
         self.runtime.generations.end(processing)
         if self.runtime.generations.current is None:
             self.runtime.session.finish()
@@ -153,7 +159,3 @@ def unregister() -> None:
     if _extension is not None:
         _extension.close()
         _extension = None
-
-
-def _tab(is_img2img: bool) -> str:
-    return "img2img" if is_img2img else "txt2img"

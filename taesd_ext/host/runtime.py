@@ -1,10 +1,9 @@
-"""The extension inside one WebUI: its codecs, its preview session, and what the settings ask of them."""
+"""The extension inside one WebUI: its codecs, its previews, its finished pictures, what it keeps."""
 
 from __future__ import annotations
 
 import contextlib
 import threading
-from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
@@ -15,31 +14,23 @@ from taesd_ext.codec.codec import Codec
 from taesd_ext.codec.previewer import has_previewer, load_previewer
 from taesd_ext.codec.registry import CodecRegistry
 from taesd_ext.errors import TaesdError, log_once, one_line
-from taesd_ext.host.final_vae import FinalVAE
-from taesd_ext.host.finals import Finals
+from taesd_ext.host.final_decode import FinalDecode, family_of, is_film
 from taesd_ext.host.generation import Generations
-from taesd_ext.host.history import Keeping
+from taesd_ext.host.history import History
 from taesd_ext.host.idle import IdleLearning
-from taesd_ext.host.webui import DECODE_METHOD, ENCODE_METHOD, PAGE_POLLERS, PREVIEW_METHOD, WebUI
+from taesd_ext.host.options import HostOptions
+from taesd_ext.host.webui import PAGE_POLLERS, PREVIEW_METHOD, WebUI
 from taesd_ext.latent_formats import Detection, detect, to_family_latent
 from taesd_ext.preview.drawing import LINEAR, PREVIEW_DTYPE, linear_painter, no_decoder, subject_format
 from taesd_ext.preview.full_size_image import FullSizeImage
 from taesd_ext.preview.session import PreviewSession
-from taesd_ext.settings import (
-    AUTO,
-    BUILT_IN,
-    DEVICE_CPU,
-    HOSTS_VAE,
-    OPTION,
-    OPTIONS,
-    TINY_VAE,
-    PreviewSettings,
-    option_value,
-)
-from taesd_ext.weights.vae_choice import canonical_name
+from taesd_ext.settings import AUTO, BUILT_IN, DEVICE_CPU, PreviewSettings
 
 SHORT_OF_MEMORY_DETAIL = "1/4"
 """The finest preview under --medvram and --lowvram."""
+
+PATIENCE = 0.05
+"""Seconds that a generation waits for what it will need: as good as nothing, and enough for what is loaded already."""
 
 
 class Runtime:
@@ -50,122 +41,76 @@ class Runtime:
         self.registry = CodecRegistry(host.weights_folders)
         self.generations = Generations()
         self.session = PreviewSession(self._preview_codec)
-        self.keeping = Keeping(host)
-        self.final_vae = FinalVAE(host)
-        self.finals = Finals(self)
-        self._thread = threading.local()
+        self.history = History(host)
+        self.final = FinalDecode(host, self.registry, self.generations, lambda name: self.options.value(name))
+        self.options = HostOptions(host, {"final_vae": self.final.vae.choices})
         self.learning = IdleLearning(host.is_busy)
         self._job: object = None
         self._asked = False
         self._shown: object = None
         self._show_lock = threading.Lock()
 
-    # Settings
-
-    def value(self, name: str) -> Any:
-        """An option's checked value."""
-        return option_value(name, self._values())
-
-    def choices(self, name: str) -> list[str]:
-        """What an option offers now; empty for numbers and switches."""
-        option = OPTION[name]
-        return self.final_vae.choices() if option.kind == "name" else list(option.choices)
-
-    def set_value(self, name: str, value: Any) -> None:
-        """Set an option and save it. Raises ValueError for what it cannot be, TaesdError where the host refuses."""
-        option = OPTION[name]
-        value = option.check(value)
-        if option.kind == "name":
-            value, choices = canonical_name(value), self.choices(name)
-            if value not in choices and value != self.value(name):
-                raise ValueError(f"one of {', '.join(choices)} was expected")
-        self.host.set_option(option.key, value)
-
-    def _values(self) -> dict[str, Any]:
-        return {option.key: self.host.option(option.key) for option in OPTIONS}
-
     def preview_settings(self) -> PreviewSettings:
-        """The settings now: options, then the choices of the running generation, then what the host has a say in."""
-        settings = self.generations.choices.apply(PreviewSettings.from_options(self._values()))
+        """What the running job's previews go by now."""
+        settings = self.options.previews(self.generations.choices)
         if self._draws_between_steps(settings) and settings.detail in (AUTO, "full", "1/2"):
             settings = replace(settings, detail=SHORT_OF_MEMORY_DETAIL)
-        return replace(
-            settings,
-            interval=settings.interval or max(1, self.host.preview_period()),
-            frame_format=self.host.frame_format() or settings.frame_format,
-        )
-
-    def draws_previews(self) -> bool:
-        """Whether previews are ours: the host's method is TAESD, and not left to the built-in one."""
-        return self.host.uses_taesd(PREVIEW_METHOD) and self.preview_settings().family != BUILT_IN
-
-    def replaces_vae(self) -> bool:
-        """Whether TAESD as a VAE is ours rather than the built-in one."""
-        return self.value("family") != BUILT_IN
-
-    def final_choice(self) -> str:
-        """What is to make finished pictures: of the running generation's choice, else of the settings."""
-        if getattr(self._thread, "hosts_vae", False):
-            return HOSTS_VAE
-        return self.generations.choices.final_vae or self.value("final_vae")
-
-    @contextlib.contextmanager
-    def hosts_vae(self) -> Iterator[None]:
-        """In this thread the host's own VAE is meant, whatever is chosen."""
-        self._thread.hosts_vae = True
-        try:
-            yield
-        finally:
-            self._thread.hosts_vae = False
+        return settings
 
     def detection(self, shape: tuple[int, ...] | None = None) -> Detection:
         """Which latent format the loaded model has; asked anew each time, as it changes within a generation."""
         return detect(self.host.evidence(shape))
 
+    def draws_previews(self, latent: Tensor | None = None) -> bool:
+        """Whether previews, or that of this latent, are ours.
+
+        They are the host's where its method is another one, where TAESD is left to the built-in one, and where nothing
+        is known of the model.
+        """
+        if not self.host.uses_taesd(PREVIEW_METHOD):
+            return False
+        family = self.preview_settings().family
+        if latent is None or family == BUILT_IN:
+            return family != BUILT_IN
+        detection = self.detection(tuple(latent.shape))
+        if family_of(family, detection) or linear_painter(latent, detection):
+            return True
+        log_once(f"unknown {detection.reason}", f"Left to the WebUI, {detection.reason}.")
+        return False
+
     # Codecs
 
     def preload(self) -> None:
         """Load what the settings will need, before sampling begins. What fails is reported when it is needed."""
-        detection = self.detection()
-        settings = self.preview_settings()
-        final = self._preload_final(detection)
-        wanted = []
-        if self.draws_previews() and settings.enabled and self.host.option("live_previews_enable", True):
-            wanted.append((self.family(settings.family, detection), self._preview_device(settings), PREVIEW_DTYPE))
-        decodes = final == TINY_VAE or (final == HOSTS_VAE and self.host.uses_taesd(DECODE_METHOD))
-        if self.replaces_vae() and (decodes or self.host.uses_taesd(ENCODE_METHOD)):
-            wanted.append((self.family(self.value("family"), detection), self.host.device(), None))
-        for family, device, dtype in wanted:
-            try:
-                codec = self.registry.get(family, device=device, dtype=dtype) if family else None
-            except TaesdError:
-                codec = None
-            if codec:
+        self.final.preload()
+        detection, settings = self.detection(), self.preview_settings()
+        if not (self.draws_previews() and settings.enabled and self.host.option("live_previews_enable", True)):
+            return
+        codec = None
+        if family := family_of(settings.family, detection):
+            with contextlib.suppress(TaesdError):
+                codec = self.registry.get(family, device=self._preview_device(settings), dtype=PREVIEW_DTYPE)
                 codec.begin_job()
-            if dtype == PREVIEW_DTYPE:
-                self._warm_up(codec, detection)
-
-    def _warm_up(self, codec: Codec | None, detection: Detection) -> None:
-        """Have at hand what a poll would otherwise wait for: the heads, or without a decoder the previewer."""
         if codec and codec.has_decoder:
             self.learning.want(codec)
         elif detection.format and has_previewer(detection.format.name):
             with contextlib.suppress(TaesdError):
                 load_previewer(detection.format.name, device=self.host.device(), dtype=PREVIEW_DTYPE)
 
-    def _preload_final(self, detection: Detection) -> str:
-        """Load the VAE for finished pictures, or let go of one that is chosen no more; say what is chosen."""
-        final = self.final_choice()
-        if final in (HOSTS_VAE, TINY_VAE):
-            self.final_vae.release()
-        else:
-            with contextlib.suppress(TaesdError):
-                self.final_vae.codec(final, detection.format).begin_job()
-        return final
+    def preload_beside(self, patience: float = 0.0) -> None:
+        """The same in a thread of its own, for which the host's waits so many seconds at most.
 
-    @staticmethod
-    def family(chosen: str, detection: Detection) -> str | None:
-        return detection.family if chosen == AUTO else chosen
+        Polls that come before it is ready get a rougher preview; the finished picture waits for what it needs.
+        """
+        thread = threading.Thread(target=self._preload_quietly, name="taesd-ext-preload", daemon=True)
+        thread.start()
+        thread.join(patience)
+
+    def _preload_quietly(self) -> None:
+        try:
+            self.preload()
+        except Exception as error:  # the model may be swapped once more meanwhile
+            log_once(f"preload {one_line(error)}", one_line(error))
 
     def _preview_device(self, settings: PreviewSettings) -> Any:
         return "cpu" if settings.device == DEVICE_CPU else self.host.device()
@@ -179,13 +124,20 @@ class Runtime:
 
     # Previews
 
+    @property
+    def active(self) -> bool:
+        """Whether a job runs that has previews; one that broke off never says so."""
+        return self.session.active and self._job == self.host.job() and self.host.is_busy()
+
     def begin_previews(self, steps: int) -> None:
         self._job, self._asked = self.host.job(), False
         self.session.start(self.preview_settings(), steps)
         current = self.generations.current
-        self.keeping.begin(
+        shared = not self.host.allows_changes()  # pages belong to different people: nothing of theirs is kept
+        self.history.begin(
             current and current.processing(), steps,
-            timeline=self.value("timeline"), latents=self.value("keep_latents"),
+            timeline=self.options.value("timeline") and not shared,
+            latents=self.options.value("keep_latents") and not shared,
         )  # fmt: skip
 
     def step_done(self, step: int, steps: int) -> None:
@@ -222,7 +174,7 @@ class Runtime:
             self._shown = frame
             state.assign_current_image(FullSizeImage(frame, PAGE_POLLERS))
             state.current_image_sampling_step = state.sampling_step
-        self.keeping.recorder.add(frame)
+        self.history.recorder.add(frame)
 
     @torch.inference_mode()
     def preview_tensor(self, sample: Tensor) -> Tensor:
@@ -231,7 +183,7 @@ class Runtime:
         A film is shown by its first frame, as one of one frame, (B,1,3,H,W).
         """
         detection = self.detection(tuple(sample.shape))
-        family = self.family(self.preview_settings().family, detection)
+        family = family_of(self.preview_settings().family, detection)
         try:
             if family is None:
                 raise no_decoder(detection)
@@ -250,7 +202,7 @@ class Runtime:
         self.session.cancel()
         self.generations.clear()
         self.registry.release()
-        self.final_vae.release()
+        self.final.vae.release()
 
 
 def _linear_image(sample: Tensor, detection: Detection) -> Tensor:
@@ -258,8 +210,3 @@ def _linear_image(sample: Tensor, detection: Detection) -> Tensor:
     if painter is None:
         return sample.new_full((len(sample), 3, *sample.shape[-2:]), 0.5)
     return painter.paint(sample, LINEAR)
-
-
-def is_film(sample: Tensor) -> bool:
-    """Whether a latent holds several frames, (B,C,T,h,w)."""
-    return sample.ndim == 5 and sample.shape[2] > 1

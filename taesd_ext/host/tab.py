@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -49,11 +48,11 @@ class HostActions:
             own_folder=self.own_folder,
             codec_for=self.codec_for,
             files_changed=runtime.registry.release,
-            read_settings=self.read_settings,
-            write_setting=runtime.set_value,
+            read_settings=runtime.options.values,
+            write_setting=runtime.options.set,
             session=lambda: runtime.session,
-            recorder=runtime.keeping.recorder,
-            latents=runtime.keeping.latents,
+            recorder=runtime.history.recorder,
+            latents=runtime.history.latents,
             detection=self.detection,
             last_error=lambda: runtime.session.last_error,
             exclusive=self.host.exclusive,
@@ -62,7 +61,7 @@ class HostActions:
             hosts_controls=self.hosts_controls(),
             has_checkpoint=True,
             program=f"{self.host.name} {self.host.version}",
-            names={"final_vae": runtime.final_vae.choices},
+            names={"final_vae": runtime.final.vae.choices},
             host_vaes=self.host_vaes(),
         )
 
@@ -74,9 +73,6 @@ class HostActions:
 
     def codec_for(self, name: str) -> Codec:
         return self.runtime.registry.get(name, device=self.host.device())
-
-    def read_settings(self) -> Mapping[str, Any]:
-        return {option.name: self.runtime.value(option.name) for option in OPTIONS}
 
     def hosts_controls(self) -> dict[str, Any]:
         found = {option.name: self.host.settings_control(option.key) for option in OPTIONS}
@@ -98,7 +94,7 @@ class HostActions:
 
     def _decode_in_full(self, latent: Tensor) -> Tensor:
         with torch.inference_mode():
-            with self.runtime.hosts_vae():
+            with self.runtime.final.hosts_vae():
                 image = self.host.common.samples_to_images_tensor(latent.to(self.host.device(), torch.float32), FULL)
             image = image.float().mul(0.5).add(0.5).clamp(0, 1).cpu()
         with torch.inference_mode(False):

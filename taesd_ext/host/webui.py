@@ -32,6 +32,9 @@ QUICK_SETTINGS = "quicksettings_list"
 PAGE_POLLERS = frozenset({"modules.progress"})
 """The host's modules that answer a page's poll for the live preview."""
 
+_SHORT_OF_MEMORY = ("lowvram", "medvram", "always_low_vram", "always_no_vram", "always_offload_from_vram", "lowram")
+"""Arguments of the hosts' command lines."""
+
 
 class WebUI:
     """A running WebUI of A1111's kind. Asks for what it holds, each time anew; keeps no reference to its model."""
@@ -177,10 +180,6 @@ class WebUI:
         value = self.option("live_previews_image_format")
         return value if info is not None and value != info.default else None
 
-    def job(self) -> object:
-        """What tells the running job from the next."""
-        return getattr(self.state, "time_start", None)
-
     def previews_in_sampling_thread(self) -> bool:
         """Whether the host decodes previews itself, between two steps, as under --medvram and --lowvram."""
         return not getattr(self.shared, "parallel_processing_allowed", True)
@@ -225,10 +224,14 @@ class WebUI:
         return True
 
     def vae_dtype(self) -> Any:
-        """float32 (None) where the host's own VAE would run in it, else what the device does best ("auto")."""
-        flags = ("no_half", "no_half_vae", "vae_in_fp32", "fp32_vae", "all_in_fp32")
-        full = getattr(self.device(), "type", self.device()) == "cpu" or any(map(self.command_line, flags))
-        return None if full or self.command_line("precision") == "full" else "auto"
+        """The dtype in which the host decodes finished pictures; None, which is float32, on a CPU."""
+        if getattr(self.device(), "type", self.device()) == "cpu":
+            return None
+        return getattr(self.devices, "dtype_vae", None)
+
+    def short_of_memory(self) -> bool:
+        """Whether the host was told to keep on the card only what computes, or does so by itself."""
+        return self.previews_in_sampling_thread() or any(map(self.command_line, _SHORT_OF_MEMORY))
 
     def device(self) -> Any:
         return getattr(self.devices, "device", "cpu")
@@ -250,6 +253,10 @@ class WebUI:
 
     # Work and files
 
+    def job(self) -> object:
+        """What tells the running job from the next."""
+        return getattr(self.state, "time_start", None)
+
     def is_busy(self) -> bool:
         """Whether a job runs or waits."""
         return bool(getattr(self.state, "job", "") or getattr(self.state, "job_count", 0))
@@ -258,6 +265,13 @@ class WebUI:
         """Entered for heavy work: generations wait for it, and it for them."""
         lock = getattr(_module("call_queue"), "queue_lock", None)
         return lock if lock is not None else contextlib.nullcontext()
+
+    def allows_changes(self) -> bool:
+        """Whether whoever has the page may change files and settings: not where strangers may come by.
+
+        The hosts set this by --share, --listen and the like, unless --enable-insecure-extension-access is given.
+        """
+        return not self.command_line("disable_extension_access", False)
 
     def command_line(self, name: str, default: Any = None) -> Any:
         """An argument that the host was started with."""

@@ -12,10 +12,12 @@ import torch
 from safetensors.torch import save_file
 
 from taesd_ext.host import register as register_module
+from taesd_ext.host import runtime as runtime_module
 from taesd_ext.host import webui as webui_module
 from taesd_ext.models.tiny import Decoder, Encoder
 
 TESTS = Path(__file__).resolve().parents[1]
+MODULES = ("devices", "paths_internal", "processing", "progress", "script_callbacks", "sd_models", "sd_samplers_common")
 ENTRY = TESTS.parent / "scripts" / "taesd_ext_script.py"
 
 
@@ -23,10 +25,7 @@ class Host:
     """Handles of the fake host's modules, and what its user does."""
 
     def __init__(self, models: Path) -> None:
-        names = (
-            "shared", "sd_samplers_common", "processing", "script_callbacks", "sd_models", "paths_internal", "progress",
-        )  # fmt: skip
-        for name in names:
+        for name in (*MODULES, "shared"):
             setattr(self, name, importlib.import_module(f"modules.{name}"))
         self.paths_internal.models_path = str(models)
         self.opts, self.state = self.shared.opts, self.shared.state
@@ -80,6 +79,7 @@ def bare_host(monkeypatch, tmp_path):
     monkeypatch.syspath_prepend(str(TESTS / "fake_webui"))
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setattr(runtime_module, "PATIENCE", 30)  # on a busy machine the first step finds all loaded
     _forget_host()
     yield Host(tmp_path / "models")
     register_module.unregister()

@@ -135,7 +135,7 @@ def test_a_file_whose_name_is_no_text_harms_nothing(client, runtime, host, caplo
     answer = client.get(f"{api.PREFIX}/files")
     assert (answer.status_code, answer.json()) == (200, before)
     assert client.get(f"{api.PREFIX}/settings").status_code == 200
-    json.dumps(runtime.choices("final_vae"), ensure_ascii=False).encode()
+    json.dumps(runtime.options.choices("final_vae"), ensure_ascii=False).encode()
     (said,) = {record.getMessage() for record in caplog.records if "caf" in record.getMessage()}
     assert r"caf\xe9.safetensors is left out" in said
 

@@ -51,13 +51,13 @@ def shown(image):
 
 
 def test_those_that_are_there_can_be_chosen(host, runtime, vaes):
-    assert runtime.final_vae.choices() == [HOSTS_VAE, TINY_VAE, "sd-vae-ft-mse", "sdxl-vae", "anime.vae"]
+    assert runtime.final.vae.choices() == [HOSTS_VAE, TINY_VAE, "sd-vae-ft-mse", "sdxl-vae", "anime.vae"]
 
 
 def test_headers_are_read_once(runtime, vaes, monkeypatch):
-    before = runtime.final_vae.choices()
+    before = runtime.final.vae.choices()
     monkeypatch.setattr("taesd_ext.weights.vae_choice.open_tensor_file", None)
-    assert runtime.final_vae.choices() == before
+    assert runtime.final.vae.choices() == before
 
 
 @pytest.mark.parametrize("method", ["Full", "TAESD"])
@@ -136,7 +136,7 @@ def test_a_file_that_does_not_tell_is_taken_for_the_loaded_models(host, runtime,
     for flags, name in (({"is_sd1": True}, "sd1"), ({"is_sdxl": True}, "sdxl")):
         host.load_model(**flags)
         host.generate()
-        assert runtime.final_vae.codec("anime.vae", runtime.detection().format).format.name == name
+        assert runtime.final.vae.codec("anime.vae", runtime.detection().format).format.name == name
 
 
 def test_it_is_loaded_once_and_let_go(host, runtime, vaes, monkeypatch):
@@ -148,10 +148,10 @@ def test_it_is_loaded_once_and_let_go(host, runtime, vaes, monkeypatch):
     host.generate()
     host.generate(enable_hr=True)
     assert len(loads) == 1
-    assert runtime.final_vae._codec is not None
+    assert runtime.final.vae._codec is not None
     host.opts.taesd_ext_final_vae = HOSTS_VAE
     host.generate()
-    assert runtime.final_vae._codec is None
+    assert runtime.final.vae._codec is None
 
 
 def test_a_changed_file_is_read_again(host, vaes):
@@ -182,10 +182,10 @@ def test_a_rough_picture_that_an_extension_asks_for_stays_one(host, vaes):
 
 def test_the_hosts_own_vae_can_still_be_asked_for(host, runtime, vaes):
     host.opts.taesd_ext_final_vae = "anime.vae"
-    with runtime.hosts_vae():
+    with runtime.final.hosts_vae():
         image = host.sd_samplers_common.samples_to_images_tensor(torch.zeros(1, 4, 2, 2), 0)
     assert image.unique().tolist() == [1.0]
-    assert runtime.final_choice() == "anime.vae"
+    assert runtime.final.choices.vae == "anime.vae"
 
 
 @pytest.mark.parametrize(
@@ -215,7 +215,7 @@ def test_what_is_recorded_can_be_chosen(host, vaes):
 def test_the_page_gets_the_choices_and_the_paste_field(host, vaes):
     with gr.Blocks():
         controls = host.script.ui(False)
-    (control, pasted), = host.script.infotext_fields
+    ((control, pasted),) = host.script.infotext_fields
     assert control is controls[4]
     assert pasted({KEY: "anime.vae (0123456789)"}) == "anime.vae"
     info = host.opts.data_labels["taesd_ext_final_vae"]

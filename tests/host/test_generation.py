@@ -10,9 +10,10 @@ import pytest
 import torch
 
 from taesd_ext.errors import forget_logged
-from taesd_ext.host.accordion import ARGUMENTS, AS_SET, build, choices_of
-from taesd_ext.host.generation import Choices, Generations
+from taesd_ext.host.accordion import ARGUMENTS, AS_SET, build, choices_of, page_of
+from taesd_ext.host.generation import Choices, FinalChoices, Generations
 from taesd_ext.host.register import register
+from taesd_ext.settings import FAIL_TO_FULL_VAE as FULL
 
 
 def settings_seen(host, runtime, *args, **kwargs):
@@ -58,18 +59,43 @@ def test_switched_off_for_one_generation(host, runtime):
     assert polls == [0] * 16
 
 
-def test_a_change_in_the_page_acts_on_the_running_generation_of_its_tab(host, runtime):
+MINE, ANOTHERS = "my page", "another's page"
+
+
+def test_a_change_in_the_page_acts_on_the_previews_of_its_own_job(host, runtime):
     seen = []
 
     def on_step(p, step):
-        if step == 1:
-            runtime.generations.change(Choices(detail="1/8"), "img2img")
-        if step == 2:
-            runtime.generations.change(Choices(enabled=False), "txt2img")
-        seen.append((runtime.preview_settings().detail, runtime.preview_settings().enabled))
+        for at, choices, page in (
+            (1, Choices(detail="1/8"), ANOTHERS),
+            (1, Choices(detail="1/8"), ""),
+            (2, Choices(enabled=False, final_vae="TAESD"), MINE),
+        ):
+            if step == at:
+                runtime.generations.change(choices, page)
+        settings = runtime.preview_settings()
+        seen.append((settings.detail, settings.enabled, runtime.final.choices.vae))
 
-    host.generate(on_step=on_step)
-    assert seen == [("full", True), ("full", True), ("full", False), ("full", False)]
+    host.generate(True, None, None, None, "anime", MINE, on_step=on_step, override={"taesd_ext_decode_failure": FULL})
+    assert seen == [("full", True, "anime")] * 2 + [("full", False, "anime")] * 2
+
+
+@pytest.mark.parametrize("page", ["", MINE])
+@pytest.mark.parametrize(("option", "to"), [("final_vae", "TAESD"), ("family", "taesd3"), ("decode_failure", "error")])
+def test_nothing_set_while_a_job_runs_changes_what_makes_its_pictures(host, runtime, option, to, page):
+    host.opts.taesd_ext_decode_failure = FULL
+
+    def on_step(p, step):
+        setattr(host.opts, f"taesd_ext_{option}", to)
+        runtime.generations.change(Choices(final_vae="TAESD", family="taesd3"), page)
+        seen.append(runtime.final.choices)
+
+    seen = []
+    host.generate(True, None, None, None, None, page, on_step=on_step)
+    assert seen == [FinalChoices("the WebUI's", "Auto", FULL)] * 4
+    host.opts.taesd_ext_decode_failure = FULL
+    host.generate(on_step=lambda p, step: seen.append(runtime.final.choices))
+    assert seen[-1] != seen[0] or option == "decode_failure"
 
 
 def test_a_generation_inside_another():
@@ -144,12 +170,33 @@ def test_what_is_neither_on_nor_off_is_refused_and_said(value, caplog):
     assert "true or false was expected" in said
 
 
-def test_the_controls_stand_in_the_order_of_the_arguments():
-    with gr.Blocks():
-        controls = build(lambda item: f"taesd_{item}", lambda choices: None)
-    assert len(controls) == len(ARGUMENTS)
-    assert choices_of([control.value for control in controls]) == Choices()
-    assert len({control.elem_id for control in controls}) == len(ARGUMENTS)
+@pytest.fixture
+def controls():
+    """As each page has them, and what their changes said."""
+    changes = []
+    with gr.Blocks() as page:
+        made = build(lambda item: f"taesd_{item}", lambda *change: changes.append(change))
+    functions = getattr(page, "fns", None)
+    handlers = functions.values() if isinstance(functions, dict) else functions
+    changed = next(handler.fn for handler in handlers if "changed" in str(handler.fn))
+    return made, changed, changes
+
+
+def test_the_controls_stand_in_the_order_of_the_arguments(controls):
+    made, _, _ = controls
+    assert len(made) == len(ARGUMENTS) + 1
+    assert choices_of([control.value for control in made]) == Choices()
+    assert page_of([control.value for control in made]) == "", "what the API sends is no page's"
+    assert len({control.elem_id for control in made[:-1]}) == len(ARGUMENTS)
+
+
+def test_pause_holds_for_the_running_job_and_is_no_argument_of_the_next(controls):
+    _, changed, changes = controls
+    arguments = [True, AS_SET, 0, "1/8", AS_SET, MINE]
+    for paused in (True, False):
+        changed(paused, *arguments)
+    assert changes == [(Choices(enabled=False, detail="1/8"), MINE), (Choices(detail="1/8"), MINE)]
+    assert "paused" not in ARGUMENTS
 
 
 def test_the_script_gives_the_same_controls_each_time(host):

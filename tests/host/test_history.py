@@ -25,7 +25,7 @@ def kept(runtime) -> list[tuple[float, str, int | None]]:
     """(what the latent holds, parameters, seed), oldest first."""
     return [
         (latent.latent.mean().item(), latent.infotext, latent.extra.get("seed"))
-        for latent in reversed(runtime.keeping.latents.kept())
+        for latent in reversed(runtime.history.latents.kept())
     ]
 
 

@@ -49,25 +49,25 @@ def test_an_option_that_cannot_be_saved_stays_as_it_was_and_so_do_all_others(hos
 def test_an_option_that_the_host_keeps_is_said_to_be_unchanged(host, runtime, monkeypatch):
     monkeypatch.setattr(type(host.opts), "set", lambda *_args, **_more: False)
     with pytest.raises(TaesdError, match="was not changed"):
-        runtime.set_value("interval", 9)
+        runtime.options.set("interval", 9)
 
 
 def test_only_what_is_offered_can_be_chosen(host, runtime, config):
     for name, option in OPTION.items():
-        if runtime.choices(name):
+        if runtime.options.choices(name):
             with pytest.raises(ValueError, match="was expected"):
-                runtime.set_value(name, "no such choice")
-            runtime.set_value(name, runtime.choices(name)[-1])
-            assert config()[option.key] == runtime.choices(name)[-1]
+                runtime.options.set(name, "no such choice")
+            runtime.options.set(name, runtime.options.choices(name)[-1])
+            assert config()[option.key] == runtime.options.choices(name)[-1]
 
 
 def test_a_chosen_vae_whose_file_is_gone_is_still_shown_and_can_be_left(host, runtime):
     host.opts.taesd_ext_final_vae = "gone"
-    runtime.set_value("final_vae", "gone")  # a page that shows it gives it back
-    assert runtime.value("final_vae") == "gone"
-    runtime.set_value("final_vae", HOSTS_VAE)
+    runtime.options.set("final_vae", "gone")  # a page that shows it gives it back
+    assert runtime.options.value("final_vae") == "gone"
+    runtime.options.set("final_vae", HOSTS_VAE)
     with pytest.raises(ValueError, match="was expected"):
-        runtime.set_value("final_vae", "gone")
+        runtime.options.set("final_vae", "gone")
 
 
 def test_the_controls_of_the_hosts_settings_tab_are_found(host, runtime, monkeypatch):

@@ -127,7 +127,7 @@ def test_the_family_follows_the_model_within_a_generation(host, runtime):
     def on_step(p, step):
         if step == 2:
             host.load_model(is_sdxl=True)
-            host.script_callbacks.call("model_loaded", host.model)
+            runtime.preload()  # as after model_loaded, when it is done
         host.state.set_current_image()
         families.append(runtime.session.frame.family)
 
@@ -243,9 +243,9 @@ def test_nobody_loads_the_hosts_model(host):
 
 
 def test_the_hosts_preview_functions_never_fail(host, runtime):
-    image = host.sd_samplers_common.sample_to_image(torch.zeros(1, 4, 2, 2))
-    assert image.size in ((16, 16), (2, 2))
-    assert host.sd_samplers_common.sample_to_image(torch.zeros(1, 7, 2, 2)).size == (2, 2)
+    for channels in (4, 7):
+        image = host.sd_samplers_common.sample_to_image(torch.zeros(1, channels, 2, 2))
+        assert image.size in ((16, 16), (2, 2))
 
 
 def test_previews_change_neither_the_picture_nor_the_random_state(host):
@@ -260,6 +260,75 @@ def test_previews_change_neither_the_picture_nor_the_random_state(host):
     assert torch.equal(*states)
 
 
+def progressapi(host, req):
+    """The host's own function of this name: it asks for a new picture even for whoever wants none."""
+    host.state.set_current_image()
+    return host.state.id_live_preview
+
+
+def test_who_skips_the_image_costs_no_decode(host):
+    seen = []
+
+    def on_step(p, step):
+        skips = SimpleNamespace(skip_current_image=step % 2 == 0)
+        seen.append(progressapi(host, skips))
+
+    host.generate(on_step=on_step)
+    assert seen == [0, 1, 1, 2]
+
+
+@pytest.mark.parametrize("what", ["not a tensor", 7, torch.zeros(2), torch.zeros(0, 4, 2, 2), torch.zeros(1, 4, 2, 2)])
+@pytest.mark.parametrize("broken", [None, "evidence", "option", "job"])
+def test_a_poll_never_raises(host, runtime, monkeypatch, what, broken):
+    def on_step(p, step):
+        host.state.current_latent = what
+        with monkeypatch.context() as patch:
+            if broken:
+                patch.setattr(type(runtime.host), broken, Broken(RuntimeError("boom")))
+            host.state.set_current_image()
+            polled.append(step)
+
+    polled = []
+    host.generate(on_step=on_step)
+    assert len(polled) == 4
+
+
+def test_a_job_that_broke_off_does_not_swallow_the_next(host, runtime):
+    """Neither of the two runs scripts: nobody tells us where one ends and the other begins."""
+
+    def job(on_step):
+        host.processing.process_images(host.processing.Processing(on_step=on_step))
+
+    def breaks(p, step):
+        host.state.set_current_image()
+        raise RuntimeError("CUDA out of memory")
+
+    with pytest.raises(RuntimeError):
+        job(breaks)
+    assert runtime.session.stats.frames == 1
+    assert not runtime.active
+    job(lambda p, step: host.state.set_current_image())
+    assert runtime.session.stats.frames == 4
+
+
+def test_previews_of_a_model_that_we_do_not_know_are_the_hosts(host, runtime):
+    host.load_model(channels=7)
+    host.opts.show_progress_every_n_steps = 0
+    frames = []
+    host.generate(on_step=polling(host, frames))
+    assert {frame.getpixel((0, 0)) for frame in frames} == {(159, 159, 159)}, "its built-in TAESD's"
+    assert runtime.session.stats.frames == 0
+
+
+def test_a_checkpoint_that_loads_does_not_wait_for_us(host, runtime, monkeypatch):
+    going, may_go = threading.Event(), threading.Event()
+    monkeypatch.setattr(runtime, "preload", lambda: going.set() or may_go.wait(30))
+    host.script_callbacks.call("model_loaded", host.model)
+    assert going.wait(30)
+    assert not may_go.is_set()
+    may_go.set()
+
+
 def test_a_model_that_is_being_torn_down_is_unknown(host, runtime):
     class TornDown:
         def __getattribute__(self, name):
@@ -268,7 +337,7 @@ def test_a_model_that_is_being_torn_down_is_unknown(host, runtime):
     host.sd_models.model_data.sd_model = TornDown()
     assert runtime.detection((1, 16, 2, 2)).format is None
     with pytest.raises(TaesdError, match="no tiny decoder"):
-        runtime.finals.decode(torch.zeros(1, 16, 2, 2))
+        runtime.final.decode(torch.zeros(1, 16, 2, 2))
 
 
 @pytest.mark.parametrize("frames", [False, True])
@@ -298,14 +367,3 @@ def test_pixels_that_the_sampler_holds_are_shown_as_they_are(host, runtime):
     assert host.state.current_image.size == (24, 32)
     shown = np.asarray(host.state.current_image) / 255
     assert shown == pytest.approx((host.state.current_latent[0].permute(1, 2, 0).numpy() + 1) / 2, abs=1 / 255)
-
-
-def test_a_job_that_broke_off_does_not_swallow_the_next(host, runtime):
-    """The next one may run no scripts, as by the API or from another extension."""
-    with pytest.raises(RuntimeError):
-        host.generate(on_step=lambda p, step: (_ for _ in ()).throw(RuntimeError("NaN")))
-    broken = runtime.session
-    host.state.begin()
-    host.state.current_latent = torch.zeros(1, 4, 2, 2)
-    runtime.step_done(1, 7)
-    assert broken.progress == (1, 7)

@@ -100,7 +100,7 @@ def test_a_look_at_another_decoder_meanwhile_changes_nothing(host, p, runtime):
     latent = torch.zeros(1, 4, 2, 2)
 
     def full():
-        with runtime.hosts_vae():
+        with runtime.final.hosts_vae():
             host.sd_samplers_common.samples_to_images_tensor(latent, 0)
 
     class Looking:

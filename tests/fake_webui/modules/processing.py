@@ -10,9 +10,11 @@ from modules.shared import opts, state
 
 
 class Processing:
-    def __init__(self, scripts=None, steps=4, side=16, batch=1, enable_hr=False, init_image=None, on_step=None):
+    def __init__(self, scripts=None, steps=4, side=16, batch=1, enable_hr=False, init_image=None, on_step=None,
+                 on_pictures=None, tiling=False):  # fmt: skip
         self.scripts, self.steps, self.side, self.batch = scripts, steps, side, batch
         self.enable_hr, self.init_image, self.on_step = enable_hr, init_image, on_step
+        self.on_pictures, self.tiling = on_pictures, tiling
         self.override_settings, self.extra_generation_params, self.comments = {}, {}, []
         self.latents = []
 
@@ -66,6 +68,8 @@ def _process_images(p):
             script.process(p, *script.args)
         if p.init_image is not None:
             p.latents.append(encode(p, p.init_image))
+        for script in p.scripts or ():
+            script.process_batch(p, *script.args, batch_number=0)
         latent = sample(p, p.side)
         if p.enable_hr:
             first = decode(latent)
@@ -77,6 +81,10 @@ def _process_images(p):
                 p.extra_generation_params["VAE Decoder"] = opts.sd_vae_decode_method
             images = decode(latent)
         p.latents.append(latent)
+        for script in p.scripts or ():
+            script.postprocess_batch(p, *script.args, images=images, batch_number=0)
+        if p.on_pictures:
+            p.on_pictures(p)
         state.nextjob()
     finally:
         for key, value in stored.items():

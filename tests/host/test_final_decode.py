@@ -6,7 +6,9 @@ import pytest
 import torch
 
 from taesd_ext import load_codec
+from taesd_ext.codec.codec import Codec
 from taesd_ext.errors import TaesdError
+from taesd_ext.host import infotext
 
 MODEL = "TAESD model"
 
@@ -103,11 +105,15 @@ def test_a_final_failure_is_left_to_the_full_vae_where_the_user_wants_it(host):
     assert "full VAE was used instead" in p.comments[0]
 
 
-def test_an_unknown_model_is_an_error_that_says_so(host):
-    host.load_model(channels=16)
-    host.opts.sd_vae_decode_method = "TAESD"
-    with pytest.raises(TaesdError, match="16 channels"):
-        host.generate()
+@pytest.mark.parametrize("channels", [3, 16, 48])
+def test_a_model_that_we_do_not_know_is_left_to_the_host(host, channels):
+    """Neo shows a pixel-space model's picture as it is; whatever a host does is no worse than without us."""
+    host.load_model(channels=channels)
+    host.opts.sd_vae_decode_method = host.opts.sd_vae_encode_method = "TAESD"
+    p, images = host.generate(init_image=torch.rand(1, 3, 16, 16))
+    assert images.unique().tolist() == [(host.sd_samplers_common.BUILT_IN + 1) / 2]
+    assert p.latents[0].unique().tolist() == [host.sd_samplers_common.BUILT_IN]
+    assert MODEL not in p.extra_generation_params
 
 
 @pytest.mark.parametrize("says_its_channels", [True, False])
@@ -139,23 +145,77 @@ def test_autocast_does_not_change_a_bit(host):
     assert torch.equal(images, as_host_shows(codec.decode(p.latents[-1])))
 
 
-def test_out_of_memory_is_done_in_tiles(host, monkeypatch):
-    from taesd_ext.codec.codec import Codec
-
+@pytest.mark.parametrize("enough", [1024, 768, 512, 0])
+def test_out_of_memory_is_done_in_smaller_and_smaller_tiles_and_noted(host, monkeypatch, enough):
     decode, tiles = Codec.decode, []
 
-    def short_of_memory(self, latent, *, tile="auto", **kwargs):
+    def short_of_memory(self, latent, *, tile=0, **kwargs):
         tiles.append(tile)
-        if tile == "auto":
+        if tile != enough or not enough:
             raise torch.cuda.OutOfMemoryError("CUDA out of memory")
         return decode(self, latent, tile=tile, **kwargs)
 
     monkeypatch.setattr(Codec, "decode", short_of_memory)
     host.opts.sd_vae_decode_method = "TAESD"
+    if not enough:
+        with pytest.raises(torch.cuda.OutOfMemoryError):
+            host.generate()
+        return
     p, images = host.generate()
-    assert tiles == ["auto", 256]
+    assert tiles == [tile for tile in (0, 1024, 768, 512) if tile == 0 or tile >= enough]
+    assert p.extra_generation_params[infotext.TILES] == enough
     monkeypatch.undo()
     assert torch.equal(images, as_host_shows(load_codec("taesd", models_dir=host.folder).decode(p.latents[-1])))
+
+
+@pytest.mark.parametrize("tiling", [True, False])
+def test_pictures_that_tile_have_no_edge(host, tiling):
+    """Where opposite edges meet, it makes no difference where a picture begins."""
+    latent, picture = torch.randn(1, 4, 2, 4), torch.rand(1, 3, 16, 32)
+    common = host.sd_samplers_common
+    differences = []
+
+    def differ(work, given, by, back):
+        moved = work(given.roll(by, (-2, -1)), 3).roll([-side for side in back], (-2, -1))
+        differences.append((work(given, 3) - moved).abs().max().item())
+
+    def on_step(p, step):
+        differ(common.samples_to_images_tensor, latent, (1, 2), (8, 16))
+        differ(common.images_tensor_to_samples, picture, (8, 16), (1, 2))
+
+    host.generate(steps=1, tiling=tiling, on_step=on_step)
+    assert [difference < 1e-4 for difference in differences] == [tiling, tiling]
+
+
+@pytest.mark.parametrize("sampling", ["img2img", "hires fix"])
+def test_what_scripts_decode_and_encode_on_finished_pictures_is_not_the_pictures(host, sampling):
+    """ADetailer's img2img runs without our script."""
+    host.opts.sd_vae_encode_method = "TAESD"
+
+    def inner(p):
+        host.processing.encode(host.processing.Processing(), torch.rand(1, 3, 16, 16))
+        host.processing.decode(torch.zeros(1, 4, 2, 2))
+        seen.append(dict(p.extra_generation_params))
+
+    seen = []
+    mine = {"enable_hr": True} if sampling == "hires fix" else {"init_image": torch.rand(1, 3, 16, 16)}
+    for kwargs in ({}, mine):
+        p, _ = host.generate(on_pictures=inner, **kwargs)
+        assert p.extra_generation_params == seen[-1]
+        assert ("VAE Encoder" in seen[-1]) is bool(kwargs)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.float32])
+def test_pictures_are_made_in_the_dtype_of_the_hosts_vae(host, runtime, monkeypatch, dtype):
+    used = []
+    monkeypatch.setattr(runtime.registry, "get", lambda family, **how: used.append(how["dtype"]) or load_codec(
+        family, models_dir=host.folder))  # fmt: skip
+    monkeypatch.setattr(host.devices, "dtype_vae", dtype, raising=False)
+    monkeypatch.setattr(type(runtime.host), "device", lambda _host: torch.device("meta"))
+    runtime.final.decode(torch.zeros(1, 4, 2, 2))
+    monkeypatch.setattr(type(runtime.host), "device", lambda _host: torch.device("cpu"))
+    runtime.final.decode(torch.zeros(1, 4, 2, 2))
+    assert used == [dtype, None]
 
 
 def test_nan_never_reaches_the_host(host, monkeypatch):
@@ -245,7 +305,6 @@ def test_no_preview_is_decoded_while_a_picture_is_finished(host, runtime, monkey
 
 
 def test_packed_latents_for_hosts_that_pack_them(host, runtime, monkeypatch):
-    from taesd_ext.codec.codec import Codec
     from taesd_ext.latent_formats import native_format, pack
     from taesd_ext.models.tiny import Encoder
 
@@ -254,6 +313,6 @@ def test_packed_latents_for_hosts_that_pack_them(host, runtime, monkeypatch):
     host.opts.taesd_ext_family = "taef2"
     picture = torch.rand(1, 3, 32, 32)
     host.load_model(channels=128)
-    assert torch.equal(runtime.finals.encode(picture), pack(codec.encode(picture)))
+    assert torch.equal(runtime.final.encode(picture), pack(codec.encode(picture)))
     host.load_model(channels=32)
-    assert torch.equal(runtime.finals.encode(picture), codec.encode(picture))
+    assert torch.equal(runtime.final.encode(picture), codec.encode(picture))

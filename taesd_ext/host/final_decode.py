@@ -1,0 +1,274 @@
+"""Finished pictures: latents decoded and pictures encoded by our codecs, and what did it in the parameters."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import threading
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from taesd_ext.codec.codec import Codec
+from taesd_ext.codec.registry import CodecRegistry
+from taesd_ext.errors import TaesdError, log_once, one_line
+from taesd_ext.host import infotext
+from taesd_ext.host.final_vae import FinalVAE, latent_for
+from taesd_ext.host.generation import FinalChoices, Generations
+from taesd_ext.host.webui import DECODE_METHOD, ENCODE_METHOD, PREVIEW_METHOD, WebUI
+from taesd_ext.latent_formats import Detection, detect, from_family_latent, to_family_latent
+from taesd_ext.preview.drawing import no_decoder, subject_format
+from taesd_ext.settings import AUTO, BUILT_IN, FAIL_TO_FULL_VAE, HOSTS_VAE, TINY_VAE
+
+TILES = (1024, 768, 512)
+"""Sides in pixels of the tiles in which a picture is finished when memory has run out, tried in this order."""
+
+REACH = 24
+"""Latent positions: further than one position of a tiny autoencoder's output depends on its input. TAESD's decoder has
+10 convolutions of 3x3 at the latent's resolution, 10 at twice that, 10 at four times and 5 at eight times:
+10 + 5 + 2.5 + 0.6; its encoder the same. Full VAEs reach as far, their attention aside."""
+
+
+class FinalDecode:
+    """The decoder and encoder of finished pictures. ``setting(name)`` gives an option's value now."""
+
+    def __init__(
+        self, host: WebUI, registry: CodecRegistry, generations: Generations, setting: Callable[[str], Any]
+    ) -> None:
+        self._host = host
+        self._registry = registry
+        self._generations = generations
+        self._setting = setting
+        self._thread = threading.local()
+        self.vae = FinalVAE(host)
+
+    # What is to do it
+
+    def choices_now(self) -> FinalChoices:
+        """For a job that begins: of the running generation's choice, else of the settings."""
+        vae = self._generations.choices.final_vae or self._setting("final_vae")
+        return FinalChoices(vae, self._setting("family"), self._setting("decode_failure"))
+
+    @property
+    def choices(self) -> FinalChoices:
+        """Those of the running job, else those of the settings."""
+        current = self._generations.current
+        return (current and current.final) or self.choices_now()
+
+    @contextlib.contextmanager
+    def hosts_vae(self) -> Iterator[None]:
+        """In this thread the host's own VAE is meant, whatever is chosen."""
+        self._thread.hosts_vae = True
+        try:
+            yield
+        finally:
+            self._thread.hosts_vae = False
+
+    def decoder_for(self, sample: Tensor, approximation: int, *, interrupted: bool) -> str:
+        """What is asked for by the host's number of a method: the host's own decoder, TAESD, or a full VAE's name.
+
+        With fast interrupt it is the preview's method, whatever the number.
+        """
+        if interrupted:
+            return TINY_VAE if self._host.uses_taesd(PREVIEW_METHOD) else HOSTS_VAE
+        chosen = HOSTS_VAE
+        if self._host.is_final(approximation) and not is_film(sample) and not getattr(self._thread, "hosts_vae", False):
+            chosen = self.choices.vae
+        return TINY_VAE if chosen == HOSTS_VAE and approximation == self._host.taesd_index else chosen
+
+    def replaces_taesd(self, sample: Tensor | None = None) -> bool:
+        """Whether TAESD as a VAE is ours: not the built-in one, nor the host's own for what we do not know."""
+        family = self.choices.family
+        if sample is not None and is_film(sample):
+            return False
+        if family != AUTO:
+            return family != BUILT_IN
+        detection = self._detection(None if sample is None else tuple(sample.shape))
+        if detection.family is None and self._host.model() is not None:
+            log_once(f"unknown {detection.reason}", f"Left to the WebUI, {detection.reason}.")
+            return False
+        return True
+
+    def wants_tiny(self) -> bool:
+        """Whether the running job will need a tiny autoencoder for its pictures."""
+        choices = self.choices
+        decodes = choices.vae == TINY_VAE or (choices.vae == HOSTS_VAE and self._host.uses_taesd(DECODE_METHOD))
+        return choices.family != BUILT_IN and (decodes or self._host.uses_taesd(ENCODE_METHOD))
+
+    # Doing it
+
+    def decode(self, sample: Tensor) -> Tensor:
+        """(B,C,h,w) latent -> (B,3,H,W) image in [-1,1]. Raises where it cannot be done."""
+        detection = self._detection(tuple(sample.shape))
+        codec, family = self._tiny_codec(detection, "decoder")
+        return self._decoded(codec, to_family_latent(sample, subject_format(family, detection)), infotext.record)
+
+    def decode_by(self, vae: str, sample: Tensor) -> Tensor:
+        """(B,C,h,w) latent -> (B,3,H,W) image in [-1,1] by a full VAE of ours. Raises where it cannot be done."""
+        detection = self._detection(tuple(sample.shape))
+        codec = self.vae.codec(vae, detection.format)
+        return self._decoded(codec, latent_for(codec, sample, detection), infotext.record_vae)
+
+    def _decoded(self, codec: Codec, latent: Tensor, record: Callable[..., None]) -> Tensor:
+        image, tile = self._in_less_memory_if_need_be(codec, codec.decode, latent, codec.spatial_scale_factor)
+        _must_be_finite(image, codec)
+        self._note(record, "decoder", codec)
+        self._note(infotext.record_tiles, tile)
+        return image.mul_(2).sub_(1)
+
+    def encode(self, image: Tensor) -> Tensor:
+        """(B,3,H,W) image in [0,1] -> latent as the sampler wants it, (B,C,h,w) or of one frame (B,C,1,h,w).
+
+        Raises where it cannot be done.
+        """
+        evidence = self._host.evidence()
+        detection = detect(evidence)
+        codec, family = self._tiny_codec(detection, "encoder")
+        latent_format = subject_format(family, detection)
+        channels = evidence.channels or (detection.format and detection.format.latent_channels)
+        if channels and family != detection.family and not latent_format.accepts(channels):
+            raise TaesdError(
+                f"{codec.name} cannot read this picture",
+                f"its latents have {latent_format.latent_channels} channels, and the loaded model's {channels}",
+                "Choose another family, or Auto",
+            )
+        latent, _ = self._in_less_memory_if_need_be(codec, codec.encode, image, 1 / codec.spatial_scale_factor)
+        packed = evidence.channels not in (None, latent_format.latent_channels)
+        latent = from_family_latent(latent, latent_format, packed=packed)
+        if latent_format.frames:
+            latent = latent.unsqueeze(2)
+        _must_be_finite(latent, codec)
+        self._note(infotext.record, "encoder", codec)
+        return latent.to(self._host.device(), self._host.dtype() or latent.dtype)
+
+    def _in_less_memory_if_need_be(
+        self, codec: Codec, work: Callable[..., Tensor], tensor: Tensor, scale: float
+    ) -> tuple[Tensor, int | None]:
+        """(what ``work`` makes of it, the tiles' side in pixels where memory ran out).
+
+        Never in the narrow dtype of a host's autocast; seamless where the generation's pictures are.
+        """
+        if self._tiling():
+            margin = REACH if scale > 1 else REACH * codec.spatial_scale_factor
+            work = _seamless(work, margin, scale)
+        with _without_autocast():
+            for tile in (None, *TILES):
+                try:
+                    return work(tensor, **({"tile": tile} if tile else {})), tile
+                except (RuntimeError, MemoryError) as error:
+                    if not _is_out_of_memory(error) or tile == TILES[-1]:
+                        raise
+                log_once("final in tiles", "Not enough memory for the whole picture: decoding it in tiles.")
+        raise AssertionError
+
+    def _tiling(self) -> bool:
+        current = self._generations.current
+        return bool(current and getattr(current.processing(), "tiling", False))
+
+    def _tiny_codec(self, detection: Detection, part: str) -> tuple[Codec, str]:
+        family = family_of(self.choices.family, detection)
+        if family is None:
+            raise no_decoder(detection)
+        where = {"device": self._host.device(), "dtype": self._host.vae_dtype()}
+        codec = self._registry.get(family, **where)
+        if not getattr(codec, f"has_{part}"):  # its file may have come since
+            self._registry.release(family)
+            codec = self._registry.get(family, **where)
+        return codec, family
+
+    def _detection(self, shape: tuple[int, ...] | None = None) -> Detection:
+        return detect(self._host.evidence(shape))
+
+    # Before and between
+
+    def preload(self) -> None:
+        """Load what the running job will need, or let go of what it will not. Failures are reported when it is needed.
+
+        Where memory is short a full VAE is read when its picture is due, and does not stand in the sampler's way.
+        """
+        detection, vae = self._detection(), self.choices.vae
+        with contextlib.suppress(TaesdError):
+            if vae in (HOSTS_VAE, TINY_VAE):
+                self.vae.release()
+            elif not self._host.short_of_memory():
+                self.vae.codec(vae, detection.format).begin_job()
+        if self.wants_tiny() and (family := family_of(self.choices.family, detection)):
+            with contextlib.suppress(TaesdError):
+                self._registry.get(family, device=self._host.device(), dtype=self._host.vae_dtype()).begin_job()
+
+    def sampling(self) -> None:
+        """The sampler needs the memory now."""
+        if self._host.short_of_memory():
+            self.vae.release()
+
+    # What the parameters say
+
+    def failed(self, part: str, error: Exception) -> None:
+        """A finished picture could not be made or read: raises, or lets the full VAE do it, as the option says."""
+        if self.choices.on_failure != FAIL_TO_FULL_VAE:
+            raise error
+        self.used_full_vae(part, error)
+
+    def used_full_vae(self, part: str, error: Exception) -> None:
+        """Note that the full VAE stands in for TAESD."""
+        line = f"{one_line(error)} The full VAE was used instead."
+        log_once(f"full VAE {line}", line)
+        self._note(infotext.record, part, None)
+        self._note(infotext.comment, f"TAESD: {line}")
+
+    def used_built_in(self, part: str) -> None:
+        self._note(infotext.record_built_in, part)
+
+    def used_hosts_own(self, part: str) -> None:
+        if self._generations.in_sampling_thread():  # the panel may compare decoders meanwhile
+            self._note(infotext.record_hosts_own, part)
+
+    def _note(self, record: Callable[..., None], *what: Any) -> None:
+        current = self._generations.current
+        if current and current.open:
+            record(current.processing(), *what)
+
+
+def is_film(sample: Tensor) -> bool:
+    """Whether a latent holds several frames, (B,C,T,h,w)."""
+    return sample.ndim == 5 and sample.shape[2] > 1
+
+
+def family_of(chosen: str, detection: Detection) -> str | None:
+    """The family that is meant by the option."""
+    return detection.family if chosen == AUTO else chosen
+
+
+def _must_be_finite(made: Tensor, codec: Codec) -> None:
+    if not torch.isfinite(made).all():
+        raise TaesdError(f"{codec.name} produced an invalid result", "it holds NaN or Inf")
+
+
+def _seamless(work: Callable[..., Tensor], margin: int, scale: float) -> Callable[..., Tensor]:
+    """``work`` on a picture whose opposite edges meet: what padding each layer in a circle would make of it.
+
+    ``margin`` is its reach in the input, ``scale`` the output's sides by the input's.
+    """
+
+    def around(tensor: Tensor, **more: Any) -> Tensor:
+        height, width = tensor.shape[-2:]
+        rows, columns = (torch.arange(-margin, side + margin, device=tensor.device) % side for side in (height, width))
+        made = work(tensor.index_select(-2, rows).index_select(-1, columns), **more)
+        top, tall, wide = (math.ceil(scale * side) for side in (margin, height, width))
+        return made[..., top : top + tall, top : top + wide].clone()
+
+    return around
+
+
+@contextlib.contextmanager
+def _without_autocast() -> Iterator[None]:
+    with torch.autocast("cpu", enabled=False), contextlib.ExitStack() as stack:
+        if torch.is_autocast_enabled():  # hires fix decodes inside the host's autocast
+            stack.enter_context(torch.autocast("cuda", enabled=False))
+        yield
+
+
+def _is_out_of_memory(error: Exception) -> bool:
+    return isinstance(error, (torch.cuda.OutOfMemoryError, MemoryError)) or "allocate memory" in str(error)
