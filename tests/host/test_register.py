@@ -115,7 +115,7 @@ def test_another_extension_wraps_the_same_functions_before_or_after_us(bare_host
         seen.clear()
         frames = []
         bare_host.generate(on_step=lambda p, step, frames=frames: frames.append(_polled(bare_host)))
-        assert [frame.size for frame in frames] == [(4, 4)] * 4, "the embedded previewer's"
+        assert [frame.size for frame in frames] == [(16, 16)] * 4
         assert seen.count("samples_to_images_tensor") == 1, "the finished picture"
         # A frame of ours asks nobody below us; after a reload we are on top.
         assert seen.count("set_current_image") == (0 if before or reloads else 4)
