@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor, nn
 
+from taesd_ext.models.fast import is_trusted
 from taesd_ext.models.full_vae import Progress, Tile
 
 TILE = 1024
@@ -20,9 +21,11 @@ TILE = 1024
 STRIDE = 768
 """Pixels from one tile to the next: a quarter of each tile is overlap."""
 WHOLE_PIXELS = 1280 * 1280
-"""Pictures of no more pixels are run at once. SD1's decoder takes 3.6 kB for each in float32: 6 GB, and 4 GB a tile."""
+"""Pictures of no more pixels are run at once where nobody knows the memory: 6 GB, and 4 GB a tile."""
 LEAST_POSITIONS = 4
 """Latent positions along a side of the smallest tile: a smaller one has nothing but overlap."""
+BYTES_PER_PIXEL = 900
+"""For each byte of the type: SD1's decoder takes 3.6 kB for a pixel in float32."""
 _NO_LIMIT = 2**62
 
 
@@ -73,6 +76,11 @@ class BlendedTiler:
         side, stride = (n * self.spatial_scale_factor for n in (positions, positions * STRIDE // TILE))
         return replace(self, tile=(side, side), stride=(stride, stride), whole_pixels=0)
 
+    def side_for(self, height: int, width: int) -> int:
+        """The longest side of the tiles in which a picture of so many pixels is made; 0 where it is made at once."""
+        fits = height <= self.tile[0] and width <= self.tile[1]
+        return 0 if fits or height * width <= self.whole_pixels else max(self.tile)
+
     def spans(self, length: int, axis: int) -> list[slice]:
         """The tiles' places along an axis (0 is height), in latent positions of ``length`` in all."""
         tile, stride = (max(1, side[axis] // self.spatial_scale_factor) for side in (self.tile, self.stride))
@@ -89,8 +97,7 @@ class BlendedTiler:
     ) -> Tensor:
         """Run all tiles; lengths are latent positions, and an output has ``zoom`` values for each."""
         factor = self.spatial_scale_factor
-        fits = height * factor <= self.tile[0] and width * factor <= self.tile[1]
-        if fits or height * width * factor**2 <= self.whole_pixels:
+        if not self.side_for(height * factor, width * factor):
             return run(slice(0, height), slice(0, width))
         rows, columns = self.spans(height, 0), self.spans(width, 1)
         canvas: Tensor | None = None
@@ -110,12 +117,13 @@ class BlendedTiler:
                     left = tile[..., tile.shape[-1] - (right.stop - columns[column + 1].start) * zoom :]
                 below.append(tile[..., tile.shape[-2] - kept :, :].clone())
                 if canvas is None:
-                    canvas = tile.new_empty(*tile.shape[:-2], height * zoom, width * zoom)
+                    where = tile.device if is_trusted(tile.device) else torch.device("cpu")
+                    canvas = torch.empty(*tile.shape[:-2], height * zoom, width * zoom, dtype=tile.dtype, device=where)
                 canvas[..., _times(down, zoom), _times(right, zoom)] = tile
                 if progress is not None:
                     progress((row * len(columns) + column + 1) / (len(rows) * len(columns)))
             above = below
-        return canvas
+        return canvas.to(tile.device)
 
 
 def _times(span: slice, factor: int) -> slice:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,13 +12,28 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from taesd_ext.codec.blended_tiles import BYTES_PER_PIXEL
 from taesd_ext.codec.heads import SCALES, DecoderHeads
+from taesd_ext.codec.memory import USABLE, free_bytes, in_less_memory
+from taesd_ext.codec.placement import placed
 from taesd_ext.codec.precision import DtypeChoice, is_finite, resolve_dtype
-from taesd_ext.codec.tiling import Progress, Sink, TileChoice, check_tile, decode_in_tiles, encode_in_tiles
+from taesd_ext.codec.tiling import (
+    Output,
+    Progress,
+    TileChoice,
+    check_tile,
+    decode_in_tiles,
+    encode_in_tiles,
+)
 from taesd_ext.errors import TaesdError, log_once
 from taesd_ext.latent_formats import LatentFormat, from_family_latent, to_family_latent
-from taesd_ext.models.fast import FastDecoder, FastEncoder, fast_decoder, fast_encoder
+from taesd_ext.models.computing import computing
+from taesd_ext.models.fast import FastDecoder, FastEncoder, is_trusted
 from taesd_ext.models.full_vae import FullDecoder, FullEncoder, GaussianEncoder
+from taesd_ext.models.layers import circular
+
+OnTiled = Callable[[int], None]
+"""Told the longest side in pixels of the tiles in which a picture was made."""
 
 
 @dataclass(frozen=True)
@@ -61,13 +77,17 @@ class Codec:
         self.encoder = encoder
         """The plain network as it was loaded, in the layout of the weight files; :meth:`encode` runs its fast form."""
         self.decoder = decoder
-        self._encoder = self._placed(None if encoder is None else fast_encoder(encoder))
-        self._decoder = self._placed(None if decoder is None else fast_decoder(decoder))
+        self._encoder, self._decoder = (
+            placed(network, part, latent_format.latent_channels, self.device, self.dtype)
+            for part, network in (("encoder", encoder), ("decoder", decoder))
+        )
         self.heads: DecoderHeads | None = None
         """Of a tiny decoder."""
         if isinstance(self._decoder, FastDecoder):
             self.heads = DecoderHeads(name, self._decoder, decoder)
         self._float32: Codec | None = None
+        self._circular: Codec | None = None
+        self._wraps = False
         self._overflowed = False
 
     @property
@@ -96,7 +116,6 @@ class Codec:
         """Whether its encoder gives a distribution, from which :meth:`encode` may draw."""
         return isinstance(self._encoder, GaussianEncoder)
 
-    @torch.inference_mode()
     def encode(
         self,
         image: Tensor,
@@ -104,36 +123,37 @@ class Codec:
         sample: int | torch.Generator | None = None,
         tile: TileChoice = "auto",
         progress: Progress | None = None,
+        on_tiled: OnTiled | None = None,
     ) -> Tensor:
         """(B,3,H,W) image in [0,1] -> (B,C,ceil(H/f),ceil(W/f)) latent, in the image's dtype and on its device.
 
         A size that is no multiple of the factor f is padded by repeating the right and lower edge, and that is said
         once in the log; give the original size to :meth:`decode` to have it cut back. An SD VAE gives the mean of its
         distribution, or with ``sample`` (a seed for each picture, or a CPU generator) a latent drawn from it.
-        ``tile`` and ``progress`` are those of :meth:`decode`.
+        ``tile``, ``progress`` and ``on_tiled`` are those of :meth:`decode`.
         """
         check_tile(tile)
-        if self._overflowed:
-            return self.in_float32().encode(image, sample=sample, tile=tile, progress=progress)
         encoder = self._need(self._encoder, "encoder")
         if image.ndim != 4 or image.shape[1] != 3 or 0 in image.shape:
             raise TaesdError(f"Cannot encode a tensor of shape {tuple(image.shape)}", "an image (B,3,H,W) was expected")
-        dtype, device = _float_dtype(image), image.device
-        padded = self._pad(image.to(self.device, self.dtype))
+        output = Output(_float_dtype(image), image.device, lambda part: self._checked(part, image), progress)
         if sample is not None and not self.can_sample:
             raise TaesdError(f"{self.name} cannot sample", "its latents are no distribution", "Leave the seed out")
-        sink = Sink(self.dtype, self.device, lambda part: self._checked(part, image), progress)
-        try:
-            if isinstance(encoder, FastEncoder):
-                raw = encode_in_tiles(encoder.layers(), padded, tile, sink)
-            else:
-                drawn = {} if sample is None else {"sample": sample}
-                raw = sink.store(_run(encoder, padded, tile, progress, **drawn))
-        except _Overflow:
-            return self.in_float32().encode(image, sample=sample, tile=tile, progress=progress)
-        return _normal_tensor(from_family_latent(raw, self.format).to(device, dtype))
+        options = {} if sample is None else {"sample": sample}
 
-    @torch.inference_mode()
+        def work(tile: TileChoice) -> Tensor:
+            padded = self._pad(image.to(self.device, self.dtype))
+            if isinstance(encoder, FastEncoder):
+                raw = encode_in_tiles(encoder.layers(), padded, tile, output, whole_bytes=self._whole_bytes)
+            else:
+                raw = self._run(encoder, padded, tile, padded.shape[-2:], output, options)
+            return from_family_latent(raw, self.format)
+
+        try:
+            return self._computed(work, tile, output, on_tiled)
+        except _Overflow:
+            return self.in_float32().encode(image, sample=sample, tile=tile, progress=progress, on_tiled=on_tiled)
+
     def decode(
         self,
         latent: Tensor,
@@ -142,42 +162,83 @@ class Codec:
         detail: str = "full",
         tile: TileChoice = "auto",
         progress: Progress | None = None,
+        on_tiled: OnTiled | None = None,
+        device: str | torch.device | None = None,
     ) -> Tensor:
-        """(B,C,h,w) latent -> (B,3,f*h,f*w) image in [0,1], in the latent's dtype and on its device.
+        """(B,C,h,w) latent -> (B,3,f*h,f*w) image in [0,1], in the latent's dtype, on ``device`` or the latent's.
 
         ``size`` (H, W) is the original image's size, to cut off what :meth:`encode` padded. ``detail`` "1/8", "1/4" or
         "1/2" gives an image that is this fraction of the full size: cheaply where :attr:`details` names it, else by
         averaging the full decode.
 
         A tiny autoencoder does what would take much memory in exact tiles, which change nothing in the result, a
-        full-size VAE in blended ones: ``tile`` "auto" decides that by the size, "off" never does it, a number is the
-        tiles' side in pixels. ``progress`` is told after each tile which part is done, up to 1; what it raises stops
-        the decode.
+        full-size VAE in blended ones. ``tile`` "auto" does it where memory asks for it: by the size on a CPU, by what
+        is free on a graphics card, and when memory runs out in smaller and smaller tiles; "off" never does it, a
+        number is the tiles' side in pixels. ``on_tiled`` is told their side once a picture was made in tiles.
+        ``progress`` is told after each tile which part is done, up to 1; what it raises stops the decode.
         """
         scale = _scale(detail)
         check_tile(tile)
-        if self._overflowed:
-            return self.in_float32().decode(latent, size=size, detail=detail, tile=tile, progress=progress)
         decoder = self._need(self._decoder, "decoder")
-        dtype, device = _float_dtype(latent), latent.device
-        family_latent = self._family_latent(latent)
+        self._check_latent(latent)
+
+        def finish(part: Tensor) -> Tensor:
+            part = self._checked(part, latent)
+            return part.clamp_(0, 1) if is_trusted(part.device) else part.clamp(0, 1)
+
+        output = Output(_float_dtype(latent), torch.device(device or latent.device), finish, progress)
         layers = self.heads.layers(scale) if scale > 1 and self.heads else None
         reduced = layers is not None
         if layers is None and isinstance(decoder, FastDecoder):
             layers = decoder.layers()
-        sink = Sink(dtype, device, lambda part: self._checked(part, latent).clamp_(0, 1), progress)
-        try:
+        factor = self.spatial_scale_factor
+
+        def work(tile: TileChoice) -> Tensor:
+            own = to_family_latent(latent.to(self.device, self.dtype), self.format)
             if layers is not None:
-                image = decode_in_tiles(layers, family_latent, self.spatial_scale_factor, tile, sink)
+                image = decode_in_tiles(layers, own, factor, tile, output, whole_bytes=self._whole_bytes)
             else:
-                image = sink.store(_run(decoder, family_latent, tile, progress))
+                image = self._run(decoder, own, tile, [factor * side for side in own.shape[-2:]], output, {})
+            if scale > 1 and not reduced:
+                image = functional.avg_pool2d(image, scale)
+            return image if size is None else self._crop(image, size, scale)
+
+        try:
+            return self._computed(work, tile, output, on_tiled)
         except _Overflow:
-            return self.in_float32().decode(latent, size=size, detail=detail, tile=tile, progress=progress)
-        if scale > 1 and not reduced:
-            image = functional.avg_pool2d(image, scale)
-        if size is not None:
-            image = self._crop(image, size, scale)
-        return _normal_tensor(image)
+            return self.in_float32().decode(
+                latent, size=size, detail=detail, tile=tile, progress=progress, on_tiled=on_tiled, device=device
+            )
+
+    def _computed(
+        self, work: Callable[[TileChoice], Tensor], tile: TileChoice, output: Output, on_tiled: OnTiled | None
+    ) -> Tensor:
+        if self._overflowed:
+            raise _Overflow
+        with computing(self.device):
+            result = in_less_memory(work, "off" if self._wraps else tile).contiguous()
+        if on_tiled and output.tile_side:
+            on_tiled(output.tile_side)
+        return result
+
+    def _run(
+        self, network: nn.Module, x: Tensor, tile: TileChoice, size: Sequence[int], output: Output, options: dict
+    ) -> Tensor:
+        """A full-size VAE cuts and blends tiles itself; any other network is run at once. ``size`` is the image's."""
+        if not isinstance(network, (FullEncoder, FullDecoder)):
+            return output.whole(network(x))
+        if network.tiler:
+            most = self._whole_bytes
+            if tile == "auto" and most and size[0] * size[1] * BYTES_PER_PIXEL * x.element_size() <= most:
+                tile = "off"
+            output.tile_side = network.tiler.chosen(tile).side_for(*size)
+        return output.whole(network(x, tile=tile, progress=output.progress, **options))
+
+    @property
+    def _whole_bytes(self) -> float | None:
+        """What a picture may take that is done at once; None where the device does not tell what is free."""
+        free = free_bytes(self.device)
+        return None if free is None else USABLE * free
 
     @property
     def details(self) -> tuple[str, ...]:
@@ -199,7 +260,31 @@ class Codec:
                 self.name, self.format, encoder=self.encoder, decoder=self.decoder, device=self.device,
                 source=self.source,
             )  # fmt: skip
+            if self._wraps:
+                self._float32 = self._float32.circular()
         return self._float32
+
+    def circular(self) -> Codec:
+        """The same codec with borders that wrap around, as a host's seamless "Tiling" does it, on the same weights.
+
+        Its pictures are always made at once, and have no cheap details: tiles and heads know other borders.
+        """
+        if self._wraps:
+            return self
+        if self._circular is None:
+            other = copy.copy(self)
+            other._encoder, other._decoder = (
+                network and circular(network) for network in (self._encoder, self._decoder)
+            )
+            other._wraps, other.heads, other._float32 = True, None, None
+            self._circular = other
+        return self._circular
+
+    def park(self) -> None:
+        """Let the weights wait on the CPU, for a device that is short of memory; the next call brings them back."""
+        for network in (self._encoder, self._decoder):
+            if network is not None:
+                network.to("cpu")
 
     def begin_job(self) -> None:
         """Try the codec's own dtype again. After an overflow everything is computed in float32 until this is called."""
@@ -216,7 +301,7 @@ class Codec:
             raise _Overflow
         return result
 
-    def _family_latent(self, latent: Tensor) -> Tensor:
+    def _check_latent(self, latent: Tensor) -> None:
         channels = latent.shape[1] if latent.ndim in (4, 5) else 0
         if 0 in latent.shape or not self.format.accepts(channels):
             raise TaesdError(
@@ -224,7 +309,6 @@ class Codec:
                 f"it reads {self.latent_channels} channels",
                 "Choose the family that fits the model, or Auto",
             )
-        return to_family_latent(latent.to(self.device, self.dtype), self.format)
 
     def _pad(self, image: Tensor) -> Tensor:
         height, width = image.shape[-2:]
@@ -258,16 +342,10 @@ class Codec:
                 f"no {self.name}_{part} file was found",
                 "`python -m taesd_ext weights list` says where files are looked for",
             )
+        weight = next(network.parameters(), None)
+        if weight is not None and weight.device.type != self.device.type:  # it was parked
+            network.to(self.device)
         return network
-
-    def _placed(self, network: nn.Module | None) -> nn.Module | None:
-        if network is None:
-            return None
-        with torch.inference_mode(False), torch.no_grad():
-            if self.dtype != torch.float32 and (network is self.encoder or network is self.decoder):
-                # The plain network keeps its float32 weights for in_float32().
-                network = copy.deepcopy(network)
-            return network.to(self.device, self.dtype).requires_grad_(False).eval()
 
     def __repr__(self) -> str:
         parts = [part for part in ("encoder", "decoder") if getattr(self, f"has_{part}")]
@@ -280,22 +358,7 @@ def _scale(detail: str) -> int:
     return SCALES[detail]
 
 
-def _run(network: nn.Module, x: Tensor, tile: TileChoice, progress: Progress | None, **more: object) -> Tensor:
-    """A full-size VAE cuts and blends tiles itself; any other network is run at once."""
-    if isinstance(network, (FullEncoder, FullDecoder)):
-        return network(x, tile=tile, progress=progress, **more)
-    return network(x)
-
-
 def _float_dtype(tensor: Tensor) -> torch.dtype:
     if not tensor.is_floating_point():
         raise TaesdError(f"Cannot use a tensor of {tensor.dtype}", "floating point was expected")
     return tensor.dtype
-
-
-def _normal_tensor(tensor: Tensor) -> Tensor:
-    """A tensor that may have been made in inference mode, as one that the caller may use anywhere."""
-    if tensor.is_contiguous() and not tensor.is_inference():
-        return tensor
-    with torch.inference_mode(False):
-        return tensor.clone(memory_format=torch.contiguous_format)

@@ -21,7 +21,9 @@ from torch.nn import functional
 from taesd_ext.codec.noise import power_law_latent, seeded
 from taesd_ext.codec.previewer import DATA
 from taesd_ext.errors import TaesdError, log_once, one_line
+from taesd_ext.models.computing import computing
 from taesd_ext.models.fast import FastDecoder, fast_decoder
+from taesd_ext.models.layers import Conv2d
 from taesd_ext.models.student import Head
 from taesd_ext.weights.checkpoint import build_frozen
 from taesd_ext.weights.folders import cache_folder
@@ -77,7 +79,7 @@ class DecoderHeads:
     def keep(self, heads: Heads) -> None:
         """Use heads that were learnt for this decoder, from now on and, by the user's cache, in later runs."""
         try:
-            save_heads(heads, self._cache_file(), fast_decoder(self._plain_decoder).to(self._device), self._family)
+            save_heads(heads, self._cache_file(), fast_decoder(self._plain_decoder).place(self._device), self._family)
         except OSError as error:
             log_once("heads not kept", f"Heads for reduced detail could not be kept: {one_line(error)}.")
         with self._lock:
@@ -90,8 +92,12 @@ class DecoderHeads:
     def _found(self) -> Heads:
         with self._lock:
             if self._heads is None:
-                with torch.inference_mode(False), torch.no_grad():
-                    self._heads = self._find()
+                try:
+                    with computing(self._device):
+                        self._heads = self._find()
+                except Exception as error:  # memory, a folder that may not be read, a faulty device: then no heads
+                    log_once(f"no heads {self._family}", f"{self._family} has no reduced detail: {one_line(error)}.")
+                    self._heads = {}
             return self._heads
 
     def _find(self) -> Heads:
@@ -118,7 +124,7 @@ class DecoderHeads:
     def _placed(self, heads: Heads) -> Heads:
         like = next(self._decoder.parameters())
         for head in heads.values():
-            head.to(like.device, like.dtype, memory_format=torch.channels_last)
+            head.to(like.device, like.dtype, memory_format=FastDecoder.layout(like.device, like.dtype))
         return heads
 
     def _cache_file(self) -> Path:
@@ -126,7 +132,7 @@ class DecoderHeads:
 
 
 def latent_channels(decoder: FastDecoder) -> int:
-    return next(layer.in_channels for layer in decoder.stages[0] if isinstance(layer, nn.Conv2d))
+    return next(layer.in_channels for layer in decoder.stages[0] if isinstance(layer, Conv2d))
 
 
 def shipped_heads(family: str) -> Path:

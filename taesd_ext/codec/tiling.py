@@ -1,43 +1,28 @@
 """Big pictures in exact tiles: the same result as at once, in a bounded amount of memory.
 
-Unlike blended tiles, these leave no seam to hide: each tile is computed with all that its convolutions read around it,
-and only what is right is kept. The plan is made in tile_plan.py; here it is run.
+A network is a row of *levels* of one resolution each. Coarse levels are cheap and have the widest halo in pixels: they
+run over the whole picture, or large parts of it. A level that would take too much memory runs over halves, and halves
+of those, each with what its convolutions read around it; only what is right is kept, so that no seam is left to hide.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
-from taesd_ext.codec.tile_plan import (
-    LEAST_POSITIONS,
-    Cut,
-    Level,
-    Piece,
-    Rect,
-    Span,
-    Step,
-    cut_to_bytes,
-    cut_to_pixels,
-    is_whole,
-    piece_work,
-    plan_decode,
-    plan_encode,
-    total_work,
-)
+from taesd_ext.codec.tile_levels import Level, Rect, levels_of, through
 from taesd_ext.errors import TaesdError
-from taesd_ext.models.fast import Doubling, FastBlock, FastClamp, FastDecoder, FastEncoder, FastNetwork
-from taesd_ext.models.student import Head
+from taesd_ext.models.fast import FastDecoder, FastEncoder, is_trusted
 
 TileChoice = int | Literal["auto", "off"]
-"""Side of a tile in pixels; "auto": only what would take more than :data:`WHOLE_BYTES`; "off": never."""
+"""Longest side of a tile in pixels; "auto": only what would take too much memory; "off": never."""
 
 Progress = Callable[[float], None]
-"""Told after each tile which part of the work is done, up to 1. What it raises stops the work."""
+"""Told after each tile which part of the picture is done, up to 1. What it raises stops the work."""
 
 WHOLE_BYTES = 512 << 20
 """A picture whose largest step takes no more is done at once: 836x836 in float32, 1182x1182 in half precision."""
@@ -45,123 +30,70 @@ WHOLE_BYTES = 512 << 20
 PIECE_BYTES = 128 << 20
 """What a step of a bigger picture may take. The coarser steps of the same tile stay in memory beside it."""
 
-SMALL_INPUT = 20480
-"""Numbers in a convolution's input up to which torch does it without the CPU's library (ATen's Convolution.cpp,
-use_mkldnn), in another order: no piece may come below it where the whole picture is above."""
+LEAST_PIXELS = 32
+"""Side of a tile below which memory alone is no reason to cut it further."""
 
-TENSORS_AT_ONCE = 3
-"""A residual block holds its input, one convolution's input and its output."""
-
-_POINTWISE = (nn.ReLU, FastClamp)
-
-
-def levels_of(layers: Sequence[nn.Module], scale: int, itemsize: int) -> list[tuple[Level, list[nn.Module]]]:
-    """Cut layers into levels of one resolution: before each doubling, after each halving.
-
-    ``scale``: image pixels per position of the first layer's input.
-    """
-    levels: list[tuple[Level, list[nn.Module]]] = []
-    own: list[nn.Module] = []
-
-    def close() -> None:
-        if own:
-            levels.append((_level(own, scale, itemsize), list(own)))
-            own.clear()
-
-    for layer in layers:
-        kind, _ = _step(layer)
-        if kind == "double":
-            close()
-            scale //= 2
-        own.append(layer)
-        if kind == "halve":
-            close()
-            scale *= 2
-    close()
-    return levels
-
-
-def _level(layers: Sequence[nn.Module], scale: int, itemsize: int) -> Level:
-    convolutions = [m for layer in layers for m in layer.modules() if isinstance(m, (nn.Conv2d, nn.ConvTranspose2d))]
-    narrowest = min((c.in_channels for c in convolutions), default=1)
-    widest = max((max(c.in_channels, c.out_channels) for c in convolutions if max(c.kernel_size) > 1), default=3)
-    return Level(
-        steps=tuple(_step(layer) for layer in layers),
-        scale=scale,
-        bytes_per_position=TENSORS_AT_ONCE * widest * itemsize,
-        work_per_position=max(1, sum(c.weight.numel() for c in convolutions)),
-        least_positions=max(LEAST_POSITIONS, SMALL_INPUT // narrowest + 1),
-    )
-
-
-def _step(layer: nn.Module) -> Step:
-    """What a layer does to positions; TaesdError for one that this file knows nothing of."""
-    if isinstance(layer, FastBlock):
-        return ("whole", 0) if layer.pool is not None else ("reach", 3)
-    if isinstance(layer, Head):
-        return ("reach", len(layer.hidden) + 1)
-    if isinstance(layer, _POINTWISE):
-        return ("reach", 0)
-    if isinstance(layer, nn.PixelShuffle):
-        return ("shuffle", layer.upscale_factor)
-    if isinstance(layer, Doubling):
-        return ("double", 1)
-    if isinstance(layer, nn.Conv2d) and layer.kernel_size[0] == 2 * layer.padding[0] + 1:
-        if layer.stride == (1, 1):
-            return ("reach", layer.padding[0])
-        if (layer.stride, layer.padding) == ((2, 2), (1, 1)):
-            return ("halve", 1)
-    raise TaesdError(f"Cannot tile {type(layer).__name__}", "its reach is not known", 'Choose tile="off"')
+TILED_SCALE = 2
+"""Tiles of a given side are cut from this many pixels a position on; coarser levels run over the whole picture."""
 
 
 @dataclass
-class Sink:
-    """Where results go: ``finish`` is applied to each part (it may write into it), then it is stored.
-
-    The stored result is an ordinary tensor of ``dtype`` on ``device``, also in inference mode.
-    """
+class Output:
+    """Where a result goes: ``finish`` is applied to each part (it may write into it), then it is stored."""
 
     dtype: torch.dtype
     device: torch.device
     finish: Callable[[Tensor], Tensor] = lambda part: part
     progress: Progress | None = None
+    tile_side: int = 0
+    """In pixels, of the tiles in which it was made; 0: at once."""
 
-    def store(self, result: Tensor) -> Tensor:
-        """A result in one piece."""
+    def whole(self, result: Tensor) -> Tensor:
+        """A result in one piece, as a tensor of its own."""
         result = self.finish(result)
-        stored = self.empty(result.shape)
-        stored.copy_(result)
+        stored = result.to(self.device, self.dtype).contiguous()
         if self.progress:
             self.progress(1.0)
         return stored
 
-    def empty(self, shape: Sequence[int]) -> Tensor:
-        with torch.inference_mode(False):
-            return torch.empty(shape, dtype=self.dtype, device=self.device)
+    def gathered(self, parts: Iterator[tuple[int, Rect, Tensor]], count: int, height: int, width: int) -> Tensor:
+        """The parts of ``count`` pictures, each told with its picture's number and its place in it."""
+        result, done = None, 0
+        for number, place, part in parts:
+            finished = self.finish(part)
+            if result is None:
+                where = self.device if is_trusted(self.device) else "cpu"
+                result = torch.empty((count, finished.shape[1], height, width), dtype=self.dtype, device=where)
+            place.of(result[number : number + 1], Rect.whole(height, width)).copy_(finished)
+            done += place.area
+            if self.progress:
+                self.progress(done / (count * height * width))
+        return result.to(self.device)
 
 
-def decode_in_tiles(layers: Sequence[nn.Module], latent: Tensor, scale: int, tile: TileChoice, sink: Sink) -> Tensor:
-    """(B,C,h,w) -> (B,3,H,W) through a decoder's layers. ``scale``: image pixels per position of the latent."""
-    job = _plan(layers, latent, scale, tile, plan_decode)
-    if job is None:
-        return sink.store(through(layers, latent, FastDecoder.layout(latent.device, latent.dtype)))
-    return _Decode(job, sink, latent).run()
+def decode_in_tiles(
+    layers: Sequence[nn.Module], latent: Tensor, pixels: int, tile: TileChoice, output: Output, *,
+    whole_bytes: float | None = None,
+) -> Tensor:  # fmt: skip
+    """(B,C,h,w) -> (B,3,H,W) through a decoder's layers. ``pixels``: of the image, per position of the latent.
+
+    ``whole_bytes``: what may be taken at once, instead of :data:`WHOLE_BYTES`.
+    """
+    layout = FastDecoder.layout(latent.device, latent.dtype)
+    x = latent.contiguous(memory_format=layout)
+    job = _Job.needed(layers, x, pixels, layout, tile, whole_bytes)
+    return output.whole(through(layers, x)) if job is None else job.run(job.decode, x, output)
 
 
-def encode_in_tiles(layers: Sequence[nn.Module], image: Tensor, tile: TileChoice, sink: Sink) -> Tensor:
+def encode_in_tiles(
+    layers: Sequence[nn.Module], image: Tensor, tile: TileChoice, output: Output, *,
+    whole_bytes: float | None = None,
+) -> Tensor:  # fmt: skip
     """(B,3,H,W) -> (B,C,h,w) through an encoder's layers."""
-    job = _plan(layers, image, 1, tile, plan_encode)
-    if job is None:
-        return sink.store(through(layers, image, FastEncoder.layout(image.device, image.dtype)))
-    return _Encode(job, sink, image).run()
-
-
-def through(layers: Sequence[nn.Module], x: Tensor, layout: torch.memory_format) -> Tensor:
-    """All layers over all of ``x``; each result is let go as soon as the next layer has read it."""
-    x = x.contiguous(memory_format=layout)
-    for layer in layers:
-        x = layer(x)
-    return x
+    layout = FastEncoder.layout(image.device, image.dtype)
+    x = image.contiguous(memory_format=layout)
+    job = _Job.needed(layers, x, 1, layout, tile, whole_bytes)
+    return output.whole(through(layers, x)) if job is None else job.run(job.encode, x, output)
 
 
 def check_tile(tile: TileChoice) -> None:
@@ -169,129 +101,105 @@ def check_tile(tile: TileChoice) -> None:
         raise TaesdError(f"Cannot use tiles of {tile!r}", 'a number of pixels, "auto" or "off" was expected')
 
 
-@dataclass(frozen=True)
+@dataclass
 class _Job:
+    """Levels, and the picture's size before each of them and after the last."""
+
     levels: list[Level]
-    layers: list[list[nn.Module]]
-    plan: tuple[Piece, ...]
+    sizes: list[tuple[int, int]]
+    itemsize: int
+    layout: torch.memory_format
+    side: int | None
+    """Of a tile, in pixels; None: as memory asks for it."""
+    cut_to: int = 0
+    """The longest side in pixels of the smallest parts so far; 0: nothing was cut."""
 
+    @classmethod
+    def needed(
+        cls, layers: Sequence[nn.Module], x: Tensor, pixels: int, layout: torch.memory_format, tile: TileChoice,
+        whole_bytes: float | None,
+    ) -> _Job | None:  # fmt: skip
+        """None where the picture is done at once."""
+        if tile == "off":
+            return None
+        side = None if tile == "auto" else tile
+        job = cls(levels_of(layers, pixels), [tuple(x.shape[-2:])], x.element_size(), layout, side)
+        for level in job.levels:
+            job.sizes.append(tuple(map(level.length_after, job.sizes[-1])))
+        most = WHOLE_BYTES if whole_bytes is None else whole_bytes
+        return None if tile == "auto" and job.peak_bytes() * len(x) <= most else job
 
-def _plan(
-    layers: Sequence[nn.Module], x: Tensor, scale: int, tile: TileChoice, plan: Callable[..., tuple[Piece, ...]]
-) -> _Job | None:
-    """The job in pieces, or None where it is done at once."""
-    check_tile(tile)
-    if tile == "off":
-        return None
-    pairs = levels_of(layers, scale, x.element_size())
-    levels = [level for level, _ in pairs]
-    height, width = x.shape[-2:]
-    if tile == "auto" and peak_bytes(levels, height, width) * len(x) <= WHOLE_BYTES:
-        return None
-    cut: Cut = cut_to_bytes(PIECE_BYTES) if tile == "auto" else cut_to_pixels(tile)
-    pieces = plan(levels, height, width, cut)
-    if is_whole(pieces) and len(x) == 1:
-        return None
-    return _Job(levels, [own for _, own in pairs], pieces)
+    def peak_bytes(self) -> int:
+        """What the level that needs most takes when a picture is done at once."""
+        places = (Rect.whole(*size) for size in self.sizes)
+        return max(level.bytes(place, self.itemsize) for level, place in zip(self.levels, places, strict=False))
 
+    def run(self, parts: Callable[[Tensor], Iterator[tuple[Rect, Tensor]]], x: Tensor, output: Output) -> Tensor:
+        numbered = ((number, *part) for number, one in enumerate(x.split(1)) for part in parts(one))
+        result = output.gathered(numbered, len(x), *self.sizes[-1])
+        output.tile_side = self.cut_to
+        return result
 
-def peak_bytes(levels: Sequence[Level], height: int, width: int) -> int:
-    """What the level that needs most takes when an input of this size is done at once."""
-    peak = 0
-    for level in levels:
-        peak = max(peak, level.positions(Rect.whole(height, width)) * level.bytes_per_position)
-        height, width = level.length_after(height), level.length_after(width)
-    return peak
+    def decode(self, x: Tensor) -> Iterator[tuple[Rect, Tensor]]:
+        """Coarse to fine: what a level gives is read by the next, for all parts of its own part of the image."""
+        return self._finer(0, x, Rect.whole(*self.sizes[0]), Rect.whole(*self.sizes[-1]))
 
+    def _finer(self, number: int, x: Tensor, place: Rect, final: Rect) -> Iterator[tuple[Rect, Tensor]]:
+        if number == len(self.levels):
+            yield final, x
+            return
+        level = self.levels[number]
 
-class _Run:
-    """A job under way: one picture of the batch after the other, piece by piece into one result."""
+        def reads(part: Rect) -> Rect:
+            return level.reads(self._wanted(number, part), self.sizes[number])
 
-    network: type[FastNetwork]
-    """Which kind of network the layers are of."""
+        for part in self._parts(level, final, self.levels[-1].pixels, reads):
+            wanted, read = self._wanted(number, part), reads(part)
+            yield from self._finer(number + 1, level.run(self._own(read.of(x, place)), read, wanted), wanted, part)
 
-    def __init__(self, job: _Job, sink: Sink, x: Tensor) -> None:
-        self.job, self.sink, self.x = job, sink, x
-        self.layout = self.network.layout(x.device, x.dtype)
-        self.result: Tensor | None = None
-        self.total = total_work(job.levels, job.plan) * len(x)
-        self.done = 0
+    def _wanted(self, number: int, final: Rect) -> Rect:
+        """What a level must give so that the last one can give ``final``."""
+        for later in range(len(self.levels) - 1, number, -1):
+            final = self.levels[later].reads(final, self.sizes[later])
+        return final
 
-    def run(self) -> Tensor:
-        for number in range(len(self.x)):
-            for piece in self.job.plan:
-                self.picture(number, piece)
-        return self.result
+    def encode(self, x: Tensor) -> Iterator[tuple[Rect, Tensor]]:
+        """Fine to coarse: what a level reads is put together from the parts that the one before gives."""
+        return self._coarser(len(self.levels) - 1, x, Rect.whole(*self.sizes[-1]))
 
-    def picture(self, number: int, piece: Piece) -> None:
-        raise NotImplementedError
+    def _coarser(self, number: int, x: Tensor, gives: Rect) -> Iterator[tuple[Rect, Tensor]]:
+        level, size = self.levels[number], self.sizes[number]
+        for part in self._parts(level, gives, level.pixels * (1 + level.halves), lambda one: level.reads(one, size)):
+            read = level.reads(part, size)
+            if number == 0:
+                source = self._own(read.of(x, Rect.whole(*size)))
+            else:
+                source = None
+                for place, made in self._coarser(number - 1, x, read):
+                    if source is None:
+                        shape = (1, made.shape[1], read.rows.length, read.columns.length)
+                        source = torch.empty(shape, dtype=x.dtype, device=x.device, memory_format=self.layout)
+                    place.of(source, read).copy_(made)
+            yield part, level.run(source, read, part)
 
-    def compute(self, piece: Piece, part: Tensor) -> Tensor:
-        """What the piece gives, from the part of its level's input that it reads."""
-        result = through(self.job.layers[piece.level], part, self.layout)
-        self.done += piece_work(self.job.levels, piece)
-        return crop(result, piece.gives, self._place(piece))
+    def _parts(self, level: Level, whole: Rect, pixels: int, reads: Callable[[Rect], Rect]) -> Iterator[Rect]:
+        """Halves, and halves of those, until each is small enough; never too small.
 
-    def store(self, number: int, place: Rect, part: Tensor) -> None:
-        part = self.sink.finish(part)
-        if self.result is None:
-            height, width = self.x.shape[-2:]
-            for level in self.job.levels:
-                height, width = level.length_after(height), level.length_after(width)
-            self.result = self.sink.empty((len(self.x), part.shape[1], height, width))
-        inside(self.result[number : number + 1], place).copy_(part)
-        if self.sink.progress:
-            self.sink.progress(self.done / self.total)
+        ``whole`` has ``pixels`` of the image per position.
+        """
+        longest = max(span.length for span in whole) * pixels
+        if self.side is None:
+            enough = level.bytes(reads(whole), self.itemsize) <= PIECE_BYTES or longest <= LEAST_PIXELS
+        else:
+            enough = level.pixels > TILED_SCALE or longest <= self.side
+        halves = None if enough or level.reads_all else whole.halves(max(1, 8 // pixels))
+        if halves is None or min(level.positions(reads(half)) for half in halves) < level.least_positions:
+            yield whole
+            return
+        half_side = max(span.length for span in halves[0]) * pixels
+        self.cut_to = min(self.cut_to or half_side, half_side)
+        for half in halves:
+            yield from self._parts(level, half, pixels, reads)
 
-    def _place(self, piece: Piece) -> Rect:
-        level = self.job.levels[piece.level]
-        return Rect(level.gives(piece.reads.rows), level.gives(piece.reads.columns))
-
-
-class _Decode(_Run):
-    """Coarse to fine: a piece's result is read by its parts, the last of which are parts of the image."""
-
-    network = FastDecoder
-
-    def picture(self, number: int, piece: Piece) -> None:
-        latent = self.x[number : number + 1]
-        self._visit(number, piece, latent, Rect.whole(*latent.shape[-2:]))
-
-    def _visit(self, number: int, piece: Piece, x: Tensor, place: Rect) -> None:
-        result = self.compute(piece, crop(x, piece.reads, place))
-        if not piece.parts:
-            self.store(number, piece.gives, result)
-        for part in piece.parts:
-            self._visit(number, part, result, piece.gives)
-
-
-class _Encode(_Run):
-    """Fine to coarse: what a piece reads is put together from its parts, the first of which read the image."""
-
-    network = FastEncoder
-
-    def picture(self, number: int, piece: Piece) -> None:
-        self.store(number, piece.gives, self._made(number, piece))
-
-    def _made(self, number: int, piece: Piece) -> Tensor:
-        if not piece.parts:
-            return self.compute(piece, inside(self.x[number : number + 1], piece.reads))
-        gathered: Tensor | None = None
-        for part in piece.parts:
-            made = self._made(number, part)
-            if gathered is None:
-                shape = (1, made.shape[1], piece.reads.rows.length, piece.reads.columns.length)
-                gathered = torch.empty(shape, dtype=made.dtype, device=made.device, memory_format=self.layout)
-            crop(gathered, part.gives, piece.reads).copy_(made)
-            del made
-        return self.compute(piece, gathered)
-
-
-def crop(x: Tensor, wanted: Rect, place: Rect) -> Tensor:
-    """The ``wanted`` part of a tensor that lies at ``place`` of the whole; a view."""
-    rows, columns = (Span(w.start - p.start, w.stop - p.start) for w, p in zip(wanted, place, strict=True))
-    return inside(x, Rect(rows, columns))
-
-
-def inside(x: Tensor, wanted: Rect) -> Tensor:
-    return x[..., wanted.rows.start : wanted.rows.stop, wanted.columns.start : wanted.columns.stop]
+    def _own(self, part: Tensor) -> Tensor:
+        return part.contiguous(memory_format=self.layout)

@@ -209,6 +209,7 @@ def fold_doubling(conv: nn.Conv2d) -> Doubling:
     kernel = torch.einsum("ah,oihw,bw->ioab", taps, conv.weight.double(), taps)
     with torch.device("meta"):
         folded = Doubling(conv.in_channels, conv.out_channels, bias=conv.bias is not None)
+    folded.padding_mode = conv.padding_mode
     folded.weight = nn.Parameter(kernel.to(conv.weight.dtype), requires_grad=False)
     if conv.bias is not None:
         folded.bias = nn.Parameter(conv.bias.clone(), requires_grad=False)

@@ -116,5 +116,3 @@ def circular(network: nn.Module) -> nn.Module:
         if isinstance(module, (Conv2d, ConvTranspose2d)):
             module.padding_mode = CIRCULAR
     return network
-
-

@@ -145,3 +145,40 @@ def test_a_missing_part_says_so() -> None:
     assert not codec.has_encoder
     with pytest.raises(TaesdError, match="taesd has no encoder"):
         codec.encode(torch.zeros(1, 3, 8, 8))
+
+
+def test_a_hosts_autocast_and_inference_mode_change_nothing(codec):
+    latent, image = torch.randn(1, codec.latent_channels, 4, 4), torch.rand(1, 3, 64, 64)
+    wanted = codec.decode(latent), codec.encode(image)
+    for inference in (False, True):
+        with torch.inference_mode(inference), torch.autocast("cpu", dtype=torch.bfloat16):
+            decoded, encoded = codec.decode(latent), codec.encode(image)
+        assert torch.equal(decoded, wanted[0])
+        assert torch.equal(encoded, wanted[1])
+        assert not decoded.is_inference()
+        assert not encoded.is_inference()
+
+
+def test_the_picture_goes_where_it_is_asked_for(codec):
+    latent = torch.randn(1, codec.latent_channels, 4, 4)
+    assert codec.decode(latent, device="meta").device.type == "meta"
+    assert codec.decode(latent).device == latent.device
+
+
+def test_circular_borders(codec):
+    seamless, latent = codec.circular(), torch.randn(1, codec.latent_channels, 4, 4)
+    image, factor = seamless.decode(latent), codec.spatial_scale_factor
+    shifted = seamless.decode(latent.roll((1, 2), (2, 3)))
+    assert torch.allclose(shifted, image.roll((factor, 2 * factor), (2, 3)), atol=1e-5)
+    assert not torch.allclose(codec.decode(latent), image, atol=1e-3)
+    assert codec.circular() is seamless
+    assert seamless.circular() is seamless
+    assert seamless.details == ("full",)
+    assert torch.equal(seamless.in_float32().decode(latent), image)
+
+
+def test_parked_weights_come_back(codec):
+    latent = torch.randn(1, codec.latent_channels, 4, 4)
+    before = codec.decode(latent)
+    codec.park()
+    assert torch.equal(codec.decode(latent), before)
