@@ -99,3 +99,20 @@ class Previewer(Module):
         if self.overview is not None:
             hidden = self.overview(hidden)
         return functional.pixel_shuffle(self.correction(self.pairs(hidden)) + self.linear(latent), 2)
+
+
+class LearntPreviewer(Module):
+    """A previewer for latents of any scale: (B,C,h,w) as the sampler holds them -> (B,3,2h,2w), about [0,1]."""
+
+    def __init__(self, mean: Tensor, deviation: Tensor, network: nn.Module) -> None:
+        """``network`` gets each channel with the (C) ``mean`` taken off, over the (C) ``deviation``."""
+        super().__init__()
+        self.register_buffer("mean", mean)
+        self.register_buffer("deviation", deviation)
+        self.network = network
+
+    def normal(self, latent: Tensor) -> Tensor:
+        return (latent - self.mean[:, None, None]) / self.deviation[:, None, None]
+
+    def forward(self, latent: Tensor) -> Tensor:
+        return self.network(self.normal(latent))

@@ -1,0 +1,120 @@
+"""Previews for models that nobody knows yet, learnt from the user's own finished pictures.
+
+Every finished picture comes with the latent that it was decoded from. From the first such pair on, a 3x3 read-out of
+the latent, solved in closed form, shows the next job's previews at two pixels a latent position.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+
+from torch import Tensor
+
+from taesd_ext.errors import log_once, one_line
+from taesd_ext.learning.pairs import LatentKind, Pair, make_pair
+from taesd_ext.learning.readout import (
+    STEPS,
+    Learnt,
+    learn_readout,
+    mean_psnr,
+    read_learnt,
+    train_previewer_on,
+    write_learnt,
+)
+
+MOST_PAIRS = 24
+MOST_BYTES = 32 * 2**20
+"""Of all formats' pairs together; the oldest ones go first."""
+
+BETTER_BY = 0.2
+"""dB that a new previewer must gain to take the place of another way."""
+
+ENOUGH_TO_TRAIN = 4
+"""Pairs; below that a trained network is no better than the read-out."""
+
+
+class FinishedPictures:
+    """Pairs of the formats that nobody knows, and the previewers learnt from them. Any thread may call.
+
+    Pairs live in memory only; previewers are kept in the user's cache.
+    """
+
+    def __init__(self) -> None:
+        self._pairs: dict[LatentKind, deque[Pair]] = {}
+        self._learnt: dict[LatentKind, Learnt | None] = {}
+        self._lock = threading.Lock()
+
+    def add(self, kind: LatentKind, latent: Tensor, picture: Tensor) -> bool:
+        """Keep a small piece of each picture: (B,C,h,w) latents as the sampler holds them, (B,3,H,W) in [0,1].
+
+        Takes a millisecond. Says whether there is something new to learn from.
+        """
+        if latent.ndim != 4 or latent.shape[1] != kind.channels or latent.shape[0] != picture.shape[0]:
+            return False
+        found = [make_pair(*both) for both in zip(latent.split(1), picture.split(1), strict=True)]
+        pairs = [pair for pair in found if pair]
+        with self._lock:
+            self._pairs.setdefault(kind, deque(maxlen=MOST_PAIRS)).extend(pairs)
+            while sum(pair.bytes for kept in self._pairs.values() for pair in kept) > MOST_BYTES:
+                next(kept for kept in self._pairs.values() if kept).popleft()
+        return bool(pairs)
+
+    def update(self, kind: LatentKind, others: Sequence[Callable[[Tensor], Tensor]] = ()) -> bool:
+        """Solve the read-out again; says whether it took the place of what was there.
+
+        ``others`` are ways to preview that need no learning, as the host's own colour matrix: (1,C,h,w) latent as the
+        sampler holds it -> image in [0,1]. What is learnt must be better than each of them.
+        """
+        pairs = self._pairs_of(kind)
+        if not pairs:
+            return False
+        new, standing = learn_readout(pairs), self.find(kind)
+        rivals = [*others, *([standing.preview] if standing else [])]
+        if any(mean_psnr(rival, pairs) > new.psnr - (BETTER_BY if rival in others else 0) for rival in rivals):
+            return False
+        self._keep(kind, new)
+        return True
+
+    def train(self, kind: LatentKind, steps: int = STEPS) -> Iterator[bool]:
+        """Train a previewer while nobody waits, a step each turn; the last turn says whether it is used from now on."""
+        pairs = self._pairs_of(kind)
+        if len(pairs) < ENOUGH_TO_TRAIN:
+            return
+        for trained in train_previewer_on(pairs, steps):
+            better = trained is not None and trained.psnr > learn_readout(pairs).psnr + BETTER_BY
+            if better:
+                self._keep(kind, trained)
+            yield better
+
+    def find(self, kind: LatentKind) -> Learnt | None:
+        """What was learnt for these latents, now or in an earlier run."""
+        with self._lock:
+            if kind not in self._learnt:
+                self._learnt[kind] = read_learnt(kind)
+            return self._learnt[kind]
+
+    def forget(self, kind: LatentKind) -> None:
+        """Pairs and previewer, the kept file too."""
+        with self._lock:
+            self._pairs.pop(kind, None)
+            self._learnt[kind] = None
+            kind.file.unlink(missing_ok=True)
+
+    def kinds(self) -> list[LatentKind]:
+        """Those of which there are pairs."""
+        with self._lock:
+            return [kind for kind, pairs in self._pairs.items() if pairs]
+
+    def _pairs_of(self, kind: LatentKind) -> list[Pair]:
+        with self._lock:
+            return list(self._pairs.get(kind, ()))
+
+    def _keep(self, kind: LatentKind, learnt: Learnt) -> None:
+        try:
+            write_learnt(kind, learnt)
+        except OSError as error:
+            log_once("previewer not kept", f"A learnt previewer could not be kept: {one_line(error)}.")
+        with self._lock:
+            self._learnt[kind] = learnt

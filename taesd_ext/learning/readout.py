@@ -1,0 +1,153 @@
+"""Small previewers from a few pairs of latent and picture: a read-out in closed form, a network trained from there."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+
+import torch
+from safetensors.torch import save_file
+from torch import Tensor
+from torch.nn import functional
+
+from taesd_ext.codec.noise import seeded
+from taesd_ext.errors import TaesdError, log_once, one_line
+from taesd_ext.learning.descent import Rates, descend
+from taesd_ext.learning.pairs import PIXELS, LatentKind, Pair
+from taesd_ext.learning.previewers import start_previewer
+from taesd_ext.learning.ridge import ConvolutionFit
+from taesd_ext.models.layers import Conv2d, PixelShuffle, Sequential
+from taesd_ext.models.student import LearntPreviewer, Previewer
+from taesd_ext.weights.checkpoint import build_frozen
+from taesd_ext.weights.tensor_file import open_tensor_file
+
+FOLDS = 4
+"""A read-out is judged on pairs that it was not solved from, a quarter of them at a time."""
+
+STEPS, BATCH, CROP = 600, 8, 24
+RATES = Rates(muon=5e-3, adam=1e-3)
+
+_INNER = (slice(1, -1), slice(1, -1))
+"""Positions all of whose neighbours are in the piece."""
+
+
+@dataclass(frozen=True)
+class Learnt:
+    """A previewer, and how good it is."""
+
+    network: LearntPreviewer = field(repr=False)
+    psnr: float
+    """dB, on pairs that it was not made from."""
+    pictures: int
+
+    @torch.inference_mode()
+    def preview(self, latent: Tensor) -> Tensor:
+        """(B,C,h,w) latent as the sampler holds it -> (B,3,2h,2w) float32 image in [0,1] on the latent's device."""
+        image = self.network(latent.detach().to("cpu", torch.float32)).clamp_(0, 1)
+        with torch.inference_mode(False):
+            return image.to(latent.device, copy=True)
+
+
+def _readout_layers(channels: int) -> Sequential:
+    with torch.device("meta"):  # weights that are drawn at random would move the host's random state
+        return Sequential(Conv2d(channels, 3 * PIXELS**2, 3, padding=1), PixelShuffle(PIXELS))
+
+
+def solve_readout(pairs: Sequence[Pair]) -> LearntPreviewer:
+    """The 3x3 read-out that shows these pairs best."""
+    values = torch.cat([pair.latent.float()[0].flatten(1) for pair in pairs], dim=1)
+    mean, deviation = values.mean(dim=1), values.std(dim=1).clamp_min(1e-3)
+    network = LearntPreviewer(mean, deviation, _readout_layers(len(mean)))
+    fit, generator = ConvolutionFit(len(mean), 3 * PIXELS**2), seeded(0)
+    for pair in pairs:
+        wanted = functional.pixel_unshuffle(pair.picture.float(), PIXELS)
+        fit.add(network.normal(pair.latent.float()), wanted, generator, within=_INNER)
+    network.network[0] = fit.solve()
+    return network.requires_grad_(False).eval()
+
+
+def mean_psnr(preview: Callable[[Tensor], Tensor], pairs: Sequence[Pair]) -> float:
+    """dB over the pairs; whatever a preview shows that is no picture counts as wholly wrong."""
+    total = 0.0
+    for pair in pairs:
+        shown = preview(pair.latent.float()).clamp(0, 1)
+        if shown.shape != pair.picture.shape:
+            shown = functional.interpolate(shown, pair.picture.shape[-2:], mode="bilinear")
+        error = (shown - pair.picture.float()).square().mean().nan_to_num(nan=1.0)
+        total += float(-10 * error.clamp_min(1e-12).log10())
+    return total / len(pairs)
+
+
+def learn_readout(pairs: Sequence[Pair]) -> Learnt:
+    """The read-out of all pairs, with the quality of those that were solved without the pairs they show."""
+    halves = _halves(pairs[0]) if len(pairs) == 1 else pairs
+    count = min(FOLDS, len(halves))
+    found = 0.0
+    for fold in range(count):
+        others = [pair for index, pair in enumerate(halves) if index % count != fold]
+        found += mean_psnr(solve_readout(others), halves[fold::count]) * len(halves[fold::count])
+    return Learnt(solve_readout(pairs), found / len(halves), len(pairs))
+
+
+def _halves(pair: Pair) -> list[Pair]:
+    """Upper and lower: one picture must teach and examine."""
+    middle = pair.latent.shape[-2] // 2
+    cuts = (slice(0, middle), slice(0, PIXELS * middle)), (slice(middle, None), slice(PIXELS * middle, None))
+    return [Pair(pair.latent[..., low, :], pair.picture[..., high, :]) for low, high in cuts]
+
+
+def train_previewer_on(pairs: Sequence[Pair], steps: int = STEPS) -> Iterator[Learnt | None]:
+    """A small previewer trained on crops, from the read-out on; a step each turn, and at last what came of it.
+
+    Judged on every fourth pair, which it does not see.
+    """
+    exam, taught = pairs[::FOLDS], [pair for index, pair in enumerate(pairs) if index % FOLDS]
+    readout = solve_readout(taught)
+    side = min(CROP, *(length for pair in taught for length in pair.latent.shape[-2:]))
+    latents = torch.cat([piece for pair in taught for piece in _pieces(readout.normal(pair.latent.float()), side)])
+    targets = torch.cat([piece for pair in taught for piece in _pieces(pair.picture.float(), PIXELS * side)])
+    student = start_previewer(latents, targets, seed=0)
+
+    def loss(batch: Tensor) -> Tensor:
+        shown = student(latents[batch].contiguous(memory_format=torch.channels_last))
+        return functional.mse_loss(shown, targets[batch])
+
+    hidden = [student.entry.weight, *(weight for weight in student.pairs.parameters() if weight.ndim == 4)]
+    for _ in descend(student, hidden, loss, len(latents), BATCH, steps, RATES, seed=0):
+        yield None
+    network = LearntPreviewer(readout.mean, readout.deviation, student).requires_grad_(False).eval()
+    yield Learnt(network, mean_psnr(network, exam), len(pairs))
+
+
+def _pieces(whole: Tensor, side: int) -> Iterator[Tensor]:
+    """Squares that cover it, those at the far edges overlapping."""
+    tops, lefts = ([*range(0, length - side, side), length - side] for length in whole.shape[-2:])
+    for top in tops:
+        for left in lefts:
+            yield whole[..., top : top + side, left : left + side]
+
+
+def write_learnt(kind: LatentKind, learnt: Learnt) -> None:
+    notes = {"kind": "learnt previewer", "format": kind.name}
+    notes |= {"psnr": f"{learnt.psnr:.2f}", "pictures": f"{learnt.pictures}"}
+    kind.file.parent.mkdir(parents=True, exist_ok=True)
+    unfinished = kind.file.with_suffix(".part")
+    tensors = {name: value.contiguous() for name, value in learnt.network.state_dict().items()}
+    save_file(tensors, unfinished, metadata=notes)
+    unfinished.replace(kind.file)
+
+
+def read_learnt(kind: LatentKind) -> Learnt | None:
+    if not kind.file.is_file():
+        return None
+    try:
+        file = open_tensor_file(kind.file)
+        state = file.load(list(file.shapes))
+        with torch.device("meta"):
+            trained = "network.entry.weight" in state
+            inner = Previewer(kind.channels) if trained else _readout_layers(kind.channels)
+            network = LearntPreviewer(torch.zeros(kind.channels), torch.ones(kind.channels), inner)
+        return Learnt(build_frozen(network, state), float(file.metadata["psnr"]), int(file.metadata["pictures"]))
+    except (TaesdError, KeyError, ValueError, RuntimeError) as error:
+        log_once(f"bad previewer {kind.file}", f"{kind.file} is passed over: {one_line(error)}.")
+        return None
