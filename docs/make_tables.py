@@ -1,4 +1,4 @@
-"""Write what follows from the options and texts: README's table of settings, and the keys of localizations/*.json.
+"""Write what follows from the options and texts: the table of settings, and the keys of localizations/*.json.
 
     python docs/make_tables.py [--check]
 
@@ -53,9 +53,9 @@ def _texts() -> Iterator[str]:
 
 def outputs() -> dict[Path, str]:
     """File -> what it should hold."""
-    readme = ROOT / "README.md"
     rows = re.compile(re.escape(HEAD) + r"(\|.*\n)*")
-    made = {readme: rows.sub(lambda _match: settings_table(), readme.read_text(encoding="utf-8"))}
+    pages = {path: path.read_text(encoding="utf-8") for path in (ROOT / "README.md", *(ROOT / "docs").glob("*.md"))}
+    made = {path: rows.sub(lambda _match: settings_table(), text) for path, text in pages.items() if HEAD in text}
     for path in sorted((ROOT / "localizations").glob("*.json")):
         known = json.loads(path.read_text(encoding="utf-8"))
         table = {text: known.get(text, "") for text in shown_texts()}

@@ -211,8 +211,9 @@
                 this.badge.hidden = !shown;
                 if (shown) {
                     const share = (100 * status.share).toFixed(1);
+                    const detail = status.over_budget ? `budget: ${status.detail}` : status.detail;
                     frame.words =
-                        `${status.step}/${status.steps} · ${status.detail} · ${Math.round(status.milliseconds)} ms · ${share} %`;
+                        `${status.step}/${status.steps} · ${detail} · ${Math.round(status.milliseconds)} ms · ${share} %`;
                     this.show();
                     this.badge.title = "step, detail, time of a preview, previews' share of the time";
                 }
@@ -246,16 +247,16 @@
             for (const kind of ["keydown", "keyup"]) window.removeEventListener(kind, this.onEscape, { capture: true });
         }
 
-        // The per-generation switch of our accordion, which acts at once; after the job it is as it was.
+        // A hidden switch of our accordion, which acts on this page's running job alone; the next one starts without it.
         switchOf() {
-            return document.querySelector(`#script_${this.tab}_taesd_preview_enabled input[type=checkbox]`);
+            return document.querySelector(`#script_${this.tab}_taesd_preview_paused input[type=checkbox]`);
         }
 
         togglePause() {
             const control = this.switchOf();
             if (!control) return;
             control.click();
-            this.paused = !control.checked;
+            this.paused = control.checked;
             this.pause.textContent = this.paused ? "▶" : "⏸";
             const label = this.paused ? "resume previews" : "pause previews";
             this.pause.title = label;
@@ -268,7 +269,7 @@
             this.overlay.remove();
             this.closeFull();
             const control = this.paused ? this.switchOf() : null;
-            if (control && !control.checked) control.click();
+            if (control?.checked) control.click();
         }
     }
 

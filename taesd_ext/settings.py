@@ -100,7 +100,8 @@ OPTIONS: tuple[Option, ...] = (
     ),
     Option(
         "detail", AUTO, "choice", "TAESD preview detail",
-        "preview size as a fraction of the image; Auto uses as much as the budget allows",
+        "preview size as a fraction of the image; Auto uses as much as the budget allows; a size over the budget is "
+        "lowered to what fits, and the badge says so",
         choices=(AUTO, "1/8", "1/4", "1/2", "full"),
     ),
     Option(

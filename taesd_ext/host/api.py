@@ -24,6 +24,7 @@ from taesd_ext.latent_formats import FAMILIES, LATENT_FORMATS, native_format
 from taesd_ext.preview.animation import AnimationPlan, animate
 from taesd_ext.preview.recorder import RecordedJob
 from taesd_ext.settings import OPTION, OPTIONS
+from taesd_ext.ui.work import LEFT, leave
 from taesd_ext.weights.folders import installed, search_folders
 from taesd_ext.weights.store import list_weights
 
@@ -37,8 +38,9 @@ _MIME = {"png": "image/png", "jpeg": "image/jpeg", "webp": "image/webp", "gif": 
 
 
 def add_routes(app: Any, runtime: Runtime) -> None:
-    """Add the routes to the host's FastAPI app; everything but the badge's only where the host's API is on."""
+    """Add the routes to the host's FastAPI app; beyond what our pages ask for, only where the host's API is on."""
     app.add_api_route(BADGE, lambda: status(runtime), methods=["GET"], response_model=models.Status)
+    app.add_api_route(LEFT, leave, methods=["POST"])
     host = runtime.host
     if not (host.command_line("api") or host.command_line("nowebui")):
         return

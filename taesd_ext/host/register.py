@@ -12,6 +12,7 @@ from taesd_ext.host.axes import add_axes
 from taesd_ext.host.hooks import Hooks
 from taesd_ext.host.runtime import Runtime
 from taesd_ext.host.webui import webui
+from taesd_ext.ui.work import leave_all
 
 
 class Extension:
@@ -81,6 +82,7 @@ class Extension:
 
     def close(self) -> None:
         self._closed = True
+        leave_all()
         self.hooks.undo()
         self.runtime.close()
 

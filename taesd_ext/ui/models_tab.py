@@ -246,7 +246,8 @@ def _download(actions: PanelActions, names: list[str], task: Task) -> str:
         try:
             done += download_family(name, folder, progress=progress, cancel=task.stop)
         except TaesdError as error:
-            task.check()
+            if task.stop.is_set():
+                raise
             failed.append(error)
         actions.files_changed()
     there = f"There: {', '.join(path.name for path in done)}." if done else ""

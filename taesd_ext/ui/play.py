@@ -116,7 +116,7 @@ def generate(
     latent, latent_format, codec, note = _encoded(picture_to_image(picture), plan.settings.family, codec_for)
     session = keep.session = PreviewSession(codec_for)
     session.start(plan.settings, plan.steps)
-    keep.recorder.begin(plan.title, plan.steps)
+    job = keep.recorder.begin(plan.title, plan.steps)
     frame = None
     for step, seen in enumerate(replay(latent, plan.steps, plan.seed), 1):
         sleep(plan.step_time)
@@ -125,7 +125,8 @@ def generate(
         keep.recorder.add(frame)
         yield Progress(step, frame, note=note)
     session.finish()
-    keep.latents.keep(latent, latent_format, title=plan.title, decoder=plan.settings.family)
+    keep.recorder.finish()
+    keep.latents.keep(latent, latent_format, title=plan.title, decoder=plan.settings.family, job=job)
     stats = session.stats
     timings = [
         ("Previews", f"{stats.frames} in {plan.steps} steps, detail {stats.detail}"),

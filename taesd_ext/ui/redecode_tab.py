@@ -48,13 +48,18 @@ def latent_choice(kept: KeptLatent) -> str:
     height, width = kept.latent.shape[-2:]
     factor = kept.latent_format.spatial_scale_factor if kept.latent_format else 8
     words = f"{clock} · {width * factor}x{height * factor} · by {kept.decoder or 'nothing'} · {kept.title[:50]}"
-    return compat.choice(kept.id, words.rstrip(" ·"))
+    return compat.choice(latent_key(kept), words.rstrip(" ·"))
+
+
+def latent_key(kept: KeptLatent) -> str:
+    """Its name: a job may have several images."""
+    return f"job {kept.job}, image {kept.id}"
 
 
 def find_latent(actions: PanelActions, chosen: Any) -> KeptLatent | None:
     """The latent of a choice that a page sends; None where it is gone, or never was."""
     key = compat.key_of(chosen)
-    return next((kept for kept in actions.kept() if str(kept.id) == key), None)
+    return next((kept for kept in actions.kept() if latent_key(kept) == key), None)
 
 
 def decoder_names(actions: PanelActions, kept: KeptLatent | None) -> list[str]:

@@ -26,7 +26,13 @@ FILM_SIDES = (64, 1024)
 
 def job_choice(job: RecordedJob) -> str:
     clock = time.strftime("%H:%M:%S", time.localtime(job.started))
-    return compat.choice(job.id, f"{clock} · {counted(len(job.frames), 'preview')} · {job.title[:60]}".rstrip(" ·"))
+    words = [clock, counted(len(job.frames), "preview"), "" if job.finished else "unfinished", job.title[:60]]
+    return compat.choice(job_key(job), " · ".join(filter(None, words)))
+
+
+def job_key(job: RecordedJob) -> str:
+    """Its name in every tab."""
+    return f"job {job.id}"
 
 
 def frame_words(frame: RecordedFrame, steps: int) -> str:
@@ -106,7 +112,7 @@ def build_timeline_tab(actions: PanelActions, tab: gr.Tab) -> None:
 def find_or_none(actions: PanelActions, choice: Any) -> RecordedJob | None:
     """The job of a choice that a page sends."""
     key = compat.key_of(choice)
-    return next((job for job in actions.jobs() if str(job.id) == key), None)
+    return next((job for job in actions.jobs() if job_key(job) == key), None)
 
 
 def find_job(actions: PanelActions, choice: Any) -> RecordedJob:

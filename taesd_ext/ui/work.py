@@ -33,8 +33,8 @@ Work = Callable[..., "tuple[str, Sequence[Any]]"]
 """(task, values of the inputs) -> (what was done, in words; values of the outputs). May raise TaesdError."""
 
 
-class Stopped(Exception):
-    """The user cancelled, or left."""
+class Stopped(BaseException):
+    """The user cancelled, or left. No Exception, for those who go on after any of these."""
 
 
 class Task:
@@ -72,7 +72,7 @@ class Task:
         except Stopped:
             self.error = texts.CANCELLED
         except Exception as error:
-            self.error = texts.CANCELLED if self.stop.is_set() else one_line(error)
+            self.error = one_line(error)
         self.done = True
 
     def _watch(self) -> None:
@@ -146,7 +146,8 @@ class LongAction:
         shown = self._same if task.shown is None else task.shown
         if not done:
             return [self._progress(task), *shown]
-        return [notice(task.error, "bad") if task.error else notice(task.words, "good"), *shown]
+        kind = "info" if task.stop.is_set() else "bad" if task.error else "good"
+        return [notice(task.error or task.words, kind), *shown]
 
     def _progress(self, task: Task) -> str:
         waits = {"task": task.key, "poll": self._poll_id, "beat": secrets.token_urlsafe(6)}

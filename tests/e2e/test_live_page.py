@@ -127,8 +127,9 @@ def test_a_pause_ends_with_its_job(page):
     with a_job(page):
         page.click(".taesd-ext-live-button[aria-label='pause previews']")
         page.wait_for_selector(".taesd-ext-live-button[aria-label='resume previews']")
-        assert not page.locator("#script_txt2img_taesd_preview_enabled input").is_checked()
-    page.wait_for_function("document.querySelector('#script_txt2img_taesd_preview_enabled input').checked")
+        # The next job is queued with its previews.
+        assert page.locator("#script_txt2img_taesd_preview_enabled input").is_checked()
+    page.wait_for_function("!document.querySelector('#script_txt2img_taesd_preview_paused input').checked")
 
 
 def test_detail_family_and_interval_change_while_the_job_runs(page, webui):

@@ -135,12 +135,12 @@ def test_files_are_verified_removed_and_taken(page, webui, shared, tmp_path):
         broken, mine = tmp_path / "broken.safetensors", tmp_path / "mine for sd3.safetensors"
         broken.write_bytes(b"<html>log in</html>")
         page.set_input_files("#taesd_own_file input[type=file]", broken)
-        wait_for_words(page, RESULT, "broken.safetensors was not taken")
+        wait_for_words(page, RESULT, "broken.safetensors was not")
         page.locator("#taesd_own_file").locator("[aria-label=Clear], [aria-label=Remove]").first.click()
         torch.manual_seed(3)
         save_file(Decoder(16).state_dict(), mine)
         page.set_input_files("#taesd_own_file input[type=file]", mine)
-        wait_for_words(page, RESULT, "Taken as taesd3_decoder.safetensors")
+        wait_for_words(page, RESULT, "Added as taesd3_decoder.safetensors")
         assert (folder / "taesd3_decoder.safetensors").is_file()
         wait_for_words(page, TABLE, "not yet")  # its reduced detail is still to be learnt
         choose(page, "taesd_file", "taesd3_decoder")
@@ -179,11 +179,12 @@ def test_vaes_for_the_hosts_own_setting(page, webui, tmp_path):
     tiny = tmp_path / "tiny.safetensors"
     save_file(Decoder(4).state_dict(), tiny)
     page.set_input_files("#taesd_host_vae_file input[type=file]", tiny)
-    wait_for_words(page, "#taesd_host_vae_result", "was not taken")
+    wait_for_words(page, "#taesd_host_vae_result", "was not")
 
 
 def test_settings_are_the_hosts_own_both_ways(page, webui):
     open_panel(page, "Settings")
+    page.click("#taesd_advanced .label-wrap")
     for name, choice in (("family", "taesd3"), ("detail", "1/4"), ("frame_format", "webp"), ("device", "CPU"),
                          ("decode_failure", "full VAE"), ("final_vae", "TAESD")):  # fmt: skip
         choose(page, f"taesd_option_{name}", choice)
@@ -217,6 +218,7 @@ def test_applying_the_hosts_settings_keeps_what_was_set_in_the_panel(page, webui
     """The host sends every setting as its own page shows it, and knows that page's values from when it was loaded."""
     wanted = {"detail": "1/4", "budget": 7, "min_time": 250, "badge": False, "final_vae": "TAESD"}
     open_panel(page, "Settings")
+    page.click("#taesd_advanced .label-wrap")
     for name in ("detail", "final_vae"):
         choose(page, f"taesd_option_{name}", wanted[name])
     for name in ("budget", "min_time"):

@@ -135,7 +135,7 @@ def test_the_timeline_is_up_to_date_when_one_comes_back(page, webui):
     wait_for_picture(page)
     go_to(page, "TAESD", "#tabs")
     page.wait_for_function("before => document.querySelector('#taesd_job input').value !== before", arg=before)
-    assert chosen(page, "taesd_job").startswith(f"{jobs(webui)[0]['id']} ")
+    assert chosen(page, "taesd_job").startswith(f"job {jobs(webui)[0]['id']} ")
     page.wait_for_function("document.querySelector('.taesd-ext-film figcaption').innerText.includes('/16')")
 
 
@@ -170,4 +170,4 @@ def test_the_benchmark_measures_and_stops(page, tmp_path):
     page.click("#taesd_bench_run")
     page.wait_for_selector("#taesd_bench_progress [role=progressbar]")
     page.click("#taesd_bench_cancel")
-    page.wait_for_selector("#taesd_bench_progress .taesd-ext-good")
+    wait_for_words(page, "#taesd_bench_progress", "Cancelled")

@@ -28,7 +28,7 @@ from taesd_ext.ui.pictures import fitted, sample_picture
 from taesd_ext.ui.play import Plan, generate
 from taesd_ext.ui.play_tab import family_choices
 from taesd_ext.ui.playground import Playground, build_page
-from taesd_ext.ui.redecode_tab import decode_again, decoder_names, latent_choice
+from taesd_ext.ui.redecode_tab import decode_again, decoder_names, find_latent, latent_choice
 from taesd_ext.ui.report_box import report
 from taesd_ext.ui.settings_tab import _and_show_to_host, _detail_samples, _writer, build_settings_tab, cost_html
 from taesd_ext.ui.timeline_tab import film_html, find_job, find_or_none, job_choice
@@ -239,7 +239,7 @@ def test_the_film_strip_has_the_jobs_frames(generated):
     assert find_job(actions, job_choice(job)).id == job.id
     assert find_or_none(actions, "nonsense") is None
     with pytest.raises(TaesdError, match="gone"):
-        find_job(actions, "77")
+        find_job(actions, "job 77")
 
 
 def test_a_finished_latent_is_decoded_once_more(generated):
@@ -254,7 +254,8 @@ def test_a_finished_latent_is_decoded_once_more(generated):
     again = decode_again(actions, kept, "taesd")
     wanted = generated.codec_for("taesd").decode(kept.latent)
     assert again.picture.tobytes() == (wanted * 255).round().byte()[0].permute(1, 2, 0).numpy().tobytes()
-    assert compat.key_of(latent_choice(kept)) == str(kept.id)
+    assert find_latent(actions, latent_choice(kept)) is kept
+    assert compat.key_of(latent_choice(kept)).startswith(compat.key_of(job_choice(actions.jobs()[0])))
 
 
 def test_a_decoder_that_makes_nan_saves_nothing(generated):
