@@ -2,11 +2,24 @@
 
 from __future__ import annotations
 
+import sys
+from pathlib import Path
+
 from modules import scripts
 
-from taesd_ext.host.accordion import TITLE
-from taesd_ext.host.register import register
+PACKAGE = Path(__file__).resolve().parents[1] / "taesd_ext"
+SOURCE = {str(path): path.stat().st_mtime_ns for path in PACKAGE.rglob("*.py")}
 
+if getattr(sys.modules.get("taesd_ext"), "loaded_from", SOURCE) != SOURCE:  # updated since: new code, without a restart
+    sys.modules["taesd_ext.host.register"].unregister()
+    for name in [name for name in sys.modules if name.partition(".")[0] == "taesd_ext"]:
+        del sys.modules[name]
+
+import taesd_ext  # noqa: E402
+from taesd_ext.host.accordion import TITLE  # noqa: E402
+from taesd_ext.host.register import register  # noqa: E402
+
+taesd_ext.loaded_from = SOURCE
 extension = register()
 
 

@@ -7,7 +7,10 @@ import threading
 
 log = logging.getLogger("taesd_ext")
 
-_said: set[str] = set()
+_MOST_SAID = 500
+"""Keys that are remembered: some hold what came from outside."""
+
+_said: dict[str, None] = {}
 _said_lock = threading.Lock()
 
 
@@ -50,7 +53,9 @@ def log_once(key: str, message: str, level: int = logging.WARNING) -> bool:
     with _said_lock:
         if key in _said:
             return False
-        _said.add(key)
+        _said[key] = None
+        if len(_said) > _MOST_SAID:
+            del _said[next(iter(_said))]
     log.log(level, "[TAESD] %s", message)
     return True
 
@@ -58,4 +63,5 @@ def log_once(key: str, message: str, level: int = logging.WARNING) -> bool:
 def forget_logged(prefix: str = "") -> None:
     """Let messages whose key starts with ``prefix`` be said again, as after a repair."""
     with _said_lock:
-        _said.difference_update([key for key in _said if key.startswith(prefix)])
+        for key in [key for key in _said if key.startswith(prefix)]:
+            del _said[key]

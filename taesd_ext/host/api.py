@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from fastapi import APIRouter, Depends, HTTPException, Query, Response
 from fastapi.security import HTTPBasic, HTTPBasicCredentials
+from pydantic import create_model
 
 from taesd_ext.codec.latent_file import LATENT_SUFFIXES, latent_bytes
 from taesd_ext.codec.latent_image import note_for
@@ -34,6 +35,8 @@ BADGE = "/internal/taesd"
 """Beside the host's own /internal/progress, and as open as that: it says nothing but numbers of the running job and
 the model's kind."""
 
+_HOSTS_OPTIONS = "/sdapi/v1/options"
+
 _MIME = {"png": "image/png", "jpeg": "image/jpeg", "webp": "image/webp", "gif": "image/gif"}
 
 
@@ -48,7 +51,25 @@ def add_routes(app: Any, runtime: Runtime) -> None:
     router = APIRouter(prefix=PREFIX, dependencies=guard, tags=["TAESD"])
     _Routes(runtime).add_to(router)
     app.include_router(router)
+    _describe_options(app)
     app.openapi_schema = None  # made before we came
+
+
+def _describe_options(app: Any) -> None:
+    """Have our options in the host's answer to GET /sdapi/v1/options.
+
+    Forge and its kin describe that answer before extensions add their options, and leave out what is not described.
+    """
+    routes = app.router.routes
+    for place, route in enumerate(routes):
+        if getattr(route, "path", "") == _HOSTS_OPTIONS and "GET" in route.methods and route.response_model:
+            ours = {option.key: (Any, option.default) for option in OPTIONS}
+            described = create_model("Options", __base__=route.response_model, **ours)
+            app.add_api_route(
+                route.path, route.endpoint, methods=["GET"], response_model=described, dependencies=route.dependencies
+            )
+            routes[place] = routes.pop()
+            return
 
 
 def _log_in(credentials: str) -> Callable[..., None]:
@@ -175,6 +196,8 @@ class _Routes:
         """Set one option; it takes effect at once and is saved."""
         if change.name not in OPTION:
             raise HTTPException(404, f"There is no option {change.name!r}")
+        if not self._host.allows_changes():
+            raise HTTPException(403, "This WebUI is open to others, and was not told to let them change it")
         try:
             self._runtime.options.set(change.name, change.value)
         except ValueError as error:

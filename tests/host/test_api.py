@@ -17,13 +17,15 @@ from urllib.parse import quote
 import pytest
 import torch
 from api_requests import FIELDS, ID, JSON, QUERY, VALUES, base64_picture
-from fastapi import FastAPI
+from fastapi import Depends, FastAPI, HTTPException
 from fastapi.testclient import TestClient
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
+from pydantic import BaseModel
 
 from taesd_ext.codec.picture_file import image_to_picture, picture_to_image
+from taesd_ext.errors import TaesdError
 from taesd_ext.host import api
 from taesd_ext.settings import OPTIONS
 
@@ -109,6 +111,44 @@ def test_a_job_is_active_while_it_runs_and_not_after_it_broke_off(client, host, 
     assert len(seen) == (3 if scripts else 4)
     assert all(seen)
     assert not client.get(api.BADGE).json()["active"]
+
+
+def test_a_webui_that_is_open_to_strangers_changes_nothing_and_shows_nobodys_pictures(host, runtime):
+    """A1111 sets it with --share and --listen."""
+    client = client_of(host, runtime, disable_extension_access=True)
+    generate_while_polled(host)
+
+    assert client.post(f"{api.PREFIX}/settings", json={"name": "interval", "value": 7}).status_code == 403
+    assert host.opts.taesd_ext_interval == 1
+    with pytest.raises(TaesdError):
+        runtime.options.set("interval", 7)
+    assert client.get(f"{api.PREFIX}/timeline").json() == []
+    assert runtime.history.latents.kept() == []
+    assert client.get(api.BADGE).json()["frames"] == 4
+
+
+def test_the_hosts_own_list_of_options_has_ours(host, runtime):
+    """Though it was described before they were added, as Forge does it."""
+
+    class Described(BaseModel):
+        show_progress_type: str | None = None
+
+    def refused():
+        raise HTTPException(401)
+
+    host.shared.cmd_opts = SimpleNamespace(api=True, nowebui=False, api_auth=None)
+    for dependencies, code in (([], 200), ([Depends(refused)], 401)):
+        app = FastAPI()
+        app.add_api_route("/sdapi/v1/options", lambda: host.opts.data, response_model=Described, methods=["GET"],
+                          dependencies=dependencies)  # fmt: skip
+        app.add_api_route("/{path:path}", lambda path: "everything else", methods=["GET"])
+        api.add_routes(app, runtime)
+        answer = TestClient(app).get("/sdapi/v1/options")
+        assert answer.status_code == code
+        assert (
+            code == 401
+            or {option.key: host.opts.data[option.key] for option in OPTIONS}.items() <= answer.json().items()
+        )
 
 
 def test_families_and_files(client):

@@ -150,6 +150,26 @@ def test_unloaded_it_leaves_no_thread_and_no_codec(host, runtime):
     assert runtime.generations.current is None
 
 
+def test_after_an_update_reload_ui_runs_the_new_code(host):
+    import taesd_ext
+
+    before = {name: module for name, module in sys.modules.items() if name.partition(".")[0] == "taesd_ext"}
+    taesd_ext.loaded_from = {"another file": 0}
+    try:
+        host.reload_ui()
+        new = sys.modules["taesd_ext.host.register"]
+        assert new is not before["taesd_ext.host.register"]
+        assert not any(sys.modules.get(name) is module for name, module in before.items())
+        assert isinstance(new.register(), new.Extension)
+        assert before["taesd_ext.host.register"]._extension is None
+        loaded = sys.modules["taesd_ext"]
+        host.reload_ui()
+        assert sys.modules["taesd_ext"] is loaded, "nothing changed since"
+        new.unregister()
+    finally:
+        sys.modules.update(before)
+
+
 def test_a_host_without_the_seams_is_left_alone(bare_host, caplog):
     del bare_host.sd_samplers_common.samples_to_images_tensor
     del bare_host.state_class.assign_current_image
