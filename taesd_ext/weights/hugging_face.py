@@ -20,9 +20,9 @@ def cached_file(source: str) -> Path | None:
     """Where the library's cache holds the file of this address, whatever its bytes are."""
     if (place := _place(source)) is None:
         return None
-    import huggingface_hub
+    from huggingface_hub import try_to_load_from_cache
 
-    found = huggingface_hub.try_to_load_from_cache(*place)
+    found = try_to_load_from_cache(*place)
     return Path(found) if isinstance(found, str) else None
 
 
@@ -30,12 +30,12 @@ def request_for(source: str) -> tuple[str, dict[str, str], str]:
     """Address, headers, and the host from which plain http is taken, as the person named it as his mirror."""
     if (place := _place(source)) is None:
         return source, {}, ""
-    import huggingface_hub
+    from huggingface_hub import constants, get_token, hf_hub_url
 
     mirror = os.environ.get(MIRROR_VARIABLE, "").rstrip("/") or None
-    token = None if huggingface_hub.constants.HF_HUB_DISABLE_IMPLICIT_TOKEN else huggingface_hub.get_token()
+    token = None if constants.HF_HUB_DISABLE_IMPLICIT_TOKEN else get_token()
     headers = {"Authorization": f"Bearer {token}"} if token else {}
-    return huggingface_hub.hf_hub_url(*place, endpoint=mirror), headers, urlsplit(mirror or "").hostname or ""
+    return hf_hub_url(*place, endpoint=mirror), headers, urlsplit(mirror or "").hostname or ""
 
 
 def _place(source: str) -> tuple[str, str] | None:

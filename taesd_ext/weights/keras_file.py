@@ -6,8 +6,8 @@ out). So layers are matched by their order and shapes; neither their names nor t
 ``.weights.h5`` of Keras 3, which lists single layers and blocks apart, each in order.
 
 HDF5 can point to other files and to itself: such pointers are not followed, and shapes are checked before a read.
-Numbers are read only where they lie plainly in the file, never packed: its library unpacks without a limit. Texts are
-read by hdf5_texts.py for the same reason.
+Numbers are read only where they lie plainly in the file, never packed. Its C library is still the least guarded
+reader here, so such files are for the command line and a person's own folders: no page uploads one.
 """
 
 from __future__ import annotations
@@ -22,7 +22,6 @@ from torch import Tensor, nn
 
 from taesd_ext.errors import TaesdError, one_line
 from taesd_ext.models import tiny
-from taesd_ext.weights.hdf5_texts import LONGEST_TEXT, Hdf5Texts
 
 KERAS_SUFFIXES = (".h5", ".hdf5")
 HDF5_START = b"\x89HDF\r\n\x1a\n"
@@ -30,6 +29,7 @@ HDF5_START = b"\x89HDF\r\n\x1a\n"
 _MOST_GROUPS = 2_000  # a tiny decoder of Keras 3 has about 300
 _MOST_NUMBERS = 2**22  # the largest kernel of these networks, 256x256x3x3, has 0.6 million
 _DEEPEST = 12
+_LONGEST_NAME = 4096
 _LARGEST_FILE = 2**27  # the largest tiny autoencoder, Sana's decoder in float32, has 33 MB
 
 
@@ -54,13 +54,11 @@ def read_keras(path: Path | str) -> dict[str, Tensor]:
     try:
         if (size := Path(path).stat().st_size) > _LARGEST_FILE:
             raise ValueError(f"it has {size:,} bytes")
-        with Path(path).open("rb") as data:
-            texts = Hdf5Texts(data)
-            with h5py.File(path, "r") as file:
-                layers = _File(h5py, texts).layers(file)
-                network = _network_for(layers)
-                return _state_of(network, _in_order(network, layers))
-    except (ValueError, OSError, KeyError, RuntimeError, TypeError, AttributeError) as error:
+        with h5py.File(path, "r") as file:
+            layers = _File(h5py).layers(file)
+            network = _network_for(layers)
+            return _state_of(network, _in_order(network, layers))
+    except (ValueError, OSError, KeyError, RuntimeError, TypeError, AttributeError, MemoryError) as error:
         why = str(error) if type(error) is ValueError else one_line(error)
         raise TaesdError(f"{path} holds no tiny autoencoder of Keras", why, "Use taesd-tf's .h5 files") from error
 
@@ -68,9 +66,8 @@ def read_keras(path: Path | str) -> dict[str, Tensor]:
 class _File:
     """Finds the convolutions of each layer; counts what it visits."""
 
-    def __init__(self, h5py: Any, texts: Hdf5Texts) -> None:
+    def __init__(self, h5py: Any) -> None:
         self._h5py = h5py
-        self._texts = texts
         self._visited = 0
 
     def layers(self, file: Any) -> list[list[_Conv]]:
@@ -124,16 +121,11 @@ class _File:
     def _list(self, group: Any, name: str) -> list[str]:
         """A list of texts among a group's attributes; what it claims is looked at before it is read."""
         stored = group.attrs.get_id(name)
-        if len(stored.shape) != 1 or stored.shape[0] > _MOST_GROUPS or stored.dtype.itemsize > LONGEST_TEXT:
+        if len(stored.shape) != 1 or stored.shape[0] > _MOST_GROUPS or stored.dtype.itemsize > _LONGEST_NAME:
             raise ValueError(f"its list {name} claims {stored.shape} of {stored.dtype}")
-        if not stored.shape[0]:  # then it has any type
-            return []
-        if self._h5py.check_string_dtype(stored.dtype) is None:
+        if stored.shape[0] and self._h5py.check_string_dtype(stored.dtype) is None:
             raise ValueError(f"its list {name} holds no texts")
-        if stored.dtype.kind == "O":
-            address = self._h5py.h5o.get_info(group.id).addr
-            return self._texts.attribute(address, name, stored.shape[0])
-        return [value.decode() for value in group.attrs[name]]
+        return [value.decode() if isinstance(value, bytes) else value for value in group.attrs[name]]
 
     def _dataset(self, group: Any, path: str) -> Any:
         found = self._child(group, path)

@@ -16,7 +16,8 @@ from taesd_ext.errors import TaesdError, log_once, one_line
 from taesd_ext.settings import can_be_stored
 from taesd_ext.weights.folders import diffusers_files
 from taesd_ext.weights.identify import Identity, identify
-from taesd_ext.weights.tensor_file import SAFETENSORS_SUFFIXES, SUFFIXES, open_tensor_file
+from taesd_ext.weights.keras_file import HDF5_START, KERAS_SUFFIXES
+from taesd_ext.weights.tensor_file import SAFETENSORS_SUFFIXES, SUFFIXES, open_tensor_file, regular_file_size
 
 _MOST_ENTRIES = 20_000
 """Names read from one folder: a folder with more is no folder of weights."""
@@ -79,28 +80,37 @@ def add_file(source: Path | str, folder: Path | str) -> Identity:
     autoencoder, when nothing tells of which family, when its place is taken, or when it cannot be written.
     """
     source, folder = Path(source), Path(folder)
+    if source.suffix.lower() in KERAS_SUFFIXES or _starts_as_hdf5(source):
+        # Its C library is the least guarded reader here, and this is reached from a page.
+        raise TaesdError(f"{source.name} was not added", "it is a Keras file", "Put it into the folder by hand")
     identity = identify(source)
     if identity.error:
-        raise TaesdError(f"{source.name} was not taken", identity.error)
+        raise TaesdError(f"{source.name} was not added", identity.error)
     if not identity.parts or not identity.families:
-        raise TaesdError(f"{source.name} was not taken", "it holds no tiny autoencoder", "Use a TAESD weight file")
+        raise TaesdError(f"{source.name} was not added", "it holds no tiny autoencoder", "Use a TAESD weight file")
     if identity.told.is_guess:
         raise TaesdError(
-            f"{source.name} was not taken",
+            f"{source.name} was not added",
             f"it is of {identity.told}, and nothing in it or in its name tells which",
             f"Put the family into its name, as in {identity.families[-1]}_{source.name}",
         )
     if identity.size > _LARGEST_OWN:
-        raise TaesdError(f"{source.name} was not taken", f"it has {identity.size:,} bytes")
+        raise TaesdError(f"{source.name} was not added", f"it has {identity.size:,} bytes")
     target = folder / own_name(identity)
     if target.is_symlink() or target.exists():
         raise TaesdError(
-            f"{source.name} was not taken",
+            f"{source.name} was not added",
             f"{target.name} is already in {folder}",
             "Remove that one first",
         )
     copy_into(source, target)
     return identify(target)
+
+
+def _starts_as_hdf5(path: Path) -> bool:
+    regular_file_size(path)
+    with path.open("rb") as file:
+        return file.read(len(HDF5_START)) == HDF5_START
 
 
 def own_name(identity: Identity) -> str:

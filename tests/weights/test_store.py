@@ -170,7 +170,7 @@ def test_family_in_the_name_decides_where_the_structure_leaves_two(tmp_path: Pat
 @pytest.mark.parametrize("content", [b"", b"PK\x03\x04", b"<html>", b"\x80\x02}."])
 def test_bad_files_are_not_taken(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "x.pth").write_bytes(content)
-    with pytest.raises(TaesdError, match="was not taken"):
+    with pytest.raises(TaesdError, match="was not added"):
         add_file(tmp_path / "x.pth", tmp_path / "models")
     assert not (tmp_path / "models").exists()
 
@@ -217,3 +217,13 @@ def test_catalogue_is_sound() -> None:
     for family in ("taesd", "taesdxl", "taesd3", "taef1", "taef2"):
         assert len(downloads(family)) == 2, "there is a second way to each of the old families"
         assert all(row.kind == TINY for way in downloads(family) for row in way)
+
+
+@pytest.mark.parametrize("name", ["taesd_decoder.h5", "taesd_decoder.safetensors"])
+def test_no_page_adds_an_hdf5_file(tmp_path: Path, name: str) -> None:
+    """Whatever it is called: its library's C code is not for a stranger's files."""
+    (tmp_path / name).write_bytes(b"\x89HDF\r\n\x1a\n" + bytes(100))
+    (tmp_path / "own").mkdir()
+    with pytest.raises(TaesdError, match="was not added: it is a Keras file"):
+        add_file(tmp_path / name, tmp_path / "own")
+    assert not list((tmp_path / "own").iterdir())
