@@ -24,6 +24,9 @@ LONGEST_NAME = 255
 DETAILS = ("full", "1/2", "1/4", "1/8")
 """Sizes of a preview as a fraction of the picture's sides, best first."""
 
+MOVING = "moving"
+FIRST_FRAME = "first frame"
+
 DEVICE_SAMPLING = "same as sampling"
 DEVICE_CPU = "CPU"
 
@@ -130,6 +133,10 @@ OPTIONS: tuple[Option, ...] = (
         choices=("auto", "jpeg", "webp", "png"), advanced=True,
     ),
     Option(
+        "film", MOVING, "choice", "TAESD preview of videos",
+        "moving shows as many frames of a video as the budget allows", choices=(MOVING, FIRST_FRAME),
+    ),
+    Option(
         "device", DEVICE_SAMPLING, "choice", "TAESD preview device",
         "CPU keeps the graphics card's memory free", choices=(DEVICE_SAMPLING, DEVICE_CPU), advanced=True,
     ),
@@ -195,6 +202,7 @@ class PreviewSettings:
     detail: str = AUTO
     budget: float = 3.0
     frame_format: str = "auto"
+    film: str = MOVING
     device: str = DEVICE_SAMPLING
     enabled: bool = True
 

@@ -101,16 +101,20 @@ class PreviewBudget:
     """
 
     def __init__(
-        self, available: Sequence[str], book: SpeedBook, megapixels: float, *, share: float, now: float
-    ) -> None:
-        """``available``: the details on offer, cheapest first. ``megapixels``: of the whole batch."""
+        self, available: Sequence[str], book: SpeedBook, megapixels: float, *, share: float, now: float,
+        least_frames: int = 1,
+    ) -> None:  # fmt: skip
+        """``available``: the details on offer, cheapest first. ``megapixels``: of the whole batch, or of one frame of a
+        film, of which a preview is to show ``least_frames`` or more."""
         self.available = tuple(available)
         self.share = share
         self.spent = 0.0
         self.frames = 0
         self._book = book
         self._megapixels = megapixels
+        self._least_frames = least_frames
         self._begun = now
+        self._room_ms = 0.0
         self._shown: str | None = None
 
     def choose(self, now: float, *, frames_left: float | None = None, last: bool = False) -> str | None:
@@ -124,7 +128,7 @@ class PreviewBudget:
         job = max(0.0, now - self._begun - self.spent)
         if self._shown is None:
             return None if last else self.available[0]
-        costs = self._book.predictions(self.available, self._megapixels)
+        costs = self._book.predictions(self.available, self._megapixels * self._least_frames)
         left_ms = 1000 * (self.share * job - self.spent)
         if last:
             return self._finest(costs, left_ms, self.available[1:])
@@ -137,15 +141,24 @@ class PreviewBudget:
     def _finest(self, costs: Mapping[str, float], budget_ms: float, details: Sequence[str]) -> str | None:
         """The finest detail that costs at most so much; one finer than that shown now must fit with a margin."""
         shown = self.available.index(self._shown)
+        self._room_ms = budget_ms
         for detail in reversed(details):
             room = budget_ms * STEP_UP if self.available.index(detail) > shown else budget_ms
             if costs.get(detail, math.inf) <= room:
                 return detail
         return None
 
-    def record(self, detail: str, seconds: float) -> float:
-        """A frame was made, and took so long in all (decode, convert, encode); gives the seconds that are counted."""
-        counted = self._book.record(detail, self._megapixels, 1000 * seconds) / 1000
+    def frames_of_film(self, detail: str, most: int) -> int:
+        """How many frames of a film, 1 to ``most``, a preview may have, at the detail chosen or a cheaper one."""
+        each_ms = self._book.predict(detail, self._megapixels)
+        return 1 if each_ms is None else max(1, min(most, int(self._room_ms / each_ms)))
+
+    def record(self, detail: str, seconds: float, frames: int = 1) -> float:
+        """A preview was made, of so many frames of a film, and took so long in all (decode, convert, encode).
+
+        Gives the seconds that are counted.
+        """
+        counted = self._book.record(detail, self._megapixels * frames, 1000 * seconds) / 1000
         self.spent += counted
         self.frames += 1
         self._shown = detail

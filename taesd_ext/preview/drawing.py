@@ -22,7 +22,8 @@ from taesd_ext.latent_formats import (
 )
 from taesd_ext.models.latent_rgb import LATENT_RGB, RgbFactors, latent_to_rgb
 from taesd_ext.preview.frame import grid_shape
-from taesd_ext.settings import AUTO, DETAILS, PreviewSettings
+from taesd_ext.preview.scene import Scene
+from taesd_ext.settings import AUTO, DETAILS
 
 PREVIEW_DTYPE = "auto"
 """Previews take the precision that is quickest on the device."""
@@ -56,12 +57,10 @@ class Painter:
     """Whose speed it is that a preview shows."""
 
 
-def codec_painter(
-    codec: Codec, family: str, samples: Tensor, detection: Detection, settings: PreviewSettings
-) -> Painter:
+def codec_painter(codec: Codec, family: str, scene: Scene) -> Painter:
     """The tiny decoder, from the detail that was chosen or that ``max_side`` leaves visible down."""
-    row = subject_format(family, detection)
-    size = _whole_size(samples, row)
+    row, settings = subject_format(family, scene.detection), scene.settings
+    size = _whole_size(scene.shown, row)
     offered = [detail for detail in DETAILS if detail in getattr(codec, "details", ("full",))]
     rank = 0 if settings.detail == AUTO else DETAILS.index(settings.detail)
     while settings.max_side and rank < len(DETAILS) - 1 and max(size) >> (rank + 1) >= settings.max_side:
@@ -119,21 +118,20 @@ def _painter_by_factors(rgb: HostFactors, samples: Tensor) -> Painter:
     return Painter((LINEAR,), paint, samples.device, size, speed=rgb)
 
 
-def painters(
-    codec_for: Callable[[str], Codec], samples: Tensor, detection: Detection, settings: PreviewSettings
-) -> tuple[tuple[str, Callable[[], Painter | None]], ...]:
-    """The ways of drawing these latents, best first: a name for each, and what makes it or raises."""
-    family = detection.family if settings.family == AUTO else settings.family
+def painters(codec_for: Callable[[str], Codec], scene: Scene) -> tuple[tuple[str, Callable[[], Painter | None]], ...]:
+    """The ways of drawing a scene, best first: a name for each, and what makes it or raises."""
+    detection, chosen = scene.detection, scene.settings.family
+    family = detection.family if chosen == AUTO else chosen
 
     def by_codec() -> Painter:
         if family is None:
             raise no_decoder(detection)
-        return codec_painter(codec_for(family), family, samples, detection, settings)
+        return codec_painter(codec_for(family), family, scene)
 
     return (
         (f"codec {family or detection.reason}", by_codec),
-        (EMBEDDED, partial(embedded_painter, samples, detection)),
-        (LINEAR, partial(linear_painter, samples, detection)),
+        (EMBEDDED, partial(embedded_painter, scene.shown, detection)),
+        (LINEAR, partial(linear_painter, scene.shown, detection)),
     )
 
 

@@ -28,11 +28,12 @@ class PreviewImage:
     """A preview's pixels and the bytes that pages get."""
 
     picture: Image.Image
-    """RGB, as decoded: at reduced detail smaller than it is to be shown. Pages scale it up, which costs nothing."""
+    """RGB, as decoded: at reduced detail smaller than it is to be shown. Pages scale it up, which costs nothing.
+    Of a film the first frame."""
     wire_format: str
     """"jpeg", "webp" or "png"."""
     data: bytes
-    """The encoded picture."""
+    """The encoded picture, or a film as an animated WebP."""
 
     @property
     def size(self) -> tuple[int, int]:
@@ -103,13 +104,27 @@ def wire_format(frame_format: str, size: tuple[int, int]) -> str:
     return "jpeg" if max(size) > LARGE_SIDE else "png"
 
 
+def film_image(image: Tensor, seconds: float, *, max_side: int = 0) -> PreviewImage:
+    """(T,3,H,W) frames in [0,1] -> an animated WebP of so many seconds, whose sides are at most ``max_side``."""
+    pictures = [_limited_picture(frame, max_side) for frame in to_pixels(image)]
+    duration = round(1000 * seconds / len(pictures))
+    buffer = io.BytesIO()
+    pictures[0].save(
+        buffer, "webp", save_all=True, append_images=pictures[1:], loop=0, duration=duration, **_SAVE_OPTIONS["webp"]
+    )
+    return PreviewImage(pictures[0], "webp", buffer.getvalue())
+
+
 def preview_image(image: Tensor, *, max_side: int = 0, frame_format: str = "auto") -> PreviewImage:
     """(B,3,H,W) image in [0,1] -> one picture (a grid if B > 1) whose sides are at most ``max_side``."""
-    picture = Image.fromarray(tile(to_pixels(image)).numpy())
-    size = limited(picture.size, max_side)
-    if size != picture.size:
-        picture = picture.resize(size, Image.Resampling.BILINEAR, reducing_gap=2.0)
-    chosen = wire_format(frame_format, size)
+    picture = _limited_picture(tile(to_pixels(image)), max_side)
+    chosen = wire_format(frame_format, picture.size)
     buffer = io.BytesIO()
     picture.save(buffer, format=chosen, **_SAVE_OPTIONS[chosen])
     return PreviewImage(picture, chosen, buffer.getvalue())
+
+
+def _limited_picture(pixels: Tensor, max_side: int) -> Image.Image:
+    picture = Image.fromarray(pixels.numpy())
+    size = limited(picture.size, max_side)
+    return picture if size == picture.size else picture.resize(size, Image.Resampling.BILINEAR, reducing_gap=2.0)

@@ -20,11 +20,15 @@ from taesd_ext.latent_formats import Detection
 from taesd_ext.preview.budget import PreviewBudget, SpeedBook
 from taesd_ext.preview.device_queue import DeviceQueue, Stopwatch, shares_queue
 from taesd_ext.preview.drawing import Painter, painters, pictures_only
-from taesd_ext.preview.frame import Frame, PreviewImage, limited, preview_image
+from taesd_ext.preview.frame import Frame, PreviewImage, film_image, limited, preview_image
 from taesd_ext.preview.job import Job, Stats
+from taesd_ext.preview.scene import Scene
 from taesd_ext.settings import AUTO, DEVICE_CPU, PreviewSettings
 
 _T = TypeVar("_T")
+
+_LEAST_FRAMES = 4
+"""Of a moving preview: fewer do not move."""
 
 
 class _NotYetError(Exception):
@@ -172,7 +176,7 @@ class PreviewSession:
         device = torch.device("cpu") if settings.device == DEVICE_CPU else latent.device
         try:
             with torch.inference_mode(), self._queue.copied(latent, None if grid else 1, device) as samples:
-                drawn = self._draw(job, settings, samples, detection)
+                drawn = self._draw(job, Scene.of(samples, detection, settings))
         except _NotYetError:
             return
         with self._state_lock:
@@ -188,43 +192,47 @@ class PreviewSession:
                     painter.family, 1000 * drawn.seconds, total, drawn.over_budget,
                 )  # fmt: skip
 
-    def _draw(self, job: Job, settings: PreviewSettings, samples: Tensor, detection: Detection) -> _Drawn | None:
+    def _draw(self, job: Job, scene: Scene) -> _Drawn | None:
         """By the first way that works: the decoder, at less detail where it fails, then the ways without one.
 
         None when all fail; raises _NotYetError when the budget does not allow a preview now.
         """
-        for way, make in painters(self._codec_for, samples, detection, settings):
+        for way, make in painters(self._codec_for, scene):
             painter = self._try(job, way, make)
-            if painter and (drawn := self._draw_by(job, settings, painter, samples)):
+            if painter and (drawn := self._draw_by(job, painter, scene)):
                 return drawn
         return None
 
-    def _draw_by(self, job: Job, settings: PreviewSettings, painter: Painter, samples: Tensor) -> _Drawn | None:
+    def _draw_by(self, job: Job, painter: Painter, scene: Scene) -> _Drawn | None:
         """At the most detail that the budget allows, or less where that fails."""
         details = painter.details
         if all(job.rests(detail, self._clock()) for detail in details):
             return None
-        budget = self._budget(job, settings, painter)
+        budget = self._budget(job, painter, scene)
         allowed = details[details.index(self._allowed(job, budget)) :] if budget else details
-        over_budget = settings.detail != AUTO and allowed != details
+        over_budget = scene.settings.detail != AUTO and allowed != details
         for detail in allowed:
-            draw = partial(self._drawn, job, settings, budget, painter, samples, detail, over_budget)
-            if drawn := self._try(job, detail, draw):
+            if drawn := self._try(job, detail, partial(self._drawn, job, budget, painter, scene, detail, over_budget)):
                 return drawn
         return None
 
     def _drawn(
-        self, job: Job, settings: PreviewSettings, budget: PreviewBudget | None, painter: Painter, samples: Tensor,
-        detail: str, over_budget: bool,
-    ) -> _Drawn:  # fmt: skip
+        self, job: Job, budget: PreviewBudget | None, painter: Painter, scene: Scene, detail: str, over_budget: bool
+    ) -> _Drawn:
+        settings, frames = scene.settings, scene.most_frames
+        if budget and scene.film:
+            frames = budget.frames_of_film(detail, frames)
         watch = Stopwatch(painter.device, self._clock)
-        image = painter.paint(samples, detail)
+        image = painter.paint(scene.frames(frames), detail)
         watch.decoded()
         image = pictures_only(image, painter.family)
-        picture = preview_image(image, max_side=settings.max_side, frame_format=settings.frame_format)
+        if frames > 1:
+            picture = film_image(image, scene.seconds, max_side=settings.max_side)
+        else:
+            picture = preview_image(image, max_side=settings.max_side, frame_format=settings.frame_format)
         seconds = watch.seconds()
         if budget:
-            seconds = budget.record(detail, seconds)
+            seconds = budget.record(detail, seconds, frames)
         job.spent += seconds
         return _Drawn(picture, painter, detail, seconds, over_budget)
 
@@ -243,17 +251,19 @@ class PreviewSession:
             self._error = None
         return made
 
-    def _budget(self, job: Job, settings: PreviewSettings, painter: Painter) -> PreviewBudget | None:
+    def _budget(self, job: Job, painter: Painter, scene: Scene) -> PreviewBudget | None:
         """The job's ledger for this painter at this size; None when the user sets no limit."""
-        if not settings.budget:
+        percent, least_frames = scene.settings.budget, min(_LEAST_FRAMES, scene.most_frames)
+        if not percent:
             return None
-        made_for = (painter.speed, painter.details, painter.whole_size, settings.budget)
+        made_for = (painter.speed, painter.details, painter.whole_size, percent, least_frames)
         if made_for not in job.budgets:
             book = self._books.setdefault(painter.speed, SpeedBook(shared_queue=shares_queue(painter.device)))
             width, height = painter.whole_size
             job.budgets[made_for] = PreviewBudget(
-                painter.details[::-1], book, width * height / 1e6, share=settings.budget / 100, now=job.started
-            )
+                painter.details[::-1], book, width * height / 1e6, share=percent / 100, now=job.started,
+                least_frames=least_frames,
+            )  # fmt: skip
         budget = job.budgets[made_for]
         budget.spent, budget.frames = job.spent, job.frames
         return budget

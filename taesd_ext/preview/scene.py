@@ -1,0 +1,54 @@
+"""What one preview shows: a batch of pictures, or the frames of a film."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from taesd_ext.latent_formats import Detection
+from taesd_ext.settings import MOVING, PreviewSettings
+
+MOST_FRAMES = 24
+"""Of a film: more make the page's answers large, and a preview none the clearer."""
+
+_FRAME_SECONDS = 0.25
+"""What one latent frame stands for: four pictures of Wan and its kin, at 16 a second."""
+
+
+@dataclass(frozen=True)
+class Scene:
+    """The latents at hand and what is known of them."""
+
+    latents: Tensor
+    """(B,C,h,w), (B,C,T,h,w), of which the first frame is shown, or the (T,C,h,w) frames of one film."""
+    detection: Detection
+    settings: PreviewSettings
+    film: bool = False
+
+    @classmethod
+    def of(cls, samples: Tensor, detection: Detection, settings: PreviewSettings) -> Scene:
+        """A film where the samples hold several frames and it is to move: the first of a batch."""
+        if settings.film == MOVING and samples.ndim == 5 and samples.shape[2] > 1:
+            return cls(samples[0].movedim(1, 0), detection, settings, film=True)
+        return cls(samples, detection, settings)
+
+    @property
+    def shown(self) -> Tensor:
+        """Latents of as many pictures as stand side by side."""
+        return self.latents[:1] if self.film else self.latents
+
+    @property
+    def seconds(self) -> float:
+        """How long a film lasts."""
+        return _FRAME_SECONDS * len(self.latents)
+
+    @property
+    def most_frames(self) -> int:
+        return min(len(self.latents), MOST_FRAMES) if self.film else 1
+
+    def frames(self, count: int) -> Tensor:
+        """So many frames of a film at even distances, from the first on; the pictures of a batch are never fewer."""
+        if not self.film:
+            return self.latents
+        return self.latents[[place * len(self.latents) // count for place in range(count)]]
