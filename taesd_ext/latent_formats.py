@@ -6,113 +6,174 @@ it, named as its weight files are ("taesd", "taesdxl", ...). Adding a model is a
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
+from taesd_ext.latent_format import LatentFormat
 
-@dataclass(frozen=True)
-class LatentFormat:
-    """How one kind of diffusion model writes its latents.
-
-    ``latent_channels`` and ``spatial_scale_factor`` describe the latent that the tiny autoencoder reads. The sampler
-    may hold it ``packed``: FLUX.2 folds each 2x2 square of positions into the channels, so that a sampler's latent
-    has ``latent_channels * packed**2`` channels at ``1 / packed`` of the sides.
-    """
-
-    name: str
-    title: str
-    family: str | None
-    latent_channels: int
-    spatial_scale_factor: int
-    rgb: str
-    """Row of models/latent_rgb.py: the linear preview of this format."""
-    host_names: tuple[str, ...] = ()
-    """Class names of this format in the hosts (Forge, reForge, Neo, ComfyUI)."""
-    flags: tuple[str, ...] = ()
-    """Attributes of the host's model that are true for this format, strongest first."""
-    packed: int = 1
-    frames: bool = False
-    """Latents have a time axis, (B,C,T,h,w): video models, of which the first frame is shown."""
-    to_family: Callable[[Tensor], Tensor] | None = field(default=None, repr=False)
-    """Brings a sampler's latent to the family's scale, where the two differ."""
-    from_family: Callable[[Tensor], Tensor] | None = field(default=None, repr=False)
-
-    def accepts(self, channels: int, stride: int | None = None) -> bool:
-        """Whether a sampler's latent with so many channels, at this stride to the image, can be of this format."""
-        for fold in {1, self.packed}:
-            if channels == self.latent_channels * fold**2:
-                return stride is None or stride == self.spatial_scale_factor * fold
-        return False
-
-
-# Playground v2.5 normalises SDXL's latents by a mean and a deviation per channel. Source: the model card's
-# vae/config.json of playgroundai/playground-v2.5-1024px-aesthetic; SDXL's own scaling_factor is 0.13025.
-_PLAYGROUND_MEAN = (-1.6574, 1.886, -1.383, 2.5155)
-_PLAYGROUND_STD = (8.4927, 5.9022, 6.5498, 5.2299)
-_PLAYGROUND_SCALE = 0.5
-_SDXL_SCALE = 0.13025
-
-
-def _per_channel(values: tuple[float, ...], like: Tensor) -> Tensor:
-    return torch.tensor(values, dtype=like.dtype, device=like.device).view(1, -1, 1, 1)
-
-
-def _playground_to_sdxl(latent: Tensor) -> Tensor:
-    mean, std = _per_channel(_PLAYGROUND_MEAN, latent), _per_channel(_PLAYGROUND_STD, latent)
-    return (latent * std / _PLAYGROUND_SCALE + mean) * _SDXL_SCALE
-
-
-def _sdxl_to_playground(latent: Tensor) -> Tensor:
-    mean, std = _per_channel(_PLAYGROUND_MEAN, latent), _per_channel(_PLAYGROUND_STD, latent)
-    return (latent / _SDXL_SCALE - mean) * _PLAYGROUND_SCALE / std
-
-
+# Sources of names, channels, factors, means and deviations: comfy/latent_formats.py of Comfy-Org/ComfyUI (75399d7),
+# modules_forge/packages/huggingface_guess/latent.py of Forge Neo, vae/config.json of the models' own repositories.
+# The tiny autoencoders: README of madebyollin/taesd, taehv and taem1.
 LATENT_FORMATS: tuple[LatentFormat, ...] = (
     LatentFormat(
-        "sd1", "Stable Diffusion 1 and 2", "taesd", 4, 8, rgb="sd1",
-        host_names=("SD15", "SD20"), flags=("is_sd1", "is_sd2"),
+        "sd1", "Stable Diffusion 1 and 2", "taesd", 4, 8, host_names=("SD15", "SD20"), flags=("is_sd1", "is_sd2"),
+        words=r"sd[ ._-]?v?[12](?:[ ._-]?[015])?(?![a-z0-9])", scaling_factor=0.18215,
     ),
     LatentFormat(
-        "playground25", "Playground 2.5", "taesdxl", 4, 8, rgb="sdxl",
-        host_names=("SDXL_Playground_2_5",), to_family=_playground_to_sdxl, from_family=_sdxl_to_playground,
+        "sdxl", "SDXL, SSD-1B, SDXL refiner", "taesdxl", 4, 8, host_names=("SDXL",), flags=("is_sdxl", "is_ssd"),
+        words=r"sd[ ._-]?xl|xl(?![a-z0-9])", scaling_factor=0.13025,
     ),
     LatentFormat(
-        "sdxl", "SDXL, SSD-1B, SDXL refiner", "taesdxl", 4, 8, rgb="sdxl",
-        host_names=("SDXL",), flags=("is_sdxl", "is_ssd"),
+        "playground25", "Playground 2.5", "taesdxl", 4, 8, host_names=("SDXL_Playground_2_5",), rgb="sdxl",
+        scaling_factor=0.5, shift=(-1.6574, 1.886, -1.383, 2.5155), deviations=(8.4927, 5.9022, 6.5498, 5.2299),
+    ),
+    LatentFormat("sd-x4", "Stable Diffusion x4 upscaler", None, 4, 4, host_names=("SD_X4",), scaling_factor=0.08333),
+    LatentFormat(
+        "sd3", "Stable Diffusion 3 and 3.5", "taesd3", 16, 8, host_names=("SD3",), flags=("is_sd3",),
+        words=r"sd[ ._-]?v?3(?:[ ._-]?5)?(?![a-z0-9])", scaling_factor=1.5305, shift=0.0609,
     ),
     LatentFormat(
-        "sd3", "Stable Diffusion 3 and 3.5", "taesd3", 16, 8, rgb="sd3",
-        host_names=("SD3",), flags=("is_sd3",),
-    ),
-    LatentFormat(
-        "flux1", "FLUX.1, Chroma, Z-Image, HiDream, Lumina 2", "taef1", 16, 8, rgb="flux1",
+        "flux1", "FLUX.1, Chroma, Z-Image, HiDream, Lumina 2, OmniGen 2, Ovis-Image, LongCat-Image", "taef1", 16, 8,
         host_names=("Flux", "Flux1", "Chroma", "ZImage", "Lumina2", "HiDream"), flags=("is_flux", "is_flux1"),
+        words=r"flux(?:[ ._-]?1)?(?![ ._-]?[23])|f1(?![a-z0-9])", scaling_factor=0.3611, shift=0.1159,
     ),
     LatentFormat(
-        "flux2", "FLUX.2", "taef2", 32, 8, rgb="flux2", packed=2,
-        host_names=("Flux2", "SDXL_Flux2"), flags=("is_flux2",),
+        "flux2", "FLUX.2, FLUX.3, ERNIE-Image, Ideogram 4, Lens, MOSS-Image, Mugen", "taef2", 32, 8,
+        packed=2, midblock_norm=True, host_names=("Flux2", "SDXL_Flux2"), flags=("is_flux2",),
+        words=r"flux[ ._-]?[23]|f2(?![a-z0-9])",
     ),
     LatentFormat(
-        "sana", "Sana (DC-AE f32c32)", "taesana", 32, 32, rgb="sana",
-        host_names=("Sana",), flags=("is_sana",),
+        "sana", "Sana (DC-AE f32c32)", "taesana", 32, 32, host_names=("Sana",), flags=("is_sana",), words=r"sana",
+        scaling_factor=0.41407,
     ),
     LatentFormat(
-        "wan21", "Wan 2.1, Qwen Image", "taew2_1", 16, 8, rgb="wan21", frames=True,
-        host_names=("Wan21", "QwenImage"), flags=("is_wan",),
+        "wan21", "Wan 2.1, Wan 2.2 14B, Qwen Image, Anima, Krea 2, Cosmos-Predict 2", "taew2_1", 16, 8, frames=True,
+        host_names=("Wan21", "QwenImage"), flags=("is_wan",), other_decoders=("lighttaew2_1",),
+        words=r"wan[ ._-]?v?2[ ._-]?1|qwen[ ._-]?image(?![ ._-]?2)|anima(?![a-z])",
+        shift=(
+            -0.7571, -0.7089, -0.9113, 0.1075, -0.1745, 0.9653, -0.1517, 1.5508,
+            0.4134, -0.0715, 0.5517, -0.3632, -0.1922, -0.9497, 0.2503, -0.2921,
+        ),
+        deviations=(
+            2.8184, 1.4541, 2.3275, 2.6558, 1.2196, 1.7708, 2.6052, 2.0743,
+            3.2687, 2.1526, 2.8652, 1.5579, 1.6382, 1.1253, 2.8251, 1.9160,
+        ),
     ),
     LatentFormat(
-        "qwen21", "Qwen Image 2.1", "taeqi2_1", 64, 16, rgb="qwen21",
-        host_names=("QwenImage21",),
+        "wan22", "Wan 2.2 5B", "taew2_2", 48, 16, frames=True, host_names=("Wan22",),
+        other_decoders=("lighttaew2_2", "taew2_2_super"), words=r"wan[ ._-]?v?2[ ._-]?2",
+        shift=(
+            -0.2289, -0.0052, -0.1323, -0.2339, -0.2799, 0.0174, 0.1838, 0.1557,
+            -0.1382, 0.0542, 0.2813, 0.0891, 0.1570, -0.0098, 0.0375, -0.1825,
+            -0.2246, -0.1207, -0.0698, 0.5109, 0.2665, -0.2108, -0.2158, 0.2502,
+            -0.2055, -0.0322, 0.1109, 0.1567, -0.0729, 0.0899, -0.2799, -0.1230,
+            -0.0313, -0.1649, 0.0117, 0.0723, -0.2839, -0.2083, -0.0520, 0.3748,
+            0.0152, 0.1957, 0.1433, -0.2944, 0.3573, -0.0548, -0.1681, -0.0667,
+        ),
+        deviations=(
+            0.4765, 1.0364, 0.4514, 1.1677, 0.5313, 0.4990, 0.4818, 0.5013,
+            0.8158, 1.0344, 0.5894, 1.0901, 0.6885, 0.6165, 0.8454, 0.4978,
+            0.5759, 0.3523, 0.7135, 0.6804, 0.5833, 1.4146, 0.8986, 0.5659,
+            0.7069, 0.5338, 0.4889, 0.4917, 0.4069, 0.4999, 0.6866, 0.4093,
+            0.5709, 0.6065, 0.6415, 0.4944, 0.5726, 1.2042, 0.5458, 1.6887,
+            0.3971, 1.0600, 0.3943, 0.5537, 0.5444, 0.4089, 0.7468, 0.7744,
+        ),
+    ),
+    LatentFormat(
+        "qwen21", "Qwen Image 2.1", "taeqi2_1", 64, 16, host_names=("QwenImage21",),
+        other_decoders=("taeqi2_1_tinier",), words=r"qwen[ ._-]?image[ ._-]?2[ ._-]?1",
+        shift=(
+            0.5126, 0.7721, -0.0631, 1.3506, -0.7855, -2.1025, -0.3458, 1.3722,
+            1.8873, -1.7177, -0.6510, 0.2732, 0.7562, -0.6163, -1.0277, 3.8363,
+            2.0210, 0.0472, 0.9320, 2.0087, 2.4954, -0.1391, -1.4249, 1.8464,
+            -0.5236, 1.2826, 3.7046, -1.3035, 2.7286, -1.4518, -1.9036, -1.9955,
+            -0.0342, -1.0265, -0.7636, 3.0555, 0.0746, -3.0751, -0.1076, 1.7376,
+            -1.0914, -1.9435, -0.2784, -1.3680, 0.4809, -0.4433, 0.3764, 0.5729,
+            -2.0595, 1.0960, -1.3260, -2.0211, -5.0179, 0.5275, 4.0162, 1.8505,
+            0.3026, 1.9373, 1.4937, 0.2632, 0.5547, -1.7121, -0.1562, 0.0304,
+        ),
+        deviations=(
+            3.2001, 3.2936, 3.4321, 3.0091, 3.1061, 4.0379, 4.0705, 3.7910,
+            3.0785, 3.6500, 3.9308, 3.0904, 2.8778, 3.7675, 3.7320, 5.0756,
+            3.2864, 4.0397, 3.1317, 4.0443, 2.9249, 3.9454, 3.0988, 4.2489,
+            3.4896, 3.8513, 3.9323, 3.4719, 3.7498, 4.2830, 3.5694, 4.2467,
+            3.9037, 3.2947, 5.0770, 3.5075, 3.2700, 3.4767, 2.8063, 5.1125,
+            3.5327, 4.7833, 3.1286, 4.1819, 3.8527, 3.8312, 3.5605, 4.3875,
+            3.9624, 4.0168, 3.5643, 4.0550, 5.5614, 4.2963, 4.4080, 3.4959,
+            3.8747, 3.7608, 3.5735, 3.1490, 3.7662, 3.6746, 3.4563, 3.8161,
+        ),
+    ),
+    LatentFormat(
+        "hunyuan-video", "HunyuanVideo", "taehv", 16, 8, frames=True, host_names=("HunyuanVideo",),
+        words=r"hunyuan[ ._-]?video(?![ ._-]?1[ ._-]?5)", scaling_factor=0.476986,
+    ),
+    LatentFormat(
+        "hunyuan-video15", "HunyuanVideo 1.5", "taehv1_5", 32, 16, frames=True, host_names=("HunyuanVideo15",),
+        other_decoders=("lighttaehy1_5", "taehv1_5_super"), words=r"hunyuan[ ._-]?video[ ._-]?1[ ._-]?5",
+        scaling_factor=1.03682,
+    ),
+    LatentFormat(
+        "hunyuan-image21", "HunyuanImage 2.1", None, 64, 32, host_names=("HunyuanImage21",), scaling_factor=0.75289,
+    ),
+    LatentFormat(
+        "hunyuan-refiner", "HunyuanImage 2.1 refiner", "taehv1_5", 32, 16, frames=True, folded_frames=2,
+        host_names=("HunyuanImage21Refiner",), rgb="hunyuan-video15", scaling_factor=1.03682,
+    ),
+    LatentFormat("ltxv", "LTX-Video", None, 128, 32, frames=True, host_names=("LTXV",)),
+    LatentFormat(
+        "ltx2", "LTX-2", "taeltx_2", 128, 32, frames=True, splits=(2, 2, 2), host_names=("LTXAV",),
+        words=r"ltx[ ._-]?v?2(?![ ._-]?3)",
+    ),
+    LatentFormat(
+        "ltx23", "LTX-2.3", "taeltx2_3", 128, 32, frames=True, splits=(2, 2, 2), other_decoders=("taeltx2_3_wide",),
+        rgb="ltx2", words=r"ltx[ ._-]?v?2[ ._-]?3",
+    ),
+    LatentFormat(
+        "h3", "MiniMax H3", "taeh3", 24, 16, frames=True, chunk=5, host_names=("MiniMaxH3Video", "MiniMaxH3AV"),
+        words=r"minimax[ ._-]?h3",
+    ),
+    LatentFormat(
+        "mochi", "Mochi 1", "taem1", 12, 8, frames=True, splits=(1, 2, 3), host_names=("Mochi",), words=r"mochi",
+        shift=(
+            -0.06730895953510081, -0.038011381506090416, -0.07477820912866141, -0.05565264470995561,
+            0.012767231469026969, -0.04703542746246419, 0.043896967884726704, -0.09346305707025976,
+            -0.09918314763016893, -0.008729793427399178, -0.011931556316503654, -0.0321993391887285,
+        ),
+        deviations=(
+            0.9263795028493863, 0.9248894543193766, 0.9393059390890617, 0.959253732819592,
+            0.8244560132752793, 0.917259975397747, 0.9294154431013696, 1.3720942357788521,
+            0.881393668867029, 0.9168315692124348, 0.9185249279345552, 0.9274757570805041,
+        ),
+    ),
+    LatentFormat(
+        "cogvideox15", "CogVideoX 5B, CogVideoX 1.5", "taecvx", 16, 8, frames=True, whole_if_even=True,
+        host_names=("CogVideoX1_5",), rgb="cogvideox", words=r"cog[ ._-]?video", scaling_factor=0.7,
+    ),
+    LatentFormat(
+        "cogvideox", "CogVideoX 2B", "taecvx", 16, 8, frames=True, whole_if_even=True, host_names=("CogVideoX",),
+        scaling_factor=1.15258426,
+    ),
+    LatentFormat("opensora13", "Open-Sora 1.3", "taeos1_3", 16, 8, frames=True, words=r"open[ ._-]?sora"),
+    LatentFormat("cosmos1", "Cosmos 1", None, 16, 8, frames=True, host_names=("Cosmos1CV8x8x8",)),
+    LatentFormat("ming", "Ming-Image", None, 16, 8, frames=True, host_names=("MingImage",), scaling_factor=8.0064),
+    LatentFormat("cascade-prior", "Stable Cascade, stage C", None, 16, 42, host_names=("SC_Prior",)),
+    LatentFormat("cascade", "Stable Cascade, stage B", None, 4, 4, host_names=("SC_B",), scaling_factor=1 / 0.43),
+    LatentFormat(
+        "rgb", "Pixel-space models: PiD, Chroma Radiance, Z-Image, HiDream-O1, PixelDiT", None, 3, 1,
+        host_names=("RGB", "ChromaRadiance", "ZImagePixelSpace", "HiDreamO1Pixel", "PixelDiTPixel"),
     ),
 )  # fmt: skip
 
 CODEC_FORMATS: tuple[LatentFormat, ...] = tuple(
-    LatentFormat(f"dc-ae-{size}-{data}", f"DC-AE {size}, {title}", None, channels, factor, rgb="")
-    for size, factor, channels in (("f32c32", 32, 32), ("f64c128", 64, 128), ("f128c512", 128, 512))
-    for data, title in (("in", "ImageNet"), ("mix", "mixture"))
+    LatentFormat(f"dc-ae-{size}-{data}", f"DC-AE {size}, {title}", None, channels, factor, scaling_factor=scale)
+    for size, factor, channels, scales in (
+        ("f32c32", 32, 32, (0.3189, 0.4552)),
+        ("f64c128", 64, 128, (0.2889, 0.4538)),
+        ("f128c512", 128, 512, (0.4883, 0.3620)),
+    )
+    for data, title, scale in zip(("in", "mix"), ("ImageNet", "mixture"), scales, strict=True)
 )
 """Formats that no host samples in: they are encoded and decoded, never detected, and have no linear preview."""
 
@@ -121,11 +182,16 @@ BY_NAME: dict[str, LatentFormat] = {row.name: row for row in (*LATENT_FORMATS, *
 FAMILIES: tuple[str, ...] = tuple(dict.fromkeys(row.family for row in LATENT_FORMATS if row.family))
 """The tiny autoencoders, by the stem of their weight files."""
 
+NAMES_OF_FAMILIES: dict[str, str] = {
+    name: row.family for row in LATENT_FORMATS if row.family for name in (row.family, *row.other_decoders)
+}
+"""Every name of a tiny autoencoder -> the family whose latents it reads."""
+
 
 def native_format(family: str) -> LatentFormat:
     """The format whose scale the family was trained on."""
     for row in LATENT_FORMATS:
-        if row.family == family and row.to_family is None:
+        if row.family == family:
             return row
     raise KeyError(family)
 
@@ -133,20 +199,36 @@ def native_format(family: str) -> LatentFormat:
 def to_family_latent(latent: Tensor, latent_format: LatentFormat) -> Tensor:
     """A sampler's latent -> what the family's decoder reads; the input is never changed.
 
-    (B,C,h,w), packed (B,4C,h/2,w/2) or with frames (B,C,T,h,w), of which the first is taken.
+    (B,C,h,w), packed (B,4C,h/2,w/2) or with frames (B,C,T,h,w), of which the first is taken; nested with sound, of
+    which the pictures are taken.
     """
+    if getattr(latent, "is_nested", False):
+        latent = latent.unbind()[0]
     if latent.ndim == 5:
         latent = latent[:, :, 0]
+    if latent_format.folded_frames > 1 and latent.shape[1] != latent_format.latent_channels:
+        latent = latent[:, -latent_format.latent_channels :]  # the frames before lie before the video
     if latent_format.packed > 1 and latent.shape[1] == latent_format.latent_channels * latent_format.packed**2:
         latent = unpack(latent, latent_format.packed)
-    return latent_format.to_family(latent) if latent_format.to_family else latent
+    native = _native(latent_format)
+    return latent if native is None else native.from_vae(latent_format.to_vae(latent))
 
 
 def from_family_latent(latent: Tensor, latent_format: LatentFormat, *, packed: bool = False) -> Tensor:
     """The family's latent -> the sampler's, packed where the sampler wants it so."""
-    if latent_format.from_family:
-        latent = latent_format.from_family(latent)
+    native = _native(latent_format)
+    if native is not None:
+        latent = latent_format.from_vae(native.to_vae(latent))
     return pack(latent, latent_format.packed) if packed else latent
+
+
+def _native(latent_format: LatentFormat) -> LatentFormat | None:
+    """The family's own format, where its scale is another."""
+    if latent_format.family is None:
+        return None
+    native = native_format(latent_format.family)
+    scales = [(row.scaling_factor, row.shift, row.deviations) for row in (native, latent_format)]
+    return native if scales[0] != scales[1] else None
 
 
 def unpack(latent: Tensor, fold: int = 2) -> Tensor:
@@ -195,33 +277,42 @@ class Detection:
     reason: str
     rgb: HostFactors | None = None
     """What the host itself would draw an unknown format by."""
+    guess: bool = False
+    """Nothing but the latent's shape speaks for it."""
 
     @property
     def family(self) -> str | None:
         return self.format.family if self.format else None
 
 
+_UNNAMED = (None, "LatentFormat")
+"""What a host's format is called when it does not say which it is: nothing, or the base class."""
+
+
 def detect(evidence: ModelEvidence) -> Detection:
     """Find the latent format: the host's format name, then its decoder name, then flags; channels and stride veto.
 
     Several rows may claim a model (an SDXL with FLUX.2's VAE has ``is_sdxl`` too): the first claim that the channels
-    allow wins. Without any claim the channels decide only where one row alone fits. "Unknown" is an answer.
+    allow wins. A format that the host names and no row has is unknown, unless its decoder is one of ours. Without any
+    claim the shape decides where one row alone has it, which is a guess. "Unknown" is an answer.
     """
     vetoed: list[str] = []
     for claimed, why in _claims(evidence):
         if _fits(claimed, evidence):
             return Detection(claimed, why)
         vetoed.append(f"{why}, but its latents have {_shape_words(evidence)}")
-    fitting = [row for row in LATENT_FORMATS if evidence.channels is not None and _fits(row, evidence)]
-    families = {row.family for row in fitting}
-    if not vetoed and len(families) == 1:
-        return Detection(fitting[-1], f"latents with {_shape_words(evidence)}")
     if vetoed:
         why = vetoed[0]
+    elif evidence.latent_format not in _UNNAMED:
+        why = f"the host calls its latent format {evidence.latent_format}"
     elif evidence.channels is None:
         why = "the host does not say which kind it is"
     else:
-        why = f"latents with {_shape_words(evidence)} are told apart by nothing else"
+        fitting = [row for row in LATENT_FORMATS if _fits(row, evidence)]
+        shape = _shape_words(evidence)
+        if len(fitting) == 1:
+            return Detection(fitting[0], f"a guess: of known models only this one has {shape}", guess=True)
+        why = f"latents with {shape} are told apart by nothing else"
     return Detection(None, f"unknown model: {why}", evidence.rgb)
 
 
@@ -231,16 +322,14 @@ def _claims(evidence: ModelEvidence) -> list[tuple[LatentFormat, str]]:
         for row in LATENT_FORMATS
         if evidence.latent_format in row.host_names
     ]
-    if evidence.decoder_name:
-        stem = evidence.decoder_name.removesuffix("_decoder")
-        claims += [
-            (row, f"the host names the decoder {evidence.decoder_name}")
-            for row in LATENT_FORMATS
-            if row.family == stem and row.to_family is None
-        ]
-    # A later architecture sets the older flags too (SSD is also is_sdxl), so the last row that claims is the narrowest.
-    for row in reversed(LATENT_FORMATS):
-        claims += [(row, f"the host's model says {flag}") for flag in row.flags if flag in evidence.flags]
+    family = NAMES_OF_FAMILIES.get((evidence.decoder_name or "").removesuffix("_decoder"))
+    if family:
+        claims.append((native_format(family), f"the host names the decoder {evidence.decoder_name}"))
+    if claims or evidence.latent_format in _UNNAMED:
+        # A later architecture sets the older flags too (SSD is also is_sdxl), so the last row that claims is the
+        # narrowest.
+        for row in reversed(LATENT_FORMATS):
+            claims += [(row, f"the host's model says {flag}") for flag in row.flags if flag in evidence.flags]
     return claims
 
 

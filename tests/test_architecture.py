@@ -13,7 +13,7 @@ PACKAGE = ROOT / "taesd_ext"
 
 # From the ground up. A floor may import itself and what lies below it.
 FLOORS = [
-    ("errors",),
+    ("errors", "latent_format"),
     ("latent_formats",),
     ("settings",),
     ("models",),

@@ -10,10 +10,10 @@ from taesd_ext.latent_formats import (
     CODEC_FORMATS,
     FAMILIES,
     LATENT_FORMATS,
+    LatentFormat,
     ModelEvidence,
     detect,
     from_family_latent,
-    native_format,
     pack,
     to_family_latent,
     unpack,
@@ -46,6 +46,17 @@ def evidence(latent_format=None, decoder_name=None, flags=(), channels=None, str
         (evidence("UnheardOf", "taew2_1", (), 16, 8, True), "wan21"),
         (evidence("QwenImage21", "taeqi2_1_decoder", (), 64, 16), "qwen21"),
         (evidence("UnheardOf", "taeqi2_1_decoder", (), 64), "qwen21"),
+        (evidence("Wan22", "lighttaew2_2", (), 48, 16, True), "wan22"),
+        (evidence("Wan21", "lighttaew2_1", (), 16, 8, True), "wan21"),
+        (evidence("HunyuanVideo", "taehv", (), 16, None, True), "hunyuan-video"),
+        (evidence("HunyuanImage21", None, (), 64), "hunyuan-image21"),
+        (evidence("HunyuanImage21Refiner", None, (), 64, None, True), "hunyuan-refiner"),
+        (evidence("MiniMaxH3AV", "taeh3", (), 24, None, True), "h3"),
+        (evidence("RGB", None, (), 3, 1), "rgb"),
+        # What a host names and no row has is unknown, whatever its shape and its flags.
+        (evidence("UnheardOf", None, (), 64, 16), None),
+        (evidence("UnheardOf", None, {"is_sdxl"}, 4), None),
+        (evidence("LatentFormat", None, {"is_sdxl"}, 4), "sdxl"),
         # The model was switched under the host's flags: what the latent is decides over what is said.
         (evidence("SDXL", "taesdxl_decoder", {"is_sdxl"}, 16), None),
         (evidence(flags={"is_sdxl"}, channels=32), None),
@@ -61,19 +72,24 @@ def test_detect(said: ModelEvidence, name: str | None) -> None:
     detection = detect(said)
     assert (detection.format.name if detection.format else None) == name
     assert detection.reason
+    shape_alone = said.latent_format is None and said.decoder_name is None and not said.flags
+    assert detection.guess == (name is not None and shape_alone)
     if name is None:
         assert "unknown" in detection.reason
 
 
 def test_rows_are_whole() -> None:
     assert len(BY_NAME) == len(LATENT_FORMATS) + len(CODEC_FORMATS)
-    assert set(FAMILIES) == {"taesd", "taesdxl", "taesd3", "taef1", "taef2", "taesana", "taew2_1", "taeqi2_1"}
+    assert len(set(FAMILIES)) == len(FAMILIES) == 17
     for row in LATENT_FORMATS:
+        for values in (row.shift, row.deviations):
+            assert not isinstance(values, tuple) or len(values) in (0, row.latent_channels)
+        if row.name == "opensora13":  # no host samples it, and nobody published factors
+            continue
         factors = LATENT_RGB[row.rgb]
         assert len(factors.factors) == row.latent_channels
+        assert all(len(factor) == 3 for factor in factors.factors)
         assert factors.source
-        if row.family:
-            assert native_format(row.family).family == row.family
 
 
 def test_unpack_follows_the_published_permutation() -> None:
@@ -95,6 +111,35 @@ def test_playground_latents_are_rescaled_and_back() -> None:
     one[0, 0] = 0.5
     assert to_family_latent(one, row)[0, 0].item() == pytest.approx((8.4927 - 1.6574) * 0.13025, rel=1e-5)
     assert torch.allclose(from_family_latent(brought, row), latent, atol=1e-5)
+
+
+def test_of_pictures_and_sound_the_pictures_are_taken() -> None:
+    class Nested:
+        """As ComfyUI's NestedTensor."""
+
+        is_nested = True
+
+        def unbind(self) -> list[torch.Tensor]:
+            return [pictures, torch.randn(1, 32, 2, 5)]
+
+    pictures = torch.randn(1, 24, 2, 3, 3)
+    assert torch.equal(to_family_latent(Nested(), BY_NAME["h3"]), pictures[:, :, 0])
+
+
+def test_the_refiners_first_frame_lies_in_the_second_half_of_the_channels() -> None:
+    latent = torch.randn(1, 64, 3, 4, 4)
+    assert torch.equal(to_family_latent(latent, BY_NAME["hunyuan-refiner"]), latent[:, 32:, 0])
+
+
+@pytest.mark.parametrize("row", LATENT_FORMATS, ids=lambda row: row.name)
+def test_the_vaes_own_scale_and_back(row: LatentFormat) -> None:
+    """(x - mean) / deviation * scale, as every host's format does it."""
+    latent = torch.randn(1, row.latent_channels, 2, 3, 4)
+    own = row.to_vae(latent)
+    mean = torch.tensor(row.shift).reshape(-1, 1, 1, 1)
+    deviation = torch.tensor(row.deviations or (1.0,)).reshape(-1, 1, 1, 1)
+    assert torch.allclose((own - mean) / deviation * row.scaling_factor, latent, atol=1e-5)
+    assert torch.allclose(row.from_vae(own), latent, atol=1e-5)
 
 
 def test_the_first_frame_of_a_video_is_taken() -> None:

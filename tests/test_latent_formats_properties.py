@@ -35,7 +35,7 @@ DECODERS = st.none() | st.sampled_from([f"{family}_decoder" for family in FAMILI
 def shapes(draw: st.DrawFn, row: LatentFormat) -> dict[str, object]:
     """What a sampler's latent of this format can look like, as far as it is known."""
     fold = draw(st.sampled_from(sorted({1, row.packed})))
-    channels = draw(st.sampled_from([None, row.latent_channels * fold**2]))
+    channels = draw(st.sampled_from([None, row.latent_channels * row.folded_frames * fold**2]))
     stride = draw(st.sampled_from([None, row.spatial_scale_factor * fold])) if channels else None
     return {"channels": channels, "stride": stride, "frames": row.frames and draw(st.booleans())}
 

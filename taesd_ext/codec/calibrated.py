@@ -7,8 +7,8 @@ from pathlib import Path
 from taesd_ext.codec.codec import Codec
 from taesd_ext.errors import TaesdError
 from taesd_ext.latent_formats import native_format
-from taesd_ext.weights.checkpoint import read_tiny
 from taesd_ext.weights.folders import cache_folder
+from taesd_ext.weights.tiny_file import fits, read_tiny
 
 _MOST_REMEMBERED = 256
 _remembered: dict[tuple[object, ...], str] = {}
@@ -38,7 +38,7 @@ def details_of_file(family: str, path: Path, *, look: bool = True) -> str | None
 
 def _found(family: str, path: Path) -> str:
     part = read_tiny(path).get("decoder")
-    if part is None or not part.architecture.reads(native_format(family)):
+    if part is None or not fits(part.network, native_format(family)):
         return ""
     return Codec(family, native_format(family), decoder=part.build()).details_from
 

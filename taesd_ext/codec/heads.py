@@ -25,9 +25,9 @@ from taesd_ext.models.computing import computing
 from taesd_ext.models.fast import FastDecoder, fast_decoder
 from taesd_ext.models.layers import Conv2d
 from taesd_ext.models.student import Head
-from taesd_ext.weights.checkpoint import build_frozen
 from taesd_ext.weights.folders import cache_folder
 from taesd_ext.weights.tensor_file import open_tensor_file
+from taesd_ext.weights.tiny_file import build_frozen
 
 SCALES: dict[str, int] = {"1/8": 8, "1/4": 4, "1/2": 2, "full": 1}
 """Detail -> full-size pixels along a side of one pixel of the picture."""

@@ -12,12 +12,13 @@ from taesd_ext.codec.full_loading import full_codec
 from taesd_ext.codec.precision import DtypeChoice
 from taesd_ext.errors import TaesdError
 from taesd_ext.latent_formats import FAMILIES, LatentFormat, native_format
-from taesd_ext.weights.checkpoint import PARTS, TinyPart, find_tiny_parts
 from taesd_ext.weights.family import say_if_guessed
-from taesd_ext.weights.folders import diffusers_files, find_part, given_folders, search_folders
+from taesd_ext.weights.folders import diffusers_files, given_folders, search_folders
 from taesd_ext.weights.full_files import FULL_NAMES, find_full_vae, find_named_vae
 from taesd_ext.weights.identify import told_by
+from taesd_ext.weights.installed import find_part, no_weights
 from taesd_ext.weights.tensor_file import TensorFile, open_tensor_file
+from taesd_ext.weights.tiny_file import PARTS, TinyPart, find_tiny_parts
 
 
 def load_codec(
@@ -55,7 +56,7 @@ def load_codec(
             )
         latent_format = _format_of(file, parts)
         name = latent_format.family
-    networks = {part: found.build() for part, found in parts.items()}
+    networks = {part: found.build(latent_format) for part, found in parts.items()}
     source = Source(**{part: found.file.path for part, found in parts.items()})
     return Codec(name, latent_format, device=device, dtype=dtype, source=source, **networks)
 
@@ -63,12 +64,7 @@ def load_codec(
 def _family_parts(family: str, folders: list[Path]) -> dict[str, TinyPart]:
     parts = {part: found for part in PARTS if (found := find_part(family, part, folders))}
     if not parts:
-        looked = ", ".join(map(str, folders)) or "no folder of weights exists"
-        raise TaesdError(
-            f"No weights for {family}",
-            f"looked for {family}_encoder and {family}_decoder (.safetensors or .pth) in: {looked}",
-            "Download them in the TAESD tab, or put them there from https://github.com/madebyollin/taesd",
-        )
+        raise no_weights(family, folders)
     return parts
 
 
@@ -93,7 +89,7 @@ def _format_of(file: TensorFile, parts: dict[str, TinyPart]) -> LatentFormat:
     told = told_by(file, parts)
     if not told.families:
         raise TaesdError(
-            f"{file.path} is a {next(iter(parts.values())).architecture} tiny autoencoder",
+            f"{file.path} is a {next(iter(parts.values())).network.kind} tiny autoencoder",
             "no known model has such latents",
             f"The families are {', '.join(FAMILIES)}",
         )

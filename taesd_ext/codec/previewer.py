@@ -14,8 +14,8 @@ from taesd_ext.codec.precision import DtypeChoice, resolve_dtype
 from taesd_ext.errors import TaesdError
 from taesd_ext.latent_formats import BY_NAME
 from taesd_ext.models.student import Previewer
-from taesd_ext.weights.checkpoint import build_frozen
 from taesd_ext.weights.tensor_file import open_tensor_file
+from taesd_ext.weights.tiny_file import build_frozen
 
 DATA = Path(__file__).resolve().parents[1] / "data"
 """The shipped files, made by `python -m taesd_ext calibrate`."""

@@ -13,8 +13,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from taesd_ext.errors import TaesdError, log_once
-from taesd_ext.weights.checkpoint import build_frozen
 from taesd_ext.weights.tensor_file import open_tensor_file
+from taesd_ext.weights.tiny_file import build_frozen
 
 SCALE = 4
 """Full-size pixels along a side of one pixel of its picture."""

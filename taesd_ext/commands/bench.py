@@ -22,11 +22,13 @@ from taesd_ext.commands.bench_memory import measure_memory
 from taesd_ext.commands.bench_plot import check_plot, plot
 from taesd_ext.commands.bench_tiles import SIDES as TILED_SIDES
 from taesd_ext.commands.bench_tiles import measure_tiles, print_tiles
-from taesd_ext.commands.bench_ways import BASELINE, DIFFUSERS, FULL_VAE, Bench, Frame, Way, known_families
+from taesd_ext.commands.bench_ways import BASELINE, DIFFUSERS, FULL_VAE, Bench, Frame, Way
 from taesd_ext.commands.outputs import add_overwrite_argument, check_outputs, write_atomically
 from taesd_ext.commands.quality import preview_quality, read_photos
 from taesd_ext.errors import TaesdError, one_line
-from taesd_ext.weights.folders import given_folders, installed, search_folders
+from taesd_ext.latent_formats import FAMILIES
+from taesd_ext.weights.folders import given_folders, search_folders
+from taesd_ext.weights.installed import installed
 
 SIDES, QUICK_SIDES = (256, 512, 1024), (512,)
 ROUNDS, QUICK_ROUNDS = 7, 3
@@ -39,7 +41,7 @@ _MEMORY_WAYS = (BASELINE, "full", "1/4", "1/8", "embedded previewer", DIFFUSERS,
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--families", metavar="A,B,...", help=f"of {', '.join(known_families())} (those installed)")
+    parser.add_argument("--families", metavar="A,B,...", help=f"of {', '.join(FAMILIES)} (those installed)")
     parser.add_argument("--models", action="append", default=[], metavar="DIR", help="a folder of weight files")
     parser.add_argument("--sizes", metavar="N,N,...", help="sides of the pictures in pixels")
     parser.add_argument(
@@ -176,9 +178,9 @@ def print_hardware(found: dict[str, Any]) -> None:
 def _families(args: argparse.Namespace) -> list[str]:
     if args.families:
         chosen = args.families.split(",")
-        unknown = [family for family in chosen if family not in known_families()]
+        unknown = [family for family in chosen if family not in FAMILIES]
         if unknown:
-            raise TaesdError(f"There is no family {unknown[0]}", f"the families are {', '.join(known_families())}")
+            raise TaesdError(f"There is no family {unknown[0]}", f"the families are {', '.join(FAMILIES)}")
         return chosen
     found = installed(search_folders(given_folders(args.models)))
     with_decoder = [family for family, parts in found.items() if "decoder" in parts]

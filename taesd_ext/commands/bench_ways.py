@@ -18,11 +18,11 @@ from taesd_ext.codec.precision import DtypeChoice
 from taesd_ext.codec.previewer import has_previewer, load_previewer
 from taesd_ext.codec.tiling import TileChoice
 from taesd_ext.errors import TaesdError
-from taesd_ext.latent_formats import LATENT_FORMATS, LatentFormat, native_format, to_family_latent
+from taesd_ext.latent_formats import LatentFormat, native_format, to_family_latent
 from taesd_ext.models import autoencoder_kl
 from taesd_ext.models.latent_rgb import LATENT_RGB, latent_to_rgb
 from taesd_ext.preview.frame import preview_image
-from taesd_ext.weights.checkpoint import TinyArchitecture
+from taesd_ext.weights.tiny_file import network_of
 
 BASELINE = "as the WebUI does"
 """The built-in TAESD preview of A1111: plain network, autograd on, truncated in numpy, PNG of the full size."""
@@ -69,7 +69,7 @@ class Bench:
                 return found
         except TaesdError:
             pass
-        return Codec(self.family, self.format, decoder=made_up(self._architecture().build("decoder")), dtype=dtype)
+        return Codec(self.family, self.format, decoder=made_up(network_of(self.format, "decoder")), dtype=dtype)
 
     @property
     def has_weights(self) -> bool:
@@ -117,11 +117,6 @@ class Bench:
             return frame
 
         return prepare
-
-    def _architecture(self) -> TinyArchitecture:
-        return TinyArchitecture(
-            self.format.latent_channels, self.format.spatial_scale_factor, midblock_norm=self.family == "taef2"
-        )
 
     def _as_the_webui(self) -> Frame:
         # Weights that require gradients make torch keep every feature map, as the built-in preview does.
@@ -183,10 +178,6 @@ def made_up(network: nn.Module) -> nn.Module:
         for parameter in network.parameters():
             parameter.normal_(0, 0.02, generator=generator)
     return network.requires_grad_(False).eval()
-
-
-def known_families() -> tuple[str, ...]:
-    return tuple(dict.fromkeys(row.family for row in LATENT_FORMATS if row.family))
 
 
 def _host_png(image: Tensor) -> bytes:

@@ -15,11 +15,12 @@ from taesd_ext.commands.export_safetensors import CONFIG_NAME, WEIGHTS_NAME, dif
 from taesd_ext.commands.outputs import add_overwrite_argument, check_outputs, write_atomically
 from taesd_ext.errors import TaesdError
 from taesd_ext.latent_formats import FAMILIES
-from taesd_ext.weights.checkpoint import PARTS, TinyPart, find_tiny_parts
 from taesd_ext.weights.folders import diffusers_files as files_in_diffusers_folder
-from taesd_ext.weights.folders import find_part, given_folders, search_folders
+from taesd_ext.weights.folders import given_folders, search_folders
 from taesd_ext.weights.identify import told_by
+from taesd_ext.weights.installed import find_part
 from taesd_ext.weights.tensor_file import open_tensor_file
+from taesd_ext.weights.tiny_file import PARTS, TinyPart, find_tiny_parts
 
 SUFFIXES = {"safetensors": ".safetensors", "keras": ".keras", "onnx": ".onnx"}
 
@@ -120,16 +121,16 @@ def _contents(
     together: bool,
 ) -> list[bytes]:  # fmt: skip
     """What to write into each of :func:`_targets`; ``together``: all networks into one file."""
-    architecture = next(iter(parts.values())).architecture
+    network = next(iter(parts.values())).network
     notes = {"family": family, "made_by": "taesd_ext", "license": "MIT"}
     if _is_diffusers(args):
-        made = diffusers_files(networks, architecture)
+        made = diffusers_files(networks)
         return [made[CONFIG_NAME], made[WEIGHTS_NAME]]
     if args.format == "safetensors":
         files = [networks] if together else [{part: network} for part, network in networks.items()]
         return [original_bytes(file, family, notes) for file in files]
     if args.format == "onnx":
-        channels, factor = architecture.latent_channels, architecture.spatial_scale_factor
+        channels, factor = network.latent_channels, network.spatial_scale_factor
         return [onnx_bytes(network, part, channels, factor, notes) for part, network in networks.items()]
     return [_keras(network, part, parts[part], family, args.size) for part, network in networks.items()]
 
@@ -139,10 +140,10 @@ def _is_diffusers(args: argparse.Namespace) -> bool:
 
 
 def _keras(network: nn.Sequential, part: str, found: TinyPart, family: str, size: tuple[int, int] | None) -> bytes:
-    factor = found.architecture.spatial_scale_factor
+    factor = found.network.spatial_scale_factor
     if size and (size[0] % factor or size[1] % factor):
         raise TaesdError(f"{size[1]}x{size[0]} is no multiple of {factor}", "", "Give a size that is")
     if part == "encoder":
         return keras_bytes(network, f"{family}_{part}", 3, size)
     latent_size = (size[0] // factor, size[1] // factor) if size else None
-    return keras_bytes(network, f"{family}_{part}", found.architecture.latent_channels, latent_size)
+    return keras_bytes(network, f"{family}_{part}", found.network.latent_channels, latent_size)

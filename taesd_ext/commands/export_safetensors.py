@@ -9,8 +9,7 @@ import safetensors.torch
 from torch import Tensor, nn
 
 from taesd_ext.errors import TaesdError
-from taesd_ext.models.tiny import CLAMP_MAGNITUDE, WIDTH
-from taesd_ext.weights.checkpoint import TinyArchitecture
+from taesd_ext.models.tiny import CLAMP_MAGNITUDE, WIDTH, Decoder, Encoder, TinyNetwork
 
 CONFIG_NAME = "config.json"
 WEIGHTS_NAME = "diffusion_pytorch_model.safetensors"
@@ -25,13 +24,15 @@ def original_bytes(networks: Mapping[str, nn.Module], family: str, notes: dict[s
     return safetensors.torch.save(state, notes)
 
 
-def diffusers_files(networks: Mapping[str, nn.Module], architecture: TinyArchitecture) -> dict[str, bytes]:
+def diffusers_files(networks: Mapping[str, TinyNetwork]) -> dict[str, bytes]:
     """The files, by name, of a folder that AutoencoderTiny.from_pretrained loads. Raises TaesdError."""
     if set(networks) != {"encoder", "decoder"}:
         raise TaesdError("Cannot write the diffusers layout", "it needs both parts", "Use --part both")
-    if architecture.spatial_scale_factor != 8 or architecture.midblock_norm or architecture.frames:
+    network, channels = networks["decoder"], networks["decoder"].latent_channels
+    plain = {part: _keys(kind(channels)) for part, kind in (("encoder", Encoder), ("decoder", Decoder))}
+    if any(_keys(network) != plain[part] for part, network in networks.items()):
         raise TaesdError(
-            f"diffusers has no network for a {architecture} tiny autoencoder", "its AutoencoderTiny is a plain 8x one",
+            f"diffusers has no network for a {network.kind} tiny autoencoder", "its AutoencoderTiny is a plain 8x one",
             "Use --layout original",
         )  # fmt: skip
     state: dict[str, Tensor] = {}
@@ -48,7 +49,7 @@ def diffusers_files(networks: Mapping[str, nn.Module], architecture: TinyArchite
         "encoder_block_out_channels": [WIDTH] * 4,
         "force_upcast": False,
         "in_channels": 3,
-        "latent_channels": architecture.latent_channels,
+        "latent_channels": channels,
         "latent_magnitude": round(CLAMP_MAGNITUDE),
         "latent_shift": 0.5,
         "num_decoder_blocks": [3, 3, 3, 1],
@@ -62,3 +63,7 @@ def diffusers_files(networks: Mapping[str, nn.Module], architecture: TinyArchite
         CONFIG_NAME: (json.dumps(config, indent=2) + "\n").encode(),
         WEIGHTS_NAME: safetensors.torch.save(state, {"format": "pt"}),
     }
+
+
+def _keys(network: nn.Module) -> dict[str, tuple[int, ...]]:
+    return {key: tuple(value.shape) for key, value in network.state_dict().items()}

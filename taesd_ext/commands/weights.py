@@ -13,11 +13,12 @@ from pathlib import Path
 from taesd_ext.errors import TaesdError
 from taesd_ext.latent_formats import FAMILIES
 from taesd_ext.weights.catalog import CATALOG, TINY, downloadable
-from taesd_ext.weights.checkpoint import PARTS
 from taesd_ext.weights.download import download_family
-from taesd_ext.weights.folders import cache_folder, candidates, given_folders, search_folders
+from taesd_ext.weights.folders import cache_folder, given_folders, search_folders
 from taesd_ext.weights.identify import UNREADABLE, UNVERIFIED, Identity, identify
+from taesd_ext.weights.installed import installed
 from taesd_ext.weights.store import list_weights
+from taesd_ext.weights.tiny_file import PARTS
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -63,21 +64,7 @@ class Listing:
 def take_stock(models: Iterable[Path | str] = (), *, always_hash: bool = False, strays: bool = False) -> Listing:
     """Look through the folders that are searched, those given first."""
     folders = search_folders([Path(folder) for folder in models])
-    return Listing(folders, list_weights(folders, always_hash=always_hash, strays=strays), _used(folders))
-
-
-def _used(folders: list[Path]) -> dict[str, dict[str, Path]]:
-    found: dict[str, dict[str, Path]] = {}
-    for family in FAMILIES:
-        for part in PARTS:
-            if path := next((path for path in candidates(family, part, folders) if _serves(path, family, part)), None):
-                found.setdefault(family, {})[part] = path
-    return found
-
-
-def _serves(path: Path, family: str, part: str) -> bool:
-    identity = identify(path)
-    return not identity.error and part in identity.parts and family in identity.families
+    return Listing(folders, list_weights(folders, always_hash=always_hash, strays=strays), installed(folders))
 
 
 def _list(args: argparse.Namespace) -> int:

@@ -26,7 +26,8 @@ from taesd_ext.preview.animation import AnimationPlan, animate
 from taesd_ext.preview.recorder import RecordedJob
 from taesd_ext.settings import OPTION, OPTIONS
 from taesd_ext.ui.work import LEFT, leave
-from taesd_ext.weights.folders import installed, search_folders
+from taesd_ext.weights.folders import search_folders
+from taesd_ext.weights.installed import installed
 from taesd_ext.weights.store import list_weights
 
 PREFIX = "/taesd/v1"

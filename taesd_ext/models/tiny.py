@@ -1,18 +1,23 @@
 """The tiny autoencoders (TAESD and its kin): networks in the layout of their original weight files.
 
 A latent is in the diffusion model's own scale (already scaled and shifted); an image is in [0, 1]. Each network is one
-``nn.Sequential``, so that its state dict has the original keys ("1.weight", "3.conv.0.weight", ...).
+``Sequential``, so that its state dict has the original keys ("1.weight", "3.conv.0.weight", ...), and tells from the
+shapes in such a state dict with which arguments it is built.
 
 Source of the structure: madebyollin/taesd (MIT), Sana, FLUX.2 and Qwen Image 2.1 variants included.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import ClassVar
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
 from taesd_ext.models.layers import Conv2d, GroupNorm, Module, ReLU, Sequential, Upsample
+from taesd_ext.models.state_shapes import Arguments, Shapes, chain
 
 WIDTH = 64
 """Channels of every stage of the 8x networks."""
@@ -22,6 +27,9 @@ CLAMP_MAGNITUDE = 3.0
 
 NORM_GROUPS = 4
 """Groups of the mid-block GroupNorm (FLUX.2 only)."""
+
+PATCH = 2
+"""Side of the squares of pixels that the 16x networks fold into channels."""
 
 
 def conv3x3(channels_in: int, channels_out: int, *, stride: int = 1, bias: bool = True) -> Conv2d:
@@ -67,87 +75,6 @@ class Block(Module):
         return self.fuse(self.conv(x) + x)
 
 
-def blocks(channels: int, count: int = 3, *, midblock_norm: bool = False) -> list[nn.Module]:
-    return [Block(channels, midblock_norm=midblock_norm) for _ in range(count)]
-
-
-def halve(channels: int) -> Conv2d:
-    """(B,C,h,w) -> (B,C,h/2,w/2)"""
-    return conv3x3(channels, channels, stride=2, bias=False)
-
-
-def double(channels_in: int, channels_out: int | None = None) -> list[nn.Module]:
-    """(B,C,h,w) -> (B,C',2h,2w)"""
-    return [Upsample(), conv3x3(channels_in, channels_out or channels_in, bias=False)]
-
-
-class Encoder(Sequential):
-    """(B,3,H,W) image in [0,1] -> (B,C,H/8,W/8) latent. H and W are multiples of 8."""
-
-    spatial_scale_factor = 8
-
-    def __init__(self, latent_channels: int = 4, *, midblock_norm: bool = False) -> None:
-        super().__init__(
-            conv3x3(3, WIDTH), *blocks(WIDTH, 1),
-            halve(WIDTH), *blocks(WIDTH),
-            halve(WIDTH), *blocks(WIDTH),
-            halve(WIDTH), *blocks(WIDTH, midblock_norm=midblock_norm),
-            conv3x3(WIDTH, latent_channels),
-        )  # fmt: skip
-
-
-class Decoder(Sequential):
-    """(B,C,h,w) latent -> (B,3,8h,8w) image, about [0,1] and not clamped."""
-
-    spatial_scale_factor = 8
-
-    def __init__(self, latent_channels: int = 4, *, midblock_norm: bool = False) -> None:
-        super().__init__(
-            Clamp(), conv3x3(latent_channels, WIDTH), ReLU(),
-            *blocks(WIDTH, midblock_norm=midblock_norm), *double(WIDTH),
-            *blocks(WIDTH), *double(WIDTH),
-            *blocks(WIDTH), *double(WIDTH),
-            *blocks(WIDTH, 1), conv3x3(WIDTH, 3),
-        )  # fmt: skip
-
-
-class F32Encoder(Sequential):
-    """(B,3,H,W) image in [0,1] -> (B,32,H/32,W/32) latent of Sana's DC-AE. H and W are multiples of 32."""
-
-    spatial_scale_factor = 32
-
-    def __init__(self, latent_channels: int = 32) -> None:
-        super().__init__(
-            conv3x3(3, WIDTH // 2, stride=2), ReLU(),
-            conv3x3(WIDTH // 2, WIDTH, stride=2), ReLU(), *blocks(WIDTH, 1),
-            halve(WIDTH), *blocks(WIDTH),
-            halve(WIDTH), *blocks(WIDTH),
-            halve(WIDTH), *blocks(WIDTH),
-            conv3x3(WIDTH, latent_channels),
-        )  # fmt: skip
-
-
-class F32Decoder(Sequential):
-    """(B,32,h,w) latent of Sana's DC-AE -> (B,3,32h,32w) image, about [0,1] and not clamped."""
-
-    spatial_scale_factor = 32
-
-    def __init__(self, latent_channels: int = 32) -> None:
-        super().__init__(
-            Clamp(), conv3x3(latent_channels, 4 * WIDTH), ReLU(),
-            *blocks(4 * WIDTH), *double(4 * WIDTH, 2 * WIDTH),
-            *blocks(2 * WIDTH), *double(2 * WIDTH, WIDTH),
-            *blocks(WIDTH), *double(WIDTH),
-            *blocks(WIDTH), *double(WIDTH),
-            *blocks(WIDTH), *double(WIDTH),
-            *blocks(WIDTH, 1), conv3x3(WIDTH, 3),
-        )  # fmt: skip
-
-
-PATCH = 2
-"""Side of the squares of pixels that the 16x networks fold into channels."""
-
-
 class FoldPatches(Module):
     """(B,3,H,W) image -> (B,4C,H/2,W/2), with an opaque alpha channel where C is 4."""
 
@@ -168,31 +95,203 @@ class UnfoldPatches(Module):
         return functional.pixel_shuffle(x, PATCH)[:, :3]
 
 
-class F16Encoder(Sequential):
+def blocks(channels: int, count: int = 3, *, midblock_norm: bool = False) -> list[nn.Module]:
+    return [Block(channels, midblock_norm=midblock_norm) for _ in range(count)]
+
+
+def halve(channels_in: int, channels_out: int | None = None) -> Conv2d:
+    """(B,C,h,w) -> (B,C',h/2,w/2)"""
+    return conv3x3(channels_in, channels_out or channels_in, stride=2, bias=False)
+
+
+def double(channels_in: int, channels_out: int | None = None) -> list[nn.Module]:
+    """(B,C,h,w) -> (B,C',2h,2w)"""
+    return [Upsample(), conv3x3(channels_in, channels_out or channels_in, bias=False)]
+
+
+def halving_stages(widths: Sequence[int], *, midblock_norm: bool = False) -> list[nn.Module]:
+    """Each width but the first at half the size of the one before; the norm is in the last stage."""
+    layers: list[nn.Module] = []
+    for i, width in enumerate(widths[1:], start=1):
+        layers += [halve(widths[i - 1], width), *blocks(width, midblock_norm=midblock_norm and i == len(widths) - 1)]
+    return layers
+
+
+def doubling_stages(widths: Sequence[int], *, midblock_norm: bool = False) -> list[nn.Module]:
+    """Each width but the first at double the size of the one before; the norm is in the first stage."""
+    layers: list[nn.Module] = []
+    for i, width in enumerate(widths[:-1]):
+        layers += [*blocks(width, midblock_norm=midblock_norm and i == 0), *double(width, widths[i + 1])]
+    return [*layers, *blocks(widths[-1], 1)]
+
+
+class TinyNetwork(Sequential):
+    """An encoder or a decoder; ``latent_channels`` and ``spatial_scale_factor`` are those of its latents."""
+
+    part: ClassVar[str]
+    frames: ClassVar[bool] = False
+    """Its blocks remember the frame before: made for videos."""
+
+    def __init__(self, latent_channels: int, spatial_scale_factor: int, *layers: nn.Module) -> None:
+        super().__init__(*layers)
+        self.latent_channels, self.spatial_scale_factor = latent_channels, spatial_scale_factor
+
+    @property
+    def kind(self) -> str:
+        """The structure in words, "32-channel 8x with mid-block norm"."""
+        words = f"{self.latent_channels}-channel {self.spatial_scale_factor}x"
+        if self.frames:
+            words += " video"
+        normed = any(getattr(layer, "pool", None) is not None for layer in self)
+        return f"{words} with mid-block norm" if normed else words
+
+    @classmethod
+    def arguments_of(cls, shapes: Shapes) -> Arguments | None:
+        """With what to call this class for a network with such a state dict; None where it is of another class.
+
+        It looks at what tells the classes and their sizes apart, not at every shape.
+        """
+        raise NotImplementedError
+
+
+class Encoder(TinyNetwork):
+    """(B,3,H,W) image in [0,1] -> (B,C,H/8,W/8) latent. H and W are multiples of 8.
+
+    ``widths`` are those at the image's size and at each half of it: the factor follows from their number.
+    """
+
+    part = "encoder"
+
+    def __init__(
+        self, latent_channels: int = 4, widths: Sequence[int] = (WIDTH,) * 4, *, midblock_norm: bool = False
+    ) -> None:
+        super().__init__(
+            latent_channels, 2 ** (len(widths) - 1),
+            conv3x3(3, widths[0]), *blocks(widths[0], 1),
+            *halving_stages(widths, midblock_norm=midblock_norm),
+            conv3x3(widths[-1], latent_channels),
+        )  # fmt: skip
+
+    @classmethod
+    def arguments_of(cls, shapes: Shapes) -> Arguments | None:
+        if (found := chain(shapes, start=0)) is None or found[0][0].channels_in != 3:
+            return None
+        (*_, last), widths = found
+        norm = f"{last.index - 1}.pool.0.weight" in shapes
+        return {"latent_channels": last.channels_out, "widths": widths, "midblock_norm": norm}
+
+
+class Decoder(TinyNetwork):
+    """(B,C,h,w) latent -> (B,3,8h,8w) image, about [0,1] and not clamped.
+
+    ``widths`` are those at the latent's size and at each double of it: the factor follows from their number.
+    """
+
+    part = "decoder"
+
+    def __init__(
+        self, latent_channels: int = 4, widths: Sequence[int] = (WIDTH,) * 4, *, midblock_norm: bool = False
+    ) -> None:
+        super().__init__(
+            latent_channels, 2 ** (len(widths) - 1),
+            Clamp(), conv3x3(latent_channels, widths[0]), ReLU(),
+            *doubling_stages(widths, midblock_norm=midblock_norm),
+            conv3x3(widths[-1], 3),
+        )  # fmt: skip
+
+    @classmethod
+    def arguments_of(cls, shapes: Shapes) -> Arguments | None:
+        if (found := chain(shapes, start=1)) is None or found[0][-1].channels_out != 3:
+            return None
+        (first, *_), widths = found
+        norm = "3.pool.0.weight" in shapes
+        return {"latent_channels": first.channels_in, "widths": widths, "midblock_norm": norm}
+
+
+class F32Encoder(TinyNetwork):
+    """(B,3,H,W) image in [0,1] -> (B,32,H/32,W/32) latent of Sana's DC-AE. H and W are multiples of 32.
+
+    The first two layers halve the image already: ``widths`` begin at half of its size.
+    """
+
+    part = "encoder"
+
+    def __init__(self, latent_channels: int = 32, widths: Sequence[int] = (WIDTH // 2, *(WIDTH,) * 4)) -> None:
+        first, second, *_ = widths
+        super().__init__(
+            latent_channels, 2 ** len(widths),
+            conv3x3(3, first, stride=2), ReLU(),
+            conv3x3(first, second, stride=2), ReLU(), *blocks(second, 1),
+            *halving_stages(widths[1:]),
+            conv3x3(widths[-1], latent_channels),
+        )  # fmt: skip
+
+    @classmethod
+    def arguments_of(cls, shapes: Shapes) -> Arguments | None:
+        if (found := chain(shapes, start=0, biased=2)) is None or found[0][0].channels_in != 3:
+            return None
+        convs, widths = found
+        return {"latent_channels": convs[-1].channels_out, "widths": widths}
+
+
+class F32Decoder(Decoder):
+    """(B,32,h,w) latent of Sana's DC-AE -> (B,3,32h,32w) image, about [0,1] and not clamped."""
+
+    def __init__(self, latent_channels: int = 32, widths: Sequence[int] = (256, 128, *(WIDTH,) * 4)) -> None:
+        super().__init__(latent_channels, widths)
+
+
+class F16Encoder(TinyNetwork):
     """(B,3,H,W) image in [0,1] -> (B,64,H/16,W/16) latent of Qwen Image 2.1. H and W are multiples of 16."""
 
-    spatial_scale_factor = 16
+    part = "encoder"
 
-    def __init__(self, latent_channels: int = 64, image_channels: int = 4) -> None:
+    def __init__(
+        self, latent_channels: int = 64, image_channels: int = 4, widths: Sequence[int] = (WIDTH, WIDTH, 128, 256)
+    ) -> None:
         super().__init__(
-            FoldPatches(image_channels), conv3x3(image_channels * PATCH**2, WIDTH), ReLU(), *blocks(WIDTH, 1),
-            halve(WIDTH), *blocks(WIDTH),
-            conv3x3(WIDTH, 2 * WIDTH, stride=2, bias=False), *blocks(2 * WIDTH),
-            conv3x3(2 * WIDTH, 4 * WIDTH, stride=2, bias=False), *blocks(4 * WIDTH),
-            conv3x3(4 * WIDTH, latent_channels),
+            latent_channels, PATCH * 2 ** (len(widths) - 1),
+            FoldPatches(image_channels), conv3x3(image_channels * PATCH**2, widths[0]), ReLU(), *blocks(widths[0], 1),
+            *halving_stages(widths),
+            conv3x3(widths[-1], latent_channels),
         )  # fmt: skip
 
+    @classmethod
+    def arguments_of(cls, shapes: Shapes) -> Arguments | None:
+        if (found := chain(shapes, start=1)) is None or found[0][0].channels_in not in _FOLDED:
+            return None
+        (first, *_, last), widths = found
+        return {
+            "latent_channels": last.channels_out, "image_channels": first.channels_in // PATCH**2, "widths": widths
+        }  # fmt: skip
 
-class F16Decoder(Sequential):
+
+class F16Decoder(TinyNetwork):
     """(B,64,h,w) latent of Qwen Image 2.1 -> (B,3,16h,16w) image, about [0,1] and not clamped."""
 
-    spatial_scale_factor = 16
+    part = "decoder"
 
-    def __init__(self, latent_channels: int = 64, image_channels: int = 4) -> None:
+    def __init__(
+        self, latent_channels: int = 64, image_channels: int = 4, widths: Sequence[int] = (256, 128, WIDTH, WIDTH)
+    ) -> None:
         super().__init__(
-            Clamp(), conv3x3(latent_channels, 4 * WIDTH), ReLU(),
-            *blocks(4 * WIDTH), *double(4 * WIDTH, 2 * WIDTH),
-            *blocks(2 * WIDTH), *double(2 * WIDTH, WIDTH),
-            *blocks(WIDTH), *double(WIDTH),
-            *blocks(WIDTH, 1), conv3x3(WIDTH, image_channels * PATCH**2), UnfoldPatches(),
+            latent_channels, PATCH * 2 ** (len(widths) - 1),
+            Clamp(), conv3x3(latent_channels, widths[0]), ReLU(), *doubling_stages(widths),
+            conv3x3(widths[-1], image_channels * PATCH**2), UnfoldPatches(),
         )  # fmt: skip
+
+    @classmethod
+    def arguments_of(cls, shapes: Shapes) -> Arguments | None:
+        if (found := chain(shapes, start=1)) is None or found[0][-1].channels_out not in _FOLDED:
+            return None
+        (first, *_, last), widths = found
+        return {
+            "latent_channels": first.channels_in, "image_channels": last.channels_out // PATCH**2, "widths": widths
+        }  # fmt: skip
+
+
+_FOLDED = (3 * PATCH**2, 4 * PATCH**2)
+"""Channels of folded pictures, without and with alpha."""
+
+NETWORKS: tuple[type[TinyNetwork], ...] = (Encoder, Decoder, F32Encoder, F16Encoder, F16Decoder)
+"""One for each structure; an F32Decoder is a Decoder with two more doublings."""

@@ -1,23 +1,29 @@
-"""The tiny autoencoder of video models (TAEHV), used for stills: one latent frame <-> one image.
+"""The tiny autoencoders of video models (TAEHV and its kin), for stills and for frames.
 
-Its blocks look at the frame before as well as at their own, and its layers join and split frames: four image frames
-make one latent frame. A still is such a video's first frame. Encoding repeats the image four times, decoding drops
-the three frames that lie before the first: what the original does with a video of one frame, at a third of the work.
+Their blocks look at the frame before as well as at their own, and their layers join and split frames: several image
+frames make one latent frame. A still is a video's first frame: encoding repeats the image, decoding drops the frames
+that lie before the first, what the original does with a video of one frame, at a third of the work.
 
-Each network is one ``nn.Sequential``, so that its state dict has the original keys ("3.conv.0.weight", ...).
-Source of the structure: madebyollin/taehv (MIT), the weights taew2_1 (Wan 2.1, Qwen Image).
+Each network is one ``Sequential``, so that its state dict has the original keys ("3.conv.0.weight", ...), and tells
+from the shapes in such a state dict with which arguments it is built.
+Source of the structure: madebyollin/taehv (MIT), its branch taeltx23_wide, and madebyollin/taem1 (MIT).
 """
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
-from taesd_ext.models.layers import Conv2d, Module, ReLU, Sequential, Upsample
-from taesd_ext.models.tiny import WIDTH, Clamp, conv3x3, halve
+from taesd_ext.models.layers import Conv2d, Module, PixelShuffle, ReLU, Sequential, Upsample
+from taesd_ext.models.state_shapes import Arguments, Shapes, frame_counts, plain_convs
+from taesd_ext.models.tiny import WIDTH, Clamp, TinyNetwork, conv3x3, halve
 
-FRAMES = 4
-"""Image frames in a latent frame."""
+BLOCKS = 3
+"""Blocks in each stage."""
 
 
 class MemoryBlock(Module):
@@ -40,6 +46,41 @@ class MemoryBlock(Module):
         frames = x if before is None else torch.cat([x, before], 1)
         seen = first.convolve(frames, first.weight[:, : frames.shape[1]])
         return self.act(self.conv[1:](seen) + x)
+
+
+class WideBlock(MemoryBlock):
+    """A memory block of grouped 3x3 convolutions (64 channels a group) between 1x1 ones."""
+
+    def __init__(self, channels: int) -> None:
+        Module.__init__(self)
+        groups = max(1, channels // WIDTH)
+        self.conv = Sequential(
+            Conv2d(2 * channels, channels, 1),
+            ReLU(),
+            Conv2d(channels, channels, 3, padding=1, groups=groups),
+            ReLU(),
+            Conv2d(channels, channels, 1),
+            ReLU(),
+            Conv2d(channels, channels, 3, padding=1, groups=groups),
+        )
+        self.act = ReLU()
+
+
+class SuperBlock(Module):
+    """ConvNeXt block that sees the frame before too: a 7x7 depthwise convolution, then 1x1 ones, added to its input."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        seen = 2 * channels
+        self.conv = Sequential(
+            Conv2d(seen, seen, 7, padding=3, groups=seen, bias=False),
+            Conv2d(seen, 2 * seen, 1),
+            ReLU(),
+            Conv2d(2 * seen, channels, 1, bias=False),
+        )
+
+    def forward(self, x: Tensor, before: Tensor | None = None) -> Tensor:
+        return self.conv(torch.cat([x, torch.zeros_like(x) if before is None else before], 1)) + x
 
 
 class JoinFrames(Module):
@@ -67,29 +108,13 @@ class SplitFrames(Module):
         return [part for frame in frames for part in self.conv(frame).chunk(self.count, 1)]
 
 
-def memory_blocks(channels: int) -> list[nn.Module]:
-    return [MemoryBlock(channels) for _ in range(3)]
+_REMEMBERING = (MemoryBlock, SuperBlock)
 
 
-def shrink(count: int) -> list[nn.Module]:
-    """``count`` frames to one, and (B,C,h,w) -> (B,C,h/2,w/2)."""
-    return [JoinFrames(WIDTH, count), halve(WIDTH), *memory_blocks(WIDTH)]
-
-
-def grow(channels_in: int, channels_out: int, count: int) -> list[nn.Module]:
-    """(B,C,h,w) -> (B,C',2h,2w), and one frame to ``count``."""
-    return [
-        *memory_blocks(channels_in),
-        Upsample(),
-        SplitFrames(channels_in, count),
-        conv3x3(channels_in, channels_out, bias=False),
-    ]
-
-
-def run_frames(layers: list[nn.Module], frames: list[Tensor]) -> list[Tensor]:
+def run_frames(layers: Sequence[nn.Module], frames: list[Tensor]) -> list[Tensor]:
     """Layers over the frames of a video in their order; the first frame remembers nothing."""
     for layer in layers:
-        if isinstance(layer, MemoryBlock):
+        if isinstance(layer, _REMEMBERING):
             frames = [layer(frame, before) for frame, before in zip(frames, [None, *frames[:-1]], strict=True)]
         elif isinstance(layer, (JoinFrames, SplitFrames)):
             frames = layer(frames)
@@ -98,38 +123,153 @@ def run_frames(layers: list[nn.Module], frames: list[Tensor]) -> list[Tensor]:
     return frames
 
 
-class VideoEncoder(Sequential):
-    """(B,3,H,W) image in [0,1] -> (B,C,H/8,W/8) latent of a still. H and W are multiples of 8."""
+class VideoEncoder(TinyNetwork):
+    """(B,3,H,W) image in [0,1] -> (B,C,H/f,W/f) latent of a still. H and W are multiples of f, which is 8 * patch.
 
-    spatial_scale_factor = 8
+    ``joins`` are how many frames each stage makes one of; ``patch`` is the side of the squares of pixels that are
+    folded into channels first.
+    """
 
-    def __init__(self, latent_channels: int = 16) -> None:
-        super().__init__(
-            conv3x3(3, WIDTH), ReLU(),
-            *shrink(2), *shrink(2), *shrink(1),
-            conv3x3(WIDTH, latent_channels),
-        )  # fmt: skip
+    part = "encoder"
+    frames = True
+    chunk: int | None = None
+    """A video is encoded in chunks of so many latent frames, each after a black start (5 in MiniMax H3)."""
+
+    def __init__(
+        self, latent_channels: int = 16, joins: Sequence[int] = (2, 2, 1), patch: int = 1, width: int = WIDTH
+    ) -> None:
+        layers: list[nn.Module] = [conv3x3(3 * patch**2, width), ReLU()]
+        for count in joins:
+            layers += [JoinFrames(width, count), halve(width), *(MemoryBlock(width) for _ in range(BLOCKS))]
+        factor = patch * 2 ** len(joins)
+        super().__init__(latent_channels, factor, *layers, conv3x3(width, latent_channels))
+        self.patch, self.joined = patch, math.prod(joins)
 
     def forward(self, image: Tensor) -> Tensor:
+        if self.chunk:
+            return self._encode([*self._black(image), image])[-1]
+        return self._encode([image] * self.joined)[-1]
+
+    def encode_frames(self, images: Tensor) -> Tensor:
+        """(B,3,T,H,W) in [0,1] -> (B,C,T',H/f,W/f), n frames to one; the last frame is repeated to fill the last."""
+        frames = list(images.unbind(2))
+        black = self._black(frames[0]) if self.chunk else []
+        length = self.chunk * self.joined - len(black) if self.chunk else len(frames) + -len(frames) % self.joined
+        frames += frames[-1:] * (-len(frames) % length)
+        chunks = [[*black, *frames[start : start + length]] for start in range(0, len(frames), length)]
+        encoded = [frame for chunk in chunks for frame in self._encode(chunk)]
+        return torch.stack(encoded[: len(encoded) - len(black)], 2)
+
+    def _black(self, image: Tensor) -> list[Tensor]:
+        return [torch.zeros_like(image)] * (self.joined - 1)
+
+    def _encode(self, images: list[Tensor]) -> list[Tensor]:
         first, *rest = self
-        return run_frames(rest, [first(image)] * FRAMES)[-1]
+        # A frame that is there several times over is folded and convolved once.
+        seen: dict[int, Tensor] = {}
+        for image in images:
+            if id(image) not in seen:
+                seen[id(image)] = first(functional.pixel_unshuffle(image, self.patch))
+        return run_frames(rest, [seen[id(image)] for image in images])
+
+    @classmethod
+    def arguments_of(cls, shapes: Shapes) -> Arguments | None:
+        convs, joins = plain_convs(shapes), frame_counts(shapes)
+        if not convs or not joins or convs[0].index != 0 or not (patch := _patch(convs[0].channels_in)):
+            return None
+        return {
+            "latent_channels": convs[-1].channels_out, "joins": joins, "patch": patch, "width": convs[0].channels_out
+        }  # fmt: skip
 
 
-class VideoDecoder(Sequential):
-    """(B,C,h,w) latent of a still -> (B,3,8h,8w) image, about [0,1] and not clamped."""
+class VideoDecoder(TinyNetwork):
+    """(B,C,h,w) latent of a still -> (B,3,f*h,f*w) image, about [0,1] and not clamped; f is 8 * patch.
 
-    spatial_scale_factor = 8
+    ``widths`` are those of the stages, coarse first, and ``splits`` how many frames each makes of one. ``wide`` is
+    TAELTX-2.3-wide's block.
+    """
 
-    def __init__(self, latent_channels: int = 16) -> None:
-        super().__init__(
-            Clamp(), conv3x3(latent_channels, 4 * WIDTH), ReLU(),
-            *grow(4 * WIDTH, 2 * WIDTH, 1), *grow(2 * WIDTH, WIDTH, 2), *grow(WIDTH, WIDTH, 2),
-            ReLU(), conv3x3(WIDTH, 3),
-        )  # fmt: skip
+    part = "decoder"
+    frames = True
+    chunk: int | None = None
+    """Each chunk of so many latent frames begins with frames that lie before it (5 in MiniMax H3)."""
+    whole_if_even = False
+    """Of an even number of latent frames every frame is kept (CogVideoX)."""
+
+    def __init__(
+        self, latent_channels: int = 16, widths: Sequence[int] = (256, 128, WIDTH, WIDTH),
+        splits: Sequence[int] = (1, 2, 2), patch: int = 1, *, wide: bool = False,
+    ) -> None:  # fmt: skip
+        block = WideBlock if wide else MemoryBlock
+        layers: list[nn.Module] = [Clamp(), conv3x3(latent_channels, widths[0]), ReLU()]
+        for width, after, count in zip(widths[:-1], widths[1:], splits, strict=True):
+            layers += [*(block(width) for _ in range(BLOCKS)), Upsample(), SplitFrames(width, count)]
+            layers += [conv3x3(width, after, bias=False)]
+        self._finish(latent_channels, [*layers, ReLU(), conv3x3(widths[-1], 3 * patch**2)], splits, patch)
+
+    def _finish(self, latent_channels: int, layers: list[nn.Module], splits: Sequence[int], patch: int) -> None:
+        TinyNetwork.__init__(self, latent_channels, patch * 2 ** len(splits), *layers)
+        self.patch, self.split = patch, math.prod(splits)
 
     def forward(self, latent: Tensor) -> Tensor:
         layers = list(self)
-        after_memory = max(index for index, layer in enumerate(layers) if isinstance(layer, MemoryBlock)) + 1
+        after_memory = max(index for index, layer in enumerate(layers) if isinstance(layer, _REMEMBERING)) + 1
         frames = run_frames(layers[:after_memory], [latent])
         # Nothing remembers from here on, so the frames before the last, which are dropped, need not be drawn.
-        return run_frames(layers[after_memory:], frames[-1:])[-1]
+        return self._unfolded(run_frames(layers[after_memory:], frames[-1:])[-1])
+
+    def decode_frames(self, latent: Tensor) -> Tensor:
+        """(B,C,T,h,w) -> (B,3,T',f*h,f*w), about [0,1] and not clamped; T' = n*T - (n-1), n frames of one.
+
+        The first n-1 frames lie before the video, or before each chunk of it.
+        """
+        frames = run_frames(list(self), list(latent.unbind(2)))
+        period = self.chunk * self.split if self.chunk else len(frames)
+        before = 0 if self.whole_if_even and latent.shape[2] % 2 == 0 else self.split - 1
+        kept = [frame for index, frame in enumerate(frames) if index % period >= before]
+        return torch.stack([self._unfolded(frame) for frame in kept], 2)
+
+    def _unfolded(self, x: Tensor) -> Tensor:
+        return functional.pixel_shuffle(x, self.patch)
+
+    @classmethod
+    def arguments_of(cls, shapes: Shapes) -> Arguments | None:
+        convs, splits = plain_convs(shapes), frame_counts(shapes)
+        if not convs or not splits or convs[0].index != 1 or not (patch := _patch(convs[-1].channels_out)):
+            return None
+        return {
+            "latent_channels": convs[0].channels_in, "widths": tuple(conv.channels_out for conv in convs[:-1]),
+            "splits": splits, "patch": patch, "wide": "3.conv.6.weight" in shapes,
+        }  # fmt: skip
+
+
+class SuperVideoDecoder(VideoDecoder):
+    """The larger decoder of the "super" files: ConvNeXt blocks, and no clamp of the latent."""
+
+    def __init__(
+        self, latent_channels: int = 48, widths: Sequence[int] = (512, 256, 128, WIDTH),
+        splits: Sequence[int] = (1, 2, 2), patch: int = 2,
+    ) -> None:  # fmt: skip
+        layers: list[nn.Module] = [Conv2d(latent_channels, widths[0], 1, bias=False)]
+        for width, after, count in zip(widths[:-1], widths[1:], splits, strict=True):
+            layers += [*(SuperBlock(width) for _ in range(BLOCKS)), conv3x3(width, 4 * after), ReLU()]
+            layers += [PixelShuffle(2), SplitFrames(after, count)]
+        self._finish(latent_channels, [*layers, conv3x3(widths[-1], 3 * patch**2)], splits, patch)
+
+    @classmethod
+    def arguments_of(cls, shapes: Shapes) -> Arguments | None:
+        convs, splits = plain_convs(shapes), frame_counts(shapes)
+        if not convs or not splits or convs[0].index != 0 or not (patch := _patch(convs[-1].channels_out)):
+            return None
+        first, *growing, _ = convs
+        widths = (first.channels_out, *(conv.channels_out // 4 for conv in growing))
+        return {"latent_channels": first.channels_in, "widths": widths, "splits": splits, "patch": patch}
+
+
+def _patch(channels: int) -> int:
+    """The side of the squares of RGB pixels that are folded into so many channels; 0 where it is none."""
+    side = math.isqrt(max(channels, 0) // 3)
+    return side if 3 * side**2 == channels else 0
+
+
+NETWORKS: tuple[type[TinyNetwork], ...] = (VideoEncoder, VideoDecoder, SuperVideoDecoder)

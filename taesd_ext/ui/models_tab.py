@@ -20,11 +20,11 @@ from taesd_ext.ui.models_table import downloaded, families_html, megabytes
 from taesd_ext.ui.report_box import build_report_box
 from taesd_ext.ui.work import Task, long_action
 from taesd_ext.weights.catalog import TINY, downloadable, downloads
-from taesd_ext.weights.checkpoint import PARTS
 from taesd_ext.weights.download import download_family
-from taesd_ext.weights.folders import installed
 from taesd_ext.weights.identify import Identity, identify
+from taesd_ext.weights.installed import installed
 from taesd_ext.weights.store import add_file, remove_file, weight_files
+from taesd_ext.weights.tiny_file import PARTS
 
 
 def status_html(actions: PanelActions) -> str:
@@ -85,7 +85,7 @@ def describe(identity: Identity) -> tuple[str, str]:
         return identity.error, "bad"
     if identity.official:
         return f"{identity.path.name} is {identity.official}: its checksum is the published one.", "good"
-    if identity.architecture:
+    if identity.kind:
         return (
             f"{identity.path.name} is {identity}, of no published version: its structure is right, its content "
             "cannot be verified.", "info",

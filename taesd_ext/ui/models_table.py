@@ -8,9 +8,9 @@ from taesd_ext.codec.calibrated import details_of_file
 from taesd_ext.latent_formats import FAMILIES, LATENT_FORMATS
 from taesd_ext.ui import texts
 from taesd_ext.ui.markup import badge, table
-from taesd_ext.weights.checkpoint import PARTS
-from taesd_ext.weights.folders import installed
 from taesd_ext.weights.identify import OFFICIAL, UNREADABLE, identify
+from taesd_ext.weights.installed import installed
+from taesd_ext.weights.tiny_file import PARTS
 
 _STATE_KINDS = {OFFICIAL: "good", UNREADABLE: "bad"}
 _NOT_LOOKED = "…"

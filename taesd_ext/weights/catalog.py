@@ -90,7 +90,52 @@ _TAEHV = (
     ("taew2_1", "1.01", "taew2_1.pth", "4ffc6a6ebab83b6de42678327b73cbe9c1cfd86c"),
     ("taew2_1", "1.0", "taew2_1.pth", "4858ee7393b51943dd920ac98c8130ccd1fd2ede"),
     ("taew2_1", "1.1", "safetensors/taew2_1.safetensors", "ec1a2be453a250aa406e912bb630c34463ba0b2f"),
+    ("taew2_2", "1.1", "taew2_2.pth", "4b51ee2578346051cb091d6280213927b9403d61"),
+    ("taew2_2", "1.0", "taew2_2.pth", "ebd0cec9c87e279e264d9c7128d56ff1933e86ca"),
+    ("taew2_2", "1.1", "safetensors/taew2_2.safetensors", "9d0ef19504c0b918eb6a8efea1ed8596cf666400"),
+    ("taew2_2", "1.0", "safetensors/taew2_2.safetensors", "f97b1c336f9a7393743cacc7e3c0c75c779d66fa"),
+    ("taew2_2", "super 1.0", "taew2_2_super.pth", "88641133a999bd6a9f4aa17a41d2bc9b6241d077"),
+    ("taew2_2", "super 1.0", "safetensors/taew2_2_super.safetensors", "f13f912d19f81eb742ba784a04d1cc228e1ce287"),
+    ("taehv", "1.0", "taehv.pth", "e1409542548a72fe9259cc6dc92f0504555616c4"),
+    ("taehv", "1.0", "safetensors/taehv.safetensors", "373253e5f877b3f6474a7ec874e5559f40381246"),
+    ("taehv1_5", "1.1", "taehv1_5.pth", "73960d2af787dd8e05c9e1df93da27dc0c32deb3"),
+    ("taehv1_5", "1.0", "taehv1_5.pth", "fdfe4cc901a6d899e55079844657b1403ede4990"),
+    ("taehv1_5", "1.1", "safetensors/taehv1_5.safetensors", "ede3340b89ae7c58c3e203d1872b8c595c604169"),
+    ("taehv1_5", "1.0", "safetensors/taehv1_5.safetensors", "f06fe05adb29ab68b8b01f22b77244baa8357b30"),
+    ("taehv1_5", "super 1.0", "taehv1_5_super.pth", "b69a23b4db996fe47ca75371a0f840b5def1ce83"),
+    ("taehv1_5", "super 1.0", "safetensors/taehv1_5_super.safetensors", "28a4a5a7aca3f3e0416082d1c400d206a0478377"),
+    ("taeltx_2", "1.0", "taeltx_2.pth", "415c1d34395097beed07efe5b3b9432771b02d70"),
+    ("taeltx_2", "1.0", "safetensors/taeltx_2.safetensors", "a3b56beaa4c3d5478cdcb78d984e65b2ad44bffa"),
+    ("taeltx2_3", "1.0", "taeltx2_3.pth", "d1b7ab9b7e106aed3b1ca907dc3ec02ef8e61005"),
+    ("taeltx2_3", "1.0", "safetensors/taeltx2_3.safetensors", "9553c906cd3d2a1deb85574d5236d256d795aa50"),
+    ("taeh3", "1.0", "taeh3.pth", "8c459d15868be182ca52f95c82410767e06ef510"),
+    ("taeh3", "1.0", "safetensors/taeh3.safetensors", "9eff5f6da1f0baa60ede7f097507119b1488219f"),
+    ("taecvx", "1.1", "taecvx.pth", "faf18249d011f1188d28ac3dbcca7d91316baef2"),
+    ("taecvx", "1.0", "taecvx.pth", "5c5cc87aefbc6a3140ecfb69cd108104ab9e800d"),
+    ("taecvx", "1.1", "safetensors/taecvx.safetensors", "64e2fd755c9356db4c5c1e24d4a67135640a1085"),
+    ("taeos1_3", "1.0", "taeos1_3.pth", "932cae63cf7c1f0cbfb37a35cce233e154dd044b"),
+    ("taeos1_3", "1.0", "safetensors/taeos1_3.safetensors", "599c53e7f43c8e439cca31c68eed1c68855d12a4"),
 )
+
+# Tiny autoencoders of single files elsewhere: (family, version, licence, address, git blob SHA-1 or SHA-256).
+_WIDE_COMMIT = "32ac0146b11007cda5a57b60a3b35653361fb8a4"  # branch 2026_03_11_taeltx23_wide
+_WIDE_PLACE = f"https://raw.githubusercontent.com/madebyollin/taehv/{_WIDE_COMMIT}/"
+_LIGHT_PLACE = "https://huggingface.co/lightx2v/Autoencoders/resolve/main/"
+_TAEM1_PLACE = "https://raw.githubusercontent.com/madebyollin/taem1/863c0ebad757deb4ce918d29a43823231b64c948/"
+_ELSEWHERE = (
+    ("taem1", "1.0", "MIT", f"{_TAEM1_PLACE}taem1.pth", "75b015e01d34e671d9e627a246f5a462d194fdca"),
+    ("taeltx2_3", "wide 1.0", "MIT", f"{_WIDE_PLACE}taeltx2_3_wide.pth", "1da8954033693369aa34de1840dc0fad00fe7d46"),
+    ("taeltx2_3", "wide 1.0", "MIT", f"{_WIDE_PLACE}safetensors/taeltx2_3_wide.safetensors",
+     "c48ef97dadf1cb9fa81eb836d21426a6e76c57d9"),
+    ("taew2_1", "light 1.0", "Apache-2.0", f"{_LIGHT_PLACE}lighttaew2_1.safetensors",
+     "8666e769f449f2d955651564bcadb0c5e12461b50480e67b7241f32c15f11a19"),
+    ("taew2_1", "light 1.0", "Apache-2.0", f"{_LIGHT_PLACE}lighttaew2_1.pth",
+     "7c55c7d6b8eb3d24c7daca1295dea803fb847411e2c67bceecbb286f4dfdbef5"),
+    ("taew2_2", "light 1.0", "Apache-2.0", f"{_LIGHT_PLACE}lighttaew2_2.pth",
+     "e62630fe8cf2a8a3ba1b23e0361e87d8128eed79fbf46e6c4287e33b7be2bd82"),
+    ("taehv1_5", "light 1.0", "Apache-2.0", f"{_LIGHT_PLACE}lighttaehy1_5.pth",
+     "0003a37484acfa994ebe921834db371e6762422fe3375e6ebf6179cc2e02de9c"),
+)  # fmt: skip
 
 # Newer than the commit of madebyollin/taesd above; its encoder's checksum was not published.
 _QWEN_IMAGE_2_1 = OfficialFile(
@@ -213,6 +258,11 @@ def _tiny_rows() -> Iterator[OfficialFile]:
         offered.add(file)
         name = file.split("/")[-1]
         yield OfficialFile(family, BOTH, TINY, version, name, "MIT", git_sha1=git_sha1, sources=sources)
+    for family, version, licence, address, checksum in _ELSEWHERE:
+        hashes = {"git_sha1" if len(checksum) == 40 else "sha256": checksum}
+        yield OfficialFile(
+            family, BOTH, TINY, version, address.rsplit("/", 1)[1], licence, sources=(address,), **hashes
+        )
     yield _QWEN_IMAGE_2_1
     for family, version, git_sha1 in _COMBINED:
         yield OfficialFile(family, BOTH, TINY, version, f"{family}_combined.pth", "MIT", git_sha1=git_sha1)

@@ -1,8 +1,8 @@
 """Which family a tiny autoencoder is of: four channels leave taesd or taesdxl, sixteen leave taesd3 or taef1.
 
 A wrong answer draws wrong colours. Evidence, best first: the official checksum, official values, what the file says of
-itself (metadata, ComfyUI's scale, names of keys), its own name, its folder's name. Without any the older family is a
-guess, and called so.
+itself (metadata, ComfyUI's scale, names of keys), its own name, its folder's name. Without any it is a guess, and
+called so.
 """
 
 from __future__ import annotations
@@ -12,11 +12,10 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from taesd_ext.errors import log_once
-from taesd_ext.latent_formats import BY_NAME, FAMILIES, native_format
+from taesd_ext.latent_formats import FAMILIES, LATENT_FORMATS, NAMES_OF_FAMILIES, native_format
 from taesd_ext.weights.catalog import OfficialFile
-from taesd_ext.weights.checkpoint import TinyPart
 from taesd_ext.weights.tensor_file import TensorFile
-from taesd_ext.weights.vae_rows import KL_KINDS
+from taesd_ext.weights.tiny_file import TinyPart, fits
 
 CONTENT, NAME, GUESS = "content", "name", "guess"
 
@@ -30,6 +29,7 @@ class Told:
 
     @property
     def is_guess(self) -> bool:
+        """Several are left, and nothing tells which."""
         return self.evidence == GUESS and len(self.families) > 1
 
     def __str__(self) -> str:
@@ -41,12 +41,11 @@ NOTHING_TOLD = Told((), GUESS)
 
 def tell_family(file: TensorFile, parts: dict[str, TinyPart], official: OfficialFile | None) -> Told:
     """What the opened file, with these parts of a tiny autoencoder in it, is of. Raises TaesdError if it is damaged."""
-    architectures = [found.architecture for found in parts.values()]
-    fitting = tuple(family for family in FAMILIES if architectures and architectures[0].reads(native_format(family)))
+    fitting = _fitting(parts)
     if official and official.family in fitting:
         return Told((official.family,), CONTENT)
-    if len(fitting) < 2:
-        return Told(fitting, CONTENT if fitting else GUESS)
+    if not fitting:
+        return NOTHING_TOLD
     found = _by_values(parts, fitting) or _by_own_words(file, parts, fitting)
     if found:
         return Told((found,), CONTENT)
@@ -54,6 +53,15 @@ def tell_family(file: TensorFile, parts: dict[str, TinyPart], official: Official
     if named:
         return Told(tuple(dict.fromkeys((named, *fitting))), NAME)
     return Told(fitting, GUESS)
+
+
+def _fitting(parts: dict[str, TinyPart]) -> tuple[str, ...]:
+    """The families with networks of this shape. Of the wide network there is one family alone."""
+    networks = [found.network for found in parts.values()]
+    fitting = [family for family in FAMILIES if networks and fits(networks[0], native_format(family))]
+    if any(getattr(network, "wide", False) for network in networks):
+        fitting = [NAMES_OF_FAMILIES[name] for name in NAMES_OF_FAMILIES if name.endswith("_wide")]
+    return tuple(fitting)
 
 
 def say_if_guessed(file: TensorFile, told: Told) -> None:
@@ -87,11 +95,13 @@ def _by_values(parts: dict[str, TinyPart], fitting: Iterable[str]) -> str:
     Eight numbers that agree to 1 % are no chance. Weights that were trained on have others; they are not told by this.
     """
     for part, found in parts.items():
-        key = {"encoder": "0.weight", "decoder": "1.weight"}[part]
-        values = found.file.load([found.keys[key]])[found.keys[key]].flatten()[:8].double().tolist()
-        for family in fitting:
-            known = _FIRST_VALUES.get((family, part), ())
-            if known and all(abs(a - b) <= _ROUNDING * abs(b) for a, b in zip(values, known, strict=True)):
+        known = {family: _FIRST_VALUES[family, part] for family in fitting if (family, part) in _FIRST_VALUES}
+        if not known:
+            continue
+        name = found.keys[{"encoder": "0.weight", "decoder": "1.weight"}[part]]
+        values = found.file.load([name])[name].flatten()[:8].double().tolist()
+        for family, official in known.items():
+            if all(abs(a - b) <= _ROUNDING * abs(b) for a, b in zip(values, official, strict=True)):
                 return family
     return ""
 
@@ -107,33 +117,25 @@ def _by_own_words(file: TensorFile, parts: dict[str, TinyPart], fitting: tuple[s
     # ComfyUI's combined files call their keys "taesd_decoder." in every family, and tell them apart by the scale.
     if file.shapes.get("vae_scale") in ((), (1,)):
         scale = float(file.load(["vae_scale"])["vae_scale"])
-        for row in KL_KINDS:
-            family = BY_NAME[row.format_name].family
-            same = row.scaling_factor and abs(scale - row.scaling_factor) < _SAME_SCALE * row.scaling_factor
-            if family in fitting and same:
+        for family in fitting:
+            known = native_format(family).scaling_factor
+            if known != 1 and abs(scale - known) < _SAME_SCALE * known:
                 return family
     keys = [name for found in parts.values() for name in found.keys.values()]
-    told = {family for name in keys for family in _families_in(name.split(".", 1)[0].lower()) if family in fitting}
+    told = {family for name in keys for family in _families_in(name.split(".", 1)[0]) if family in fitting}
     told.discard("taesd")
     return told.pop() if len(told) == 1 else ""
 
 
-_FAMILY_NAME = re.compile("|".join(sorted(map(re.escape, FAMILIES), key=len, reverse=True)))
+_FAMILY_NAME = re.compile("|".join(sorted(map(re.escape, NAMES_OF_FAMILIES), key=len, reverse=True)))
 
 # What people write for a family besides its name. No letter or digit may touch it, but SDXL and FLUX may go on.
-_WORDS: dict[str, re.Pattern[str]] = {
-    family: re.compile(rf"(?<![a-z0-9])(?:{words})")
-    for family, words in {
-        "taesd": r"sd[ ._-]?v?[12](?:[ ._-]?[015])?(?![a-z0-9])",
-        "taesdxl": r"sd[ ._-]?xl|xl(?![a-z0-9])",
-        "taesd3": r"sd[ ._-]?v?3(?:[ ._-]?5)?(?![a-z0-9])",
-        "taef1": r"flux(?:[ ._-]?1)?|f1(?![a-z0-9])",
-    }.items()
-}
+_WORDS = {row.family: re.compile(rf"(?<![a-z0-9])(?:{row.words})") for row in LATENT_FORMATS if row.words}
 
 
 def _families_in(text: str) -> list[str]:
-    return _FAMILY_NAME.findall(text)
+    """The families whose names are in a text, however their parts are joined: "taew2.1", "taew2-1"."""
+    return [NAMES_OF_FAMILIES[name] for name in _FAMILY_NAME.findall(re.sub(r"[ .-]+", "_", text.lower()))]
 
 
 def _named(text: str, fitting: tuple[str, ...], *, whole: bool = False) -> str:
@@ -143,7 +145,8 @@ def _named(text: str, fitting: tuple[str, ...], *, whole: bool = False) -> str:
         pieces = {family for family in fitting if text == family or _is_word(text, family)}
         return pieces.pop() if len(pieces) == 1 else ""
     names = {family for family in _families_in(text) if family in fitting}
-    words = {family for family in fitting if family in _WORDS and _WORDS[family].search(_FAMILY_NAME.sub(" ", text))}
+    rest = _FAMILY_NAME.sub(" ", text)
+    words = {family for family in fitting if family in _WORDS and _WORDS[family].search(rest)}
     for found in (names - {"taesd"}, words, names):
         if found:
             return found.pop() if len(found) == 1 else ""

@@ -1,17 +1,13 @@
-"""Where weight files lie, and which file serves a family."""
+"""Where weight files lie."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TypeVar
 
 from taesd_ext.errors import TaesdError, log_once
-from taesd_ext.latent_formats import FAMILIES, native_format
-from taesd_ext.weights.checkpoint import PARTS, TinyPart, read_tiny
-from taesd_ext.weights.identify import told_by
-from taesd_ext.weights.tensor_file import SUFFIXES
 
 MODELS_VARIABLE = "TAESD_MODELS"
 """Environment variable with folders of weight files, separated as PATH is."""
@@ -69,14 +65,6 @@ def search_folders(
     return list(dict.fromkeys(folder for folder in folders if folder.is_dir()))
 
 
-def candidates(family: str, part: str, folders: Iterable[Path]) -> Iterator[Path]:
-    """Existing files that may hold a family's part, best first: split files, combined ones, diffusers folders."""
-    for folder in folders:
-        stems = (f"{family}_{part}", family, f"{family}_combined")
-        yield from (path for stem in stems for suffix in SUFFIXES if (path := folder / f"{stem}{suffix}").is_file())
-        yield from diffusers_files(folder / family)
-
-
 def diffusers_files(folder: Path) -> list[Path]:
     """The weight files of a diffusers folder (with config.json), full precision first."""
     if not (folder / "config.json").is_file():
@@ -106,39 +94,3 @@ def first_good(paths: Iterable[Path], read: Callable[[Path], _Found | None]) -> 
     if bad:
         raise bad
     return None
-
-
-def find_part(family: str, part: str, folders: Iterable[Path]) -> TinyPart | None:
-    """A family's encoder or decoder from the first good file that holds it. Raises TaesdError for a bad one alone."""
-    wanted = native_format(family)
-
-    def read(path: Path) -> TinyPart | None:
-        parts = read_tiny(path)
-        found = parts.get(part)
-        if found and not found.architecture.reads(wanted):
-            raise TaesdError(
-                f"{path} is not a {family} {part}",
-                f"it is a {found.architecture} one where {wanted.latent_channels}-channel "
-                f"{wanted.spatial_scale_factor}x was expected",
-                f"Put the right {family}_{part} file in its place",
-            )
-        if found and family not in (told := told_by(found.file, parts)).families:
-            raise TaesdError(
-                f"{path} is not a {family} {part}",
-                f"what it holds is of {told}, whatever its name says",
-                f"Call it {told}_{part}, and put the right {family}_{part} file in its place",
-            )
-        return found
-
-    return first_good(candidates(family, part, folders), read)
-
-
-def installed(folders: Iterable[Path]) -> dict[str, dict[str, Path]]:
-    """Family -> part -> the first existing candidate file, unopened: cheap enough for every page load."""
-    folders = list(folders)
-    found: dict[str, dict[str, Path]] = {}
-    for family in FAMILIES:
-        for part in PARTS:
-            if path := next(candidates(family, part, folders), None):
-                found.setdefault(family, {})[part] = path
-    return found

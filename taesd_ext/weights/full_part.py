@@ -10,8 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from taesd_ext.errors import TaesdError
-from taesd_ext.weights.checkpoint import build_frozen
 from taesd_ext.weights.tensor_file import TensorFile
+from taesd_ext.weights.tiny_file import build_frozen
 
 Keys = dict[str, tuple[str, ...]]
 """The network's key -> the file's: several are laid one after the other (query, key, value -> qkv)."""

@@ -9,11 +9,12 @@ from pathlib import Path
 
 from taesd_ext.errors import TaesdError
 from taesd_ext.weights.catalog import CATALOG, TINY, OfficialFile, by_checksum
-from taesd_ext.weights.checkpoint import TinyArchitecture, TinyPart, find_tiny_parts
-from taesd_ext.weights.family import NOTHING_TOLD, Told, tell_family
+from taesd_ext.weights.family import GUESS, NOTHING_TOLD, Told, tell_family
 from taesd_ext.weights.tensor_file import TensorFile, open_tensor_file
+from taesd_ext.weights.tiny_file import TinyPart, UnknownStructure, find_tiny_parts
 
-OFFICIAL, UNVERIFIED, UNREADABLE = "official", "unverified", "unreadable"
+OFFICIAL, UNVERIFIED, UNKNOWN, UNREADABLE = "official", "unverified", "unknown", "unreadable"
+"""What a file can be called. Unknown is a sound one that resembles a tiny autoencoder and cannot be used yet."""
 
 HASH_UP_TO = 2**30
 """Larger files take many seconds to read: their checksum is computed only when asked for (`weights verify`)."""
@@ -31,18 +32,24 @@ class Identity:
     official: OfficialFile | None = None
     parts: tuple[str, ...] = ()
     """The parts of a tiny autoencoder that it holds, "encoder" and "decoder"."""
-    architecture: TinyArchitecture | None = None
+    kind: str = ""
+    """The structure of the tiny autoencoder, in words."""
     told: Told = NOTHING_TOLD
     """The families that the file's content and name leave."""
     hashed: bool = True
     """Whether the checksum was computed; very large files are not read without need."""
     error: str = ""
+    """Why it cannot be used, in one line."""
+    sound: bool = True
+    """Its content could be read."""
 
     @property
     def state(self) -> str:
         if self.official:
             return OFFICIAL
-        return UNREADABLE if self.error else UNVERIFIED
+        if self.error:
+            return UNKNOWN if self.sound else UNREADABLE
+        return UNVERIFIED
 
     @property
     def families(self) -> tuple[str, ...]:
@@ -50,15 +57,22 @@ class Identity:
         return (self.official.family,) if self.official else self.told.families
 
     @property
+    def family(self) -> str:
+        """The family whose decoder or encoder this file is used as; "" where several are left, or none."""
+        return "" if not self.families or self.told.is_guess else self.families[0]
+
+    @property
     def is_autoencoder(self) -> bool:
-        return bool(self.official or self.architecture)
+        return bool(self.official or self.kind)
 
     def __str__(self) -> str:
         if self.official:
             return str(self.official)
-        if self.architecture:
+        if self.kind:
             guess = f" of {self.told}, which nothing tells" if self.told.is_guess else ""
-            return f"{self.architecture} tiny {' + '.join(self.parts)}{guess}"
+            if self.told.families and self.told.evidence == GUESS and not guess:
+                guess = f", by its shape of {self.told}"
+            return f"{self.kind} tiny {' + '.join(self.parts)}{guess}"
         return self.error or "no autoencoder known here"
 
 
@@ -94,7 +108,7 @@ def identify(path: Path | str, *, always_hash: bool = False) -> Identity:
             if _key(path) == key:
                 _remember(key, known)
     except OSError as error:
-        return Identity(path, 0, error=f"Cannot read {path}: {error.strerror or error}.", hashed=False)
+        return Identity(path, 0, error=f"Cannot read {path}: {error.strerror or error}.", sound=False, hashed=False)
     return known
 
 
@@ -118,31 +132,33 @@ def _remember(key: tuple[str, str, int, int], identity: Identity) -> None:
 
 def _identify(path: Path, size: int, always_hash: bool) -> Identity:
     found: dict[str, TinyPart] = {}
-    error = ""
-    if _may_be_tiny(size):
+    problem: TaesdError | None = None
+    if may_be_tiny(size):
         try:
             found = find_tiny_parts(open_tensor_file(path))
-        except TaesdError as problem:
-            error = str(problem)
+        except TaesdError as error:
+            problem = error
     hashed = always_hash or bool(found) or (size <= HASH_UP_TO and _size_is_official(size))
     official = by_checksum(*checksums(path)) if hashed else None
     told = NOTHING_TOLD
     if found:
         try:
             told = tell_family(next(iter(found.values())).file, found, official)
-        except TaesdError as problem:
-            found, error = {}, str(problem)
-    architecture = next(iter(found.values())).architecture if found else None
-    return Identity(path, size, official, tuple(found), architecture, told, hashed, error)
+        except TaesdError as error:
+            found, problem = {}, error
+    return Identity(
+        path, size, official, tuple(found), next(iter(found.values())).network.kind if found else "", told, hashed,
+        error=str(problem or ""), sound=problem is None or isinstance(problem, UnknownStructure),
+    )  # fmt: skip
 
 
-# The largest tiny autoencoder, Sana's decoder, has 8.3 million weights: 33 MB in float32, with its encoder 38 MB.
-_LARGEST_TINY = 64 * 2**20
+# The largest tiny autoencoder, LTX-2.3's wide one, has 30 million weights: 121 MB in float32.
+_LARGEST_TINY = 128 * 2**20
 # The smallest official file of another kind is Stable Diffusion's VAE in half precision, of 167 MB.
-_SMALLEST_OTHER = 100 * 2**20
+_SMALLEST_OTHER = 150 * 2**20
 
 
-def _may_be_tiny(size: int) -> bool:
+def may_be_tiny(size: int) -> bool:
     return size <= _LARGEST_TINY
 
 

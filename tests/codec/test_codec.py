@@ -12,12 +12,12 @@ from hypothesis import strategies as st
 from taesd_ext import TaesdError
 from taesd_ext.codec.codec import Codec
 from taesd_ext.latent_formats import BY_NAME, LatentFormat
-from taesd_ext.weights.checkpoint import TinyArchitecture, build_frozen
+from taesd_ext.weights.tiny_file import build_frozen, network_of
 
 
-def random_network(architecture: TinyArchitecture, part: str, seed: int = 0) -> torch.nn.Module:
+def random_network(latent_format: LatentFormat, part: str, seed: int = 0) -> torch.nn.Module:
     generator = torch.Generator().manual_seed(seed)
-    network = architecture.build(part)
+    network = network_of(latent_format, part)
     state = {
         key: torch.randn(value.shape, generator=generator) * (0.05 if value.ndim > 1 else 0.1)
         for key, value in network.state_dict().items()
@@ -26,14 +26,11 @@ def random_network(architecture: TinyArchitecture, part: str, seed: int = 0) -> 
 
 
 def random_codec(latent_format: LatentFormat) -> Codec:
-    architecture = TinyArchitecture(
-        latent_format.latent_channels, latent_format.spatial_scale_factor, latent_format.name == "flux2"
-    )
     return Codec(
         latent_format.family,
         latent_format,
-        encoder=random_network(architecture, "encoder"),
-        decoder=random_network(architecture, "decoder", 1),
+        encoder=random_network(latent_format, "encoder"),
+        decoder=random_network(latent_format, "decoder", 1),
     )
 
 
@@ -140,7 +137,7 @@ def test_bad_input_gets_one_clear_line(act, words: str) -> None:
 
 
 def test_a_missing_part_says_so() -> None:
-    codec = Codec("taesd", BY_NAME["sd1"], decoder=random_network(TinyArchitecture(4), "decoder"))
+    codec = Codec("taesd", BY_NAME["sd1"], decoder=random_network(BY_NAME["sd1"], "decoder"))
     assert codec.has_decoder
     assert not codec.has_encoder
     with pytest.raises(TaesdError, match="taesd has no encoder"):

@@ -12,7 +12,7 @@ from taesd_ext import load_codec
 from taesd_ext.codec.codec import Codec
 from taesd_ext.codec.heads import SCALES, shipped_heads
 from taesd_ext.commands.metrics import psnr
-from taesd_ext.weights.checkpoint import read_tiny
+from taesd_ext.weights.tiny_file import read_tiny
 
 FAMILIES = ("taesd", "taesdxl", "taesd3", "taef1", "taef2")
 AT_LEAST = {"1/8": 27.0, "1/4": 28.0, "1/2": 32.0}

@@ -18,7 +18,7 @@ from taesd_ext.commands.export_graph import fold_kernel, unfold_kernel
 from taesd_ext.commands.export_keras import keras_bytes
 from taesd_ext.commands.export_onnx import onnx_bytes
 from taesd_ext.models import tiny
-from taesd_ext.weights.checkpoint import PARTS, read_tiny
+from taesd_ext.weights.tiny_file import PARTS, read_tiny
 
 ISSUE_OPS = {"Add", "Constant", "Conv", "Div", "Mul", "Relu", "Resize", "Tanh"}
 """All that a plain decoder may use."""
@@ -92,7 +92,7 @@ def test_onnx_of_real_weights(family, part, weights_dir, tmp_path):
     command = ["export", "--family", family, "--part", part, "--format", "onnx", "-o", str(path)]
     assert cli.main([*command, "--models", str(weights_dir)]) == 0
     found = find_parts(family, (part,), [str(weights_dir)])[part]
-    x = inputs_for(part, found.architecture.latent_channels, 8, (12, 9))
+    x = inputs_for(part, found.network.latent_channels, 8, (12, 9))
     difference = (run_onnx(path.read_bytes(), x) - found.build()(x)).abs().max()
     assert difference <= 1e-4
 
@@ -175,7 +175,7 @@ def test_keras_under_tensorflow(family, part, weights_dir, tmp_path, keras):
     command = ["export", "--family", family, "--part", part, "--format", "keras", "-o", str(path)]
     assert cli.main([*command, "--models", str(weights_dir)]) == 0
     found = find_parts(family, (part,), [str(weights_dir)])[part]
-    x = inputs_for(part, found.architecture.latent_channels, 8, (12, 9), batch=2)
+    x = inputs_for(part, found.network.latent_channels, 8, (12, 9), batch=2)
     y = found.build()(x)
     np.savez(tmp_path / "xy.npz", x=x.permute(0, 2, 3, 1).numpy(), y=y.permute(0, 2, 3, 1).numpy())
     environment = {**os.environ, "KERAS_BACKEND": "tensorflow", "TF_CPP_MIN_LOG_LEVEL": "3"}

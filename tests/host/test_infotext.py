@@ -15,7 +15,7 @@ from taesd_ext.host import infotext
 from taesd_ext.host.accordion import ARGUMENTS, AS_SET, choices_of, pasted_final_vae
 from taesd_ext.latent_formats import FAMILIES
 from taesd_ext.settings import HOSTS_VAE, INFOTEXT_MODEL, INFOTEXT_VAE, OPTION, TINY_VAE
-from taesd_ext.weights.checkpoint import PARTS
+from taesd_ext.weights.tiny_file import PARTS
 from taesd_ext.weights.vae_choice import canonical_name
 from taesd_ext.weights.vae_rows import NAMED_VAES
 

@@ -10,7 +10,7 @@ from torch import nn
 
 from taesd_ext.models import tiny
 from taesd_ext.models.fast import FastDecoder, FastEncoder, fold_doubling
-from taesd_ext.weights.checkpoint import read_tiny
+from taesd_ext.weights.tiny_file import read_tiny
 
 ROUNDING = 2e-6
 

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 import torch
+from safetensors.torch import save_file
 
-from taesd_ext.models import tiny
-from taesd_ext.weights.checkpoint import TinyArchitecture
+from taesd_ext.latent_formats import LATENT_FORMATS, LatentFormat, native_format
+from taesd_ext.models import tiny, tiny_video
+from taesd_ext.weights.tiny_file import PARTS, fits, network_of, read_tiny
 
 
 def parameters(network: torch.nn.Module) -> int:
@@ -47,9 +51,39 @@ def test_shapes(encoder: torch.nn.Module, decoder: torch.nn.Module, channels: in
     assert decoder(latent).shape == (2, 3, 2 * factor, 3 * factor)
 
 
-@pytest.mark.parametrize("part", ["encoder", "decoder"])
-@pytest.mark.parametrize("architecture", [TinyArchitecture(4), TinyArchitecture(32, 8, True), TinyArchitecture(32, 32)])
-def test_building_leaves_the_random_state_alone(architecture: TinyArchitecture, part: str) -> None:
+SMALL = [
+    (tiny.Encoder, {"latent_channels": 5, "widths": (8, 16, 24), "midblock_norm": True}),
+    (tiny.Decoder, {"latent_channels": 5, "widths": (24, 16, 8, 8), "midblock_norm": False}),
+    (tiny.F32Encoder, {"latent_channels": 7, "widths": (8, 16, 24, 8)}),
+    (tiny.F16Encoder, {"latent_channels": 9, "image_channels": 3, "widths": (8, 16)}),
+    (tiny.F16Decoder, {"latent_channels": 9, "image_channels": 4, "widths": (16, 8, 8)}),
+    (tiny_video.VideoEncoder, {"latent_channels": 6, "joins": (2, 3, 1), "patch": 2, "width": 8}),
+    (
+        tiny_video.VideoDecoder,
+        {"latent_channels": 6, "widths": (24, 16, 8, 8), "splits": (1, 3, 2), "patch": 2, "wide": False},
+    ),
+    (
+        tiny_video.VideoDecoder,
+        {"latent_channels": 6, "widths": (128, 64, 8), "splits": (2, 2), "patch": 4, "wide": True},
+    ),
+    (tiny_video.SuperVideoDecoder, {"latent_channels": 6, "widths": (16, 8, 8, 4), "splits": (2, 1, 2), "patch": 1}),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("network", "arguments"), SMALL, ids=[row[0].__name__ for row in SMALL])
+def test_a_state_dict_tells_its_network_and_its_widths(network: type, arguments: dict, tmp_path: Path) -> None:
     before = torch.random.get_rng_state()
-    architecture.build(part)
-    assert torch.equal(torch.random.get_rng_state(), before)
+    with torch.device("meta"):
+        state = network(**arguments).state_dict()
+    assert torch.equal(torch.random.get_rng_state(), before), "building draws no random numbers"
+    save_file({key: torch.zeros(value.shape) for key, value in state.items()}, tmp_path / "any.safetensors")
+    (found,) = read_tiny(tmp_path / "any.safetensors").values()
+    assert (found.network_class, found.arguments) == (network, arguments)
+
+
+@pytest.mark.parametrize("row", [row for row in LATENT_FORMATS if row.family], ids=lambda row: row.name)
+@pytest.mark.parametrize("part", PARTS)
+def test_each_row_has_a_network_that_fits_it(row: LatentFormat, part: str) -> None:
+    network = network_of(native_format(row.family), part)
+    assert network.part == part
+    assert fits(network, native_format(row.family))

@@ -33,8 +33,8 @@ from taesd_ext.ui.report_box import report
 from taesd_ext.ui.settings_tab import _and_show_to_host, _detail_samples, _writer, build_settings_tab, cost_html
 from taesd_ext.ui.timeline_tab import film_html, find_job, find_or_none, job_choice
 from taesd_ext.ui.work import Task
-from taesd_ext.weights.folders import installed
 from taesd_ext.weights.identify import identify
+from taesd_ext.weights.installed import installed
 
 
 @pytest.fixture

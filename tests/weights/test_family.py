@@ -16,8 +16,8 @@ from taesd_ext.cli import main
 from taesd_ext.codec.loading import load_codec
 from taesd_ext.errors import TaesdError, forget_logged
 from taesd_ext.models import tiny
-from taesd_ext.weights.folders import find_part
 from taesd_ext.weights.identify import identify
+from taesd_ext.weights.installed import find_part
 from taesd_ext.weights.store import add_file
 from taesd_ext.weights.tensor_file import open_tensor_file
 

@@ -117,7 +117,7 @@ def save_like_keras2(path: Path, network: torch.nn.Sequential, *, names_first: i
 
 @pytest.mark.parametrize("part", ["encoder", "decoder"])
 def test_real_weights_survive_the_layout_of_keras_2(part, weights_dir, tmp_path):
-    from taesd_ext.weights.checkpoint import read_tiny
+    from taesd_ext.weights.tiny_file import read_tiny
 
     network = read_tiny(weights_dir / f"taesd_{part}.safetensors")[part].build()
     path = tmp_path / "weights.h5"

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from taesd_ext import load_codec
 from taesd_ext.codec.picture_file import read_picture
 from taesd_ext.models import tiny
-from taesd_ext.weights.checkpoint import read_tiny
+from taesd_ext.weights.tiny_file import read_tiny
 
 diffusers = pytest.importorskip("diffusers")
 
@@ -156,7 +156,7 @@ def test_layout_is_told_by_content(layout: str, tmp_path: Path) -> None:
         paths = [tmp_path / f"taesd_encoder{first.suffix}", tmp_path / f"taesd_decoder{first.suffix}"]
     found = [(part, tiny_part) for path in paths for part, tiny_part in read_tiny(path).items()]
     assert sorted(part for part, _ in found) == ["decoder", "encoder"]
-    assert {tiny_part.architecture.latent_channels for _, tiny_part in found} == {16}
+    assert {tiny_part.network.latent_channels for _, tiny_part in found} == {16}
 
 
 def real_states(family: str, weights_dir: Path) -> dict[str, State]:

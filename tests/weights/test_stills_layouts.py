@@ -12,7 +12,7 @@ from torch import Tensor
 from taesd_ext import load_codec
 from taesd_ext.errors import TaesdError
 from taesd_ext.models import tiny, tiny_video
-from taesd_ext.weights.checkpoint import read_tiny
+from taesd_ext.weights.tiny_file import read_tiny
 
 State = dict[str, Tensor]
 
@@ -58,7 +58,7 @@ def test_a_video_file_holds_both_parts(name: str, tmp_path: Path) -> None:
 
 def test_a_video_file_under_another_name_is_no_16_channel_one_of_images(tmp_path: Path) -> None:
     path = written(video(), tmp_path / "something.safetensors")
-    assert {part: str(found.architecture) for part, found in read_tiny(path).items()} == {
+    assert {part: found.network.kind for part, found in read_tiny(path).items()} == {
         "encoder": "16-channel 8x video",
         "decoder": "16-channel 8x video",
     }
@@ -104,7 +104,7 @@ def test_16x_in_diffusers_layout(fold_counts: bool, tmp_path: Path) -> None:
 
 def test_a_video_file_of_another_size_is_refused_in_one_line(tmp_path: Path) -> None:
     state = video()
-    state["decoder.7.conv.weight"] = state["decoder.7.conv.weight"].repeat(2, 1, 1, 1)
+    state["decoder.9.conv.2.weight"] = state["decoder.9.conv.2.weight"].repeat(2, 1, 1, 1)
     with pytest.raises(TaesdError, match=r"does not fit the 16-channel 8x video tiny decoder") as caught:
         read_tiny(written(state, tmp_path / "taew2_1.safetensors"))
     assert "\n" not in str(caught.value)
