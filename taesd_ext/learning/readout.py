@@ -18,8 +18,8 @@ from taesd_ext.learning.previewers import start_previewer
 from taesd_ext.learning.ridge import ConvolutionFit
 from taesd_ext.models.layers import Conv2d, PixelShuffle, Sequential
 from taesd_ext.models.student import LearntPreviewer, Previewer
-from taesd_ext.weights.checkpoint import build_frozen
 from taesd_ext.weights.tensor_file import open_tensor_file
+from taesd_ext.weights.tiny_file import build_frozen
 
 FOLDS = 4
 """A read-out is judged on pairs that it was not solved from, a quarter of them at a time."""

@@ -19,6 +19,7 @@ from taesd_ext.ui.markup import notice, stage, table
 from taesd_ext.ui.pictures import sample_names, sample_picture
 from taesd_ext.ui.play import Kept, Plan, Progress, generate
 from taesd_ext.ui.work import Task, long_action
+from taesd_ext.weights.installed import installed
 
 STEPS, STEP_TIMES = (1, 60), (0, 2000)
 SIZES = ("256", "384", "512", "768", "1024")

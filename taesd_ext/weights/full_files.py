@@ -17,6 +17,7 @@ from taesd_ext.weights.dc_kind import dc_kind_of
 from taesd_ext.weights.dc_rows import DC_BY_NAME, DC_VARIANTS
 from taesd_ext.weights.folders import diffusers_files, first_good, search_folders
 from taesd_ext.weights.full_part import FullPart
+from taesd_ext.weights.listing import listing
 from taesd_ext.weights.tensor_file import SUFFIXES, TensorFile, open_tensor_file
 from taesd_ext.weights.vae_kind import kind_of, read_config
 from taesd_ext.weights.vae_rows import KIND_BY_NAME, NAMED_VAES, VAE_BY_NAME
@@ -114,6 +115,7 @@ def _stems(name: str) -> tuple[str, ...]:
 def vae_candidates(name: str, folders: Iterable[Path]) -> Iterator[Path]:
     """Existing files that may hold the VAE of this name, best first."""
     for folder in folders:
-        stems = _stems(name)
-        yield from (path for stem in stems for suffix in SUFFIXES if (path := folder / f"{stem}{suffix}").is_file())
-        yield from (path for stem in stems for path in diffusers_files(folder / stem))
+        found, stems = listing(folder), _stems(name)
+        names = (f"{stem}{suffix}" for stem in stems for suffix in SUFFIXES)
+        yield from (found.files[name] for name in names if name in found.files)
+        yield from (path for stem in stems if stem in found.folders for path in diffusers_files(found.folders[stem]))

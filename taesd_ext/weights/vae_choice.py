@@ -13,14 +13,14 @@ from taesd_ext.latent_formats import LatentFormat
 from taesd_ext.weights.autoencoder_kl_files import find_prefix
 from taesd_ext.weights.folders import search_folders
 from taesd_ext.weights.full_files import FullVAE, find_full_vae, find_named_vae, vae_candidates
-from taesd_ext.weights.store import weight_files
+from taesd_ext.weights.listing import Listing, listing
 from taesd_ext.weights.tensor_file import open_tensor_file
 from taesd_ext.weights.vae_rows import DIFFUSERS_STEM, KL_KINDS, NAMED_VAES, VAE_BY_NAME
 
 _HASH = re.compile(r" \([0-9a-f]{10}\)$")
 _MOST_FOLDERS = 200
 
-_recognised: dict[tuple[str, int, int], bool] = {}
+_recognised: dict[Path, tuple[tuple[Listing, ...], tuple[Path, ...]]] = {}
 _recognised_lock = threading.Lock()
 
 
@@ -28,7 +28,7 @@ def installed_vaes_by_name(vae_folders: Iterable[Path], other_folders: Iterable[
     """Name -> file: the VAEs that have a name of their own, then those known by their file's name.
 
     The named ones are looked for in all search folders, unopened; every file in ``vae_folders`` and the folders in them
-    whose header is that of an SD VAE is one of the others. Headers are read once: cheap enough for a page load.
+    whose header is that of an SD VAE is one of the others. Folders and headers are read once.
     """
     vae_folders = _with_subfolders(vae_folders)
     searched = search_folders([*vae_folders, *other_folders])
@@ -39,9 +39,13 @@ def installed_vaes_by_name(vae_folders: Iterable[Path], other_folders: Iterable[
         named.update(paths)
         if paths:
             found[row.name] = paths[0]
-    for path in weight_files(vae_folders):
-        if path not in named and _is_sd_vae(path):
-            found.setdefault(file_title(path), path)
+    for path in (path for folder in vae_folders for path in _sd_vaes(folder)):
+        if path in named:
+            continue
+        title = file_title(path)
+        if title in found and found[title].parent != path.parent:
+            title = f"{path.parent.name}/{title}"
+        found.setdefault(title, path)
     return found
 
 
@@ -83,34 +87,34 @@ def canonical_name(name: str) -> str:
 
 
 def file_title(path: Path) -> str:
-    """A VAE file's name for people: without the suffix, and of a diffusers folder the folder's."""
-    return path.parent.name if path.name.startswith(DIFFUSERS_STEM) else path.stem
+    """A VAE file's name for people: without the suffix, and of a diffusers folder the model's that it is of."""
+    if not path.name.startswith(DIFFUSERS_STEM) or path.parent.name == "VAE":
+        return path.stem
+    return path.parent.parent.name if path.parent.name == "vae" else path.parent.name
 
 
 def _with_subfolders(folders: Iterable[Path]) -> list[Path]:
-    found: list[Path] = []
-    for folder in folders:
-        try:
-            below = sorted(path for path in folder.iterdir() if path.is_dir())[:_MOST_FOLDERS]
-        except OSError:
-            continue
-        found += [folder, *below]
-    return found
+    return [path for folder in folders for path in (folder, *list(listing(folder).folders.values())[:_MOST_FOLDERS])]
+
+
+def _sd_vaes(folder: Path) -> tuple[Path, ...]:
+    """The SD VAEs directly in a folder, or in a diffusers folder in it."""
+    own = listing(folder)
+    below = [listing(sub) for sub in own.folders.values()]
+    with _recognised_lock:
+        seen, vaes = _recognised.get(folder, ((), ()))
+    if [*map(id, seen)] != [id(own), *map(id, below)]:
+        seen = (own, *below)
+        files = [path for found in seen if found is own or found.has_config for path in found.files.values()]
+        files.sort(key=lambda path: ".fp16" in path.name)  # of a diffusers folder's two the exact one first
+        vaes = tuple(path for path in files if _is_sd_vae(path))
+        with _recognised_lock:
+            _recognised[folder] = seen, vaes
+    return vaes
 
 
 def _is_sd_vae(path: Path) -> bool:
     try:
-        stat = path.stat()
-    except OSError:
+        return find_prefix(open_tensor_file(path)) is not None
+    except TaesdError:
         return False
-    key = (str(path), stat.st_size, stat.st_mtime_ns)
-    with _recognised_lock:
-        known = _recognised.get(key)
-    if known is None:
-        try:
-            known = find_prefix(open_tensor_file(path)) is not None
-        except TaesdError:
-            known = False
-        with _recognised_lock:
-            _recognised[key] = known
-    return known

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import gradio as gr
@@ -55,6 +56,8 @@ def test_those_that_are_there_can_be_chosen(host, runtime, vaes):
 
 
 def test_headers_are_read_once(runtime, vaes, monkeypatch):
+    for folder in (vaes, vaes / "more"):
+        os.utime(folder, (1, 1))
     before = runtime.final.vae.choices()
     monkeypatch.setattr("taesd_ext.weights.vae_choice.open_tensor_file", None)
     assert runtime.final.vae.choices() == before
