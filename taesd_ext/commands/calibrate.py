@@ -40,7 +40,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--models", type=Path, metavar="DIR", help="folder of weight files")
     kind = parser.add_mutually_exclusive_group()
     kind.add_argument("--previewer", action="store_true", help="train the previewer that needs no decoder")
-    kind.add_argument("--linear", action="store_true", help="fit the row of the linear preview (models/latent_rgb.py)")
+    kind.add_argument("--linear", action="store_true", help="fit the row of the linear preview (data/latent_rgb.json)")
     kind.add_argument(
         "--measure",
         type=Path,

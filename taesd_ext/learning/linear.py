@@ -1,4 +1,4 @@
-"""Fit a row of models/latent_rgb.py: the linear preview of a family, from its encoder and synthetic pictures."""
+"""Fit a row of data/latent_rgb.json: the linear preview of a family, from its encoder and synthetic pictures."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def fit_linear(codec: Codec, *, pictures: int = PICTURES, seed: int = 0) -> tupl
 
 
 def row_text(factors: Tensor, bias: Tensor) -> str:
-    """The numbers as they stand in models/latent_rgb.py."""
+    """The numbers as they stand in data/latent_rgb.json."""
     lines = [", ".join(_triple(row) for row in group) for group in factors.split(4)]
     return "\n".join([*(f"            {line}," for line in lines), f"        {_triple(bias)},"])
 
