@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -30,6 +31,7 @@ _MOST_GROUPS = 2_000  # a tiny decoder of Keras 3 has about 300
 _MOST_NUMBERS = 2**22  # the largest kernel of these networks, 256x256x3x3, has 0.6 million
 _DEEPEST = 12
 _LONGEST_NAME = 4096
+_MOST_HEAPS = 64  # one holds 4 KB of names
 _LARGEST_FILE = 2**27  # the largest tiny autoencoder, Sana's decoder in float32, has 33 MB
 
 
@@ -54,6 +56,7 @@ def read_keras(path: Path | str) -> dict[str, Tensor]:
     try:
         if (size := Path(path).stat().st_size) > _LARGEST_FILE:
             raise ValueError(f"it has {size:,} bytes")
+        _refuse_long_texts(Path(path).read_bytes())
         with h5py.File(path, "r") as file:
             layers = _File(h5py).layers(file)
             network = _network_for(layers)
@@ -61,6 +64,21 @@ def read_keras(path: Path | str) -> dict[str, Tensor]:
     except (ValueError, OSError, KeyError, RuntimeError, TypeError, AttributeError, MemoryError) as error:
         why = str(error) if type(error) is ValueError else one_line(error)
         raise TaesdError(f"{path} holds no tiny autoencoder of Keras", why, "Use taesd-tf's .h5 files") from error
+
+
+def _refuse_long_texts(data: bytes) -> None:
+    """HDF5's library allocates what a text of variable length claims, up to 4 GB, before it looks at the text.
+
+    Such a text is stored as its length, the address of a heap (which begins with "GCOL") and its number there.
+    """
+    heaps = list(islice(re.finditer(b"GCOL", data), _MOST_HEAPS + 1))
+    if len(heaps) > _MOST_HEAPS:
+        raise ValueError("it holds too many texts")
+    for heap in heaps:
+        for pointer in re.finditer(re.escape(heap.start().to_bytes(8, "little")), data):
+            length = int.from_bytes(data[max(0, pointer.start() - 4) : pointer.start()], "little")
+            if length > _LONGEST_NAME * _MOST_GROUPS:
+                raise ValueError(f"a text in it claims {length:,} bytes")
 
 
 class _File:

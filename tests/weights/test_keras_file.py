@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import struct
 import sys
 from pathlib import Path
 
@@ -231,6 +232,20 @@ def test_hostile_and_foreign_files_are_refused(change, tmp_path):
     with pytest.raises(TaesdError, match=r"a\.h5 holds no tiny autoencoder of Keras") as caught:
         load_codec(path)
     assert "\n" not in str(caught.value)
+
+
+def test_a_name_that_claims_4_gb_is_refused_unread(tmp_path):
+    path = tmp_path / "a.h5"
+    save_like_keras2(path, tiny.Decoder(4))
+    with h5py.File(path, "r+") as file:
+        file.attrs.create("layer_names", texts(file, "layer_names"), dtype=h5py.string_dtype())
+    assert read_keras(path)
+    data = bytearray(path.read_bytes())
+    at = data.rindex(struct.pack("<IQ", len("layer_1"), data.rindex(b"GCOL")))
+    data[at : at + 4] = b"\xff" * 4
+    path.write_bytes(data)
+    with pytest.raises(TaesdError, match="claims 4,294,967,295 bytes"):
+        read_keras(path)
 
 
 def test_a_cut_off_file_is_refused(tmp_path):
