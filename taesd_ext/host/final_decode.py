@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import math
 import threading
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -21,14 +20,6 @@ from taesd_ext.host.webui import DECODE_METHOD, ENCODE_METHOD, PREVIEW_METHOD, W
 from taesd_ext.latent_formats import Detection, detect, from_family_latent, to_family_latent
 from taesd_ext.preview.drawing import no_decoder, subject_format
 from taesd_ext.settings import AUTO, BUILT_IN, FAIL_TO_FULL_VAE, HOSTS_VAE, TINY_VAE
-
-TILES = (1024, 768, 512)
-"""Sides in pixels of the tiles in which a picture is finished when memory has run out, tried in this order."""
-
-REACH = 24
-"""Latent positions: further than one position of a tiny autoencoder's output depends on its input. TAESD's decoder has
-10 convolutions of 3x3 at the latent's resolution, 10 at twice that, 10 at four times and 5 at eight times:
-10 + 5 + 2.5 + 0.6; its encoder the same. Full VAEs reach as far, their attention aside."""
 
 
 class FinalDecode:
@@ -112,11 +103,13 @@ class FinalDecode:
         return self._decoded(codec, latent_for(codec, sample, detection), infotext.record_vae)
 
     def _decoded(self, codec: Codec, latent: Tensor, record: Callable[..., None]) -> Tensor:
-        image, tile = self._in_less_memory_if_need_be(codec, codec.decode, latent, codec.spatial_scale_factor)
+        tiles: list[int] = []
+        image = self._bordered(codec).decode(latent, on_tiled=tiles.append)
         _must_be_finite(image, codec)
         self._note(record, "decoder", codec)
-        self._note(infotext.record_tiles, tile)
-        return image.mul_(2).sub_(1)
+        for side in tiles:
+            self._note(infotext.record_tiles, side)
+        return image * 2 - 1
 
     def encode(self, image: Tensor) -> Tensor:
         """(B,3,H,W) image in [0,1] -> latent as the sampler wants it, (B,C,h,w) or of one frame (B,C,1,h,w).
@@ -134,7 +127,7 @@ class FinalDecode:
                 f"its latents have {latent_format.latent_channels} channels, and the loaded model's {channels}",
                 "Choose another family, or Auto",
             )
-        latent, _ = self._in_less_memory_if_need_be(codec, codec.encode, image, 1 / codec.spatial_scale_factor)
+        latent = self._bordered(codec).encode(image)
         packed = evidence.channels not in (None, latent_format.latent_channels)
         latent = from_family_latent(latent, latent_format, packed=packed)
         if latent_format.frames:
@@ -143,29 +136,10 @@ class FinalDecode:
         self._note(infotext.record, "encoder", codec)
         return latent.to(self._host.device(), self._host.dtype() or latent.dtype)
 
-    def _in_less_memory_if_need_be(
-        self, codec: Codec, work: Callable[..., Tensor], tensor: Tensor, scale: float
-    ) -> tuple[Tensor, int | None]:
-        """(what ``work`` makes of it, the tiles' side in pixels where memory ran out).
-
-        Never in the narrow dtype of a host's autocast; seamless where the generation's pictures are.
-        """
-        if self._tiling():
-            margin = REACH if scale > 1 else REACH * codec.spatial_scale_factor
-            work = _seamless(work, margin, scale)
-        with _without_autocast():
-            for tile in (None, *TILES):
-                try:
-                    return work(tensor, **({"tile": tile} if tile else {})), tile
-                except (RuntimeError, MemoryError) as error:
-                    if not _is_out_of_memory(error) or tile == TILES[-1]:
-                        raise
-                log_once("final in tiles", "Not enough memory for the whole picture: decoding it in tiles.")
-        raise AssertionError
-
-    def _tiling(self) -> bool:
+    def _bordered(self, codec: Codec) -> Codec:
+        """The codec, with borders that wrap around where the generation's pictures are to tile."""
         current = self._generations.current
-        return bool(current and getattr(current.processing(), "tiling", False))
+        return codec.circular() if current and getattr(current.processing(), "tiling", False) else codec
 
     def _tiny_codec(self, detection: Detection, part: str) -> tuple[Codec, str]:
         family = family_of(self.choices.family, detection)
@@ -184,24 +158,22 @@ class FinalDecode:
     # Before and between
 
     def preload(self) -> None:
-        """Load what the running job will need, or let go of what it will not. Failures are reported when it is needed.
-
-        Where memory is short a full VAE is read when its picture is due, and does not stand in the sampler's way.
-        """
+        """Load what the running job will need, or let go of what it will not. What fails is said when it is due."""
         detection, vae = self._detection(), self.choices.vae
         with contextlib.suppress(TaesdError):
             if vae in (HOSTS_VAE, TINY_VAE):
                 self.vae.release()
-            elif not self._host.short_of_memory():
+            else:
                 self.vae.codec(vae, detection.format).begin_job()
+                self.sampling()
         if self.wants_tiny() and (family := family_of(self.choices.family, detection)):
             with contextlib.suppress(TaesdError):
                 self._registry.get(family, device=self._host.device(), dtype=self._host.vae_dtype()).begin_job()
 
     def sampling(self) -> None:
-        """The sampler needs the memory now."""
+        """The sampler needs the memory now: where it is short, a full VAE waits on the CPU."""
         if self._host.short_of_memory():
-            self.vae.release()
+            self.vae.park()
 
     # What the parameters say
 
@@ -244,31 +216,3 @@ def family_of(chosen: str, detection: Detection) -> str | None:
 def _must_be_finite(made: Tensor, codec: Codec) -> None:
     if not torch.isfinite(made).all():
         raise TaesdError(f"{codec.name} produced an invalid result", "it holds NaN or Inf")
-
-
-def _seamless(work: Callable[..., Tensor], margin: int, scale: float) -> Callable[..., Tensor]:
-    """``work`` on a picture whose opposite edges meet: what padding each layer in a circle would make of it.
-
-    ``margin`` is its reach in the input, ``scale`` the output's sides by the input's.
-    """
-
-    def around(tensor: Tensor, **more: Any) -> Tensor:
-        height, width = tensor.shape[-2:]
-        rows, columns = (torch.arange(-margin, side + margin, device=tensor.device) % side for side in (height, width))
-        made = work(tensor.index_select(-2, rows).index_select(-1, columns), **more)
-        top, tall, wide = (math.ceil(scale * side) for side in (margin, height, width))
-        return made[..., top : top + tall, top : top + wide].clone()
-
-    return around
-
-
-@contextlib.contextmanager
-def _without_autocast() -> Iterator[None]:
-    with torch.autocast("cpu", enabled=False), contextlib.ExitStack() as stack:
-        if torch.is_autocast_enabled():  # hires fix decodes inside the host's autocast
-            stack.enter_context(torch.autocast("cuda", enabled=False))
-        yield
-
-
-def _is_out_of_memory(error: Exception) -> bool:
-    return isinstance(error, (torch.cuda.OutOfMemoryError, MemoryError)) or "allocate memory" in str(error)

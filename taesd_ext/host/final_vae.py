@@ -60,6 +60,12 @@ class FinalVAE:
                 self._key = (*key, *_stat(self._codec.source.decoder))
             return self._codec
 
+    def park(self) -> None:
+        """Let its weights wait on the CPU until the next decode."""
+        with self._lock:
+            if self._codec is not None:
+                self._codec.park()
+
     def release(self) -> None:
         with self._lock:
             self._codec = None

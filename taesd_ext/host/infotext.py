@@ -50,10 +50,10 @@ def record_vae(processing: Any, part: str, codec: Codec) -> None:
         parameters[INFOTEXT_VAE] = vae_name(codec)
 
 
-def record_tiles(processing: Any, side: int | None) -> None:
-    """Note that memory ran out and the picture was decoded in tiles of so many pixels a side, if it was."""
+def record_tiles(processing: Any, side: int) -> None:
+    """Note that the picture was decoded in tiles of so many pixels a side."""
     parameters = getattr(processing, "extra_generation_params", None)
-    if parameters is not None and side:
+    if parameters is not None:
         parameters[TILES] = side
 
 

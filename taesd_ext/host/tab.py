@@ -53,6 +53,7 @@ class HostActions:
             session=lambda: runtime.session,
             recorder=runtime.history.recorder,
             latents=runtime.history.latents,
+            allowed_to_change=self.host.allows_changes,
             detection=self.detection,
             last_error=lambda: runtime.session.last_error,
             exclusive=self.host.exclusive,

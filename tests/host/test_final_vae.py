@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from types import SimpleNamespace
 
 import gradio as gr
 import pytest
@@ -11,7 +12,9 @@ import torch
 from safetensors.torch import save_file
 
 from taesd_ext import load_codec
+from taesd_ext.codec.codec import Codec
 from taesd_ext.errors import TaesdError
+from taesd_ext.host import final_vae
 from taesd_ext.host.accordion import AS_SET, pasted_final_vae
 from taesd_ext.settings import HOSTS_VAE, TINY_VAE
 from taesd_ext.weights.autoencoder_kl_files import LAYOUTS, KLArchitecture, network_keys
@@ -143,8 +146,6 @@ def test_a_file_that_does_not_tell_is_taken_for_the_loaded_models(host, runtime,
 
 
 def test_it_is_loaded_once_and_let_go(host, runtime, vaes, monkeypatch):
-    from taesd_ext.host import final_vae
-
     loads, load = [], final_vae.full_codec
     monkeypatch.setattr(final_vae, "full_codec", lambda *args: loads.append(1) or load(*args))
     host.opts.taesd_ext_final_vae = "anime.vae"
@@ -155,6 +156,29 @@ def test_it_is_loaded_once_and_let_go(host, runtime, vaes, monkeypatch):
     host.opts.taesd_ext_final_vae = HOSTS_VAE
     host.generate()
     assert runtime.final.vae._codec is None
+
+
+@pytest.mark.parametrize("short", ["medvram", "lowvram", None])
+def test_where_memory_is_short_it_waits_on_the_cpu_while_sampling(host, runtime, vaes, monkeypatch, short):
+    parked = []
+    monkeypatch.setattr(Codec, "park", lambda codec: parked.append(codec.name))
+    host.shared.cmd_opts = SimpleNamespace(**{short: True} if short else {})
+    host.opts.taesd_ext_final_vae = "anime.vae"
+    host.generate(steps=1)
+    assert parked == ["anime.vae"] * (2 if short else 0), "when it is loaded, and at each step"
+
+
+def test_a_picture_asks_for_no_list_of_files(host, runtime, vaes, monkeypatch):
+    host.opts.taesd_ext_final_vae = "anime.vae"
+    host.generate(steps=1)
+    listed = runtime.final.vae.choices()
+    monkeypatch.setattr(final_vae, "installed_vaes_by_name", None)
+    monkeypatch.setattr(final_vae, "find_installed_vae", None)
+    host.generate(steps=1)
+    assert runtime.final.vae.choices() == listed, "nor does a page, while no file comes or goes"
+    monkeypatch.undo()
+    write_vae(vaes / "more" / "new.safetensors")
+    assert "new" in runtime.final.vae.choices()
 
 
 def test_a_changed_file_is_read_again(host, vaes):

@@ -107,7 +107,7 @@ def test_a_look_at_another_decoder_meanwhile_changes_nothing(host, p, runtime):
         args = ()
 
         def __getattr__(self, name):
-            return lambda *_: None
+            return lambda *_, **__: None
 
         def postprocess(self, running, *_):
             host.sd_samplers_common.samples_to_images_tensor(latent, 0)
