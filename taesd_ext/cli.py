@@ -23,7 +23,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "compare": ("taesd_ext.commands.compare", "put pictures through several codecs and compare them"),
     "weights": ("taesd_ext.commands.weights", "list, download and verify weight files"),
     "export": ("taesd_ext.commands.export", "write a codec as safetensors, Keras or ONNX"),
-    "calibrate": ("taesd_ext.commands.calibrate", "make the heads for reduced detail"),
+    "learn": ("taesd_ext.commands.learn", "make the small networks that previews are drawn with, or measure them"),
     "bench": ("taesd_ext.commands.bench", "measure speed, memory and quality on this machine"),
     "doctor": ("taesd_ext.commands.doctor", "check the installation and say what to do"),
 }

@@ -44,8 +44,8 @@ def test_misuse_is_exit_code_2(arguments: list[str]) -> None:
     [
         ["demo", "--port", "99999"],
         ["demo", "--port", "-1"],
-        ["calibrate", "--threads", "0"],
-        ["calibrate", "--latents", "-3"],
+        ["learn", "--threads", "0"],
+        ["learn", "--latents", "-3"],
         ["bench", "--rounds", "0"],
         ["compare", "a.png", "-o", "out", "--side", "0"],
         ["encode", "a.png", "-o", "out", "--workers", "no"],

@@ -18,7 +18,7 @@ from taesd_ext.weights.tensor_file import open_tensor_file
 from taesd_ext.weights.tiny_file import build_frozen
 
 DATA = Path(__file__).resolve().parents[1] / "data"
-"""The shipped files, made by `python -m taesd_ext calibrate`."""
+"""The shipped files, made by `python -m taesd_ext learn`."""
 
 PREVIEWER_FORMATS = ("sd1", "sdxl", "sd3", "flux1", "flux2")
 

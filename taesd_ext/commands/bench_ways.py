@@ -132,7 +132,7 @@ class Bench:
         def prepare() -> Frame:
             codec = self.codec(dtype)
             if detail not in codec.details:
-                raise TaesdError(f"{self.family} has no heads for {detail}", "", "`calibrate` makes them")
+                raise TaesdError(f"{self.family} has no heads for {detail}", "", "`learn` makes them")
             return lambda latent: preview_image(codec.decode(latent, detail=detail)).data
 
         return prepare

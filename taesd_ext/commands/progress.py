@@ -25,6 +25,6 @@ def run_with_progress(work: Generator[float, None, T], title: str) -> T:
     with bar:
         while True:
             try:
-                bar.update(next(work) - bar.n)
+                bar.update(max(0.0, next(work) - bar.n))
             except StopIteration as end:
                 return end.value

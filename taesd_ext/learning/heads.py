@@ -153,15 +153,6 @@ def fit_heads(
     return results
 
 
-def finish(work: Generator[float, None, dict[int, HeadResult]]) -> dict[int, HeadResult]:
-    """Run :func:`fit_heads` to its end."""
-    while True:
-        try:
-            next(work)
-        except StopIteration as end:
-            return end.value
-
-
 def _latents(decoder: FastDecoder, encoder: nn.Module | None, count: int, seed: int) -> Iterator[Tensor]:
     like, generator, factor = next(decoder.parameters()), seeded(seed), decoder.stages[0].scale
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Generator
+
 import torch
 from torch import Tensor
 from torch.nn import functional
@@ -17,12 +20,20 @@ PENALTY = 1e-3
 """Of the mean variance of a latent channel."""
 
 
-def fit_linear(codec: Codec, *, pictures: int = PICTURES, seed: int = 0) -> tuple[Tensor, Tensor, float]:
-    """(C,3) factors, (3) bias, and the PSNR in dB on held-back pictures: latent -> image in [-1,1], one pixel each."""
+def fit_linear(
+    codec: Codec, *, pictures: int = PICTURES, seed: int = 0
+) -> Generator[float, None, tuple[Tensor, Tensor, float]]:
+    """(C,3) factors, (3) bias, and the PSNR in dB on held-back pictures: latent -> image in [-1,1], one pixel each.
+
+    Yields the share that is done.
+    """
     if not codec.has_encoder:
         raise TaesdError(f"No linear preview for {codec.family}", "it takes the family's encoder")
     generator = seeded(seed)
-    rows = [_lesson(codec, generator) for _ in range(pictures)]
+    rows = []
+    for _ in range(pictures):
+        rows.append(_lesson(codec, generator))
+        yield len(rows) / pictures
     cut = len(rows) - max(1, len(rows) // 8)
     latents, colours = (torch.cat(part).double() for part in zip(*rows[:cut], strict=True))
     centre, mean = latents.mean(dim=0), colours.mean(dim=0)
@@ -39,12 +50,8 @@ def fit_linear(codec: Codec, *, pictures: int = PICTURES, seed: int = 0) -> tupl
 
 def row_text(factors: Tensor, bias: Tensor) -> str:
     """The numbers as they stand in data/latent_rgb.json."""
-    lines = [", ".join(_triple(row) for row in group) for group in factors.split(4)]
-    return "\n".join([*(f"            {line}," for line in lines), f"        {_triple(bias)},"])
-
-
-def _triple(values: Tensor) -> str:
-    return "(" + ", ".join(f"{float(value):.4f}" for value in values) + ")"
+    rounded = [[round(value, 4) for value in row] for row in factors.tolist()]
+    return json.dumps({"bias": [round(value, 4) for value in bias.tolist()], "factors": rounded})
 
 
 def _lesson(codec: Codec, generator: torch.Generator) -> tuple[Tensor, Tensor]:

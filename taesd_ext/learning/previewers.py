@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 
 import torch
 from torch import Tensor, nn
@@ -25,14 +25,22 @@ RATES = Rates(muon=1e-2, adam=2e-3)
 HELD_BACK = 24
 """Latents kept for measuring, from another seed."""
 
+PAIRS_SHARE = 0.25
+"""Of the whole work, roughly: making the pairs."""
+
 Log = Callable[[str], None]
 
 
-def train_previewer(codec: Codec, *, steps: int, latents: int, seed: int, log: Log) -> Previewer:
-    """A previewer for the codec's family, which must have both parts. On one CPU thread every run gives the same."""
+def train_previewer(
+    codec: Codec, *, steps: int, latents: int, seed: int, log: Log
+) -> Generator[float, None, Previewer]:
+    """A previewer for the codec's family, which must have both parts. Yields the share that is done.
+
+    On one CPU thread every run gives the same.
+    """
     started = time.process_time()
-    lessons, targets = teacher_pairs(codec, latents, seed)
-    exam, answers = teacher_pairs(codec, HELD_BACK, seed + 1)
+    lessons, targets = yield from teacher_pairs(codec, latents, seed)
+    exam, answers = yield from teacher_pairs(codec, HELD_BACK, seed + 1)
     log(f"{len(lessons)} latents to learn from, {time.process_time() - started:.0f} CPU s")
     overview = any(isinstance(layer, nn.GroupNorm) for layer in codec.decoder.modules())
     network = start_previewer(lessons, targets, seed, overview=overview)
@@ -48,14 +56,14 @@ def train_previewer(codec: Codec, *, steps: int, latents: int, seed: int, log: L
         seconds = time.process_time() - started
         log(f"step {step}: learning {-10 * math.log10(running):.2f} dB, held back {marks}, {seconds:.0f} CPU s")
 
-    hidden = [network.entry.weight, *(weight for weight in network.pairs.parameters() if weight.ndim == 4)]
-    for _ in descend(network, hidden, loss, len(lessons), BATCH, steps, RATES, seed, report):
-        pass
+    training = descend(network, hidden_kernels(network), loss, len(lessons), BATCH, steps, RATES, seed, report)
+    for step, _ in enumerate(training, 1):
+        yield PAIRS_SHARE + (1 - PAIRS_SHARE) * step / steps
     return network.requires_grad_(False).eval()
 
 
 @torch.no_grad()
-def teacher_pairs(codec: Codec, count: int, seed: int) -> tuple[Tensor, Tensor]:
+def teacher_pairs(codec: Codec, count: int, seed: int) -> Generator[float, None, tuple[Tensor, Tensor]]:
     """(N,C,h,w) latents and the (N,3,2h,2w) pictures, area-averaged from clamped full decodes. In bfloat16: 48 dB."""
     decoder, encoder = (
         _in_bfloat16(form(network))
@@ -66,6 +74,7 @@ def teacher_pairs(codec: Codec, count: int, seed: int) -> tuple[Tensor, Tensor]:
     for latent in lesson_latents(decoder, encoder, channels, factor, count, seed, PICTURES):
         lessons.append(latent)
         targets.append(functional.avg_pool2d(decoder(latent).clamp(0, 1), factor // 2))
+        yield PAIRS_SHARE * len(lessons) / count
     return torch.cat(lessons), torch.cat(targets)
 
 
@@ -88,6 +97,11 @@ def start_previewer(lessons: Tensor, targets: Tensor, seed: int, *, overview: bo
             nn.init.zeros_(network.overview.mix.weight)
             nn.init.zeros_(network.overview.mix.bias)
     return network.to(memory_format=torch.channels_last)
+
+
+def hidden_kernels(network: Previewer) -> list[Tensor]:
+    """What Muon trains."""
+    return [network.entry.weight, *(weight for weight in network.pairs.parameters() if weight.ndim == 4)]
 
 
 @torch.no_grad()

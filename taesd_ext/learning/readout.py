@@ -14,7 +14,7 @@ from taesd_ext.codec.noise import seeded
 from taesd_ext.errors import TaesdError, log_once, one_line
 from taesd_ext.learning.descent import Rates, descend
 from taesd_ext.learning.pairs import PIXELS, LatentKind, Pair
-from taesd_ext.learning.previewers import start_previewer
+from taesd_ext.learning.previewers import hidden_kernels, start_previewer
 from taesd_ext.learning.ridge import ConvolutionFit
 from taesd_ext.models.layers import Conv2d, PixelShuffle, Sequential
 from taesd_ext.models.student import LearntPreviewer, Previewer
@@ -112,8 +112,7 @@ def train_previewer_on(pairs: Sequence[Pair], steps: int = STEPS) -> Iterator[Le
         shown = student(latents[batch].contiguous(memory_format=torch.channels_last))
         return functional.mse_loss(shown, targets[batch])
 
-    hidden = [student.entry.weight, *(weight for weight in student.pairs.parameters() if weight.ndim == 4)]
-    for _ in descend(student, hidden, loss, len(latents), BATCH, steps, RATES, seed=0):
+    for _ in descend(student, hidden_kernels(student), loss, len(latents), BATCH, steps, RATES, seed=0):
         yield None
     network = LearntPreviewer(readout.mean, readout.deviation, student).requires_grad_(False).eval()
     yield Learnt(network, mean_psnr(network, exam), len(pairs))

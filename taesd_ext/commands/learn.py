@@ -1,4 +1,4 @@
-"""calibrate: make what is shipped in taesd_ext/data: heads for reduced detail, embedded previewers.
+"""learn: make what is shipped in taesd_ext/data: heads for reduced detail, embedded previewers.
 
 Everything is learnt from synthetic pictures and latents, seeded, and measured on others that were held back.
 """
@@ -19,10 +19,11 @@ from taesd_ext.codec.loading import load_codec
 from taesd_ext.codec.previewer import DATA, PREVIEWER_FORMATS, save_previewer
 from taesd_ext.commands.number_arguments import at_least_one
 from taesd_ext.commands.outputs import add_overwrite_argument, check_outputs
+from taesd_ext.commands.progress import run_with_progress
 from taesd_ext.commands.quality import files_in, latents_to_measure, preview_quality
 from taesd_ext.errors import TaesdError
 from taesd_ext.latent_formats import FAMILIES, native_format
-from taesd_ext.learning.heads import finish, fit_heads
+from taesd_ext.learning.heads import fit_heads
 from taesd_ext.learning.linear import PICTURES, fit_linear, row_text
 from taesd_ext.learning.previewers import train_previewer
 from taesd_ext.models.fast import FastDecoder, FastEncoder
@@ -99,7 +100,8 @@ def _make_heads(codec: Codec, args: argparse.Namespace) -> None:
     # The decoder teaches in bfloat16: 48 dB, where a head has 35.
     decoder = FastDecoder(codec.decoder).to(torch.bfloat16)
     encoder = FastEncoder(codec.encoder).to(torch.bfloat16) if codec.has_encoder else None
-    results = finish(fit_heads(decoder, encoder, lessons=lessons, steps=steps, seed=args.seed))
+    work = fit_heads(decoder, encoder, lessons=lessons, steps=steps, seed=args.seed)
+    results = run_with_progress(work, path.stem)
     for scale, result in results.items():
         log(
             f"1/{scale}: held back {result.mean:.2f} dB (worst {result.worst:.2f}), {len(result.head.hidden)} hidden "
@@ -119,7 +121,8 @@ def _make_previewer(codec: Codec, args: argparse.Namespace) -> None:
     latents = args.latents or PREVIEWER_LATENTS
     path = _target(codec.family, args)
     log = _open_log(path, f"seed {args.seed}, {steps} steps, {latents} latents")
-    network = train_previewer(codec, steps=steps, latents=latents, seed=args.seed, log=log)
+    work = train_previewer(codec, steps=steps, latents=latents, seed=args.seed, log=log)
+    network = run_with_progress(work, path.stem)
     save_previewer(network, name, path)
     log(f"wrote {path.name}, {path.stat().st_size:,} bytes")
 
@@ -127,7 +130,7 @@ def _make_previewer(codec: Codec, args: argparse.Namespace) -> None:
 def _make_linear(codec: Codec, args: argparse.Namespace) -> None:
     pictures = args.latents or PICTURES
     log = _open_log(_target(codec.family, args), f"seed {args.seed}, {pictures} pictures")
-    factors, bias, psnr = fit_linear(codec, pictures=pictures, seed=args.seed)
+    factors, bias, psnr = run_with_progress(fit_linear(codec, pictures=pictures, seed=args.seed), codec.family)
     log(f"{row_text(factors, bias)}\nheld back {psnr:.2f} dB at 1/{codec.spatial_scale_factor} of the size")
 
 
