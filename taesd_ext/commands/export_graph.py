@@ -1,8 +1,12 @@
-"""A tiny network told layer by layer to a writer of another format: Keras, ONNX."""
+"""A tiny network written layer by layer into another format, Keras or ONNX.
+
+A writer has a method for each operation, which takes and returns the format's own handle of a tensor. Weights are
+torch's: (out, in, height, width) for a convolution, (in, out, height, width) for a transposed one.
+"""
 
 from __future__ import annotations
 
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -11,30 +15,7 @@ from taesd_ext.errors import TaesdError
 from taesd_ext.models.tiny import PATCH, Block, Clamp, FoldPatches, UnfoldPatches
 
 
-class GraphWriter(Protocol):
-    """Adds operations to a graph; each takes and returns the format's own handle of a tensor.
-
-    Weights are torch's: (out, in, height, width) for a convolution, (in, out, height, width) for a transposed one.
-    """
-
-    def conv(self, x: Any, weight: Tensor, bias: Tensor | None, stride: int, padding: int) -> Any: ...
-
-    def conv_transpose(self, x: Any, weight: Tensor, stride: int) -> Any: ...
-
-    def relu(self, x: Any) -> Any: ...
-
-    def add(self, x: Any, y: Any) -> Any: ...
-
-    def double(self, x: Any) -> Any:
-        """Each position becomes a square of 2x2."""
-
-    def clamp(self, x: Any) -> Any:
-        """tanh(x / 3) * 3"""
-
-    def group_norm(self, x: Any, norm: nn.GroupNorm) -> Any: ...
-
-
-def write_network(network: nn.Sequential, writer: GraphWriter, x: Any) -> Any:
+def write_network(network: nn.Sequential, writer: Any, x: Any) -> Any:
     """Write every layer of a tiny encoder or decoder; the handle of its output."""
     channels = 0
     for layer in network:
@@ -46,7 +27,7 @@ def write_network(network: nn.Sequential, writer: GraphWriter, x: Any) -> Any:
     return x
 
 
-def _write(layer: nn.Module, writer: GraphWriter, x: Any) -> Any:
+def _write(layer: nn.Module, writer: Any, x: Any) -> Any:
     if isinstance(layer, nn.Conv2d):
         return writer.conv(x, layer.weight, layer.bias, layer.stride[0], layer.padding[0])
     if isinstance(layer, nn.ReLU):
