@@ -13,6 +13,8 @@ from torch import Tensor
 from taesd_ext.codec.precision import DtypeChoice, resolve_dtype
 from taesd_ext.errors import TaesdError
 from taesd_ext.latent_formats import BY_NAME
+from taesd_ext.models.computing import computing
+from taesd_ext.models.fast import FastNetwork
 from taesd_ext.models.student import Previewer
 from taesd_ext.weights.tensor_file import open_tensor_file
 from taesd_ext.weights.tiny_file import build_frozen
@@ -42,11 +44,11 @@ def load_previewer(
             f"it exists for {', '.join(PREVIEWER_FORMATS)}",
             "Use the linear preview, or the decoder's file",
         )
-    computing = resolve_dtype(dtype, device)
-    key = (name, str(device), computing)
+    dtype = resolve_dtype(dtype, device)
+    key = (name, str(device), dtype)
     with _lock:
         if key not in _loaded:
-            _loaded[key] = _preview_with(_read(name).to(device, computing, memory_format=torch.channels_last))
+            _loaded[key] = _preview_with(_placed(_read(name), device, dtype))
         return _loaded[key]
 
 
@@ -74,14 +76,17 @@ def _read(name: str) -> Previewer:
     return build_frozen(network, state)
 
 
+def _placed(network: Previewer, device: str | torch.device, dtype: torch.dtype) -> Previewer:
+    return network.to(device, dtype, memory_format=FastNetwork.layout(torch.device(device), dtype))
+
+
 def _preview_with(network: Previewer) -> Callable[[Tensor], Tensor]:
     weight = network.linear.weight
 
-    @torch.inference_mode()
+    @computing(weight.device)
     def preview(latent: Tensor) -> Tensor:
-        x = latent.to(weight.device, weight.dtype).contiguous(memory_format=torch.channels_last)
-        image = network(x).clamp_(0, 1)
-        with torch.inference_mode(False):
-            return image.to(latent.device, torch.float32, copy=True, memory_format=torch.contiguous_format)
+        x = latent.to(weight.device, weight.dtype)
+        x = x.contiguous(memory_format=FastNetwork.layout(x.device, x.dtype))
+        return network(x).clamp(0, 1).to(latent.device, torch.float32).contiguous()
 
     return preview

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,9 +15,13 @@ from taesd_ext.codec.codec import Codec
 from taesd_ext.codec.loading import load_codec
 from taesd_ext.codec.precision import DtypeChoice, resolve_dtype
 from taesd_ext.errors import TaesdError, one_line
+from taesd_ext.models.computing import computing
 from taesd_ext.weights.folders import search_folders
 from taesd_ext.weights.installed import candidates
 from taesd_ext.weights.tiny_file import PARTS
+
+KEPT = 2
+"""Codecs that are kept, of those last used: one for the previews and one for the finished picture. A VAE has 330 MB."""
 
 FIRST_PAUSE = 10.0
 LONGEST_PAUSE = 600.0
@@ -66,7 +71,7 @@ class CodecRegistry:
         ``wait`` False raises rather than waits for another thread that is loading.
         """
         key = _key(family, device, dtype)
-        if codec := self._codecs.get(key):
+        if codec := self._kept(key):
             return codec
         if not self._load_lock.acquire(blocking=wait):
             raise _loading(family)
@@ -75,8 +80,7 @@ class CodecRegistry:
                 if codec := self._codecs.get(key):
                     return codec
                 failure = self._failures.get(key)
-            # A host's folder may be there only after the first download.
-            folders = [folder for folder in self._folders() if Path(folder).expanduser().is_dir()]
+            folders = self._present_folders()
             files = _files(family, folders)
             if failure and self._clock() < failure.retry_at and failure.files == files:
                 raise _anew(failure.error)
@@ -87,7 +91,7 @@ class CodecRegistry:
     def loaded(self, family: str, *, device: str | torch.device = "cpu", dtype: DtypeChoice = None) -> Codec:
         """The codec if it is loaded; never opens a file. For threads that must not wait."""
         key = _key(family, device, dtype)
-        if codec := self._codecs.get(key):
+        if codec := self._kept(key):
             return codec
         failure = self._failures.get(key)
         raise _anew(failure.error) if failure else _loading(family)
@@ -98,6 +102,14 @@ class CodecRegistry:
             for held in (self._codecs, self._failures):
                 for key in [key for key in held if family in (None, key.family)]:
                     del held[key]
+
+    @contextmanager
+    def borrowed(
+        self, family: str, *, device: str | torch.device = "cpu", dtype: DtypeChoice = None
+    ) -> Iterator[Codec]:
+        """A codec for one piece of work: the one that is kept, else one that is let go afterwards."""
+        key = _key(family, device, dtype)
+        yield self._kept(key) or self._load(family, models_dir=self._present_folders(), device=device, dtype=key.dtype)
 
     @property
     def families(self) -> tuple[str, ...]:
@@ -111,10 +123,14 @@ class CodecRegistry:
         with self._state_lock:
             return {key.family: failure.error for key, failure in self._failures.items()}
 
+    def _present_folders(self) -> list[Path | str]:
+        """A host's folder may be there only after the first download."""
+        return [folder for folder in self._folders() if Path(folder).expanduser().is_dir()]
+
     def _loaded(self, key: _Key, folders: list[Path | str], files: tuple, failure: _Failure | None) -> Codec:
         try:
             # A host may call from inference mode; tensors made there could not be used outside it.
-            with torch.inference_mode(False), torch.no_grad():
+            with computing(key.device):
                 codec = self._load(key.family, models_dir=folders, device=key.device, dtype=key.dtype)
         except Exception as error:
             ours = error if isinstance(error, TaesdError) else TaesdError(f"Cannot load {key.family}", one_line(error))
@@ -124,8 +140,18 @@ class CodecRegistry:
             raise ours from error
         with self._state_lock:
             self._codecs[key] = codec
+            for oldest in list(self._codecs)[:-KEPT]:
+                del self._codecs[oldest]
             self._failures.pop(key, None)
         return codec
+
+    def _kept(self, key: _Key) -> Codec | None:
+        """A loaded codec, which now is the last to be let go."""
+        with self._state_lock:
+            codec = self._codecs.pop(key, None)
+            if codec:
+                self._codecs[key] = codec
+            return codec
 
 
 def _anew(error: TaesdError) -> TaesdError:

@@ -17,6 +17,7 @@ from torch import Tensor
 from taesd_ext.codec.codec import Codec
 from taesd_ext.errors import log_once, one_line
 from taesd_ext.latent_formats import Detection
+from taesd_ext.models.computing import computing
 from taesd_ext.preview.budget import PreviewBudget, SpeedBook
 from taesd_ext.preview.device_queue import DeviceQueue, Stopwatch, shares_queue
 from taesd_ext.preview.drawing import Painter, painters, pictures_only
@@ -175,7 +176,7 @@ class PreviewSession:
             return
         device = torch.device("cpu") if settings.device == DEVICE_CPU else latent.device
         try:
-            with torch.inference_mode(), self._queue.copied(latent, None if grid else 1, device) as samples:
+            with computing(device), self._queue.copied(latent, None if grid else 1, device) as samples:
                 drawn = self._draw(job, Scene.of(samples, detection, settings))
         except _NotYetError:
             return

@@ -144,3 +144,17 @@ def test_release_lets_go():
     assert registry.families == ("taesdxl",)
     registry.release()
     assert registry.families == ()
+
+
+def test_the_two_codecs_last_used_are_kept():
+    loads = []
+    registry = CodecRegistry(load=lambda family, **_named: loads.append(family) or object())
+    for family in ("taesd", "taesdxl", "taesd", "taesd3", "taesd", "taesd3"):
+        registry.get(family)
+    assert loads == ["taesd", "taesdxl", "taesd3"]
+    assert set(registry.families) == {"taesd", "taesd3"}
+    with registry.borrowed("taef1"):
+        pass
+    with registry.borrowed("taesd") as kept:
+        assert kept is registry.loaded("taesd")
+    assert set(registry.families) == {"taesd", "taesd3"}

@@ -58,7 +58,7 @@ def test_the_linear_preview_when_no_decoder_works(clock):
 
 def test_the_embedded_previewer_when_no_decoder_works(clock, monkeypatch):
     def previewer(name, **_):
-        assert (name, torch.is_inference_mode_enabled()) == ("sd1", True)
+        assert (name, torch.is_grad_enabled()) == ("sd1", False)
         return lambda latent: torch.full((len(latent), 3, 16, 16), 0.5)
 
     monkeypatch.setattr("taesd_ext.preview.drawing.has_previewer", lambda name: name == "sd1")
