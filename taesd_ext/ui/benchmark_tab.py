@@ -12,7 +12,7 @@ from taesd_ext.ui import texts
 from taesd_ext.ui.actions import PanelActions
 from taesd_ext.ui.choices import picked
 from taesd_ext.ui.markup import bar_cell, table
-from taesd_ext.ui.work import Task, long_action
+from taesd_ext.ui.work import Task, interruptible, long_action
 
 
 def result_html(rows: list[BenchRow]) -> str:
@@ -48,7 +48,7 @@ def build_benchmark_tab(actions: PanelActions) -> None:
         longest = int(picked(largest, sides, "size"))
         wanted = [side for side in SIDES if side <= longest]
         rows: list[BenchRow] = []
-        with actions.exclusive():
+        with actions.exclusive(), interruptible(task):
             codec = actions.codec_for(family)
             for row in quick_bench(codec, wanted, is_cancelled=task.stop.is_set):
                 rows.append(row)

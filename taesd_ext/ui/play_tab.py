@@ -18,7 +18,7 @@ from taesd_ext.ui.choices import number, picked
 from taesd_ext.ui.markup import notice, stage, table
 from taesd_ext.ui.pictures import sample_names, sample_picture
 from taesd_ext.ui.play import Kept, Plan, Progress, generate
-from taesd_ext.ui.work import Task, long_action
+from taesd_ext.ui.work import Task, interruptible, long_action
 from taesd_ext.weights.installed import installed
 
 STEPS, STEP_TIMES = (1, 60), (0, 2000)
@@ -101,10 +101,11 @@ def build_play_tab(actions: PanelActions, kept: Kept, tab: gr.Tab) -> None:
         seconds = number(step_time, *STEP_TIMES, texts.STEP_TIME.label) / 1000
         plan = Plan(source, int(picked(size, SIZES, "size")), steps, seconds, settings, title)
         shown: list[str] = []
-        for seen in generate(plan, actions.codec_for, task.stop.wait, kept):
-            task.check()
-            shown = _shown(seen, steps, source.size, kept)
-            task.report(seen.step / steps, f"{seen.step}/{steps}", shown)
+        with interruptible(task):
+            for seen in generate(plan, actions.codec_for, task.stop.wait, kept):
+                task.check()
+                shown = _shown(seen, steps, source.size, kept)
+                task.report(seen.step / steps, f"{seen.step}/{steps}", shown)
         return "", shown
 
     def look(chosen: str) -> Any:
