@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
+from typing import Protocol
 
 import torch
 from torch import Tensor
 
 from taesd_ext.codec.codec import Codec
+from taesd_ext.codec.memory import free_bytes
 from taesd_ext.codec.previewer import has_previewer, load_previewer
 from taesd_ext.errors import TaesdError
 from taesd_ext.latent_formats import (
@@ -31,6 +33,9 @@ PREVIEW_DTYPE = "auto"
 EMBEDDED = "embedded"
 """The detail of a preview that the shipped previewer of a latent format made, at a quarter of the size."""
 
+LEARNT = "learnt"
+"""The detail of a preview by what was learnt from finished pictures, two pixels per latent position."""
+
 LINEAR = "linear"
 """The detail of the last resort: one pixel per latent position, by a matrix."""
 
@@ -39,6 +44,13 @@ _USUAL_STRIDE = 8
 
 _BYTES_PER_PIXEL = 1024
 """Of a full decode: 64 channels in float32, in and out of a layer and once more for the copies between."""
+
+
+class Learnt(Protocol):
+    """A preview that was learnt from finished pictures."""
+
+    def preview(self, latent: Tensor) -> Tensor:
+        """(B,C,h,w) latent -> (B,3,2h,2w) image in [0,1]."""
 
 
 @dataclass(frozen=True)
@@ -109,16 +121,28 @@ def _painter_by_factors(rgb: HostFactors, samples: Tensor) -> Painter:
     """By the host's factors for a format that only the host knows; three channels are the pixels themselves."""
     factors = RgbFactors("the host's latent format", rgb.factors, rgb.bias)
     stride = 1 if samples.shape[1] == 3 else _USUAL_STRIDE
-    rows, columns = grid_shape(len(samples))
-    size = columns * samples.shape[-1] * stride, rows * samples.shape[-2] * stride
 
     def paint(latent: Tensor, detail: str) -> Tensor:
         return latent_to_rgb(latent[:, :, 0] if latent.ndim == 5 else latent, factors)
 
-    return Painter((LINEAR,), paint, samples.device, size, speed=rgb)
+    return Painter((LINEAR,), paint, samples.device, _size_at(samples, stride), speed=rgb)
 
 
-def painters(codec_for: Callable[[str], Codec], scene: Scene) -> tuple[tuple[str, Callable[[], Painter | None]], ...]:
+def learnt_painter(samples: Tensor, learnt_for: Callable[[int], Learnt | None]) -> Painter | None:
+    """What was learnt from the loaded model's finished pictures, if anything was."""
+    learnt = learnt_for(samples.shape[1])
+    if learnt is None:
+        return None
+
+    def paint(latent: Tensor, detail: str) -> Tensor:
+        return learnt.preview(latent[:, :, 0] if latent.ndim == 5 else latent)
+
+    return Painter((LEARNT,), paint, samples.device, _size_at(samples, _USUAL_STRIDE), speed=learnt)
+
+
+def painters(
+    codec_for: Callable[[str], Codec], learnt_for: Callable[[int], Learnt | None], scene: Scene
+) -> tuple[tuple[str, Callable[[], Painter | None]], ...]:
     """The ways of drawing a scene, best first: a name for each, and what makes it or raises."""
     detection, chosen = scene.detection, scene.settings.family
     family = detection.family if chosen == AUTO else chosen
@@ -131,6 +155,7 @@ def painters(codec_for: Callable[[str], Codec], scene: Scene) -> tuple[tuple[str
     return (
         (f"codec {family or detection.reason}", by_codec),
         (EMBEDDED, partial(embedded_painter, scene.shown, detection)),
+        (LEARNT, partial(learnt_painter, scene.shown, learnt_for)),
         (LINEAR, partial(linear_painter, scene.shown, detection)),
     )
 
@@ -170,15 +195,17 @@ def pictures_only(image: Tensor, family: str | None) -> Tensor:
 
 def _fits(device: torch.device, size: tuple[int, int]) -> bool:
     """Whether a full decode fits into the memory that is free, where the device tells."""
-    if device.type != "cuda":
-        return True
-    free, _ = torch.cuda.mem_get_info(device)
-    return size[0] * size[1] * _BYTES_PER_PIXEL <= free
+    free = free_bytes(device)
+    return free is None or size[0] * size[1] * _BYTES_PER_PIXEL <= free
 
 
 def _whole_size(samples: Tensor, latent_format: LatentFormat) -> tuple[int, int]:
     factor = latent_format.spatial_scale_factor
     if samples.shape[1] != latent_format.latent_channels:
         factor *= latent_format.packed
+    return _size_at(samples, factor)
+
+
+def _size_at(samples: Tensor, stride: int) -> tuple[int, int]:
     rows, columns = grid_shape(len(samples))
-    return columns * samples.shape[-1] * factor, rows * samples.shape[-2] * factor
+    return columns * samples.shape[-1] * stride, rows * samples.shape[-2] * stride

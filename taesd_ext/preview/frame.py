@@ -52,7 +52,7 @@ class Frame:
     full_size: tuple[int, int]
     """(width, height) at which it is to be shown, whatever its detail."""
     detail: str
-    """"full", "1/2", "1/4", "1/8", "embedded", or "linear" for the preview without a decoder."""
+    """"full", "1/2", "1/4", "1/8", or without a decoder "embedded", "learnt" or "linear"."""
     family: str | None
     milliseconds: float
     """What it cost: decoding and conversion, without what it waited for."""

@@ -20,7 +20,7 @@ from taesd_ext.latent_formats import Detection
 from taesd_ext.models.computing import computing
 from taesd_ext.preview.budget import PreviewBudget, SpeedBook
 from taesd_ext.preview.device_queue import DeviceQueue, Stopwatch, shares_queue
-from taesd_ext.preview.drawing import Painter, painters, pictures_only
+from taesd_ext.preview.drawing import Learnt, Painter, painters, pictures_only
 from taesd_ext.preview.frame import Frame, PreviewImage, film_image, limited, preview_image
 from taesd_ext.preview.job import Job, Stats
 from taesd_ext.preview.scene import Scene
@@ -49,11 +49,18 @@ class PreviewSession:
     """The previews of one job after another.
 
     ``codec_for(family)`` gives a loaded codec or raises TaesdError; it must be quick, and must not load anything when
-    called from a sampling thread. Every method may be called from any thread, and none raises.
+    called from a sampling thread. ``learnt_for(channels)`` gives what was learnt for the loaded model's latents, or
+    None. Every method may be called from any thread, and none raises.
     """
 
-    def __init__(self, codec_for: Callable[[str], Codec], clock: Callable[[], float] = time.perf_counter) -> None:
+    def __init__(
+        self,
+        codec_for: Callable[[str], Codec],
+        clock: Callable[[], float] = time.perf_counter,
+        learnt_for: Callable[[int], Learnt | None] = lambda channels: None,
+    ) -> None:
         self._codec_for = codec_for
+        self._learnt_for = learnt_for
         self._clock = clock
         self._state_lock = threading.Lock()
         self._decode_lock = threading.Lock()
@@ -198,7 +205,7 @@ class PreviewSession:
 
         None when all fail; raises _NotYetError when the budget does not allow a preview now.
         """
-        for way, make in painters(self._codec_for, scene):
+        for way, make in painters(self._codec_for, self._learnt_for, scene):
             painter = self._try(job, way, make)
             if painter and (drawn := self._draw_by(job, painter, scene)):
                 return drawn

@@ -10,7 +10,7 @@ from fake_codec import QUICK, SD1, FakeCodec, latent, session_of
 
 from taesd_ext.errors import TaesdError
 from taesd_ext.latent_formats import BY_NAME, Detection, ModelEvidence, detect
-from taesd_ext.preview.drawing import EMBEDDED, LINEAR
+from taesd_ext.preview.drawing import EMBEDDED, LEARNT, LINEAR
 from taesd_ext.preview.session import PreviewSession
 from taesd_ext.settings import PreviewSettings
 
@@ -203,3 +203,19 @@ def test_the_last_error_goes_when_the_weights_arrive(clock):
     session.step(2)
     assert session.poll(latent(), SD1).detail == "full"
     assert session.last_error is None
+
+
+def test_what_was_learnt_draws_what_has_no_decoder(clock):
+    class Shade:
+        def preview(self, latent):
+            return torch.full((len(latent), 3, 2 * latent.shape[-2], 2 * latent.shape[-1]), 0.5)
+
+    learnt = Shade()
+    session = PreviewSession(lambda family: FakeCodec(), clock, lambda channels: learnt if channels == 7 else None)
+    session.start(QUICK, 20)
+    for step, shape in enumerate([(1, 7, 8, 8), (1, 7, 1, 8, 8)], 1):
+        session.step(step)
+        frame = session.poll(torch.randn(shape), NOT_KNOWN)
+        assert (frame.number, frame.detail, frame.image.size, frame.full_size) == (step, LEARNT, (16, 16), (64, 64))
+    session.step(3)
+    assert session.poll(latent(), SD1).detail == "full"
