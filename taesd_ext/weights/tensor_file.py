@@ -28,6 +28,7 @@ SUFFIXES = SAFETENSORS_SUFFIXES + PICKLE_SUFFIXES + KERAS_SUFFIXES
 _LARGEST_FILE = 32 * 2**30
 # The header of an 8 GB checkpoint has about 0.3 MB.
 _LARGEST_HEADER = 4 * 2**20
+# Others pack several numbers into a byte; a checkpoint may have them beside a VAE of plain ones.
 _DTYPES = {
     "F64", "F32", "F16", "BF16", "F8_E4M3", "F8_E5M2", "I64", "I32", "I16", "I8", "U64", "U32", "U16", "U8", "BOOL",
 }  # fmt: skip
@@ -103,10 +104,13 @@ def _safetensors(path: Path) -> TensorFile:
             names = list(opened.keys())
             if len(names) > MOST_TENSORS:
                 raise BadFile(f"it holds {len(names):,} tensors")
-            shapes = {name: tuple(opened.get_slice(name).get_shape()) for name in names}
+            slices = {name: opened.get_slice(name) for name in names}
+            shapes = {name: tuple(of.get_shape()) for name, of in slices.items() if of.get_dtype() in _DTYPES}
             metadata = dict(opened.metadata() or {})
     except (SafetensorError, ValueError, RuntimeError, TypeError) as error:
         raise _why_refused(path, error) from error
+    if names and not shapes:
+        raise UnusableFile("it holds no tensors of plain numbers")
     return TensorFile(path, shapes, metadata, lambda names: _read_safetensors(path, names))
 
 

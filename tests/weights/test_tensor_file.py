@@ -209,6 +209,16 @@ def test_other_formats_are_not_called_damaged(tmp_path: Path) -> None:
     assert "F3_NEW" in refused(tmp_path / "new.safetensors", UnusableFile)
 
 
+def test_packed_numbers_beside_plain_ones_are_left_out(tmp_path: Path) -> None:
+    """Four bits a number: the library gives such a tensor another shape than the header says."""
+    packed = {"dtype": "F4", "shape": [2], "data_offsets": [4, 5]}
+    (tmp_path / "a.safetensors").write_bytes(header({"packed": packed}, b"x").replace(b"[4, 5]", b"[0, 1]"))
+    refused(tmp_path / "a.safetensors", UnusableFile)
+    if hasattr(torch, "float4_e2m1fn_x2"):
+        (tmp_path / "a.safetensors").write_bytes(header({"a": ONE, "packed": packed}, b"\0\0\x80\x3fx"))
+        same(tmp_path / "a.safetensors", {"a": torch.ones(1)})
+
+
 def test_only_what_is_asked_for_is_read(tmp_path: Path) -> None:
     content = {"large": torch.zeros(30_000_000, dtype=torch.uint8), "small": torch.ones(3)}
     torch.save(content, tmp_path / "a.pth")
