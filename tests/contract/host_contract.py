@@ -233,7 +233,14 @@ SEAMS: tuple[Seam, ...] = (
          looks_up("modules/progress.py", "progressapi", "shared.state.set_current_image", "req.live_preview")),
     Seam("preview", "parallel_processing_allowed", "previews under --medvram and --lowvram",
          looks_up(STATE, "State.set_current_image", "shared.parallel_processing_allowed"), absent=("neo",)),
+    Seam("preview", "Api.progressapi's req.skip_current_image", "no decode for who wants no picture",
+         looks_up("modules/api/api.py", "Api.progressapi", "req.skip_current_image", "shared.state.set_current_image")),
     # Options.
+    Seam("options", "disable_extension_access", "who may change files and settings",
+         lambda host: None if "disable_extension_access" in host.attributes_set("modules/shared_cmd_options.py")
+         else "is not set"),
+    Seam("options", "/sdapi/v1/options", "our options in the host's own list",
+         takes("modules/api/api.py", "Api.get_config")),
     Seam("options", "OptionInfo", "our own options",
          takes(OPTIONS, "OptionInfo", "default", "label", "component", "component_args", "onchange", "section",
                "refresh", "comment_before", "comment_after", "infotext", "restrict_api", "category_id")),
@@ -286,8 +293,10 @@ SEAMS: tuple[Seam, ...] = (
     *(Seam("script", f"Script.{name}", why, _hook(name))
       for name, why in (
           ("before_process", "choices of one generation"),
-          ("process", "the infotext"),
+          ("process", "what makes the finished picture is fixed"),
+          ("process_batch", "what is decoded and encoded is the generation's own"),
           ("post_sample", "keeping the latents for the panel"),
+          ("postprocess_batch", "what scripts decode and encode on finished pictures is not"),
           ("postprocess", "taking the choices back"),
       )),
     Seam("script", "PostSampleArgs", "keeping the latents for the panel", takes(SCRIPTS, "PostSampleArgs", "samples")),
@@ -326,6 +335,9 @@ SEAMS: tuple[Seam, ...] = (
          lambda host: None if "models_path" in _names(host, "modules/paths_internal.py") else "is not set"),
     Seam("model", "devices", "where and in what precision the host computes",
          lambda host: None if {"device", "dtype"} <= _names(host, "modules/devices.py") else "device or dtype is gone"),
+    Seam("model", "devices.dtype_vae", "finished pictures in the precision of the host's own VAE",
+         lambda host: None if "dtype_vae" in _names(host, "modules/devices.py") else "is not set"),
+    Seam("model", "tiling", "pictures without an edge", has(PROCESSING, "StableDiffusionProcessing", "tiling")),
     Seam("model", "refresh_vae_list", "full VAEs that the panel downloaded",
          takes("modules/sd_vae.py", "refresh_vae_list")),
     Seam("model", "sd_vae", "a link to the setting that uses those VAEs", offers_what_is_there("sd_vae"),
