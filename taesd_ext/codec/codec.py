@@ -6,6 +6,7 @@ import copy
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -188,7 +189,10 @@ class Codec:
 
         output = Output(_float_dtype(latent), torch.device(device or latent.device), finish, progress)
         layers = self.heads.layers(scale) if scale > 1 and self.heads else None
-        reduced = layers is not None
+        if scale in getattr(decoder, "coarse_scales", ()):
+            decoder, reduced = partial(decoder, scale=scale), True
+        else:
+            reduced = layers is not None
         if layers is None and isinstance(decoder, FastDecoder):
             layers = decoder.layers()
         factor = self.spatial_scale_factor
@@ -243,7 +247,8 @@ class Codec:
     @property
     def details(self) -> tuple[str, ...]:
         """Details that :meth:`decode` gives at a part of the full decode's cost, cheapest first, and "full"."""
-        scales = (*self.heads.scales, 1) if self.heads else (1,)
+        cheap = self.heads.scales if self.heads else getattr(self._decoder, "coarse_scales", ())
+        scales = (*cheap, 1)
         return tuple(detail for detail, scale in SCALES.items() if scale in scales)
 
     @property

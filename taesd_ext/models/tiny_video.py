@@ -210,9 +210,16 @@ class VideoDecoder(TinyNetwork):
     def _finish(self, latent_channels: int, layers: list[nn.Module], splits: Sequence[int], patch: int) -> None:
         TinyNetwork.__init__(self, latent_channels, patch * 2 ** len(splits), *layers)
         self.patch, self.split = patch, math.prod(splits)
+        doublings = sum(isinstance(layer, Upsample) for layer in layers)
+        self.coarse_scales = tuple(2**count for count in range(doublings, 0, -1))
 
-    def forward(self, latent: Tensor) -> Tensor:
-        layers = list(self)
+    def forward(self, latent: Tensor, scale: int = 1) -> Tensor:
+        """``scale``, one of ``coarse_scales``, gives an image that is so many times smaller, at less than its share.
+
+        The last doublings are left out, the cheap preview of the original (its ``decoder_space_upscale``): rougher
+        than the full decode at that size.
+        """
+        layers = self._layers(scale)
         after_memory = max(index for index, layer in enumerate(layers) if isinstance(layer, _REMEMBERING)) + 1
         frames = run_frames(layers[:after_memory], [latent])
         # Nothing remembers from here on, so the frames before the last, which are dropped, need not be drawn.
@@ -228,6 +235,11 @@ class VideoDecoder(TinyNetwork):
         before = 0 if self.whole_if_even and latent.shape[2] % 2 == 0 else self.split - 1
         kept = [frame for index, frame in enumerate(frames) if index % period >= before]
         return torch.stack([self._unfolded(frame) for frame in kept], 2)
+
+    def _layers(self, scale: int) -> list[nn.Module]:
+        doublings = [layer for layer in self if isinstance(layer, Upsample)]
+        left_out = doublings[len(doublings) - scale.bit_length() + 1 :]
+        return [layer for layer in self if not any(layer is other for other in left_out)]
 
     def _unfolded(self, x: Tensor) -> Tensor:
         return functional.pixel_shuffle(x, self.patch)

@@ -89,3 +89,15 @@ def test_the_input_is_left_as_it_is(network: nn.Module) -> None:
     kept = given.clone()
     network(given)
     assert torch.equal(given, kept)
+
+
+@pytest.mark.parametrize("scale", [2, 4, 8])
+def test_a_coarse_still_leaves_the_last_doublings_out(scale: int) -> None:
+    decoder, latent = seeded(tiny_video.VideoDecoder()), seeded_tensor("latent", (1, 16, 2, 3))
+    without = scale.bit_length() - 1
+    doublings = [index for index, layer in enumerate(decoder) if isinstance(layer, torch.nn.Upsample)][-without:]
+    for index in doublings:
+        decoder[index] = torch.nn.Identity()
+    expected = decoder(latent)
+    assert expected.shape == (1, 3, 16 // scale, 24 // scale)
+    assert torch.equal(seeded(tiny_video.VideoDecoder())(latent, scale), expected)
