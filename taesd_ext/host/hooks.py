@@ -79,6 +79,8 @@ class Hooks:
             self._final.used_built_in("decoder")
         elif interrupted or (self._host.is_final(approximation) and not self._host.uses_taesd(DECODE_METHOD)):
             self._final.used_hosts_own("decoder")  # else it is only a look at it
+            if not interrupted:
+                self._runtime.learnt.finished(sample, image)
         return image
 
     def _finished(

@@ -18,6 +18,7 @@ from taesd_ext.host.final_decode import FinalDecode, family_of, is_film
 from taesd_ext.host.generation import Generations
 from taesd_ext.host.history import History
 from taesd_ext.host.idle import IdleLearning
+from taesd_ext.host.learnt_previews import LearntPreviews
 from taesd_ext.host.options import HostOptions
 from taesd_ext.host.webui import PAGE_POLLERS, PREVIEW_METHOD, WebUI
 from taesd_ext.latent_formats import Detection, detect, to_family_latent
@@ -45,6 +46,7 @@ class Runtime:
         self.final = FinalDecode(host, self.registry, self.generations, lambda name: self.options.value(name))
         self.options = HostOptions(host, {"final_vae": self.final.vae.choices})
         self.learning = IdleLearning(host.is_busy)
+        self.learnt = LearntPreviews(host)
         self._job: object = None
         self._asked = False
         self._shown: object = None
