@@ -1,4 +1,4 @@
-"""Write what follows from the options and texts: the table of settings, and the keys of localizations/*.json.
+"""Write what follows from the code: the tables of settings and models, and the keys of localizations/*.json.
 
     python docs/make_tables.py [--check]
 
@@ -17,10 +17,14 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
-from taesd_ext.settings import OPTIONS, Option  # noqa: E402 - this folder need not be installed
+from taesd_ext.codec.previewer import has_previewer  # noqa: E402 - this folder need not be installed
+from taesd_ext.latent_formats import LATENT_FORMATS, LatentFormat  # noqa: E402
+from taesd_ext.models.latent_rgb import LATENT_RGB  # noqa: E402
+from taesd_ext.settings import OPTIONS, Option  # noqa: E402
 from taesd_ext.ui import texts  # noqa: E402
 
-HEAD = "| Setting | Key | Default | What it does |\n|---|---|---|---|\n"
+SETTINGS = "| Setting | Key | Default | What it does |\n|---|---|---|---|\n"
+MODELS = "| Model | Latent | Tiny decoder | Without a file |\n|---|---|---|---|\n"
 UNTRANSLATED = {"TAESD", "PSNR", "SSIM"}
 
 
@@ -31,7 +35,20 @@ def settings_table() -> str:
             default, float) else default  # fmt: skip
         return f"| {option.label} | `{option.name}` | {shown} | {option.help[0].upper()}{option.help[1:]} |\n"
 
-    return HEAD + "".join(map(row, OPTIONS))
+    return SETTINGS + "".join(map(row, OPTIONS))
+
+
+def models_table() -> str:
+    def row(model: LatentFormat) -> str:
+        latent = f"{model.latent_channels} channels at 1/{model.spatial_scale_factor}{', film' if model.frames else ''}"
+        decoders = ", ".join(f"`{name}`" for name in (model.family, *model.other_decoders) if name)
+        rough = "embedded previewer" if has_previewer(model.name) else "linear RGB" if model.rgb in LATENT_RGB else "-"
+        return f"| {model.title} | {latent} | {decoders or '-'} | {rough} |\n"
+
+    return MODELS + "".join(map(row, LATENT_FORMATS))
+
+
+TABLES = {SETTINGS: settings_table, MODELS: models_table}
 
 
 def shown_texts() -> list[str]:
@@ -53,14 +70,18 @@ def _texts() -> Iterator[str]:
 
 def outputs() -> dict[Path, str]:
     """File -> what it should hold."""
-    rows = re.compile(re.escape(HEAD) + r"(\|.*\n)*")
-    pages = {path: path.read_text(encoding="utf-8") for path in (ROOT / "README.md", *(ROOT / "docs").glob("*.md"))}
-    made = {path: rows.sub(lambda _match: settings_table(), text) for path, text in pages.items() if HEAD in text}
+    made = {path: _with_tables(path.read_text(encoding="utf-8")) for path in (ROOT / "docs").glob("*.md")}
     for path in sorted((ROOT / "localizations").glob("*.json")):
         known = json.loads(path.read_text(encoding="utf-8"))
         table = {text: known.get(text, "") for text in shown_texts()}
         made[path] = json.dumps(table, ensure_ascii=False, indent=2) + "\n"
     return made
+
+
+def _with_tables(page: str) -> str:
+    for head, table in TABLES.items():
+        page = re.sub(re.escape(head) + r"(\|.*\n)*", lambda _match, table=table: table(), page)
+    return page
 
 
 def main(*arguments: str) -> int:
