@@ -33,6 +33,8 @@ class Host:
     """Whether a request over its API may hold an infotext."""
     settings: Mapping[str, Any] = field(default_factory=dict)
     """What its config.json holds at the first start."""
+    marks_settings: bool = False
+    """Whether it takes a config.json without its mark for an older version's, and waits for somebody to press Enter."""
     hires_request: Mapping[str, Any] = field(default_factory=dict)
     """What a request for hires fix over the API must name."""
 
@@ -79,6 +81,7 @@ HOSTS = {
         {"taesd": BASE_OF_FORKS, "taesdxl": "small_sdxl"},
         ("--cpu", SERVE_HOME),
         settings={**NO_NORM, "forge_additional_modules": []},
+        marks_settings=True,
         has_sd_vae=False,
         hires_request={"hr_additional_modules": ["Use same choices"]},
     ),
@@ -88,6 +91,14 @@ HOSTS = {
 def host_of(home: Path) -> Host:
     """The row of the WebUI in a folder. Raises KeyError for one that has none."""
     return HOSTS[HostSource(home).kind]
+
+
+def first_settings(home: Path) -> dict[str, Any]:
+    """What the WebUI's config.json must hold before it starts for the first time."""
+    source = HostSource(home)
+    row = HOSTS[source.kind]
+    mark = {"VERSION_UID": source.literal("modules/launch_utils.py", "VERSION_UID")} if row.marks_settings else {}
+    return {**row.settings, **mark}
 
 
 def put_checkpoints(host: Host, shared: Path, folder: Path) -> Path:

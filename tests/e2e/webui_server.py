@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from PIL import Image
-from webui_hosts import host_of
+from webui_hosts import first_settings, host_of
 
 ROOT = Path(__file__).resolve().parents[2]
 PROBE = Path(__file__).parent / "probe_extension"
@@ -92,8 +92,9 @@ class WebUIServer:
             _link(extensions / "taesd-ext", ROOT)
         else:
             (extensions / "taesd-ext").unlink(missing_ok=True)
-        if self.host.settings and not (data / "config.json").exists():
-            (data / "config.json").write_text(json.dumps(self.host.settings))
+        config = data / "config.json"
+        if (settings := first_settings(self.home)) and not config.exists():
+            config.write_text(json.dumps(settings))
         self.log = data / "log.txt"
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
