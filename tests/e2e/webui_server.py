@@ -158,6 +158,12 @@ class WebUIServer:
         name = self.host.checkpoints[family]
         if not str(self.call("/sdapi/v1/options")["sd_model_checkpoint"]).startswith(f"{name}."):
             self.set_options(sd_model_checkpoint=f"{name}.safetensors")
+        self.wait_for_decoder()
+
+    def wait_for_decoder(self) -> None:
+        """Until what a loaded checkpoint's previews need is there: before that they are rougher."""
+        while "taesd-ext-preload" in self.call("/faults/state")["threads"]:
+            time.sleep(0.1)
 
     def generate(
         self, kind: str = "txt2img", *, poll: float | None = 0.05, at_frame: Any = None, **request: Any
