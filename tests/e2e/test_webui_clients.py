@@ -1,0 +1,117 @@
+"""Several clients of one real WebUI: none changes another's picture, and all get what they asked for."""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import http.client
+import io
+import json
+import threading
+import time
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+from PIL import Image
+
+pytestmark = [pytest.mark.e2e, pytest.mark.slow]
+
+POLLS = 2000
+BROKEN = ("raise", "nan", "oom", "memory")
+"""What each decode does while clients poll; see the probe's faults."""
+
+SLOW = {"slow": 0.05}
+
+
+def pixels(image: Image.Image) -> bytes:
+    return image.convert("RGB").tobytes()
+
+
+def status_of(page: http.client.HTTPConnection, number: int) -> int:
+    body = json.dumps({"id_task": "task(polls)", "id_live_preview": number})
+    page.request("POST", "/internal/progress", body, {"Content-Type": "application/json"})
+    answer = page.getresponse()
+    answer.read()
+    return answer.status
+
+
+def test_no_poll_gets_a_500_whatever_breaks(webui):
+    webui.set_options(show_progress_every_n_steps=1)
+    statuses: Counter[int] = Counter()
+    enough = threading.Event()
+
+    def client() -> None:
+        page = http.client.HTTPConnection("127.0.0.1", webui.port)
+        while not enough.is_set():
+            statuses[status_of(page, -1)] += 1
+        page.close()
+
+    threads = [threading.Thread(target=client) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    generations = 0
+    while statuses.total() < POLLS or generations < len(BROKEN):
+        kind = BROKEN[generations % len(BROKEN)]
+        webui.call("/faults/set", {**SLOW, "decoder": kind, "others": generations % 2 == 1})
+        result = webui.generate(poll=None, steps=20, width=64, height=64, force_task_id="task(polls)")
+        assert result.error is None
+        generations += 1
+    enough.set()
+    for thread in threads:
+        thread.join()
+    injected = webui.call("/faults/set", {})["injected"]
+    print(f"\n{statuses.total()} polls in {generations} generations, {injected} decodes broken: {dict(statuses)}")
+    assert set(statuses) == {200}
+    assert injected > 0
+
+
+def test_the_current_image_has_one_size_and_the_format_asked_for(webui):
+    webui.set_options(
+        samples_format="png", taesd_ext_detail="Auto", taesd_ext_budget=3, show_progress_every_n_steps=1
+    )  # fmt: skip
+    seen: set[bytes] = set()
+
+    with ThreadPoolExecutor() as pool:
+        job = pool.submit(webui.generate, poll=None, steps=40, width=192, height=128)
+        while not job.done():
+            image = webui.call("/sdapi/v1/progress")["current_image"]
+            seen |= {base64.b64decode(image)} if image else set()
+            time.sleep(0.05)
+        assert job.result().error is None
+    kinds = {(image.format, image.size) for image in map(Image.open, map(io.BytesIO, seen))}
+    webui.set_options(taesd_ext_detail="full", taesd_ext_budget=0)
+    print(f"\n{len(seen)} different pictures: {kinds}")
+    assert kinds == {("PNG", (192, 128))}
+    assert len(seen) > 1
+
+
+def test_no_control_reaches_another_jobs_picture(browser, webui):
+    """Two pages and the API wait in one queue; both pages move every control while the jobs run."""
+    chromium = pytest.importorskip("chromium", reason="needs playwright: pip install .[test]")
+    webui_page = pytest.importorskip("webui_page")
+    request = {"steps": 30, "width": 128, "height": 128, "cfg_scale": 4, "seed": 1, "sampler_name": "Euler"}
+    expected = pixels(webui.generate(poll=None, **request).images[0])
+    webui.call("/faults/set", {"slow": 0.3})
+    try:
+        with contextlib.ExitStack() as stack, ThreadPoolExecutor() as pool:
+            pages = [stack.enter_context(webui_page.webui_window(browser, webui)) for _ in range(2)]
+            for page in pages:
+                chromium.fill(page, "txt2img_seed", 1)
+                chromium.choose(page, "txt2img_sampling", "Euler")
+                page.locator("#script_txt2img_taesd_preview_accordion .label-wrap").click()
+                webui_page.generate_in_page(page, steps=30)
+            by_api = pool.submit(webui.generate, poll=None, **request)
+            for page in pages[::-1]:
+                chromium.choose(page, "script_txt2img_taesd_preview_final_vae", "TAESD")
+                chromium.choose(page, "script_txt2img_taesd_preview_family", "taesd3")
+                page.locator("#script_txt2img_taesd_preview_enabled input").uncheck()
+            assert not by_api.done(), "the controls were moved too late"
+            for page in pages:
+                webui_page.wait_for_picture(page)
+            shown = [page.locator("#txt2img_gallery img").first.get_attribute("src") for page in pages]
+            pictures = [Image.open(io.BytesIO(pages[0].request.get(address).body())) for address in shown]
+            pictures += by_api.result().images
+    finally:
+        webui.call("/faults/set", {})
+    assert [pixels(image) == expected for image in pictures] == [True] * 3
