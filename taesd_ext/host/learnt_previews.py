@@ -36,6 +36,10 @@ class LearntPreviews:
         except Exception as error:
             log_once(f"not learnt {one_line(error)}", f"Nothing was learnt from this picture: {one_line(error)}.")
 
+    def for_channels(self, channels: int) -> Learnt | None:
+        """What draws the loaded model's latents of so many channels."""
+        return self.find((1, channels, 1, 1))
+
     def find(self, shape: tuple[int, ...]) -> Learnt | None:
         """What draws latents of this (B,C,h,w) shape of the loaded model."""
         kind = self._kind(shape)

@@ -41,12 +41,12 @@ class Runtime:
         self.host = host
         self.registry = CodecRegistry(host.weights_folders)
         self.generations = Generations()
-        self.session = PreviewSession(self._preview_codec)
+        self.learnt = LearntPreviews(host)
+        self.session = PreviewSession(self._preview_codec, learnt_for=self.learnt.for_channels)
         self.history = History(host)
         self.final = FinalDecode(host, self.registry, self.generations, lambda name: self.options.value(name))
         self.options = HostOptions(host, {"final_vae": self.final.vae.choices})
         self.learning = IdleLearning(host.is_busy)
-        self.learnt = LearntPreviews(host)
         self._job: object = None
         self._asked = False
         self._shown: object = None
@@ -75,7 +75,7 @@ class Runtime:
         if latent is None or family == BUILT_IN:
             return family != BUILT_IN
         detection = self.detection(tuple(latent.shape))
-        if family_of(family, detection) or linear_painter(latent, detection):
+        if family_of(family, detection) or linear_painter(latent, detection) or self.learnt.find(tuple(latent.shape)):
             return True
         log_once(f"unknown {detection.reason}", f"Left to the WebUI, {detection.reason}.")
         return False
