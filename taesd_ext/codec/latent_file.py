@@ -11,14 +11,8 @@ import safetensors.torch
 import torch
 from torch import Tensor
 
-from taesd_ext.codec.latent_image import (
-    LatentNote,
-    has_note,
-    latent_to_png,
-    plain_png_to_latent,
-    png_to_latent,
-    read_note,
-)
+from taesd_ext.codec.latent_image import has_note, latent_to_png, plain_png_to_latent, png_to_latent
+from taesd_ext.codec.latent_note import LatentNote, read_note
 from taesd_ext.errors import TaesdError, one_line
 
 LATENT_SUFFIXES = (".png", ".safetensors")

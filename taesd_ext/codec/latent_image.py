@@ -1,4 +1,4 @@
-"""Latents as 8-bit PNG pictures, and a view of a latent for people.
+"""Latents as 8-bit PNG pictures.
 
 Stored the way TAESD's author does it: ``clamp(x / 6 + 0.5)`` as a byte. Four channels are one RGBA picture. More
 channels are a grid of RGBA tiles, channels 0-3 in the upper left tile, then row by row; the grid is square or twice as
@@ -19,7 +19,7 @@ import hashlib
 import io
 import json
 import math
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -29,90 +29,26 @@ from PIL import Image, PngImagePlugin
 from torch import Tensor
 from torch.nn import functional
 
+from taesd_ext.codec.latent_note import LatentNote, read_note
 from taesd_ext.errors import TaesdError, one_line
-from taesd_ext.latent_formats import BY_NAME, LatentFormat, native_format
-from taesd_ext.models.latent_rgb import LATENT_RGB, latent_to_rgb
+from taesd_ext.latent_formats import native_format
 
 LATENT_MAGNITUDE = 3.0
 """Bytes cover latents of -3 to 3, the range to which the tiny decoders squash them anyway."""
 LATENT_SHIFT = 0.5
 
 LAYOUT = "rgba-tiles"
-VERSION = 1
 TEXT_KEY = "taesd_ext latent"
 FINE_CHUNK = b"fiNE"
 """Lower and upper case as PNG wants it of a chunk that is optional, private, and lost when an editor saves."""
 FINE_STEPS = 4
 _FINE_SHIFTS = torch.tensor([0, 2, 4, 6], dtype=torch.uint8)
 
-LARGEST_SIDE = 2**16
-"""No picture behind a stored latent may claim a longer side."""
 _MOST_PIXELS = 2**26  # of the PNG itself: 32 channels of a 16384x16384 picture at 1/8 are half of it
 _MOST_BYTES = 2**28 + 2**20  # those pixels uncompressed, and room for chunks
 _MOST_BEYOND = 2**13  # values; keeps the note far below the 1 MB at which PIL refuses a text
 _STRONGEST_LEVEL = 2**15  # a latent of 768
 _PNG_START = b"\x89PNG\r\n\x1a\n"
-
-
-@dataclass(frozen=True)
-class LatentNote:
-    """What a stored latent says about itself."""
-
-    family: str
-    """The codec that made it."""
-    format: str
-    """Row of latent_formats.py."""
-    channels: int
-    height: int
-    """The original picture's size, in pixels."""
-    width: int
-    version: int = VERSION
-
-    @property
-    def size(self) -> tuple[int, int]:
-        """(H, W) of the original picture, as :meth:`Codec.decode` takes it."""
-        return self.height, self.width
-
-    @property
-    def latent_shape(self) -> tuple[int, int, int, int]:
-        factor = BY_NAME[self.format].spatial_scale_factor
-        return 1, self.channels, math.ceil(self.height / factor), math.ceil(self.width / factor)
-
-
-def note_for(latent: Tensor, family: str, latent_format: LatentFormat, size: tuple[int, int]) -> LatentNote:
-    """The note of a (1,C,h,w) latent; ``size`` is the original picture's (H, W)."""
-    note = LatentNote(family, latent_format.name, latent_format.latent_channels, *size)
-    if tuple(latent.shape) != note.latent_shape:
-        raise TaesdError(
-            f"Cannot store a latent of shape {tuple(latent.shape)}",
-            f"{family} makes {note.latent_shape} of a {size[1]}x{size[0]} picture",
-        )
-    if not torch.isfinite(latent).all():
-        raise TaesdError(
-            "Cannot store this latent", "it holds infinite or undefined numbers", "Encode in fp32 rather than fp16"
-        )
-    return note
-
-
-def read_note(values: dict[str, Any]) -> LatentNote:
-    """A note from untrusted values. Raises ValueError, in words, when they contradict each other or what is known."""
-    try:
-        note = LatentNote(**{name: kind(values[name]) for name, kind in _FIELDS.items()})
-    except (KeyError, TypeError, ValueError) as error:
-        raise ValueError(f"its note is incomplete ({one_line(error)})") from error
-    if note.version != VERSION:
-        raise ValueError(f"it has version {note.version} of the layout where {VERSION} is known")
-    latent_format = BY_NAME.get(note.format)
-    if latent_format is None:
-        raise ValueError(f"it names an unknown latent format {note.format[:40]!r}")
-    if note.channels != latent_format.latent_channels:
-        raise ValueError(f"it claims {note.channels} channels where {note.format} has {latent_format.latent_channels}")
-    if not all(0 < side <= LARGEST_SIDE for side in note.size):
-        raise ValueError(f"it claims an original of {note.width}x{note.height}")
-    return note
-
-
-_FIELDS: dict[str, type] = {"family": str, "format": str, "channels": int, "height": int, "width": int, "version": int}
 
 
 def quantise(latent: Tensor) -> Tensor:
@@ -270,25 +206,6 @@ def has_note(source: Path | str | bytes) -> bool:
             return TEXT_KEY in picture.info
     except Exception:
         return False
-
-
-def latent_view(latent: Tensor, latent_format: LatentFormat) -> Image.Image:
-    """A (1,C,h,w) latent for people's eyes: the linear RGB preview, then each channel as a grey tile, -3 to 3.
-
-    A format without a linear preview shows its channels only.
-    """
-    height, width = latent.shape[-2:]
-    tiles = []
-    if latent_format.rgb in LATENT_RGB:
-        rgb = latent_to_rgb(latent.float().cpu(), latent_format.rgb)[0].clamp(0, 1)
-        tiles.append(rgb.mul(255).round().byte().permute(1, 2, 0))
-    tiles += [grey[..., None].expand(height, width, 3) for grey in quantise(latent[0].cpu())]
-    columns = math.ceil(math.sqrt(len(tiles)))
-    sheet = torch.full((math.ceil(len(tiles) / columns) * (height + 1) - 1, columns * (width + 1) - 1, 3), 128).byte()
-    for index, tile in enumerate(tiles):
-        top, left = index // columns * (height + 1), index % columns * (width + 1)
-        sheet[top : top + height, left : left + width] = tile
-    return Image.fromarray(sheet.numpy())
 
 
 def _open_png(source: Path | str | bytes) -> Image.Image:

@@ -15,7 +15,8 @@ import torch
 from torch import Tensor
 
 from taesd_ext.codec.codec import Codec
-from taesd_ext.codec.latent_image import latent_to_png, note_for, png_to_latent
+from taesd_ext.codec.latent_image import latent_to_png, png_to_latent
+from taesd_ext.codec.latent_note import note_for
 from taesd_ext.codec.picture_file import PICTURE_SUFFIXES, read_picture
 from taesd_ext.commands.codec_arguments import CodecChoice, add_codec_arguments, codec_choice
 from taesd_ext.commands.compare_page import comparison_page, comparison_sheet

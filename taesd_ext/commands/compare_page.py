@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
-from taesd_ext.codec.latent_image import latent_view
+from taesd_ext.codec.latent_view import latent_view
 from taesd_ext.codec.picture_file import image_to_picture
 from taesd_ext.commands.result_row import ResultRow
 from taesd_ext.latent_formats import BY_NAME

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from taesd_ext.codec.codec import Codec
 from taesd_ext.codec.latent_file import LATENT_SUFFIXES, read_latent
-from taesd_ext.codec.latent_image import LatentNote
+from taesd_ext.codec.latent_note import LatentNote
 from taesd_ext.codec.picture_file import WRITABLE_SUFFIXES, picture_bytes
 from taesd_ext.commands.batch import add_batch_arguments, run_jobs
 from taesd_ext.commands.codec_arguments import CodecChoice, add_codec_arguments, codec_choice

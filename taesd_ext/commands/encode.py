@@ -8,7 +8,7 @@ from pathlib import Path
 from torch import Tensor
 
 from taesd_ext.codec.latent_file import LATENT_SUFFIXES, latent_bytes
-from taesd_ext.codec.latent_image import note_for
+from taesd_ext.codec.latent_note import note_for
 from taesd_ext.codec.picture_file import PICTURE_SUFFIXES, read_picture
 from taesd_ext.commands.batch import add_batch_arguments, run_jobs
 from taesd_ext.commands.codec_arguments import CodecChoice, add_codec_arguments, codec_choice

@@ -14,7 +14,7 @@ from fastapi.security import HTTPBasic, HTTPBasicCredentials
 from pydantic import create_model
 
 from taesd_ext.codec.latent_file import LATENT_SUFFIXES, latent_bytes
-from taesd_ext.codec.latent_image import note_for
+from taesd_ext.codec.latent_note import note_for
 from taesd_ext.codec.picture_file import picture_bytes
 from taesd_ext.commands.quick_bench import quick_bench
 from taesd_ext.errors import TaesdError, one_line

@@ -13,7 +13,7 @@ from fastapi import HTTPException
 from PIL import Image
 
 from taesd_ext.codec.latent_file import read_latent
-from taesd_ext.codec.latent_image import LatentNote
+from taesd_ext.codec.latent_note import LatentNote
 from taesd_ext.codec.picture_file import picture_to_image
 from taesd_ext.errors import TaesdError, one_line
 from taesd_ext.latent_formats import FAMILIES

@@ -22,13 +22,13 @@ from taesd_ext.codec.latent_image import (
     grid_of,
     has_note,
     latent_to_png,
-    latent_view,
-    note_for,
     plain_png_to_latent,
     png_to_latent,
     quantise,
     to_pixels,
 )
+from taesd_ext.codec.latent_note import note_for
+from taesd_ext.codec.latent_view import latent_view
 from taesd_ext.codec.picture_file import read_picture
 from taesd_ext.latent_formats import FAMILIES, native_format
 from taesd_ext.models.latent_rgb import LATENT_RGB

@@ -54,7 +54,7 @@ def test_a_latent_of_another_model_is_not_decoded(tmp_path, models, capsys):
 
 def test_a_latent_file_cannot_name_a_path(tmp_path, models, capsys):
     from taesd_ext.codec.latent_file import latent_bytes
-    from taesd_ext.codec.latent_image import LatentNote
+    from taesd_ext.codec.latent_note import LatentNote
 
     note = LatentNote(str(models / "taesd_decoder.safetensors"), "sd1", 4, 8, 8)
     (tmp_path / "latent.png").write_bytes(latent_bytes(".png", torch.zeros(1, 4, 1, 1), note))

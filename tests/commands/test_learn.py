@@ -12,7 +12,7 @@ from PIL import Image
 from taesd_ext.cli import main
 from taesd_ext.codec.heads import load_heads
 from taesd_ext.codec.latent_file import latent_bytes
-from taesd_ext.codec.latent_image import note_for
+from taesd_ext.codec.latent_note import note_for
 from taesd_ext.codec.picture_file import picture_to_image
 from taesd_ext.commands.progress import run_with_progress
 from taesd_ext.commands.quality import read_photos

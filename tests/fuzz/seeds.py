@@ -62,7 +62,8 @@ def seeds(kind: str) -> list[bytes]:
 
 
 def _png_seeds() -> list[bytes]:
-    from taesd_ext.codec.latent_image import latent_to_png, note_for
+    from taesd_ext.codec.latent_image import latent_to_png
+    from taesd_ext.codec.latent_note import note_for
     from taesd_ext.latent_formats import native_format
 
     found = []
