@@ -1,4 +1,4 @@
-"""The SD VAEs by name: one row per scale of latents, one per VAE; their official files are rows of weights/catalog.py.
+"""The SD VAEs by name: one row per scale of latents, one per VAE; their files are rows of data/official_files.json.
 
 A row of :data:`KL_KINDS` is what tells apart VAEs of the same structure: SD1's and SDXL's differ in nothing but their
 numbers, nor do SD3's and FLUX.1's.
