@@ -106,6 +106,7 @@
     const MOST_FRAMES = 150;
     const MOST_CHARACTERS = 48e6; // of the frames' addresses, which hold the pictures themselves
     const STATUS = "./internal/taesd";
+    const OFFERED_MS = 8000; // how long the page says what was done
 
     const element = (name, className, attributes = {}) => {
         const made = Object.assign(document.createElement(name), { className });
@@ -114,6 +115,29 @@
     };
 
     const badgeWanted = () => typeof opts === "undefined" || opts.taesd_ext_badge !== false; // the host's options
+
+    // Under a generation whose previews are not by TAESD: the line of taesd_ext/ui/preview_offer.py, and its buttons.
+    function offerTaesd(above) {
+        const offer = document.querySelector("#taesd_offer [data-offer]");
+        if (!offer || document.querySelector(".taesd-ext-offered")) return;
+        const { offer: line, done } = offer.dataset;
+        const box = element("div", "taesd-ext-notice taesd-ext-offered", { role: "status" });
+        const press = (id, words) => {
+            const theirs = document.getElementById(id);
+            const made = element("button", theirs.className.replace("taesd-ext-hidden", ""), { type: "button" });
+            made.textContent = theirs.textContent;
+            made.addEventListener("click", quietly(() => {
+                theirs.click();
+                if (!words) return box.remove();
+                box.textContent = words;
+                box.classList.add("taesd-ext-good");
+                setTimeout(() => box.remove(), OFFERED_MS);
+            }));
+            return made;
+        };
+        box.append(line, press("taesd_offer_use", done), press("taesd_offer_dismiss"));
+        above.after(box);
+    }
 
     class LivePreview {
         constructor(host) {
@@ -209,6 +233,7 @@
                 const status = answer.ok ? await answer.json() : null;
                 const shown = status?.enabled && status.frames > 0;
                 this.badge.hidden = !shown;
+                if (status && !status.enabled) offerTaesd(this.host.parentElement);
                 if (shown) {
                     const share = (100 * status.share).toFixed(1);
                     const detail = status.over_budget ? `budget: ${status.detail}` : status.detail;

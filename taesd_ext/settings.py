@@ -145,6 +145,10 @@ OPTIONS: tuple[Option, ...] = (
         "shows step, detail and cost; reload the page after a change", advanced=True,
     ),
     Option(
+        "offer", True, "bool", "Offer TAESD for live previews",
+        "one line under a generation whose previews are by another method", advanced=True,
+    ),
+    Option(
         "timeline", True, "bool", "TAESD keeps the previews of the last jobs",
         "in memory, up to 64 MB, for the Timeline tab", advanced=True,
     ),

@@ -22,6 +22,7 @@ import torch
 from taesd_ext import __version__
 from taesd_ext.commands.needed_packages import NEEDED
 from taesd_ext.commands.private_text import without_private
+from taesd_ext.commands.switch_on import METHOD, TAESD, find_config, read_config, switch_on
 from taesd_ext.commands.weights import Listing, take_stock
 from taesd_ext.errors import TaesdError, log, one_line
 from taesd_ext.latent_formats import FAMILIES
@@ -51,9 +52,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--models", action="append", default=[], metavar="DIR", help="a folder of weight files (may be repeated)"
     )
+    parser.add_argument(
+        "--fix", nargs="?", const="", metavar="WEBUI",
+        help="have TAESD draw a WebUI's live previews: its folder or config.json (default: the one this lies in)",
+    )  # fmt: skip
 
 
 def run(args: argparse.Namespace) -> int:
+    if args.fix is not None:
+        return _fix(Path(args.fix) if args.fix else None)
     # What is logged while it loads names places, and people copy the whole terminal; damaged files are found anyway.
     level = log.level
     log.setLevel(logging.CRITICAL)
@@ -61,9 +68,29 @@ def run(args: argparse.Namespace) -> int:
         timing = _time_a_preview(args.models)
     finally:
         log.setLevel(level)
-    diagnosis = diagnose(args.models, timings=[timing])
+    diagnosis = diagnose(args.models, timings=[timing], advice=_switch_on_advice())
     print(diagnosis.text)
     return 1 if diagnosis.problems else 0
+
+
+def _fix(webui: Path | None) -> int:
+    config = find_config(webui)
+    if lines := switch_on(config):
+        print("\n".join([f"{config}:", *(f"  {line}" for line in lines), "Restart the WebUI if it is running."]))
+    else:
+        print(f"{config}: nothing to change, TAESD draws the live previews.")
+    return 0
+
+
+def _switch_on_advice() -> list[str]:
+    """What to do where this lies in a WebUI whose previews are by another method."""
+    try:
+        method = read_config(find_config()).get(METHOD, "another method")
+    except TaesdError:
+        return []
+    if method == TAESD:
+        return []
+    return [f"the WebUI's live previews are by {method}: `python -m taesd_ext doctor --fix` switches to TAESD"]
 
 
 def diagnose(
@@ -72,8 +99,9 @@ def diagnose(
     host: str = "none, run by itself",
     errors: Sequence[str] = (),
     timings: Sequence[str] = (),
+    advice: Sequence[str] = (),
 ) -> Diagnosis:
-    """Look at the installation. ``host``, ``errors`` and ``timings`` are what only the caller knows."""
+    """Look at the installation. ``host``, ``errors``, ``timings`` and ``advice`` are what only the caller knows."""
     models = [_whole_path(folder) for folder in models]
     listing = take_stock(models, strays=True)
     problems = [*_package_problems(), *_file_problems(listing), *_folder_problems(models)]
@@ -88,7 +116,7 @@ def diagnose(
         or ["no folder of weights exists"],
         "Last errors": list(errors) or ["none"],
         "Timings": list(timings) or ["none"],
-        "To do": problems or ["nothing: all is well"],
+        "To do": [*problems, *advice, *_weights_advice(listing)] or ["nothing: all is well"],
     }
     lines = [line for title, body in sections.items() for line in (f"{title}:", *(f"  {each}" for each in body))]
     # Files in a relative folder of the environment's are named relatively.
@@ -182,11 +210,6 @@ def _file_line(identity: Identity) -> str:
 
 def _file_problems(listing: Listing) -> list[str]:
     problems = [identity.error for identity in listing.files if identity.state == UNREADABLE]
-    if not listing.used:
-        problems.append(
-            "No weights were found, so previews are coarse: "
-            "download a family in the TAESD tab, or by `python -m taesd_ext weights download taesd`"
-        )
     for identity in listing.files:
         newest = _newest(identity.official) if identity.official else None
         if newest:
@@ -195,6 +218,12 @@ def _file_problems(listing: Listing) -> list[str]:
                 f"`python -m taesd_ext weights download {newest.family} -o {identity.path.parent}`"
             )
     return problems
+
+
+def _weights_advice(listing: Listing) -> list[str]:
+    if listing.used:
+        return []
+    return ["no weights are installed; for previews in full detail: `python -m taesd_ext weights download taesd`"]
 
 
 def _newest(official: OfficialFile) -> OfficialFile | None:

@@ -12,6 +12,7 @@ from torch import Tensor
 from taesd_ext.codec.codec import Codec
 from taesd_ext.host import infotext
 from taesd_ext.host.hooks import FULL
+from taesd_ext.host.preview_offer import preview_offer
 from taesd_ext.host.runtime import Runtime
 from taesd_ext.host.webui import QUICK_SETTINGS
 from taesd_ext.latent_formats import Detection, LatentFormat
@@ -64,6 +65,7 @@ class HostActions:
             program=f"{self.host.name} {self.host.version}",
             names={"final_vae": runtime.final.vae.choices},
             host_vaes=self.host_vaes(),
+            preview_offer=preview_offer(self.host, runtime.options),
         )
 
     def folders(self) -> list[Path]:

@@ -45,6 +45,21 @@ class HostVAEs:
     """The control of that list on the host's own settings page."""
 
 
+@dataclass(frozen=True)
+class PreviewOffer:
+    """A WebUI's live previews can be by TAESD, and are by something else."""
+
+    other_method: Callable[[], str]
+    """What draws them now; "" where TAESD does, or where this page may not change it."""
+    accept: Callable[[], None]
+    """Have TAESD draw them from now on, and save that. Raises TaesdError."""
+    dismiss: Callable[[], None]
+    """Never offer it under a generation again."""
+    is_dismissed: Callable[[], bool]
+    hosts_controls: list[tuple[Any, Callable[[], Any]]] = field(default_factory=list)
+    """(control on the host's own settings page, its value now) of what ``accept`` changes."""
+
+
 @dataclass
 class PanelActions:
     """Data and callables of the panel.
@@ -92,6 +107,8 @@ class PanelActions:
     """What this is, for a report."""
     host_vaes: HostVAEs | None = None
     """None where there is no such folder, or the setting has no effect."""
+    preview_offer: PreviewOffer | None = None
+    """None where there is no WebUI."""
     notes: list[str] = field(default_factory=list)
     """Lines to show above everything, such as "another extension took the place of ours"."""
 

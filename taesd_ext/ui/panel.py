@@ -10,6 +10,7 @@ from taesd_ext.ui.benchmark_tab import build_benchmark_tab
 from taesd_ext.ui.compare_tab import build_compare_tab
 from taesd_ext.ui.latents_tab import build_latents_tab
 from taesd_ext.ui.models_tab import build_models_tab
+from taesd_ext.ui.preview_offer import build_preview_offer
 from taesd_ext.ui.redecode_tab import build_redecode_tab
 from taesd_ext.ui.settings_tab import build_settings_tab
 from taesd_ext.ui.timeline_tab import build_timeline_tab
@@ -17,8 +18,11 @@ from taesd_ext.ui.timeline_tab import build_timeline_tab
 
 def build_page(actions: PanelActions) -> gr.Blocks:
     """The panel as a page of its own, for a host that shows it in one of its tabs."""
-    with gr.Blocks(analytics_enabled=False) as page, gr.Tabs(elem_id="taesd_tabs"):
-        build_panel(actions, page)
+    with gr.Blocks(analytics_enabled=False) as page:
+        if actions.preview_offer:
+            build_preview_offer(actions.preview_offer, page)
+        with gr.Tabs(elem_id="taesd_tabs"):
+            build_panel(actions, page)
     return page
 
 

@@ -37,6 +37,11 @@ SUBTITLE = "live previews and tiny VAEs"
 LOCKED = "This WebUI is shared: files and settings cannot be changed from its pages."
 NOT_SHOWN = "This WebUI is shared: other people's images are not shown."
 
+# Live previews that are not by TAESD yet
+OFFER_USE = Text("Use TAESD")
+OFFER_DISMISS = Text("Don't show again")
+OFFER_TAKEN = "Live previews are by TAESD from now on."
+
 # Models
 MODELS = Text("Models")
 MODELS_HEAD = ("Family", "Part", "State", "Reduced detail", "Version", "Size", "Licence", "For", "File")
