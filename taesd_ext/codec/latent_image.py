@@ -1,8 +1,8 @@
 """Latents as 8-bit PNG pictures.
 
 Stored the way TAESD's author does it: ``clamp(x / 6 + 0.5)`` as a byte. Four channels are one RGBA picture. More
-channels are a grid of RGBA tiles, channels 0-3 in the upper left tile, then row by row; the grid is square or twice as
-wide as high (16 channels 2x2, 32 channels 4x2).
+channels are a grid of RGBA tiles, channels 0-3 in the upper left tile, then row by row (16 channels: 2x2 tiles,
+32 channels: 4 columns in 2 rows).
 
 A JSON text chunk says what the pixels mean, with a checksum over itself and the pixels: a picture that was edited,
 scaled or saved again by another program would decode to nonsense, so it is refused. It also lists the few values
@@ -111,12 +111,12 @@ def _add_fine(latent: Tensor, fine: bytes) -> None:
 
 
 def grid_of(channels: int) -> tuple[int, int]:
-    """(rows, columns) of the RGBA tiles that hold so many channels."""
+    """(rows, columns) of the RGBA tiles that hold so many channels: as near to a square as their number allows."""
     tiles = channels // 4
-    if channels % 4 or tiles & (tiles - 1) or not tiles:
-        raise TaesdError(f"Cannot store {channels} channels as a picture", "4, 8, 16, 32, ... are laid out in tiles")
-    columns = 2 ** math.ceil(math.log2(tiles) / 2)
-    return tiles // columns, columns
+    if channels % 4 or not tiles:
+        raise TaesdError(f"Cannot store {channels} channels as a picture", "four at a time are laid out in tiles")
+    rows = next(rows for rows in range(math.isqrt(tiles), 0, -1) if tiles % rows == 0)
+    return rows, tiles // rows
 
 
 def to_pixels(latent: Tensor) -> np.ndarray:

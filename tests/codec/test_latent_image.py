@@ -113,12 +113,15 @@ def test_storing_twice_changes_nothing():
     assert latent_to_png(back, note) == data
 
 
-@pytest.mark.parametrize(("channels", "grid"), [(4, (1, 1)), (8, (1, 2)), (16, (2, 2)), (32, (2, 4)), (128, (4, 8))])
+@pytest.mark.parametrize(
+    ("channels", "grid"),
+    [(4, (1, 1)), (8, (1, 2)), (12, (1, 3)), (16, (2, 2)), (32, (2, 4)), (48, (3, 4)), (128, (4, 8))],
+)
 def test_grids(channels, grid):
     assert grid_of(channels) == grid
 
 
-@pytest.mark.parametrize("channels", [0, 3, 6, 12])
+@pytest.mark.parametrize("channels", [0, 3, 6, 13])
 def test_no_grid_for_odd_channels(channels):
     with pytest.raises(TaesdError, match="channels"):
         grid_of(channels)
