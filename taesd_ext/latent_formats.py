@@ -279,6 +279,8 @@ class Detection:
     """What the host itself would draw an unknown format by."""
     guess: bool = False
     """Nothing but the latent's shape speaks for it."""
+    named: bool = False
+    """The host has a name of its own for a format that is unknown here."""
 
     @property
     def family(self) -> str | None:
@@ -297,13 +299,14 @@ def detect(evidence: ModelEvidence) -> Detection:
     claim the shape decides where one row alone has it, which is a guess. "Unknown" is an answer.
     """
     vetoed: list[str] = []
+    named = False
     for claimed, why in _claims(evidence):
         if _fits(claimed, evidence):
             return Detection(claimed, why)
         vetoed.append(f"{why}, but its latents have {_shape_words(evidence)}")
     if vetoed:
         why = vetoed[0]
-    elif evidence.latent_format not in _UNNAMED:
+    elif named := evidence.latent_format not in _UNNAMED:
         why = f"the host calls its latent format {evidence.latent_format}"
     elif evidence.channels is None:
         why = "the host does not say which kind it is"
@@ -313,7 +316,7 @@ def detect(evidence: ModelEvidence) -> Detection:
         if len(fitting) == 1:
             return Detection(fitting[0], f"a guess: of known models only this one has {shape}", guess=True)
         why = f"latents with {shape} are told apart by nothing else"
-    return Detection(None, f"unknown model: {why}", evidence.rgb)
+    return Detection(None, f"unknown model: {why}", evidence.rgb, named=named)
 
 
 def _claims(evidence: ModelEvidence) -> list[tuple[LatentFormat, str]]:

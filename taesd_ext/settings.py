@@ -153,6 +153,11 @@ OPTIONS: tuple[Option, ...] = (
         "in memory, up to 64 MB, for the Timeline tab", advanced=True,
     ),
     Option(
+        "learn", True, "bool", "TAESD learns previews from finished images",
+        "for models without a tiny decoder; keeps a small network for each in the cache folder, and pieces of the last "
+        "images in memory, up to 32 MB", advanced=True,
+    ),
+    Option(
         "final_vae", HOSTS_VAE, "name", "VAE for the final image",
         "\"the WebUI's\" follows its own SD VAE and decode settings",
         section="vae", choices=(HOSTS_VAE, TINY_VAE),

@@ -2,55 +2,112 @@
 
 from __future__ import annotations
 
+import threading
+from collections.abc import Callable, Iterator
+
 from torch import Tensor
 
 from taesd_ext.codec.previewer import has_previewer
 from taesd_ext.errors import log_once, one_line
 from taesd_ext.host.webui import WebUI
-from taesd_ext.latent_formats import detect
-from taesd_ext.learning.finished_pictures import FinishedPictures
+from taesd_ext.latent_formats import Detection, detect
+from taesd_ext.learning.finished_pictures import ENOUGH_TO_TRAIN, FinishedPictures
 from taesd_ext.learning.pairs import LatentKind
 from taesd_ext.learning.readout import Learnt
 from taesd_ext.models.computing import computing
+from taesd_ext.preview.drawing import LINEAR, linear_painter
 
-MOST_CHANNELS = 48
-"""Up to here a read-out is solved in a few hundredths of a second; 128 channels take a second."""
+MOST_CHANNELS = 128
+
+WhenIdle = Callable[[str, str, Callable[[], Iterator[object]]], None]
+"""(what tells the work from any other, its name for the log, what begins it)"""
 
 
 class LearntPreviews:
-    """Collects finished pictures of models that we cannot draw, and says what was learnt from them."""
+    """Collects finished pictures of models for which no tiny decoder is here, and says what was learnt from them.
 
-    def __init__(self, host: WebUI) -> None:
+    ``wanted`` says whether anything may be kept and learnt now, ``has_decoder`` whether a family's decoder is here.
+    """
+
+    def __init__(
+        self, host: WebUI, wanted: Callable[[], bool], has_decoder: Callable[[str], bool], when_idle: WhenIdle
+    ) -> None:
         self._host = host
+        self._wanted, self._has_decoder, self._when_idle = wanted, has_decoder, when_idle
         self._pictures = FinishedPictures()
+        self._vae = ""
+        self._waiting: set[LatentKind] = set()
+        self._turn = threading.Lock()
+
+    def begin(self) -> None:
+        """A model was loaded, or a job begins: see which VAE it has."""
+        self._vae = self._host.vae_digest()
 
     def finished(self, latent: Tensor, image: Tensor) -> None:
-        """The host has decoded a (B,C,h,w) latent to a (B,3,H,W) image in [-1,1]. Never raises."""
+        """The host has decoded a latent, (B,C,h,w) or of a film, to an image in [-1,1]. Never raises, never waits."""
         try:
-            kind = self._kind(tuple(latent.shape))
-            if kind is None:
+            if not self._wanted():
                 return
+            detection = detect(self._host.evidence(tuple(latent.shape)))
+            if self._is_drawn(detection) or latent.shape[1] > MOST_CHANNELS:
+                return
+            if latent.ndim == 5:  # the first frame of each film, (B,C,T,h,w) and (B,T,3,H,W)
+                latent, image = latent[:, :, 0], image[:, 0]
+            self.begin()
+            kind = self._kind(latent.shape[1])
             with computing("cpu"):
-                if self._pictures.add(kind, latent, image.detach().float() / 2 + 0.5):
-                    self._pictures.update(kind)
+                count = self._pictures.add(kind, latent, image[:, :3].detach().float() / 2 + 0.5)
+            if count and kind not in self._waiting:
+                self._waiting.add(kind)
+                threading.Thread(
+                    target=self._update, args=(kind, detection), name="taesd-ext-learning-pictures", daemon=True
+                ).start()
+            if count >= ENOUGH_TO_TRAIN:  # and again each time that there are twice as many
+                key = f"{kind.file.name} {count.bit_length()}"
+                self._when_idle(key, "The preview of this model", lambda: self._pictures.train(kind))
         except Exception as error:
-            log_once(f"not learnt {one_line(error)}", f"Nothing was learnt from this picture: {one_line(error)}.")
+            _not_learnt(error)
 
-    def for_channels(self, channels: int) -> Learnt | None:
-        """What draws the loaded model's latents of so many channels."""
-        return self.find((1, channels, 1, 1))
+    def find(self, channels: int) -> Learnt | None:
+        """What draws latents of the loaded model with so many channels."""
+        return self._pictures.find(self._kind(channels)) if self._wanted() else None
 
-    def find(self, shape: tuple[int, ...]) -> Learnt | None:
-        """What draws latents of this (B,C,h,w) shape of the loaded model."""
-        kind = self._kind(shape)
-        return kind and self._pictures.find(kind)
+    def learnt(self) -> dict[LatentKind, Learnt]:
+        """Everything that was learnt."""
+        return self._pictures.learnt()
 
-    def _kind(self, shape: tuple[int, ...]) -> LatentKind | None:
-        """None where we have a decoder or previewer of our own for them, or cannot learn from them."""
-        if len(shape) != 4 or shape[1] > MOST_CHANNELS:
-            return None
-        evidence = self._host.evidence(shape)
-        detection = detect(evidence)
-        if detection.family or (detection.format and has_previewer(detection.format.name)):
-            return None
-        return LatentKind(evidence.latent_format or "", shape[1])
+    def forget(self, kind: LatentKind) -> None:
+        self._pictures.forget(kind)
+
+    def _update(self, kind: LatentKind, detection: Detection) -> None:
+        try:
+            with self._turn:
+                self._waiting.discard(kind)
+                with computing("cpu"):
+                    self._pictures.update(kind, [_linear(detection)] if detection.format or detection.rgb else [])
+        except Exception as error:
+            _not_learnt(error)
+
+    def _kind(self, channels: int) -> LatentKind:
+        return LatentKind(self._host.evidence().latent_format or "", channels, self._vae)
+
+    def _is_drawn(self, detection: Detection) -> bool:
+        """Whether there is a decoder or a previewer of our own for the model."""
+        row = detection.format
+        if row is None:
+            return False
+        return has_previewer(row.name) or (row.family is not None and self._has_decoder(row.family))
+
+
+def _linear(detection: Detection) -> Callable[[Tensor], Tensor]:
+    """What draws the model's latents without any learning."""
+
+    def draw(latent: Tensor) -> Tensor:
+        painter = linear_painter(latent, detection)
+        return painter.paint(latent, LINEAR) if painter else latent.new_zeros(len(latent), 3, *latent.shape[-2:])
+
+    return draw
+
+
+def _not_learnt(error: Exception) -> None:
+    log_once(f"not learnt {one_line(error)}", f"Nothing was learnt from this picture: {one_line(error)}.")

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 from typing import Any
+
+import torch
 
 from taesd_ext.latent_formats import LATENT_FORMATS, HostFactors, ModelEvidence
 
@@ -21,6 +24,23 @@ def evidence_of(model: Any, shape: tuple[int, ...] | None = None) -> ModelEviden
         frames=bool(shape) and len(shape) == 5,
         rgb=_rgb_factors(latent_format),
     )
+
+
+_WEIGHTS = 256
+"""So many of a VAE tell it from any other."""
+
+
+def vae_digest(model: Any) -> str:
+    """Of the first weights of the VAE's decoder, whatever they are stored in; empty where the model has none."""
+    for path in (("first_stage_model",), ("forge_objects", "vae", "first_stage_model")):
+        decoder = _quiet(model, *path, "decoder")
+        try:
+            weight = next(weight for weight in decoder.parameters() if weight.ndim > 1)
+            values = weight.detach().flatten()[:_WEIGHTS].to("cpu", torch.bfloat16).view(torch.int16)
+            return hashlib.sha256(values.numpy().tobytes()).hexdigest()[:16]
+        except Exception:  # a model that is being swapped raises anything
+            continue
+    return ""
 
 
 def _quiet(owner: Any, *path: str) -> Any:

@@ -26,6 +26,8 @@ from taesd_ext.preview.drawing import LINEAR, PREVIEW_DTYPE, linear_painter, no_
 from taesd_ext.preview.full_size_image import FullSizeImage
 from taesd_ext.preview.session import PreviewSession
 from taesd_ext.settings import AUTO, BUILT_IN, DEVICE_CPU, PreviewSettings
+from taesd_ext.weights.folders import search_folders
+from taesd_ext.weights.installed import candidates
 
 SHORT_OF_MEMORY_DETAIL = "1/4"
 """The finest preview under --medvram and --lowvram."""
@@ -41,12 +43,15 @@ class Runtime:
         self.host = host
         self.registry = CodecRegistry(host.weights_folders)
         self.generations = Generations()
-        self.learnt = LearntPreviews(host)
-        self.session = PreviewSession(self._preview_codec, learnt_for=self.learnt.for_channels)
+        self.session = PreviewSession(self._preview_codec, learnt_for=lambda channels: self.learnt.find(channels))
         self.history = History(host)
         self.final = FinalDecode(host, self.registry, self.generations, lambda name: self.options.value(name))
         self.options = HostOptions(host, {"final_vae": self.final.vae.choices})
         self.learning = IdleLearning(host.is_busy)
+        self.learnt = LearntPreviews(
+            host, lambda: self.options.value("learn") and host.allows_changes(), self._has_decoder,
+            self.learning.want_work,
+        )  # fmt: skip
         self._job: object = None
         self._asked = False
         self._shown: object = None
@@ -75,7 +80,7 @@ class Runtime:
         if latent is None or family == BUILT_IN:
             return family != BUILT_IN
         detection = self.detection(tuple(latent.shape))
-        if family_of(family, detection) or linear_painter(latent, detection) or self.learnt.find(tuple(latent.shape)):
+        if family_of(family, detection) or self.learnt.find(latent.shape[1]) or linear_painter(latent, detection):
             return True
         log_once(f"unknown {detection.reason}", f"Left to the WebUI, {detection.reason}.")
         return False
@@ -85,6 +90,7 @@ class Runtime:
     def preload(self) -> None:
         """Load what the settings will need, before sampling begins. What fails is reported when it is needed."""
         self.final.preload()
+        self.learnt.begin()
         detection, settings = self.detection(), self.preview_settings()
         if not (self.draws_previews() and settings.enabled and self.host.option("live_previews_enable", True)):
             return
@@ -113,6 +119,9 @@ class Runtime:
             self.preload()
         except Exception as error:  # the model may be swapped once more meanwhile
             log_once(f"preload {one_line(error)}", one_line(error))
+
+    def _has_decoder(self, family: str) -> bool:
+        return bool(candidates(family, "decoder", search_folders(self.host.weights_folders())))
 
     def _preview_device(self, settings: PreviewSettings) -> Any:
         return "cpu" if settings.device == DEVICE_CPU else self.host.device()

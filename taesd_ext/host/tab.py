@@ -18,7 +18,7 @@ from taesd_ext.host.webui import QUICK_SETTINGS
 from taesd_ext.latent_formats import Detection, LatentFormat
 from taesd_ext.preview.latent_keeper import KeptLatent
 from taesd_ext.settings import OPTIONS
-from taesd_ext.ui.actions import ExtraDecoder, HostVAEs, PanelActions
+from taesd_ext.ui.actions import ExtraDecoder, HostVAEs, LearntPreviewers, PanelActions
 from taesd_ext.ui.panel import build_page
 from taesd_ext.weights.folders import cache_folder, search_folders
 
@@ -66,6 +66,7 @@ class HostActions:
             names={"final_vae": runtime.final.vae.choices},
             host_vaes=self.host_vaes(),
             preview_offer=preview_offer(self.host, runtime.options),
+            learnt=LearntPreviewers(runtime.learnt.learnt, runtime.learnt.forget),
         )
 
     def folders(self) -> list[Path]:

@@ -13,7 +13,7 @@ from types import ModuleType
 from typing import Any
 
 from taesd_ext.errors import TaesdError, log_once, one_line
-from taesd_ext.host.model_evidence import evidence_of
+from taesd_ext.host.model_evidence import evidence_of, vae_digest
 from taesd_ext.latent_formats import ModelEvidence
 
 TAESD = "TAESD"
@@ -250,6 +250,10 @@ class WebUI:
     def evidence(self, shape: tuple[int, ...] | None = None) -> ModelEvidence:
         """What the loaded model says about its latents; ``shape`` is that of one at hand."""
         return evidence_of(self.model(), shape)
+
+    def vae_digest(self) -> str:
+        """What tells the loaded VAE from others of its kind; empty where it cannot be told."""
+        return vae_digest(self.model())
 
     # Work and files
 

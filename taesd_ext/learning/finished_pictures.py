@@ -9,6 +9,7 @@ from __future__ import annotations
 import threading
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
+from weakref import WeakSet
 
 from torch import Tensor
 
@@ -17,6 +18,7 @@ from taesd_ext.learning.pairs import LatentKind, Pair, make_pair
 from taesd_ext.learning.readout import (
     STEPS,
     Learnt,
+    kept_kinds,
     learn_readout,
     mean_psnr,
     read_learnt,
@@ -43,38 +45,48 @@ class FinishedPictures:
 
     def __init__(self) -> None:
         self._pairs: dict[LatentKind, deque[Pair]] = {}
+        self._seen: dict[LatentKind, WeakSet[Pair]] = {}
+        """The pairs from which what stands was made."""
         self._learnt: dict[LatentKind, Learnt | None] = {}
         self._lock = threading.Lock()
 
-    def add(self, kind: LatentKind, latent: Tensor, picture: Tensor) -> bool:
+    def add(self, kind: LatentKind, latent: Tensor, picture: Tensor) -> int:
         """Keep a small piece of each picture: (B,C,h,w) latents as the sampler holds them, (B,3,H,W) in [0,1].
 
-        Takes a millisecond. Says whether there is something new to learn from.
+        Takes a millisecond. Gives how many pairs of this kind there are, 0 where nothing new can be learnt.
         """
         if latent.ndim != 4 or latent.shape[1] != kind.channels or latent.shape[0] != picture.shape[0]:
-            return False
+            return 0
         found = [make_pair(*both) for both in zip(latent.split(1), picture.split(1), strict=True)]
         pairs = [pair for pair in found if pair]
         with self._lock:
-            self._pairs.setdefault(kind, deque(maxlen=MOST_PAIRS)).extend(pairs)
+            kept = self._pairs.setdefault(kind, deque(maxlen=MOST_PAIRS))
+            kept.extend(pairs)
             while sum(pair.bytes for kept in self._pairs.values() for pair in kept) > MOST_BYTES:
                 next(kept for kept in self._pairs.values() if kept).popleft()
-        return bool(pairs)
+            return len(kept) if pairs else 0
 
     def update(self, kind: LatentKind, others: Sequence[Callable[[Tensor], Tensor]] = ()) -> bool:
         """Solve the read-out again; says whether it took the place of what was there.
 
         ``others`` are ways to preview that need no learning, as the host's own colour matrix: (1,C,h,w) latent as the
-        sampler holds it -> image in [0,1]. What is learnt must be better than each of them.
+        sampler holds it -> image in [0,1]. What is learnt must be better than each of them, and no worse than what
+        stands, on pictures that neither has seen.
         """
-        pairs = self._pairs_of(kind)
-        if not pairs:
+        pairs, standing = self._pairs_of(kind), self.find(kind)
+        with self._lock:
+            seen = self._seen.get(kind, ())
+        fresh = [pair for pair in pairs if pair not in seen]
+        if not fresh:
             return False
-        new, standing = learn_readout(pairs), self.find(kind)
-        rivals = [*others, *([standing.preview] if standing else [])]
-        if any(mean_psnr(rival, pairs) > new.psnr - (BETTER_BY if rival in others else 0) for rival in rivals):
+        new = learn_readout(pairs)
+        if any(mean_psnr(other, pairs) > new.psnr - BETTER_BY for other in others):
             return False
-        self._keep(kind, new)
+        # A read-out of the same pictures and some more is no worse: only other previewers are compared with it.
+        rival = None if standing is None or (standing.is_readout and seen) else standing
+        if rival and mean_psnr(rival.preview, fresh) > learn_readout(pairs, shown=fresh).psnr:
+            return False
+        self._keep(kind, new, pairs)
         return True
 
     def train(self, kind: LatentKind, steps: int = STEPS) -> Iterator[bool]:
@@ -82,10 +94,10 @@ class FinishedPictures:
         pairs = self._pairs_of(kind)
         if len(pairs) < ENOUGH_TO_TRAIN:
             return
-        for trained in train_previewer_on(pairs, steps):
-            better = trained is not None and trained.psnr > learn_readout(pairs).psnr + BETTER_BY
+        for found in train_previewer_on(pairs, steps):
+            better = found is not None and found.trained.psnr > found.readout_psnr + BETTER_BY
             if better:
-                self._keep(kind, trained)
+                self._keep(kind, found.trained, pairs)
             yield better
 
     def find(self, kind: LatentKind) -> Learnt | None:
@@ -99,22 +111,25 @@ class FinishedPictures:
         """Pairs and previewer, the kept file too."""
         with self._lock:
             self._pairs.pop(kind, None)
+            self._seen.pop(kind, None)
             self._learnt[kind] = None
             kind.file.unlink(missing_ok=True)
 
-    def kinds(self) -> list[LatentKind]:
-        """Those of which there are pairs."""
+    def learnt(self) -> dict[LatentKind, Learnt]:
+        """Everything that was learnt, now or in an earlier run."""
+        for kind in kept_kinds():
+            self.find(kind)
         with self._lock:
-            return [kind for kind, pairs in self._pairs.items() if pairs]
+            return {kind: learnt for kind, learnt in self._learnt.items() if learnt}
 
     def _pairs_of(self, kind: LatentKind) -> list[Pair]:
         with self._lock:
             return list(self._pairs.get(kind, ()))
 
-    def _keep(self, kind: LatentKind, learnt: Learnt) -> None:
+    def _keep(self, kind: LatentKind, learnt: Learnt, pairs: Sequence[Pair]) -> None:
         try:
             write_learnt(kind, learnt)
         except OSError as error:
             log_once("previewer not kept", f"A learnt previewer could not be kept: {one_line(error)}.")
         with self._lock:
-            self._learnt[kind] = learnt
+            self._learnt[kind], self._seen[kind] = learnt, WeakSet(pairs)

@@ -22,6 +22,11 @@ SMALLEST = 8
 """Positions along a side: less than that teaches nothing."""
 
 
+def learnt_folder() -> Path:
+    """Where learnt previewers are kept."""
+    return cache_folder() / "previewers"
+
+
 @dataclass(frozen=True)
 class LatentKind:
     """What a learnt previewer serves: the host's name for the latents, their channels, and the VAE if it matters."""
@@ -31,12 +36,18 @@ class LatentKind:
     vae: str = ""
 
     @property
+    def title(self) -> str:
+        """For people, as "Wan21, 16 channels, VAE 1a2b3c4d"."""
+        vae = f", VAE {self.vae[:8]}" if self.vae else ""
+        return f"{self.name or 'unnamed model'}, {self.channels} channels{vae}"
+
+    @property
     def file(self) -> Path:
         digest = hashlib.sha256(f"{self.name}\n{self.channels}\n{self.vae}".encode()).hexdigest()[:24]
-        return cache_folder() / "previewers" / f"{digest}.safetensors"
+        return learnt_folder() / f"{digest}.safetensors"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Pair:
     """A piece of a finished picture, as small as it can teach."""
 

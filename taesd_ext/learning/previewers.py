@@ -80,9 +80,7 @@ def teacher_pairs(codec: Codec, count: int, seed: int) -> Generator[float, None,
 
 def start_previewer(lessons: Tensor, targets: Tensor, seed: int, *, overview: bool = False) -> Previewer:
     """The previewer whose linear part is solved in closed form and whose correction is still zero."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        network = Previewer(lessons.shape[1], overview=overview)
+    network = _seeded_previewer(lessons.shape[1], overview, torch.Generator().manual_seed(seed))
     generator = torch.Generator().manual_seed(seed)
     fit = ConvolutionFit(network.latent_channels, 12)
     with torch.no_grad():
@@ -97,6 +95,19 @@ def start_previewer(lessons: Tensor, targets: Tensor, seed: int, *, overview: bo
             nn.init.zeros_(network.overview.mix.weight)
             nn.init.zeros_(network.overview.mix.bias)
     return network.to(memory_format=torch.channels_last)
+
+
+def _seeded_previewer(channels: int, overview: bool, generator: torch.Generator) -> Previewer:
+    """With the weights that torch would draw, but not from the random state that all threads share."""
+    with torch.device("meta"):
+        network = Previewer(channels, overview=overview)
+    network.to_empty(device="cpu")
+    for layer in network.modules():
+        if isinstance(layer, (nn.Conv2d, nn.Linear)):
+            bound = layer.weight[0].numel() ** -0.5
+            for weights in (layer.weight, layer.bias):
+                weights.data.uniform_(-bound, bound, generator=generator)
+    return network
 
 
 def hidden_kernels(network: Previewer) -> list[Tensor]:

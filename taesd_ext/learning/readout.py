@@ -13,7 +13,7 @@ from torch.nn import functional
 from taesd_ext.codec.noise import seeded
 from taesd_ext.errors import TaesdError, log_once, one_line
 from taesd_ext.learning.descent import Rates, descend
-from taesd_ext.learning.pairs import PIXELS, LatentKind, Pair
+from taesd_ext.learning.pairs import PIXELS, LatentKind, Pair, learnt_folder
 from taesd_ext.learning.previewers import hidden_kernels, start_previewer
 from taesd_ext.learning.ridge import ConvolutionFit
 from taesd_ext.models.layers import Conv2d, PixelShuffle, Sequential
@@ -39,6 +39,11 @@ class Learnt:
     psnr: float
     """dB, on pairs that it was not made from."""
     pictures: int
+
+    @property
+    def is_readout(self) -> bool:
+        """Whether it is the closed form, and no trained network."""
+        return not isinstance(self.network.network, Previewer)
 
     @torch.inference_mode()
     def preview(self, latent: Tensor) -> Tensor:
@@ -78,15 +83,18 @@ def mean_psnr(preview: Callable[[Tensor], Tensor], pairs: Sequence[Pair]) -> flo
     return total / len(pairs)
 
 
-def learn_readout(pairs: Sequence[Pair]) -> Learnt:
-    """The read-out of all pairs, with the quality of those that were solved without the pairs they show."""
-    halves = _halves(pairs[0]) if len(pairs) == 1 else pairs
-    count = min(FOLDS, len(halves))
-    found = 0.0
+def learn_readout(pairs: Sequence[Pair], shown: Sequence[Pair] = ()) -> Learnt:
+    """The read-out of all pairs, with its quality on ``shown`` (none: all), each by one solved without it."""
+    one = len(pairs) == 1
+    known, judged = (_halves(pairs[0]), ()) if one else (pairs, shown)
+    count = min(FOLDS, len(known))
+    found = []
     for fold in range(count):
-        others = [pair for index, pair in enumerate(halves) if index % count != fold]
-        found += mean_psnr(solve_readout(others), halves[fold::count]) * len(halves[fold::count])
-    return Learnt(solve_readout(pairs), found / len(halves), len(pairs))
+        exam = [pair for pair in known[fold::count] if not judged or pair in judged]
+        if exam:
+            readout = solve_readout([pair for index, pair in enumerate(known) if index % count != fold])
+            found += [mean_psnr(readout, [pair]) for pair in exam]
+    return Learnt(solve_readout(pairs), sum(found) / len(found), len(pairs))
 
 
 def _halves(pair: Pair) -> list[Pair]:
@@ -96,7 +104,16 @@ def _halves(pair: Pair) -> list[Pair]:
     return [Pair(pair.latent[..., low, :], pair.picture[..., high, :]) for low, high in cuts]
 
 
-def train_previewer_on(pairs: Sequence[Pair], steps: int = STEPS) -> Iterator[Learnt | None]:
+@dataclass(frozen=True)
+class Trained:
+    """A trained previewer, and how good the read-out is that was solved from the same pairs."""
+
+    trained: Learnt
+    readout_psnr: float
+    """dB, on the same pairs as the previewer's."""
+
+
+def train_previewer_on(pairs: Sequence[Pair], steps: int = STEPS) -> Iterator[Trained | None]:
     """A small previewer trained on crops, from the read-out on; a step each turn, and at last what came of it.
 
     Judged on every fourth pair, which it does not see.
@@ -115,7 +132,7 @@ def train_previewer_on(pairs: Sequence[Pair], steps: int = STEPS) -> Iterator[Le
     for _ in descend(student, hidden_kernels(student), loss, len(latents), BATCH, steps, RATES, seed=0):
         yield None
     network = LearntPreviewer(readout.mean, readout.deviation, student).requires_grad_(False).eval()
-    yield Learnt(network, mean_psnr(network, exam), len(pairs))
+    yield Trained(Learnt(network, mean_psnr(network, exam), len(pairs)), mean_psnr(readout, exam))
 
 
 def _pieces(whole: Tensor, side: int) -> Iterator[Tensor]:
@@ -127,7 +144,7 @@ def _pieces(whole: Tensor, side: int) -> Iterator[Tensor]:
 
 
 def write_learnt(kind: LatentKind, learnt: Learnt) -> None:
-    notes = {"kind": "learnt previewer", "format": kind.name}
+    notes = {"kind": "learnt previewer", "format": kind.name, "channels": f"{kind.channels}", "vae": kind.vae}
     notes |= {"psnr": f"{learnt.psnr:.2f}", "pictures": f"{learnt.pictures}"}
     kind.file.parent.mkdir(parents=True, exist_ok=True)
     unfinished = kind.file.with_suffix(".part")
@@ -150,3 +167,17 @@ def read_learnt(kind: LatentKind) -> Learnt | None:
     except (TaesdError, KeyError, ValueError, RuntimeError) as error:
         log_once(f"bad previewer {kind.file}", f"{kind.file} is passed over: {one_line(error)}.")
         return None
+
+
+def kept_kinds() -> list[LatentKind]:
+    """What was learnt in earlier runs."""
+    found = []
+    for path in sorted(learnt_folder().glob("*.safetensors")):
+        try:
+            notes = open_tensor_file(path).metadata
+            kind = LatentKind(notes["format"], int(notes["channels"]), notes["vae"])
+        except (TaesdError, KeyError, ValueError):
+            continue
+        if kind.file == path:
+            found.append(kind)
+    return found

@@ -39,6 +39,26 @@ def latent_to_rgb(latent: Tensor, row: str | RgbFactors) -> Tensor:
     return image.add_(1).div_(2).clamp_(0, 1)
 
 
+_GREY_DEVIATIONS = 2.0
+"""What lies so far from the mean is black or white."""
+
+
+def latent_to_grey(latent: Tensor) -> Tensor:
+    """(B,C,h,w) latent of which nothing is known -> (B,3,h,w) float32 image in [0,1], in greys.
+
+    The first principal component over the positions of all pictures: shapes, and no claim about colours.
+    """
+    values = latent.float().transpose(0, 1).flatten(1)
+    values = (values - values.mean(1, keepdim=True)).nan_to_num()
+    _, directions = torch.linalg.eigh((values @ values.T).double().cpu())  # not every device has it
+    first = directions[:, -1]
+    first = (first * first[first.abs().argmax()].sign()).to(values)
+    grey = first @ values
+    grey = grey / (2 * _GREY_DEVIATIONS * grey.std().clamp_min(1e-6)) + 0.5
+    batch, _, height, width = latent.shape
+    return grey.clamp(0, 1).view(batch, 1, height, width).repeat(1, 3, 1, 1)
+
+
 def rgb_to_latent(image: Tensor, row: str) -> Tensor:
     """(B,3,h,w) image in [0,1] -> the smallest (B,C,h,w) float32 latent that :func:`latent_to_rgb` shows as it."""
     rgb = LATENT_RGB[row]

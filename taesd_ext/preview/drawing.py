@@ -22,7 +22,7 @@ from taesd_ext.latent_formats import (
     native_format,
     to_family_latent,
 )
-from taesd_ext.models.latent_rgb import LATENT_RGB, RgbFactors, latent_to_rgb
+from taesd_ext.models.latent_rgb import LATENT_RGB, RgbFactors, latent_to_grey, latent_to_rgb
 from taesd_ext.preview.frame import grid_shape
 from taesd_ext.preview.scene import Scene
 from taesd_ext.settings import AUTO, DETAILS
@@ -104,7 +104,7 @@ def embedded_painter(samples: Tensor, detection: Detection) -> Painter | None:
 
 def linear_painter(samples: Tensor, detection: Detection) -> Painter | None:
     """One pixel per latent position, without any weights: by the known format, by the host's factors, or by a format
-    with as many channels."""
+    with as many channels, unless the host has another name for it."""
     row = linear_format(samples, detection)
     if detection.format is None and detection.rgb and len(detection.rgb.factors) == samples.shape[1]:
         return _painter_by_factors(detection.rgb, samples)
@@ -112,7 +112,8 @@ def linear_painter(samples: Tensor, detection: Detection) -> Painter | None:
         return None
 
     def paint(latent: Tensor, detail: str) -> Tensor:
-        return latent_to_rgb(to_family_latent(latent, row), row.rgb)
+        latent = to_family_latent(latent, row)
+        return latent_to_rgb(latent, row.rgb) if row.rgb in LATENT_RGB else latent_to_grey(latent)
 
     return Painter((LINEAR,), paint, samples.device, _whole_size(samples, row), speed=row)
 
@@ -174,11 +175,12 @@ def no_decoder(detection: Detection) -> TaesdError:
 
 
 def linear_format(samples: Tensor, detection: Detection) -> LatentFormat | None:
-    """The format whose linear preview fits: the known one, else any with as many channels."""
-    for row in (detection.format,) if detection.format else LATENT_FORMATS:
-        if row.rgb in LATENT_RGB and row.accepts(samples.shape[1]):
-            return row
-    return None
+    """The format whose linear preview fits: the known one, else, where the host names none, any with as many channels.
+    """
+    known = detection.format
+    rows = (known,) if known else () if detection.named else LATENT_FORMATS
+    fitting = (row for row in rows if row.accepts(samples.shape[1]) and (known or row.rgb in LATENT_RGB))
+    return next(fitting, None)
 
 
 def pictures_only(image: Tensor, family: str | None) -> Tensor:

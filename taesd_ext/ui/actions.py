@@ -15,6 +15,8 @@ from torch import Tensor
 from taesd_ext.codec.codec import Codec
 from taesd_ext.errors import TaesdError
 from taesd_ext.latent_formats import Detection, LatentFormat
+from taesd_ext.learning.pairs import LatentKind
+from taesd_ext.learning.readout import Learnt
 from taesd_ext.preview.latent_keeper import KeptLatent, LatentKeeper
 from taesd_ext.preview.recorder import RecordedJob, Recorder
 from taesd_ext.preview.session import PreviewSession
@@ -58,6 +60,14 @@ class PreviewOffer:
     is_dismissed: Callable[[], bool]
     hosts_controls: list[tuple[Any, Callable[[], Any]]] = field(default_factory=list)
     """(control on the host's own settings page, its value now) of what ``accept`` changes."""
+
+
+@dataclass(frozen=True)
+class LearntPreviewers:
+    """Previews that the WebUI learns from finished images."""
+
+    learnt: Callable[[], Mapping[LatentKind, Learnt]]
+    forget: Callable[[LatentKind], None]
 
 
 @dataclass
@@ -109,6 +119,8 @@ class PanelActions:
     """None where there is no such folder, or the setting has no effect."""
     preview_offer: PreviewOffer | None = None
     """None where there is no WebUI."""
+    learnt: LearntPreviewers | None = None
+    """None where nothing is learnt."""
     notes: list[str] = field(default_factory=list)
     """Lines to show above everything, such as "another extension took the place of ours"."""
 

@@ -15,6 +15,7 @@ from taesd_ext.ui import compat, texts
 from taesd_ext.ui.actions import PanelActions
 from taesd_ext.ui.choices import picked
 from taesd_ext.ui.host_vae_box import build_host_vae_box
+from taesd_ext.ui.learnt_box import build_learnt_box
 from taesd_ext.ui.markup import REFRESH_CLASS, SMALL, notice
 from taesd_ext.ui.models_table import downloaded, families_html, megabytes
 from taesd_ext.ui.report_box import build_report_box
@@ -138,6 +139,8 @@ def build_models_tab(actions: PanelActions, tab: gr.Tab, page: gr.Blocks) -> Non
         )
     if actions.host_vaes is not None:
         build_host_vae_box(actions, actions.host_vaes)
+    if actions.learnt is not None:
+        build_learnt_box(actions, actions.learnt, tab, page)
     build_report_box(actions)
 
     shown = [status, findings, families, chosen, folders_line]

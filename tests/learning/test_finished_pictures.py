@@ -92,9 +92,32 @@ def test_learnt_kept_found_again_and_forgotten() -> None:
     assert torch.allclose(learnt.preview(latent), pictures.find(KIND).preview(latent), atol=1e-5)
     assert learnt.preview(latent.half()).shape == (1, 3, 32, 32)
     assert again.find(other) is None
+    assert list(again.learnt()) == list(FinishedPictures().learnt()) == [KIND]
     again.forget(KIND)
     assert again.find(KIND) is None
+    assert not again.learnt()
     assert FinishedPictures().find(KIND) is None
+
+
+def test_each_picture_makes_it_better_also_one_that_is_unlike_those_before() -> None:
+    pictures = FinishedPictures()
+    for seed in range(3):
+        latent, image = finished(seed)
+        pictures.add(KIND, latent, image if seed else image * 0.2 + 0.1)
+        assert pictures.update(KIND)
+        assert not pictures.update(KIND), "nothing is new"
+        assert pictures.find(KIND).pictures == seed + 1
+
+
+def test_a_good_one_of_an_earlier_run_stays_until_there_is_a_better_one() -> None:
+    earlier = FinishedPictures()
+    for seed in range(8):
+        earlier.add(KIND, *finished(seed))
+    assert earlier.update(KIND)
+    again = FinishedPictures()
+    again.add(KIND, *finished(20))
+    assert not again.update(KIND)
+    assert again.find(KIND).pictures == 8
 
 
 def test_what_is_better_already_stays() -> None:
@@ -115,16 +138,18 @@ def test_memory_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     pictures, other = FinishedPictures(), LatentKind("Other", 12)
     for seed in range(6):
         pictures.add(KIND if seed % 2 else other, *finished(seed))
-    kept = [pair for kind in pictures.kinds() for pair in pictures._pairs_of(kind)]
+    kept = [pair for kind in (KIND, other) for pair in pictures._pairs_of(kind)]
     assert kept
     assert sum(pair.bytes for pair in kept) <= 30_000
 
 
 def test_training_starts_from_the_readout_and_can_be_left() -> None:
     some = pairs(*range(4))
-    *steps, learnt = train_previewer_on(some, steps=12)
+    state = torch.get_rng_state()
+    *steps, found = train_previewer_on(some, steps=12)
     assert steps == [None] * 12
-    assert learnt.psnr > 20
+    assert found.trained.psnr > 20
+    assert torch.equal(torch.get_rng_state(), state)
     pictures = FinishedPictures()
     for seed in range(3):
         pictures.add(KIND, *finished(seed))

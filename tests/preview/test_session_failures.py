@@ -9,8 +9,8 @@ import torch
 from fake_codec import QUICK, SD1, FakeCodec, latent, session_of
 
 from taesd_ext.errors import TaesdError
-from taesd_ext.latent_formats import BY_NAME, Detection, ModelEvidence, detect
-from taesd_ext.preview.drawing import EMBEDDED, LEARNT, LINEAR
+from taesd_ext.latent_formats import BY_NAME, LATENT_FORMATS, Detection, HostFactors, ModelEvidence, detect
+from taesd_ext.preview.drawing import EMBEDDED, LEARNT, LINEAR, linear_painter
 from taesd_ext.preview.session import PreviewSession
 from taesd_ext.settings import PreviewSettings
 
@@ -219,3 +219,25 @@ def test_what_was_learnt_draws_what_has_no_decoder(clock):
         assert (frame.number, frame.detail, frame.image.size, frame.full_size) == (step, LEARNT, (16, 16), (64, 64))
     session.step(3)
     assert session.poll(latent(), SD1).detail == "full"
+
+
+@pytest.mark.parametrize(
+    ("evidence", "is_drawn"),
+    [
+        (ModelEvidence(channels=24), True),
+        (ModelEvidence(latent_format="Invented", channels=24), False),
+        (ModelEvidence(latent_format="Invented", channels=24, rgb=HostFactors(((0.1, 0.1, 0.1),) * 24)), True),
+    ],
+)
+def test_a_format_with_a_name_of_its_own_is_never_drawn_in_another_ones_colours(evidence, is_drawn):
+    assert bool(linear_painter(torch.randn(1, 24, 8, 8), detect(evidence))) == is_drawn
+
+
+@pytest.mark.parametrize("row", LATENT_FORMATS, ids=lambda row: row.name)
+def test_every_format_has_a_picture_without_any_file_and_it_shows_shapes(row):
+    square = torch.zeros(1, 1, 8, 8)
+    square[..., 2:6, 2:6] = 1
+    samples = square * torch.randn(1, row.latent_channels * row.folded_frames, 1, 1)
+    image = linear_painter(samples, Detection(row, "test")).paint(samples, LINEAR)
+    assert image.shape == (1, 3, 8, 8)
+    assert (image[..., 3, 3] - image[..., 0, 0]).abs().max() > 0.02
