@@ -13,11 +13,9 @@ import argparse
 import io
 import statistics
 import sys
-import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-import torch
 from PIL import Image, ImageDraw
 from torch import Tensor
 
@@ -28,12 +26,15 @@ from taesd_ext.codec.picture_file import image_to_picture, picture_to_image, rea
 from taesd_ext.codec.previewer import load_previewer
 from taesd_ext.commands.approx_nn import find_approx_nn
 from taesd_ext.commands.compare_page import default_font
+from taesd_ext.commands.measuring import in_turn, timed
 from taesd_ext.commands.outputs import add_overwrite_argument, check_outputs, write_atomically
+from taesd_ext.models.computing import computing
 from taesd_ext.models.latent_rgb import latent_to_rgb
 from taesd_ext.ui.pictures import fitted, sample_picture
 
 DOWNLOAD = "`.venv/bin/python -m taesd_ext weights download taesd` gets the files"
-SIDE, SHOWN, LINE, GAP, COLUMNS, RUNS = 512, 384, 30, 8, 3, 7
+SIDE, SHOWN, LINE, GAP, COLUMNS = 512, 384, 30, 8, 3
+RUNS, WARM_UP = 7, 2
 
 
 def ways(arguments: argparse.Namespace) -> tuple[Tensor, dict[str, Callable[[Tensor], Tensor]]]:
@@ -67,13 +68,12 @@ def main(words: Sequence[str] | None = None) -> None:
     latent, found = ways(arguments)
     taken: dict[str, list[float]] = {name: [] for name in found}
     pictures: dict[str, Tensor] = {}
-    for turn in range(RUNS + 2):
-        for name, draw in found.items():
-            began = time.perf_counter()
-            with torch.inference_mode():
-                pictures[name] = draw(latent)
-            if turn >= 2:
-                taken[name].append(1000 * (time.perf_counter() - began))
+    for number, name in in_turn(list(found), RUNS + WARM_UP, "draw"):
+        with computing():
+            drawn = timed(lambda draw=found[name]: draw(latent))
+        pictures[name] = drawn.result
+        if number >= WARM_UP:
+            taken[name].append(1000 * drawn.wall)
     rows = -(-len(found) // COLUMNS)
     sheet = Image.new("RGB", (COLUMNS * (SHOWN + GAP) - GAP, rows * (SHOWN + LINE + GAP) - GAP), "white")
     font = default_font(17)
@@ -84,10 +84,10 @@ def main(words: Sequence[str] | None = None) -> None:
         words = f"{name} · {statistics.median(taken[name]):.3g} ms"
         ImageDraw.Draw(sheet).text((x + SHOWN / 2, y + SHOWN + LINE / 2), words, "black", font, anchor="mm")
         print(f"{words} ({picture.width}x{picture.height})")
-    drawn = io.BytesIO()
-    sheet.save(drawn, "webp", quality=84, method=6)
-    write_atomically(output, drawn.getvalue())
-    print(f"{output}: {sheet.width}x{sheet.height}, {len(drawn.getvalue()):,} bytes")
+    file = io.BytesIO()
+    sheet.save(file, "webp", quality=84, method=6)
+    write_atomically(output, file.getvalue())
+    print(f"{output}: {sheet.width}x{sheet.height}, {len(file.getvalue()):,} bytes")
 
 
 if __name__ == "__main__":

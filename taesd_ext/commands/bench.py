@@ -6,10 +6,7 @@ import argparse
 import json
 import os
 import platform
-import statistics
-import sys
-import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,27 +14,25 @@ import torch
 
 from taesd_ext.codec.precision import cpu_flags, cpu_model, resolve_dtype
 from taesd_ext.commands import bench_webui
-from taesd_ext.commands.approx_nn import SCALE, find_approx_nn
-from taesd_ext.commands.bench_memory import measure_memory
+from taesd_ext.commands.bench_figures import (
+    LARGEST_FULL_VAE,
+    memory_rows,
+    print_against_full_vae,
+    quality_rows,
+    speed_rows,
+    tile_rows,
+)
 from taesd_ext.commands.bench_plot import check_plot, plot
-from taesd_ext.commands.bench_tiles import SIDES as TILED_SIDES
-from taesd_ext.commands.bench_tiles import measure_tiles, print_tiles
-from taesd_ext.commands.bench_ways import BASELINE, DIFFUSERS, FULL_VAE, Bench, Frame, Way
+from taesd_ext.commands.bench_ways import Bench
 from taesd_ext.commands.outputs import add_overwrite_argument, check_outputs, write_atomically
-from taesd_ext.commands.quality import preview_quality, read_photos
-from taesd_ext.errors import TaesdError, one_line
+from taesd_ext.commands.quality import read_photos
+from taesd_ext.errors import TaesdError
 from taesd_ext.latent_formats import FAMILIES
 from taesd_ext.weights.folders import given_folders, search_folders
 from taesd_ext.weights.installed import installed
 
-SIDES, QUICK_SIDES = (256, 512, 1024), (512,)
+SIDES, QUICK_SIDES, TILED_SIDES = (256, 512, 1024), (512,), (2048, 4096)
 ROUNDS, QUICK_ROUNDS = 7, 3
-LARGEST_FULL_VAE = 1024
-"""Pixels: beyond, the full VAE takes minutes a frame on a CPU."""
-SLOW_SECONDS, SLOW_ROUNDS = 8.0, 2
-"""A way that takes longer for a frame is timed in the first rounds only."""
-
-_MEMORY_WAYS = (BASELINE, "full", "1/4", "1/8", "embedded previewer", DIFFUSERS, FULL_VAE)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -57,12 +52,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     _check_outputs(args)
-    if args.webui:
-        report: dict[str, Any] = {"hardware": hardware(), "webui": bench_webui.measure(args)}
-        print_hardware(report["hardware"])
-        bench_webui.print_table(report["webui"])
-    else:
-        report = measure(args)
+    report = measure(args)
     if args.json:
         write_atomically(args.json, (json.dumps(report, indent=1) + "\n").encode())
     if args.plot:
@@ -83,79 +73,34 @@ def _check_outputs(args: argparse.Namespace) -> None:
 
 
 def measure(args: argparse.Namespace) -> dict[str, Any]:
-    families = _families(args)
-    sides = _sides(args)
+    """Every figure that was asked for, printed as it comes."""
+    if args.webui:
+        return {"hardware": _hardware(), "webui": bench_webui.measure(args)}
+    families, sides = _families(args), _sides(args)
     photos = read_photos(args.pictures) if args.pictures else []
-    report: dict[str, Any] = {"hardware": hardware(), "speed": [], "memory": [], "quality": [], "tiles": []}
-    print_hardware(report["hardware"])
+    report: dict[str, Any] = {"hardware": _hardware(), "speed": [], "memory": [], "quality": [], "tiles": []}
     for family in families:
         bench = Bench(family, tuple(args.models))
         print(f"\n{family}" + ("" if bench.has_weights else " (made-up weights: no file was found)"))
         if args.tiles:
             for side in sides:
-                rows = measure_tiles(bench, side)
-                print_tiles(rows)
-                report["tiles"] += rows
+                report["tiles"] += tile_rows(bench, side)
             continue
         for side in sides:
             ways = bench.ways(full_vae=not args.quick and side <= LARGEST_FULL_VAE)
-            rows = time_ways(bench, ways, side, QUICK_ROUNDS if args.quick else ROUNDS)
-            _print_speed(side, rows)
-            report["speed"] += [{"family": family, "side": side, **row} for row in rows]
+            report["speed"] += speed_rows(bench, ways, side, QUICK_ROUNDS if args.quick else ROUNDS)
         if not args.quick:
-            report["memory"] += _memory(bench, sides)
-            _print_against_full_vae(report, family)
+            report["memory"] += memory_rows(bench, sides)
+            print_against_full_vae(report, family)
         if photos and bench.has_weights:
-            report["quality"] += _quality(bench, args, photos)
+            folders = [*map(Path, args.models), *search_folders(given_folders(args.models))]
+            report["quality"] += quality_rows(bench.codec(), folders, photos)
     return report
 
 
-def time_ways(bench: Bench, ways: Iterable[Way], side: int, rounds: int) -> list[dict[str, Any]]:
-    """Time all ways in turn, round by round, so that what else the machine does meets all of them alike.
-
-    ``cheaper`` is the median over the rounds of the baseline's time over this way's; ``cpu_ms`` is the processor time,
-    which a busy machine disturbs less.
-    """
-    latent = bench.latent(side)
-    ready: list[tuple[Way, Frame]] = []
-    size: dict[str, int] = {}
-    slow: set[str] = set()
-    for way in ways:
-        begun = time.perf_counter()
-        try:
-            frame = way.prepare()
-            size[way.label] = len(frame(latent))
-        except TaesdError as error:
-            print(f"  {way.label}: {one_line(error)}", file=sys.stderr)
-            continue
-        ready.append((way, frame))
-        if time.perf_counter() - begun > SLOW_SECONDS:
-            slow.add(way.label)
-    walls: dict[str, list[float]] = {way.label: [] for way, _ in ready}
-    processors: dict[str, list[float]] = {way.label: [] for way, _ in ready}
-    for number in range(rounds):
-        for way, frame in ready:
-            if way.label in slow and number >= SLOW_ROUNDS:
-                continue
-            times = [_timed(frame, latent) for _ in range(_calls(way))]
-            walls[way.label].append(statistics.median(wall for wall, _ in times))
-            processors[way.label].append(statistics.median(cpu for _, cpu in times))
-    return [
-        {
-            "way": way.name,
-            "dtype": way.dtype,
-            "ms": round(statistics.median(walls[way.label]), 2),
-            "cpu_ms": round(statistics.median(processors[way.label]), 2),
-            "cheaper": round(_ratio(walls, way.label), 2),
-            "cpu_cheaper": round(_ratio(processors, way.label), 2),
-            "bytes": size[way.label],
-        }
-        for way, _ in ready
-    ]
-
-
-def hardware() -> dict[str, Any]:
-    return {
+def _hardware() -> dict[str, Any]:
+    """What the figures hold for, printed too."""
+    found = {
         "cpu": cpu_model(),
         "cores": os.cpu_count(),
         "threads": torch.get_num_threads(),
@@ -166,13 +111,11 @@ def hardware() -> dict[str, Any]:
         "auto_dtype": str(resolve_dtype("auto")).removeprefix("torch."),
         "load": round(os.getloadavg()[0], 1) if hasattr(os, "getloadavg") else None,
     }
-
-
-def print_hardware(found: dict[str, Any]) -> None:
     print(f"{found['cpu']}, {found['cores']} cores, {found['threads']} threads; {found['flags'] or 'flags unknown'}")
     print(f"{found['system']}, Python {found['python']}, torch {found['torch']}; auto is {found['auto_dtype']}")
     if found["load"] is not None and found["load"] > 1:
         print(f"Something else runs here (load {found['load']}): trust the ratios more than the milliseconds.")
+    return found
 
 
 def _families(args: argparse.Namespace) -> list[str]:
@@ -197,83 +140,3 @@ def _sides(args: argparse.Namespace) -> Sequence[int]:
     if min(sides) < 32:
         raise TaesdError(f"{min(sides)} pixels are too few to time", "", "Use at least 32")
     return sides
-
-
-def _timed(frame: Frame, latent: torch.Tensor) -> tuple[float, float]:
-    """(wall, processor) milliseconds"""
-    wall, processor = time.perf_counter(), time.process_time()
-    frame(latent)
-    return 1000 * (time.perf_counter() - wall), 1000 * (time.process_time() - processor)
-
-
-def _calls(way: Way) -> int:
-    """A cheap way is called several times a round, since a single short call is mostly chance."""
-    return max(1, min(15, round(0.3 / way.share)))
-
-
-def _ratio(times: dict[str, list[float]], label: str) -> float:
-    """The median over the rounds of the baseline's time over this one's, which may have taken part in fewer."""
-    baseline = next(found for name, found in times.items() if name.startswith(BASELINE))
-    return statistics.median(base / max(own, 1e-6) for base, own in zip(baseline, times[label], strict=False))
-
-
-def _print_speed(side: int, rows: Sequence[dict[str, Any]]) -> None:
-    print(f"\n  One frame of {side}x{side}: decode, convert, encode (median of interleaved rounds)")
-    print(f"  {'':<28} {'type':>5} {'ms':>9} {'cheaper':>8} {'CPU ms':>9} {'cheaper':>8} {'KB':>6}")
-    for row in rows:
-        print(
-            f"  {row['way']:<28} {row['dtype']:>5} {row['ms']:9.1f} {row['cheaper']:7.1f}x "
-            f"{row['cpu_ms']:9.1f} {row['cpu_cheaper']:7.1f}x {row['bytes'] / 1024:6.0f}"
-        )
-
-
-def _memory(bench: Bench, sides: Sequence[int]) -> list[dict[str, Any]]:
-    rows = []
-    print("\n  Peak memory above the weights, each in a fresh process (MB)")
-    for side in sides:
-        for way in bench.ways(full_vae=side <= LARGEST_FULL_VAE):
-            if way.name not in _MEMORY_WAYS:
-                continue
-            peak = measure_memory(bench, way.label, side)
-            if peak is not None:
-                print(f"  {side:>5} px  {way.label:<34} {peak / 2**20:8.0f}")
-                rows.append({"family": bench.family, "side": side, "way": way.name, "dtype": way.dtype, "bytes": peak})
-    return rows
-
-
-def _print_against_full_vae(report: dict[str, Any], family: str) -> None:
-    """What the tiny autoencoder saves, where the full one of the same latents was measured too."""
-    for side in sorted({row["side"] for row in report["speed"]}):
-        found = [
-            {(row["way"], row["dtype"]): row for row in report[table] if (row["family"], row["side"]) == (family, side)}
-            for table in ("speed", "memory")
-        ]
-        tiny, full = ("full", "fp32"), (FULL_VAE, "fp32")
-        if all(key in rows for rows in found for key in (tiny, full)):
-            speed, memory = found
-            print(
-                f"  At {side} px {family} takes 1/{speed[full]['ms'] / speed[tiny]['ms']:.1f} of the full VAE's time "
-                f"and 1/{memory[full]['bytes'] / memory[tiny]['bytes']:.1f} of its memory."
-            )
-
-
-def _quality(bench: Bench, args: argparse.Namespace, photos: Sequence[torch.Tensor]) -> list[dict[str, Any]]:
-    codec = bench.codec()
-    if not codec.has_encoder:
-        print(f"\n  No quality figures: {bench.family} has no encoder to make latents with.")
-        return []
-    others = {}
-    folders = search_folders(given_folders(args.models))
-    approximate = find_approx_nn(codec.format.name, [*map(Path, args.models), *folders])
-    if approximate:
-        others["Approx NN"] = (approximate, SCALE)
-    latents = [codec.encode(photo) for photo in photos]
-    rows = preview_quality(codec, latents, others)
-    print(f"\n  Against the area-averaged full decode, {len(latents)} pictures of {args.pictures.name}")
-    for row in rows:
-        print(f"  {row}")
-    return [
-        {"family": bench.family, "preview": row.preview, "scale": row.scale, "psnr": round(row.psnr, 2),
-         "worst_psnr": round(row.worst_psnr, 2), "ssim": round(row.ssim, 4)}
-        for row in rows
-    ]  # fmt: skip

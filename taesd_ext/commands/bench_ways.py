@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import importlib.util
 import io
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -14,12 +16,12 @@ from torch import Tensor, nn
 
 from taesd_ext.codec.codec import Codec
 from taesd_ext.codec.loading import load_codec
-from taesd_ext.codec.precision import DtypeChoice
 from taesd_ext.codec.previewer import has_previewer, load_previewer
 from taesd_ext.codec.tiling import TileChoice
 from taesd_ext.errors import TaesdError
 from taesd_ext.latent_formats import LatentFormat, native_format, to_family_latent
 from taesd_ext.models import autoencoder_kl
+from taesd_ext.models.computing import computing
 from taesd_ext.models.latent_rgb import LATENT_RGB, latent_to_rgb
 from taesd_ext.preview.frame import preview_image
 from taesd_ext.weights.tiny_file import network_of
@@ -30,6 +32,13 @@ BASELINE = "as the WebUI does"
 FULL_VAE = "full SD VAE"
 WHOLE, TILES = "whole decode", "exact tiles"
 DIFFUSERS = "diffusers AutoencoderTiny"
+EMBEDDED = "embedded previewer"
+
+DTYPES = {"fp32": None, "auto": "auto"}
+"""What a table says -> what a codec is asked for."""
+
+_DETAILS = {"full": 0.7, "1/2": 0.35, "1/4": 0.1, "1/8": 0.03}
+"""Detail -> share of the baseline's time."""
 
 Frame = Callable[[Tensor], bytes]
 """A latent (1,C,h,w) -> the bytes that go to the page."""
@@ -47,7 +56,7 @@ class Way:
 
     @property
     def label(self) -> str:
-        return f"{self.name}, {self.dtype}" if self.dtype else self.name
+        return f"{self.name}, {self.dtype}"
 
 
 @dataclass(frozen=True)
@@ -61,15 +70,16 @@ class Bench:
     def format(self) -> LatentFormat:
         return native_format(self.family)
 
-    def codec(self, dtype: DtypeChoice = None) -> Codec:
+    def codec(self, dtype: str = "fp32") -> Codec:
         """With the real weights, or with made-up ones, which take as long."""
+        folders = [Path(path) for path in self.models] or None
         try:
-            found = load_codec(self.family, models_dir=[Path(path) for path in self.models] or None, dtype=dtype)
+            found = load_codec(self.family, models_dir=folders, dtype=DTYPES[dtype])
             if found.has_decoder:
                 return found
         except TaesdError:
             pass
-        return Codec(self.family, self.format, decoder=made_up(network_of(self.format, "decoder")), dtype=dtype)
+        return Codec(self.family, self.format, decoder=made_up(network_of(self.format, "decoder")), dtype=DTYPES[dtype])
 
     @property
     def has_weights(self) -> bool:
@@ -84,15 +94,16 @@ class Bench:
     def ways(self, *, full_vae: bool = True) -> list[Way]:
         """Every way that can be had here, the baseline first."""
         ways = [Way(BASELINE, "fp32", self._as_the_webui)]
-        for dtype in (None, "auto"):
-            for detail, share in (("full", 0.7), ("1/2", 0.35), ("1/4", 0.1), ("1/8", 0.03)):
-                ways.append(Way(detail, "auto" if dtype else "fp32", self._detail(dtype, detail), share))
+        ways += [
+            Way(detail, dtype, partial(self._detail, dtype, detail), share)
+            for dtype in DTYPES
+            for detail, share in _DETAILS.items()
+        ]
         if has_previewer(self.format.name):
-            ways.append(Way("embedded previewer", "fp32", self._embedded(None), 0.01))
-            ways.append(Way("embedded previewer", "auto", self._embedded("auto"), 0.01))
+            ways += [Way(EMBEDDED, dtype, partial(self._embedded, dtype), 0.01) for dtype in DTYPES]
         if self.format.rgb in LATENT_RGB:
             ways.append(Way("linear RGB", "fp32", self._linear, 0.005))
-        if self.format.spatial_scale_factor == 8 and _has_diffusers():
+        if self.format.spatial_scale_factor == 8 and importlib.util.find_spec("diffusers"):
             ways.append(Way(DIFFUSERS, "fp32", self._diffusers))
         if full_vae and self.format.spatial_scale_factor == 8:
             ways.append(Way(FULL_VAE, "fp32", self._full_vae, 14.0))
@@ -101,86 +112,73 @@ class Bench:
     def tile_ways(self) -> list[Way]:
         """A decode at once and in exact tiles, in each type: the decode alone, since it is what they differ in."""
         return [
-            Way(name, "auto" if dtype else "fp32", self._decode(dtype, tile))
-            for dtype in (None, "auto")
+            Way(name, dtype, partial(self._decode, dtype, tile))
+            for dtype in DTYPES
             for name, tile in ((WHOLE, "off"), (TILES, "auto"))
         ]
 
-    def _decode(self, dtype: DtypeChoice, tile: TileChoice) -> Callable[[], Frame]:
-        def prepare() -> Frame:
-            codec = self.codec(dtype)
+    def _decode(self, dtype: str, tile: TileChoice) -> Frame:
+        codec = self.codec(dtype)
 
-            def frame(latent: Tensor) -> bytes:
-                codec.decode(latent, tile=tile)
-                return b""
+        def frame(latent: Tensor) -> bytes:
+            codec.decode(latent, tile=tile)
+            return b""
 
-            return frame
-
-        return prepare
+        return frame
 
     def _as_the_webui(self) -> Frame:
         # Weights that require gradients make torch keep every feature map, as the built-in preview does.
         network = self.codec().decoder.requires_grad_(True)
+        return lambda latent: _host_png(network(latent).detach()[0])
 
-        def frame(latent: Tensor) -> bytes:
-            image = network(latent).detach() * 2 - 1
-            return _host_png(image[0] * 0.5 + 0.5)
+    def _detail(self, dtype: str, detail: str) -> Frame:
+        codec = self.codec(dtype)
+        if detail not in codec.details:
+            raise TaesdError(f"{self.family} has no heads for {detail}", "", "`learn` makes them")
+        return _frame(lambda latent: codec.decode(latent, detail=detail))
 
-        return frame
-
-    def _detail(self, dtype: DtypeChoice, detail: str) -> Callable[[], Frame]:
-        def prepare() -> Frame:
-            codec = self.codec(dtype)
-            if detail not in codec.details:
-                raise TaesdError(f"{self.family} has no heads for {detail}", "", "`learn` makes them")
-            return lambda latent: preview_image(codec.decode(latent, detail=detail)).data
-
-        return prepare
-
-    def _embedded(self, dtype: DtypeChoice) -> Callable[[], Frame]:
-        def prepare() -> Frame:
-            preview = load_previewer(self.format.name, dtype=dtype)
-            return lambda latent: preview_image(preview(to_family_latent(latent, self.format))).data
-
-        return prepare
+    def _embedded(self, dtype: str) -> Frame:
+        preview = load_previewer(self.format.name, dtype=DTYPES[dtype])
+        return _frame(lambda latent: preview(to_family_latent(latent, self.format)))
 
     def _linear(self) -> Frame:
-        return lambda latent: preview_image(latent_to_rgb(latent, self.format.rgb)).data
+        return _frame(lambda latent: latent_to_rgb(latent, self.format.rgb))
 
     def _diffusers(self) -> Frame:
         from diffusers import AutoencoderTiny
 
         vae = AutoencoderTiny(latent_channels=self.format.latent_channels).eval()
-
-        @torch.no_grad()
-        def frame(latent: Tensor) -> bytes:
-            return preview_image((vae.decode(latent).sample / 2 + 0.5).clamp(0, 1)).data
-
-        return frame
+        return _frame(lambda latent: (vae.decode(latent).sample / 2 + 0.5).clamp(0, 1))
 
     def _full_vae(self) -> Frame:
         with torch.device("meta"):
             network = autoencoder_kl.Decoder(self.format.latent_channels)
         network = made_up(network)
+        return _frame(lambda latent: (network(latent) / 2 + 0.5).clamp_(0, 1))
 
-        @torch.inference_mode()
-        def frame(latent: Tensor) -> bytes:
-            return preview_image((network(latent) / 2 + 0.5).clamp_(0, 1)).data
 
-        return frame
+def _frame(show: Callable[[Tensor], Tensor]) -> Frame:
+    """``show``: latent -> image in [0,1]"""
+
+    @computing()
+    def frame(latent: Tensor) -> bytes:
+        return preview_image(show(latent)).data
+
+    return frame
 
 
 def made_up(network: nn.Module) -> nn.Module:
     """A meta-device network with small random weights; time and memory do not depend on them."""
     generator = torch.Generator().manual_seed(0)
-    network = network.to_empty(device="cpu")
-    with torch.no_grad():
-        for parameter in network.parameters():
-            parameter.normal_(0, 0.02, generator=generator)
-    return network.requires_grad_(False).eval()
+    network = network.to_empty(device="cpu").requires_grad_(False)
+    for parameter in network.parameters():
+        parameter.normal_(0, 0.02, generator=generator)
+    return network.eval()
 
 
 def _host_png(image: Tensor) -> bytes:
+    """As A1111 makes it of a (3,H,W) image, by way of [-1,1]."""
+    image = (image * 2 - 1) * 0.5 + 0.5
     pixels = 255.0 * np.moveaxis(image.clamp(0, 1).numpy(), 0, 2)
     picture = Image.fromarray(pixels.astype(np.uint8))
     buffer = io.BytesIO()
@@ -188,11 +186,3 @@ def _host_png(image: Tensor) -> bytes:
     options = {"optimize": True} if max(picture.size) <= 256 else {"optimize": False, "compress_level": 1}
     picture.save(buffer, format="png", **options)
     return buffer.getvalue()
-
-
-def _has_diffusers() -> bool:
-    try:
-        import diffusers  # noqa: F401
-    except ImportError:
-        return False
-    return True

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import argparse
 import base64
-import json
 import statistics
 import threading
-import time
-import urllib.error
-import urllib.request
 import uuid
-from dataclasses import dataclass, field
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
+import httpx
+
+from taesd_ext.commands.measuring import in_turn, median_ratio, table, timed
 from taesd_ext.commands.number_arguments import at_least_one
 from taesd_ext.errors import TaesdError, one_line
 from taesd_ext.settings import AUTO, BUILT_IN, OPTION
@@ -31,6 +31,14 @@ SETTINGS: dict[str, dict[str, Any]] = {
     OURS: {**_EVERY_STEP, _FAMILY: AUTO},
 }
 
+_COLUMNS = {
+    "median of interleaved rounds": "{previews}",
+    "seconds": "{median_s:.2f}",
+    "times as long as without": "{times_off:.3f}",
+    "frames": "{frames:.0f}",
+    "KB": "{kilobytes:.0f}",
+}
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("in a running WebUI (started with --api)")
@@ -41,72 +49,58 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--sampler", default="Euler", metavar="NAME", help="(Euler)")
 
 
-@dataclass
-class Watcher:
-    """Asks for progress as an open page does, and keeps what came."""
-
-    host: WebUI
-    task: str
-    frames: int = 0
-    bytes: int = 0
-    _stop: threading.Event = field(default_factory=threading.Event)
-
-    def __enter__(self) -> Watcher:
-        self._thread = threading.Thread(target=self._watch, daemon=True)
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._stop.set()
-        self._thread.join()
-
-    def _watch(self) -> None:
-        shown = -1
-        while not self._stop.wait(POLL_SECONDS):
-            try:
-                answer = self.host.call("/internal/progress", {"id_task": self.task, "id_live_preview": shown})
-            except TaesdError:
-                continue
-            picture = answer.get("live_preview")
-            if picture:
-                shown = answer.get("id_live_preview", shown)
-                self.frames += 1
-                self.bytes += len(base64.b64decode(picture.partition(",")[2]))
-
-
-@dataclass(frozen=True)
 class WebUI:
-    url: str
+    """A running WebUI's API."""
 
-    def __post_init__(self) -> None:
-        if not self.url.startswith(("http://", "https://")):
-            raise TaesdError(f"{self.url} is no address of a WebUI", "", "Give it as http://127.0.0.1:7860")
+    def __init__(self, url: str) -> None:
+        if not url.startswith(("http://", "https://")):
+            raise TaesdError(f"{url} is no address of a WebUI", "", "Give it as http://127.0.0.1:7860")
+        self._url = url.rstrip("/")
+        self._client = httpx.Client(timeout=900)
 
-    def call(self, path: str, data: dict[str, Any] | None = None, timeout: float = 900) -> Any:
-        body = None if data is None else json.dumps(data).encode()
-        request = urllib.request.Request(
-            self.url.rstrip("/") + path, data=body, headers={"Content-Type": "application/json"}
-        )
+    def call(self, path: str, data: dict[str, Any] | None = None) -> Any:
+        """GET, or POST of ``data``. Raises TaesdError without an answer."""
         try:
-            with urllib.request.urlopen(request, timeout=timeout) as answer:
-                return json.load(answer)
-        except (urllib.error.URLError, OSError, ValueError) as error:
-            raise TaesdError(
-                f"{self.url}{path} did not answer", one_line(error), "Start the WebUI with --api and give its address"
-            ) from error
+            answer = self._client.request("GET" if data is None else "POST", self._url + path, json=data)
+            return answer.raise_for_status().json()
+        except (httpx.HTTPError, httpx.InvalidURL, ValueError) as error:
+            cure = "Start the WebUI with --api and give its address"
+            raise TaesdError(f"{self._url}{path} did not answer", one_line(error), cure) from error
 
-    def generate(self, args: argparse.Namespace) -> tuple[float, Watcher]:
-        """Seconds of one generation, and who watched it."""
+    def generate(self, args: argparse.Namespace) -> tuple[float, list[int]]:
+        """Seconds of one generation, and the bytes of every frame that a page would have been sent."""
         task = f"task(bench-{uuid.uuid4().hex[:12]})"
         order = {
             "prompt": "a mountain lake in the morning", "seed": 1, "steps": args.steps, "sampler_name": args.sampler,
             "width": args.side, "height": args.side, "force_task_id": task, "save_images": False,
         }  # fmt: skip
-        with Watcher(self, task) as watcher:
-            begun = time.perf_counter()
-            self.call("/sdapi/v1/txt2img", order)
-            seconds = time.perf_counter() - begun
-        return seconds, watcher
+        with self._watched(task) as frames:
+            return timed(lambda: self.call("/sdapi/v1/txt2img", order)).wall, frames
+
+    @contextmanager
+    def _watched(self, task: str) -> Iterator[list[int]]:
+        """Ask for progress as an open page does; the sizes of the frames that come."""
+        frames: list[int] = []
+        done = threading.Event()
+
+        def watch() -> None:
+            shown = -1
+            while not done.wait(POLL_SECONDS):
+                try:
+                    answer = self.call("/internal/progress", {"id_task": task, "id_live_preview": shown})
+                except TaesdError:
+                    continue
+                if picture := answer.get("live_preview"):
+                    shown = answer.get("id_live_preview", shown)
+                    frames.append(len(base64.b64decode(picture.partition(",")[2])))
+
+        thread = threading.Thread(target=watch, daemon=True)
+        thread.start()
+        try:
+            yield frames
+        finally:
+            done.set()
+            thread.join()
 
 
 def measure(args: argparse.Namespace) -> dict[str, Any]:
@@ -117,46 +111,28 @@ def measure(args: argparse.Namespace) -> dict[str, Any]:
         raise TaesdError(f"{args.webui} runs without this extension", "its options lack ours", "Install it there")
     before = {key: options[key] for change in SETTINGS.values() for key in change}
     seconds: dict[str, list[float]] = {name: [] for name in SETTINGS}
-    frames: dict[str, list[int]] = {name: [] for name in SETTINGS}
-    sizes: dict[str, list[int]] = {name: [] for name in SETTINGS}
+    frames: dict[str, list[list[int]]] = {name: [] for name in SETTINGS}
     try:
-        for number in range(args.rounds + 1):
-            for name, change in SETTINGS.items():
-                host.call("/sdapi/v1/options", change)
-                spent, watcher = host.generate(args)
-                if number:  # the first round warms up
-                    seconds[name].append(spent)
-                    frames[name].append(watcher.frames)
-                    sizes[name].append(watcher.bytes)
-                print(f"  round {number or 'warm-up'}: {name} {spent:.2f} s, {watcher.frames} frames", flush=True)
+        for number, name in in_turn(list(SETTINGS), args.rounds + 1, "generate"):
+            host.call("/sdapi/v1/options", SETTINGS[name])
+            spent, sizes = host.generate(args)
+            if number:  # the first round warms up
+                seconds[name].append(spent)
+                frames[name].append(sizes)
     finally:
         host.call("/sdapi/v1/options", before)
-    return {
-        "url": args.webui, "side": args.side, "steps": args.steps, "sampler": args.sampler, "poll_s": POLL_SECONDS,
-        "rows": [
-            {
-                "previews": name,
-                "seconds": [round(value, 3) for value in seconds[name]],
-                "median_s": round(statistics.median(seconds[name]), 3),
-                "times_off": round(_times_off(seconds, name), 3),
-                "frames": statistics.median(frames[name]),
-                "kilobytes": round(statistics.median(sizes[name]) / 1024, 1),
-            }
-            for name in SETTINGS
-        ],
-    }  # fmt: skip
-
-
-def print_table(report: dict[str, Any]) -> None:
-    print(f"\n{report['side']}x{report['side']}, {report['steps']} steps of {report['sampler']}, polled every "
-          f"{report['poll_s']} s; median of {len(report['rows'][0]['seconds'])} interleaved rounds")  # fmt: skip
-    for row in report["rows"]:
-        print(
-            f"  {row['previews']:<16} {row['median_s']:8.2f} s  {row['times_off']:5.3f} times as long as without"
-            f"  {row['frames']:.0f} frames  {row['kilobytes']:.0f} KB"
-        )
-
-
-def _times_off(seconds: dict[str, list[float]], name: str) -> float:
-    """The median over the rounds of the time over the same round's time without previews."""
-    return statistics.median(own / off for own, off in zip(seconds[name], seconds[OFF], strict=True))
+    rows = [
+        {
+            "previews": name,
+            "seconds": [round(value, 3) for value in seconds[name]],
+            "median_s": round(statistics.median(seconds[name]), 3),
+            "times_off": round(median_ratio(seconds[name], seconds[OFF]), 3),
+            "frames": statistics.median(map(len, frames[name])),
+            "kilobytes": round(statistics.median(map(sum, frames[name])) / 1024, 1),
+        }
+        for name in SETTINGS
+    ]
+    print(f"\n{args.side}x{args.side}, {args.steps} steps of {args.sampler}, polled every {POLL_SECONDS} s")
+    print(table(rows, _COLUMNS))
+    asked = {"url": args.webui, "side": args.side, "steps": args.steps, "sampler": args.sampler, "poll_s": POLL_SECONDS}
+    return {**asked, "rows": rows}

@@ -15,13 +15,14 @@ T = TypeVar("T")
 
 
 def progress(items: Iterable[T], total: int, title: str, unit: str = "file") -> Iterator[T]:
-    """The items, with a bar that counts them."""
-    return iter(tqdm(items, title, total, unit=unit, file=sys.stderr, delay=DELAY))
+    """The items, with a bar that counts them and goes away at the end."""
+    return iter(tqdm(items, title, total, unit=unit, file=sys.stderr, delay=DELAY, leave=False))
 
 
 def run_with_progress(work: Generator[float, None, T], title: str) -> T:
     """Run a piece of work that yields the share that is done; what it returns."""
-    bar: Any = tqdm(None, title, 1.0, file=sys.stderr, delay=DELAY, bar_format="{l_bar}{bar}| {elapsed}<{remaining}")
+    form = "{l_bar}{bar}| {elapsed}<{remaining}"
+    bar: Any = tqdm(None, title, 1.0, file=sys.stderr, delay=DELAY, leave=False, bar_format=form)
     with bar:
         while True:
             try:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from torch import Tensor
@@ -12,6 +13,8 @@ from torch.nn import functional
 from taesd_ext.codec.codec import Codec
 from taesd_ext.codec.heads import SCALES
 from taesd_ext.codec.latent_file import read_latent
+from taesd_ext.codec.latent_image import latent_to_png, png_to_latent
+from taesd_ext.codec.latent_note import note_for
 from taesd_ext.codec.picture_file import PICTURE_SUFFIXES, read_picture
 from taesd_ext.codec.previewer import has_previewer, load_previewer
 from taesd_ext.commands.metrics import psnr, ssim
@@ -20,6 +23,9 @@ from taesd_ext.latent_formats import to_family_latent
 from taesd_ext.models.latent_rgb import LATENT_RGB, latent_to_rgb
 
 PHOTO_SIDE = 512
+
+Way = tuple[Callable[[Tensor], Tensor], int]
+"""A latent in the family's scale -> its image in [0,1], and the full-size pixels along a side of one pixel of that."""
 
 
 @dataclass(frozen=True)
@@ -33,44 +39,50 @@ class QualityRow:
 
     def __str__(self) -> str:
         return (
-            f"{self.preview:<20} 1/{self.scale:<3} {self.psnr:6.2f} dB (worst {self.worst_psnr:.2f}), "
+            f"{self.preview:<21} 1/{self.scale:<3} {self.psnr:6.2f} dB (worst {self.worst_psnr:.2f}), "
             f"SSIM {self.ssim:.3f}"
         )
 
 
-def preview_quality(
-    codec: Codec, latents: Iterable[Tensor], others: dict[str, tuple[Callable[[Tensor], Tensor], int]] | None = None
-) -> list[QualityRow]:
-    """A row for each reduced detail, the embedded previewer, the linear one, and ``others`` (name -> function, scale).
+def preview_quality(codec: Codec, latents: Iterable[Tensor], others: dict[str, Way] | None = None) -> list[QualityRow]:
+    """A row for each reduced detail, the embedded previewer, the linear one, and ``others``.
 
-    Latents (1,C,h,w) as the sampler holds them; a function of ``others`` gets them in the family's scale and gives an
-    image in [0,1]. Latents of real pictures tell most.
+    Latents (1,C,h,w) as the sampler holds them. Those of real pictures tell most.
     """
-    ways: dict[str, tuple[Callable[[Tensor], Tensor], int]] = {
-        f"detail {detail}": (lambda latent, detail=detail: codec.decode(latent, detail=detail), SCALES[detail])
-        for detail in codec.details
-        if detail != "full"
-    }
-    previews: dict[str, tuple[Callable[[Tensor], Tensor], int]] = dict(others or {})
+    previews = dict(others or {})
     if has_previewer(codec.format.name):
         previews["embedded previewer"] = (load_previewer(codec.format.name), codec.spatial_scale_factor // 2)
     if codec.format.rgb in LATENT_RGB:
-        linear = codec.format.rgb
-        previews["linear RGB"] = (lambda latent: latent_to_rgb(latent, linear), codec.spatial_scale_factor)
-    for name, (preview, scale) in previews.items():
-        ways[name] = (lambda latent, preview=preview: preview(to_family_latent(latent, codec.format)), scale)
-    marks: dict[str, list[tuple[float, float]]] = {name: [] for name in ways}
+        previews["linear RGB"] = (partial(latent_to_rgb, row=codec.format.rgb), codec.spatial_scale_factor)
+    details = [detail for detail in codec.details if detail != "full"]
+    marks: dict[str, list[tuple[float, float]]] = {}
+    scales: dict[str, int] = {}
     for latent in latents:
-        full = codec.decode(latent)
-        for name, (show, scale) in ways.items():
-            shown, wanted = show(latent), functional.avg_pool2d(full, scale)
-            marks[name].append((float(psnr(shown, wanted)), float(ssim(shown, wanted))))
+        full, own = codec.decode(latent), to_family_latent(latent, codec.format)
+        shown = {f"detail {detail}": (codec.decode(latent, detail=detail), SCALES[detail]) for detail in details}
+        shown |= {name: (preview(own), scale) for name, (preview, scale) in previews.items()}
+        for name, (image, scale) in shown.items():
+            wanted = functional.avg_pool2d(full, scale)
+            scales[name] = scale
+            marks.setdefault(name, []).append((float(psnr(image, wanted)), float(ssim(image, wanted))))
     rows = []
     for name, found in marks.items():
         decibels, likeness = zip(*found, strict=True)
         mean = sum(decibels) / len(found)
-        rows.append(QualityRow(name, ways[name][1], mean, min(decibels), sum(likeness) / len(found)))
+        rows.append(QualityRow(name, scales[name], mean, min(decibels), sum(likeness) / len(found)))
     return rows
+
+
+def png_round_trip(codec: Codec) -> Way:
+    """What a stay as an 8-bit PNG leaves of a latent: the whole picture, at full size."""
+
+    def decode_from_png(latent: Tensor) -> Tensor:
+        factor = codec.spatial_scale_factor
+        size = (latent.shape[-2] * factor, latent.shape[-1] * factor)
+        note = note_for(latent, codec.family, codec.format, size)
+        return codec.decode(png_to_latent(latent_to_png(latent, note))[0])
+
+    return decode_from_png, 1
 
 
 def latents_to_measure(codec: Codec, folder: Path) -> list[Tensor]:

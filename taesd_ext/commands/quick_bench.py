@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import statistics
-import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
 
 from taesd_ext.codec.codec import Codec
+from taesd_ext.codec.heads import SCALES
+from taesd_ext.commands.measuring import timed
 from taesd_ext.preview.frame import preview_image
 
 SIDES = (256, 512, 1024)
@@ -37,16 +38,12 @@ def quick_bench(
     for side in sides:
         positions = -(-side // codec.spatial_scale_factor)
         latent = torch.randn(1, codec.latent_channels, positions, positions, generator=generator).to(codec.device)
-        for detail in sorted(codec.details, key=_fineness):
+        for detail in sorted(codec.details, key=SCALES.__getitem__, reverse=True):
             if is_cancelled():
                 return
-            times = []
-            for _ in range(runs + 1):  # the first one warms up
-                began = time.perf_counter()
-                frame = preview_image(codec.decode(latent, detail=detail))
-                times.append(time.perf_counter() - began)
-            yield BenchRow(side, detail, 1000 * statistics.median(times[1:]), *frame.size)
-
-
-def _fineness(detail: str) -> float:
-    return 1.0 if detail == "full" else 1 / int(detail.partition("/")[2])
+            calls = [
+                timed(lambda detail=detail, latent=latent: preview_image(codec.decode(latent, detail=detail)))
+                for _ in range(runs + 1)
+            ]
+            median = statistics.median(call.wall for call in calls[1:])  # the first one warms up
+            yield BenchRow(side, detail, 1000 * median, *calls[0].result.size)

@@ -10,10 +10,11 @@ import pytest
 import torch
 
 from taesd_ext.cli import main
-from taesd_ext.commands import bench, bench_webui
+from taesd_ext.commands import bench, bench_figures, bench_webui
 from taesd_ext.commands.approx_nn import SCALE, ApproxNN, find_approx_nn
 from taesd_ext.commands.bench_memory import measure_memory
-from taesd_ext.commands.bench_ways import BASELINE, Bench, Way
+from taesd_ext.commands.bench_ways import BASELINE, DIFFUSERS, TILES, WHOLE, Bench, Way
+from taesd_ext.commands.measuring import Timed, in_turn, table
 from taesd_ext.errors import TaesdError
 
 
@@ -45,13 +46,23 @@ def test_every_way_is_measured_against_the_webuis(report):
 
 
 def test_ratios_are_taken_round_by_round(monkeypatch):
-    clock = iter([(4.0, 4.0), (2.0, 2.0), (40.0, 4.0), (20.0, 2.0), (4.0, 4.0), (1.0, 1.0)])
-    monkeypatch.setattr(bench, "_timed", lambda frame, latent: next(clock))
-    ways = [Way(BASELINE, "fp32", lambda: lambda latent: b"123"), Way("full", "fp32", lambda: lambda latent: b"1")]
-    rows = bench.time_ways(Bench("taesd"), ways, 64, rounds=3)
-    assert rows[1] == {
-        "way": "full", "dtype": "fp32", "ms": 2.0, "cpu_ms": 2.0, "cheaper": 2.0, "cpu_cheaper": 2.0, "bytes": 1,
-    }  # fmt: skip
+    seconds = {"base": iter([1.0, 4.0, 40.0, 4.0]), "own": iter([1.0, 2.0, 20.0, 1.0])}
+    monkeypatch.setattr(bench_figures, "timed", lambda work: Timed(name := work(), next(seconds[name]), 1.0))
+    ways = [Way(name, "fp32", lambda name=name: lambda latent: name) for name in seconds]
+    _, row = bench_figures.speed_rows(Bench("taesd"), ways, 64, rounds=3)
+    found = {key: row[key] for key in ("way", "ms", "cpu_ms", "cheaper", "cpu_cheaper", "bytes")}
+    assert found == {"way": "own", "ms": 2000, "cpu_ms": 1000, "cheaper": 2, "cpu_cheaper": 1, "bytes": 3}
+
+
+def test_every_other_round_goes_backwards():
+    assert list(in_turn(["a", "b"], 3, "")) == [(0, "a"), (0, "b"), (1, "b"), (1, "a"), (2, "a"), (2, "b")]
+
+
+def test_a_table_is_aligned():
+    rows = [{"name": "long name", "ms": 1.25, "note": ""}, {"name": "x", "ms": 100.0, "note": "slow"}]
+    lines = table(rows, {"way": "{name}", "ms": "{ms:.1f}", "": "{note}"}).splitlines()
+    assert [line.split() for line in lines] == [["way", "ms"], ["long", "name", "1.2"], ["x", "100.0", "slow"]]
+    assert lines[1].index("1.2") + 3 == lines[2].index("100.0") + 5
 
 
 def test_the_frames_show_the_same_picture(weights_dir):
@@ -65,7 +76,7 @@ def test_the_frames_show_the_same_picture(weights_dir):
     latent = subject.codec().encode(torch.nn.functional.interpolate(torch.rand(1, 3, 4, 4), (128, 128), mode="bicubic"))
     pictures = {}
     for way in subject.ways(full_vae=False):
-        if way.name != "diffusers AutoencoderTiny":
+        if way.name != DIFFUSERS:
             opened = Image.open(io.BytesIO(way.prepare()(latent))).convert("RGB")
             pictures[way.label] = np.asarray(opened.resize((16, 16), Image.Resampling.BOX), dtype=float)
     baseline = pictures.pop(f"{BASELINE}, fp32")
@@ -76,13 +87,14 @@ def test_the_frames_show_the_same_picture(weights_dir):
 
 
 def test_tiles_are_compared_with_the_whole(tmp_path, weights_dir, monkeypatch):
-    monkeypatch.setattr("taesd_ext.commands.bench_tiles.measure_memory", lambda bench, label, side: len(label) << 20)
+    monkeypatch.setattr("taesd_ext.commands.bench_figures.measure_memory", lambda bench, label, side: len(label) << 20)
     arguments = ["bench", "--tiles", "--families", "taesd", "--sizes", "256", "--models", str(weights_dir)]
     assert main([*arguments, "--json", str(tmp_path / "report.json")]) == 0
     rows = json.loads((tmp_path / "report.json").read_text())["tiles"]
     assert [(row["side"], row["dtype"]) for row in rows] == [(256, "fp32"), (256, "auto")]
     assert all(row["times_whole"] > 0 for row in rows)
-    assert (rows[0]["whole_bytes"], rows[0]["tiles_bytes"]) == (len("whole decode, fp32") << 20, 17 << 20)
+    assert rows[0]["whole_bytes"] == len(f"{WHOLE}, fp32") << 20
+    assert rows[0]["tiles_bytes"] == len(f"{TILES}, fp32") << 20
 
 
 def test_memory_is_that_of_a_process_of_its_own():
@@ -122,8 +134,8 @@ def test_misuse_is_said_in_one_line(wrong, capsys):
 )
 def test_mistakes_are_found_before_anything_is_measured(options, words, tmp_path, monkeypatch, capsys):
     pytest.importorskip("matplotlib")
-    monkeypatch.setattr(bench, "time_ways", lambda *_: pytest.fail("it began to measure"))
-    monkeypatch.setattr(bench, "measure_tiles", lambda *_: pytest.fail("it began to measure"))
+    monkeypatch.setattr(bench, "speed_rows", lambda *_: pytest.fail("it began to measure"))
+    monkeypatch.setattr(bench, "tile_rows", lambda *_: pytest.fail("it began to measure"))
     monkeypatch.chdir(tmp_path)
     (tmp_path / "pictures").mkdir()
     for name in ("afile", "afile.png"):
@@ -164,50 +176,44 @@ def test_approx_nn_has_the_published_shape(tmp_path):
     assert find_approx_nn("sdxl", [tmp_path]) is None
 
 
-class TestWebUI:
-    @pytest.fixture
-    def args(self):
-        parser = argparse.ArgumentParser()
-        bench_webui.add_arguments(parser)
-        return parser.parse_args(["--webui", "http://host:1", "--rounds", "3"])
+@pytest.fixture
+def webui_args():
+    parser = argparse.ArgumentParser()
+    bench_webui.add_arguments(parser)
+    return parser.parse_args(["--webui", "http://127.0.0.1:9", "--rounds", "3"])
 
-    def test_rounds_are_interleaved_and_the_options_put_back(self, args, monkeypatch, capsys):
-        options = {"live_previews_enable": True, "show_progress_type": "Approx NN", "show_progress_every_n_steps": 10,
-                   "taesd_ext_family": "taesdxl"}  # fmt: skip
-        original, order = dict(options), []
-        seconds = {bench_webui.OFF: 2.0, bench_webui.BUILT: 3.0, bench_webui.OURS: 2.05}
 
-        def call(self, path, data=None, timeout=0):
-            if path == "/sdapi/v1/options" and data:
-                options.update(data)
-            return dict(options)
+def test_a_webuis_rounds_are_interleaved_and_its_options_put_back(webui_args, monkeypatch):
+    options = {"live_previews_enable": True, "show_progress_type": "Approx NN", "show_progress_every_n_steps": 10,
+               "taesd_ext_family": "taesdxl"}  # fmt: skip
+    original, order = dict(options), []
+    seconds = {bench_webui.OFF: 2.0, bench_webui.BUILT: 3.0, bench_webui.OURS: 2.05}
 
-        def generate(self, args):
-            name = next(name for name, change in bench_webui.SETTINGS.items() if change.items() <= options.items())
-            order.append(name)
-            return seconds[name], bench_webui.Watcher(self, "task", frames=4, bytes=2048)
+    def call(self, path, data=None):
+        options.update(data or {})
+        return dict(options)
 
-        monkeypatch.setattr(bench_webui.WebUI, "call", call)
-        monkeypatch.setattr(bench_webui.WebUI, "generate", generate)
-        report = bench_webui.measure(args)
-        assert order == [bench_webui.OFF, bench_webui.BUILT, bench_webui.OURS] * 4
-        assert options == original
-        assert [row["times_off"] for row in report["rows"]] == [1.0, 1.5, 1.025]
-        bench_webui.print_table(report)
-        assert "1.025 times" in capsys.readouterr().out
+    def generate(self, args):
+        order.append(next(name for name, change in bench_webui.SETTINGS.items() if change.items() <= options.items()))
+        return seconds[order[-1]], [512] * 4
 
-    def test_a_host_without_the_extension_is_refused(self, args, monkeypatch):
-        monkeypatch.setattr(bench_webui.WebUI, "call", lambda *_, **__: {"live_previews_enable": True})
-        with pytest.raises(TaesdError, match="runs without this extension"):
-            bench_webui.measure(args)
+    monkeypatch.setattr(bench_webui.WebUI, "call", call)
+    monkeypatch.setattr(bench_webui.WebUI, "generate", generate)
+    rows = bench_webui.measure(webui_args)["rows"]
+    assert order[:6] == [*seconds, *reversed(seconds)]
+    assert options == original
+    assert [row["times_off"] for row in rows] == [1.0, 1.5, 1.025]
+    assert [(len(row["seconds"]), row["frames"], row["kilobytes"]) for row in rows] == [(3, 4, 2.0)] * 3
 
-    @pytest.mark.parametrize("url", ["127.0.0.1:7860", "file:///etc/hostname", "ftp://127.0.0.1"])
-    def test_an_address_of_no_webui(self, args, url):
-        args.webui = url
-        with pytest.raises(TaesdError, match="no address of a WebUI"):
-            bench_webui.measure(args)
 
-    def test_a_host_that_is_not_there(self, args):
-        args.webui = "http://127.0.0.1:9"
-        with pytest.raises(TaesdError, match="did not answer"):
-            bench_webui.measure(args)
+def test_a_host_without_the_extension_is_refused(webui_args, monkeypatch):
+    monkeypatch.setattr(bench_webui.WebUI, "call", lambda *_: {"live_previews_enable": True})
+    with pytest.raises(TaesdError, match="runs without this extension"):
+        bench_webui.measure(webui_args)
+
+
+@pytest.mark.parametrize("url", ["127.0.0.1:7860", "file:///etc/hostname", "ftp://127.0.0.1", "http://127.0.0.1:9"])
+def test_no_webui_is_there(webui_args, url):
+    webui_args.webui = url
+    with pytest.raises(TaesdError, match=url):
+        bench_webui.measure(webui_args)

@@ -1,0 +1,68 @@
+"""The measuring core: pieces of work in turn, round by round, each timed, and a table of what came out."""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Generic, TypeVar
+
+import torch
+
+from taesd_ext.commands.progress import progress
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Timed(Generic[T]):
+    """What a piece of work gave, and the seconds that it took."""
+
+    result: T
+    wall: float
+    cpu: float
+    """Of all threads of the process: a busy machine disturbs it less."""
+
+
+def timed(work: Callable[[], T], device: str | torch.device = "cpu") -> Timed[T]:
+    """Do it once, and on CUDA wait until it is done."""
+    wall, cpu = time.perf_counter(), time.process_time()
+    result = work()
+    if torch.device(device).type == "cuda":
+        torch.cuda.synchronize(device)
+    return Timed(result, time.perf_counter() - wall, time.process_time() - cpu)
+
+
+def in_turn(names: Sequence[str], rounds: int, title: str) -> Iterator[tuple[int, str]]:
+    """(round, name): every name once a round, so that what else the machine does meets all of them alike.
+
+    Every other round goes backwards, since who comes second finds the memory warm or fragmented.
+    """
+    order = [(number, name) for number in range(rounds) for name in (names[::-1] if number % 2 else names)]
+    return progress(order, len(order), title, "run")
+
+
+def median_ratio(own: Iterable[float], base: Iterable[float]) -> float:
+    """The median of ``own`` over ``base`` of the same round; where one took part in fewer rounds, over those."""
+    return statistics.median(one / max(other, 1e-9) for one, other in zip(own, base, strict=False))
+
+
+def table(rows: Iterable[Mapping[str, Any]], columns: Mapping[str, str], left: int = 1) -> str:
+    """Aligned lines of text. ``columns``: heading -> a format string over a row's values ("{ms:.1f}").
+
+    The first ``left`` columns are flush left, the others flush right.
+    """
+    lines = [list(columns), *([form.format_map(row) for form in columns.values()] for row in rows)]
+    widths = [max(map(len, cells)) for cells in zip(*lines, strict=True)]
+    return "\n".join(
+        "  ".join(
+            cell.ljust(width) if number < left else cell.rjust(width)
+            for number, (cell, width) in enumerate(zip(cells, widths, strict=True))
+        ).rstrip()
+        for cells in lines
+    )
+
+
+def megabytes(count: int | None) -> str:
+    return "?" if count is None else f"{count / 2**20:,.0f} MB"
