@@ -44,9 +44,6 @@ class TaesdScript(scripts.Script):
     def process_batch(self, p, *args, **kwargs):
         extension.process_batch(p)
 
-    def post_sample(self, p, ps, *args):
-        extension.post_sample(p, ps.samples)
-
     def postprocess_batch(self, p, *args, **kwargs):
         extension.postprocess_batch(p)
 

@@ -150,7 +150,12 @@ OPTIONS: tuple[Option, ...] = (
     ),
     Option(
         "timeline", True, "bool", "TAESD keeps the previews of the last jobs",
-        "in memory, up to 64 MB, for the Timeline tab", advanced=True,
+        "in memory, for the Timeline tab", advanced=True,
+    ),
+    Option(
+        "history_size", 64, "int", "TAESD memory for previews and latents of the last jobs",
+        "in MB; when it is full, steps between others go first, then the oldest job", maximum=65536, step=16,
+        advanced=True,
     ),
     Option(
         "learn", True, "bool", "TAESD learns previews from finished images",
@@ -169,7 +174,12 @@ OPTIONS: tuple[Option, ...] = (
     ),
     Option(
         "keep_latents", True, "bool", "TAESD keeps the latents of the last images",
-        "in memory, up to 64 MB, for the Re-decode tab", section="vae", advanced=True,
+        "in memory, of each step and of the finished image, for the Timeline and Re-decode tabs", section="vae",
+        advanced=True,
+    ),
+    Option(
+        "interrupted", False, "bool", "Interrupted images are what the preview showed",
+        "after Interrupt and Skip; off = as the WebUI does it", section="vae", advanced=True,
     ),
 )  # fmt: skip
 

@@ -23,7 +23,7 @@ from taesd_ext.host.api_payload import MOST_PIXELS, bytes_of, image_of, latent_o
 from taesd_ext.host.runtime import Runtime
 from taesd_ext.latent_formats import FAMILIES, LATENT_FORMATS, native_format
 from taesd_ext.preview.animation import AnimationPlan, animate
-from taesd_ext.preview.recorder import RecordedJob
+from taesd_ext.preview.recorded import RecordedJob
 from taesd_ext.settings import OPTION, OPTIONS
 from taesd_ext.ui.work import LEFT, leave
 from taesd_ext.weights.folders import search_folders
@@ -249,7 +249,7 @@ class _Routes:
                     for frame in job.frames
                 ],
             )
-            for job in self._runtime.history.recorder.jobs()
+            for job in self._runtime.history.jobs.jobs()
         ]  # fmt: skip
 
     def frame(self, job: int, number: int) -> Response:
@@ -292,6 +292,6 @@ class _Routes:
         return self._runtime.registry.get(family, device=self._host.device())
 
     def _job(self, job: int) -> RecordedJob:
-        if found := self._runtime.history.recorder.job(job):
+        if found := self._runtime.history.jobs.job(job):
             return found
         raise HTTPException(404, f"Job {job} is not kept")

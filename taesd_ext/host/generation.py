@@ -111,6 +111,17 @@ class Generations:
         return stack[-1] if stack else None
 
     @property
+    def processing(self) -> Any:
+        """The host's object of the running generation, or None."""
+        current = self.current
+        return current and current.processing()
+
+    @property
+    def nested(self) -> bool:
+        """Whether the running generation was started inside another."""
+        return len(self._stack) > 1
+
+    @property
     def choices(self) -> Choices:
         current = self.current
         return current.choices if current else Choices()

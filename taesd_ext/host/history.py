@@ -2,18 +2,35 @@
 
 from __future__ import annotations
 
+import weakref
+from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from torch import Tensor
 
 from taesd_ext.host.webui import DECODE_METHOD, WebUI
 from taesd_ext.latent_formats import Detection
-from taesd_ext.preview.latent_keeper import LatentKeeper
-from taesd_ext.preview.recorder import Recorder
+from taesd_ext.preview.frame import Frame
+from taesd_ext.preview.job_history import JobHistory
+from taesd_ext.preview.latent_copies import LatentCopies
 
 _TITLE_LENGTH = 80
-_IDS = "taesd_ext_latents"
-"""Attribute of the host's processing object: which latents are its own. The object cannot be hashed."""
+_RUN = "taesd_ext_run"
+"""Attribute of the host's processing object, which cannot be hashed: what is known of its run."""
+
+
+@dataclass
+class _Run:
+    job: int
+    finished: int = 0
+    """Finished latents of the batches before."""
+    decoded: int = 0
+    """Pictures of this batch that were decoded since its last step."""
+    sampled: bool = False
+    """Whether this batch had a step."""
+    unfinished: bool = False
+    """Whether more steps were to follow the last."""
 
 
 class History:
@@ -21,52 +38,80 @@ class History:
 
     def __init__(self, host: WebUI) -> None:
         self._host = host
-        self.recorder = Recorder()
-        self.latents = LatentKeeper()
-        self._job = 0
+        self._copies = LatentCopies()
+        self._run = _Run(0)
+        self.jobs = JobHistory()
 
-    def begin(self, processing: Any, steps: int, *, timeline: bool, latents: bool) -> None:
-        """A job begins; the two switches are options."""
-        if self.recorder.enabled != timeline:
-            self.recorder.enabled = timeline
-        if self.latents.enabled != latents:
-            self.latents.enabled = latents
-        self._job = self.recorder.begin(_title(processing), steps)
-        _set_ids(processing, [])
+    def begin(self, processing: Any, steps: int, *, inner: bool = False) -> None:
+        """A job begins; an inner one works on the picture of another."""
+        decoder = getattr(processing, "sd_vae_decode_method", None) or self._host.option(DECODE_METHOD, "Full")
+        extra = {
+            "tab": "img2img" if hasattr(processing, "init_images") else "txt2img",
+            "prompt": str(getattr(processing, "prompt", "")),
+            "processing": weakref.ref(processing) if processing is not None else None,
+        }
+        number = self.jobs.begin(_title(processing), steps, inner=inner, decoder=str(decoder), extra=extra)
+        self._run = _Run(number)
+        if processing is not None:  # copies of the object share its attributes, and a script may run it again
+            setattr(processing, _RUN, self._run)
 
-    def finished(self, processing: Any, samples: Any, detection: Detection) -> None:
-        """A batch is sampled: (B,C,h,w) latents, about to be decoded."""
-        # After hires fix by an image upscaler the host has pictures here, in a list of its own.
-        if not isinstance(samples, Tensor) or getattr(samples, "already_decoded", False):
+    def batch(self, processing: Any) -> None:
+        """A batch is about to be sampled."""
+        run = self._run_of(processing)
+        run.finished, run.decoded, run.sampled = self.jobs.finished_count(run.job), 0, False
+
+    def step(
+        self, processing: Any, latents: Tensor | None, detection: Detection, step: tuple[int, int],
+        progress: tuple[int, int],
+    ) -> None:  # fmt: skip
+        """A step is done; ``latents`` (B,C,h,w) are what was predicted.
+
+        ``step`` and ``progress`` are (done, in all), of this pass and of the whole job; a pass may begin with 0.
+        """
+        run = self._run_of(processing)
+        run.sampled, run.unfinished = True, step[0] < step[1]
+        if run.decoded:  # that was a look at them, or hires fix
+            run.decoded = 0
+            self.jobs.reopen(run.job, run.finished)
+        if not self.jobs.keeps_latents or latents is None or latents.ndim != 4 or not step[0]:
             return
-        decoder = str(getattr(processing, "sd_vae_decode_method", None) or self._host.option(DECODE_METHOD, "Full"))
-        tab = "img2img" if hasattr(processing, "init_images") else "txt2img"
-        extra = {"tab": tab, "prompt": str(getattr(processing, "prompt", ""))}
-        ids = self.latents.keep(
-            samples, detection.format, title=_title(processing), decoder=decoder, extra=extra, job=self._job
-        )
-        _set_ids(processing, [*getattr(processing, _IDS, []), *ids])
+        first = int(getattr(processing, "iteration", 0) or 0) * int(getattr(processing, "batch_size", 1) or 1)
+        add = partial(self.jobs.add_latents, run.job, *progress, latent_format=detection.format, first=first)
+        self._copies.take(latents, add)
+
+    def predicted(self, processing: Any, samples: Tensor) -> Tensor:
+        """What the preview showed of a batch whose sampling broke off; else the samples themselves."""
+        run, seen = self._run_of(processing), self._host.state.current_latent
+        if not (run.sampled and run.unfinished) or seen is None:
+            return samples
+        shown = seen[run.decoded : run.decoded + len(samples)]
+        if shown.shape != samples.shape:
+            return samples
+        return shown.detach().half().to(samples)  # as it is kept
+
+    def finished(self, processing: Any, samples: Tensor, detection: Detection) -> None:
+        """(B,C,h,w) latents were decoded: the job's next pictures, unless a step follows."""
+        run = self._run_of(processing)
+        if run.sampled:
+            run.decoded += len(samples)
+            most = getattr(processing, "batch_size", None)
+            self.jobs.add_finished(run.job, samples, detection.format, run.finished, most)
+
+    def frame(self, frame: Frame, processing: Any = None) -> None:
+        """A preview was shown."""
+        self._copies.settle()
+        self.jobs.add_frame(self._run_of(processing).job, frame)
 
     def saved(self, processing: Any, processed: Any) -> None:
-        """The job is done: its pictures' parameters are known, in the order of its latents."""
-        self.recorder.finish()
+        """The job is done: its pictures' parameters are known, in their order."""
+        self._copies.settle()
         first = int(getattr(processed, "index_of_first_image", 0) or 0)
         infotexts = list(getattr(processed, "infotexts", None) or [])[first:]
         seeds = list(getattr(processed, "all_seeds", None) or [])
-        for place, kept_id in enumerate(getattr(processing, _IDS, [])):
-            kept = self.latents.get(kept_id)
-            if kept is None:
-                continue
-            seed = seeds[place] if place < len(seeds) else None
-            infotext = infotexts[place] if place < len(infotexts) else ""
-            self.latents.note(kept_id, infotext=str(infotext), extra={**kept.extra, "seed": seed})
-        _set_ids(processing, [])
+        self.jobs.finish(self._run_of(processing).job, infotexts, seeds)
 
-
-def _set_ids(processing: Any, ids: list[int]) -> None:
-    """A new list each time: copies of the object share the one before. A script may run the same object again."""
-    if processing is not None:
-        setattr(processing, _IDS, ids)
+    def _run_of(self, processing: Any) -> _Run:
+        return getattr(processing, _RUN, self._run)
 
 
 def _title(processing: Any) -> str:

@@ -66,6 +66,7 @@ class Hooks:
         if approximation is None:
             return self._preview(original, sample, model)
         interrupted = self._host.fast_interrupt()
+        sample = self._final_latent(sample, approximation)
         chosen = self._final.decoder_for(sample, approximation, interrupted=interrupted)
         with self._session.suspended():
             if chosen not in (HOSTS_VAE, TINY_VAE):
@@ -82,6 +83,21 @@ class Hooks:
             if not interrupted:
                 self._runtime.learnt.finished(sample, image)
         return image
+
+    def _final_latent(self, sample: Tensor, approximation: int) -> Tensor:
+        """What is to be decoded, after it was kept: of a job that was broken off the prediction, where it is wanted."""
+        generation, history = self._runtime.generations.current, self._runtime.history
+        own = generation and generation.open and self._runtime.generations.in_sampling_thread()
+        if not (own and self._host.is_final(approximation)):
+            return sample
+        try:
+            processing = generation.processing()
+            if self._host.broken_off() and self._runtime.options.value("interrupted"):
+                sample = history.predicted(processing, sample)
+            history.finished(processing, sample, self._runtime.detection(tuple(sample.shape)))
+        except Exception as error:
+            log_once(f"history {one_line(error)}", one_line(error))
+        return sample
 
     def _finished(
         self,

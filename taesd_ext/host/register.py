@@ -119,13 +119,7 @@ class Extension:
     def process_batch(self, processing: Any) -> None:
         """A batch is about to be sampled."""
         self.runtime.generations.open(processing, True)
-
-    def post_sample(self, processing: Any, samples: Any) -> None:
-        """A batch is sampled and not decoded yet."""
-        if not self._closed:
-            shape = getattr(samples, "shape", None)
-            detection = self.runtime.detection(None if shape is None else tuple(shape))
-            self.runtime.history.finished(processing, samples, detection)
+        self.runtime.history.batch(processing)
 
     def postprocess_batch(self, processing: Any) -> None:
         """A batch is decoded; scripts may work on its pictures now, and decode others."""

@@ -143,19 +143,22 @@ class Runtime:
     def begin_previews(self, steps: int) -> None:
         self._job, self._asked = self.host.job(), False
         self.session.start(self.preview_settings(), steps)
-        current = self.generations.current
-        shared = not self.host.allows_changes()  # pages belong to different people: nothing of theirs is kept
-        self.history.begin(
-            current and current.processing(), steps,
-            timeline=self.options.value("timeline") and not shared,
-            latents=self.options.value("keep_latents") and not shared,
-        )  # fmt: skip
+        own = self.host.allows_changes()  # else pages belong to different people: nothing of theirs is kept
+        self.history.jobs.keep(
+            frames=own and self.options.value("timeline"),
+            latents=own and self.options.value("keep_latents"),
+            limit=self.options.value("history_size") * 2**20,
+        )
+        self.history.begin(self.generations.processing, steps, inner=self.generations.nested)
 
     def step_done(self, step: int, steps: int) -> None:
         """A sampling step is done (counted from 1). Also starts the session for jobs that run no scripts."""
         if not self.session.active or self._job != self.host.job():  # a job that broke off never says so
             self.begin_previews(steps)
-        self.session.step(step, steps, self.host.state.current_latent)
+        latent = self.host.state.current_latent
+        self.session.step(step, steps, latent)
+        detection = self.detection(None if latent is None else tuple(latent.shape))
+        self.history.step(self.generations.processing, latent, detection, (step, steps), self.session.progress)
         if self._asked and self._draws_between_steps(self.session.settings):
             self._asked = False
             self._draw_preview(self.host.state)
@@ -185,7 +188,7 @@ class Runtime:
             self._shown = frame
             state.assign_current_image(FullSizeImage(frame, PAGE_POLLERS))
             state.current_image_sampling_step = state.sampling_step
-        self.history.recorder.add(frame)
+        self.history.frame(frame, self.generations.processing)
 
     @torch.inference_mode()
     def preview_tensor(self, sample: Tensor) -> Tensor:

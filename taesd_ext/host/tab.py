@@ -16,7 +16,7 @@ from taesd_ext.host.preview_offer import preview_offer
 from taesd_ext.host.runtime import Runtime
 from taesd_ext.host.webui import QUICK_SETTINGS
 from taesd_ext.latent_formats import Detection, LatentFormat
-from taesd_ext.preview.latent_keeper import KeptLatent
+from taesd_ext.preview.recorded import KeptLatent
 from taesd_ext.settings import OPTIONS
 from taesd_ext.ui.actions import ExtraDecoder, HostVAEs, LearntPreviewers, PanelActions
 from taesd_ext.ui.panel import build_page
@@ -52,8 +52,7 @@ class HostActions:
             read_settings=runtime.options.values,
             write_setting=runtime.options.set,
             session=lambda: runtime.session,
-            recorder=runtime.history.recorder,
-            latents=runtime.history.latents,
+            history=runtime.history.jobs,
             allowed_to_change=self.host.allows_changes,
             detection=self.detection,
             last_error=lambda: runtime.session.last_error,

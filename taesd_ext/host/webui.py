@@ -152,6 +152,10 @@ class WebUI:
         """Whether a final picture is now made by the preview's method."""
         return bool(getattr(self.state, "interrupted", False) and self.option("live_preview_fast_interrupt", False))
 
+    def broken_off(self) -> bool:
+        """Whether somebody pressed Interrupt or Skip."""
+        return bool(getattr(self.state, "interrupted", False) or getattr(self.state, "skipped", False))
+
     @contextlib.contextmanager
     def not_interrupted(self) -> Iterator[None]:
         """The host believes that nobody pressed Interrupt: for a full decode in spite of fast interrupt.

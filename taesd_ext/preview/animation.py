@@ -11,7 +11,7 @@ from PIL import Image
 
 from taesd_ext.errors import TaesdError
 from taesd_ext.preview.frame import limited
-from taesd_ext.preview.recorder import RecordedFrame
+from taesd_ext.preview.recorded import RecordedFrame
 
 KINDS = ("webp", "gif")
 

@@ -17,8 +17,8 @@ from taesd_ext.errors import TaesdError
 from taesd_ext.latent_formats import Detection, LatentFormat
 from taesd_ext.learning.pairs import LatentKind
 from taesd_ext.learning.readout import Learnt
-from taesd_ext.preview.latent_keeper import KeptLatent, LatentKeeper
-from taesd_ext.preview.recorder import RecordedJob, Recorder
+from taesd_ext.preview.job_history import JobHistory
+from taesd_ext.preview.recorded import KeptLatent, RecordedJob
 from taesd_ext.preview.session import PreviewSession
 
 
@@ -92,8 +92,7 @@ class PanelActions:
     """Option name, checked value: takes effect at once and is saved, as the host's own settings page does it."""
     session: Callable[[], PreviewSession]
     """That of the running or last job."""
-    recorder: Recorder
-    latents: LatentKeeper
+    history: JobHistory
 
     allowed_to_change: Callable[[], bool] = lambda: True
     """False where the WebUI is shared with strangers: files and settings stay as they are, others' pictures unseen."""
@@ -135,8 +134,8 @@ class PanelActions:
 
     def jobs(self) -> list[RecordedJob]:
         """The last jobs with their previews, newest first; none where pages belong to different people."""
-        return self.recorder.jobs() if self.allowed_to_change() else []
+        return self.history.jobs() if self.allowed_to_change() else []
 
     def kept(self) -> list[KeptLatent]:
         """The last finished latents, newest first; none where pages belong to different people."""
-        return self.latents.kept() if self.allowed_to_change() else []
+        return self.history.finished() if self.allowed_to_change() else []

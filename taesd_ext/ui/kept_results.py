@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import threading
+from itertools import count
 from typing import Generic, TypeVar
-
-from taesd_ext.preview.bounded import BoundedStore
 
 T = TypeVar("T")
 
@@ -12,11 +12,13 @@ LIMIT = 128 * 2**20
 """Bytes: two comparisons of 1024 pixels between four codecs."""
 
 
-class KeptResults(BoundedStore, Generic[T]):
+class KeptResults(Generic[T]):
     """The last results of all pages within ``limit`` bytes; the newest stays whatever its size."""
 
     def __init__(self, limit: int = LIMIT) -> None:
-        super().__init__(limit)
+        self._limit = limit
+        self._lock = threading.Lock()
+        self._ids = count(1)
         self._kept: dict[int, tuple[T, int]] = {}
 
     def keep(self, result: T, size: int) -> int:
@@ -32,7 +34,3 @@ class KeptResults(BoundedStore, Generic[T]):
         """None where there is none, or no longer."""
         with self._lock:
             return self._kept.get(key, (None, 0))[0]
-
-    def clear(self) -> None:
-        with self._lock:
-            self._kept.clear()

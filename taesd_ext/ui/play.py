@@ -22,8 +22,7 @@ from taesd_ext.errors import TaesdError
 from taesd_ext.latent_formats import Detection, LatentFormat, native_format
 from taesd_ext.models.latent_rgb import LATENT_RGB, rgb_to_latent
 from taesd_ext.preview.frame import Frame, preview_image
-from taesd_ext.preview.latent_keeper import LatentKeeper
-from taesd_ext.preview.recorder import Recorder
+from taesd_ext.preview.job_history import JobHistory
 from taesd_ext.preview.session import PreviewSession
 from taesd_ext.settings import PreviewSettings
 from taesd_ext.ui.pictures import fitted
@@ -62,8 +61,7 @@ class Kept:
     """What outlives a run: its previews, its latent, and the session, for what it cost."""
 
     def __init__(self) -> None:
-        self.recorder = Recorder()
-        self.latents = LatentKeeper()
+        self.history = JobHistory()
         self.session = PreviewSession(_no_codec)
 
 
@@ -116,17 +114,18 @@ def generate(
     latent, latent_format, codec, note = _encoded(picture_to_image(picture), plan.settings.family, codec_for)
     session = keep.session = PreviewSession(codec_for)
     session.start(plan.settings, plan.steps)
-    job = keep.recorder.begin(plan.title, plan.steps)
+    job = keep.history.begin(plan.title, plan.steps, decoder=plan.settings.family)
     frame = None
     for step, seen in enumerate(replay(latent, plan.steps, plan.seed), 1):
         sleep(plan.step_time)
         session.step(step)
         frame = session.poll(seen, Detection(latent_format, "chosen by hand"))
-        keep.recorder.add(frame)
+        keep.history.add_latents(job, step, plan.steps, seen.half().cpu(), latent_format)
+        keep.history.add_frame(job, frame)
         yield Progress(step, frame, note=note)
     session.finish()
-    keep.recorder.finish()
-    keep.latents.keep(latent, latent_format, title=plan.title, decoder=plan.settings.family, job=job)
+    keep.history.add_finished(job, latent, latent_format)
+    keep.history.finish(job)
     stats = session.stats
     timings = [
         ("Previews", f"{stats.frames} in {plan.steps} steps, detail {stats.detail}"),

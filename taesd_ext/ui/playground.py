@@ -70,8 +70,7 @@ class Playground:
             read_settings=self.read_settings,
             write_setting=self.write_setting,
             session=lambda: self.kept.session,
-            recorder=self.kept.recorder,
-            latents=self.kept.latents,
+            history=self.kept.history,
             last_error=self.last_error,
             exclusive=self.exclusive,
         )

@@ -13,7 +13,7 @@ from PIL import Image
 from taesd_ext.codec.codec import Codec
 from taesd_ext.codec.picture_file import image_to_picture
 from taesd_ext.errors import TaesdError, one_line
-from taesd_ext.preview.latent_keeper import KeptLatent
+from taesd_ext.preview.recorded import KeptLatent
 from taesd_ext.ui import compat, texts
 from taesd_ext.ui.actions import PanelActions
 from taesd_ext.ui.choices import offer, offer_newest, picked
@@ -53,7 +53,7 @@ def latent_choice(kept: KeptLatent) -> str:
 
 def latent_key(kept: KeptLatent) -> str:
     """Its name: a job may have several images."""
-    return f"job {kept.job}, image {kept.id}"
+    return f"job {kept.job}, image {kept.picture}"
 
 
 def find_latent(actions: PanelActions, chosen: Any) -> KeptLatent | None:
@@ -94,7 +94,7 @@ def decode_again(actions: PanelActions, kept: KeptLatent, chosen: str, task: Tas
 def result_html(now: Decoded, before: Decoded | None) -> str:
     """The picture; beside that of another decoder of the same latent, with a slider."""
     size = now.picture.size
-    same = before is not None and before.kept.id == now.kept.id and before.name != now.name
+    same = before is not None and latent_key(before.kept) == latent_key(now.kept) and before.name != now.name
     if same and before.picture.size == size:
         return slider(picture_uri(before.picture), picture_uri(now.picture), (before.name, now.name), size)
     return stage(picture_uri(now.picture), size, now.name)
@@ -145,7 +145,7 @@ def build_redecode_tab(actions: PanelActions, tab: gr.Tab) -> None:
                 actions.require_change()
                 path = actions.save_picture(now.picture, now.kept, now.codec)
                 return [notice(f"Saved as {path}.", "good"), gr.update(visible=False)]
-            file = offered_file(f"{now.name}_{now.kept.id}.png", picture_bytes(now.picture))
+            file = offered_file(f"{now.name}_{now.kept.job}_{now.kept.picture}.png", picture_bytes(now.picture))
             return [notice(texts.SAVED, "good"), gr.update(value=file, visible=True)]
         except Exception as error:
             return [notice(one_line(error), "bad"), gr.update(visible=False)]

@@ -13,7 +13,7 @@ from taesd_ext.codec.picture_file import image_to_picture
 from taesd_ext.errors import TaesdError
 from taesd_ext.latent_formats import Detection
 from taesd_ext.preview.job import Stats
-from taesd_ext.preview.latent_keeper import KeptLatent
+from taesd_ext.preview.recorded import KeptLatent
 from taesd_ext.settings import AUTO, FAMILIES, OPTIONS, Option
 from taesd_ext.ui import texts
 from taesd_ext.ui.actions import PanelActions

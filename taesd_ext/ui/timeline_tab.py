@@ -9,7 +9,7 @@ import gradio as gr
 
 from taesd_ext.errors import TaesdError
 from taesd_ext.preview.animation import KINDS, AnimationPlan, animate, picked_frames
-from taesd_ext.preview.recorder import RecordedFrame, RecordedJob
+from taesd_ext.preview.recorded import RecordedFrame, RecordedJob
 from taesd_ext.ui import compat, texts
 from taesd_ext.ui.actions import PanelActions
 from taesd_ext.ui.choices import number, offer_newest, picked

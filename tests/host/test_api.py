@@ -123,7 +123,7 @@ def test_a_webui_that_is_open_to_strangers_changes_nothing_and_shows_nobodys_pic
     with pytest.raises(TaesdError):
         runtime.options.set("interval", 7)
     assert client.get(f"{api.PREFIX}/timeline").json() == []
-    assert runtime.history.latents.kept() == []
+    assert runtime.history.jobs.finished() == []
     assert client.get(api.BADGE).json()["frames"] == 4
 
 
@@ -182,7 +182,7 @@ def test_a_file_whose_name_is_no_text_harms_nothing(client, runtime, host, caplo
 
 def test_the_last_error_is_the_one_with_its_cure(client, runtime):
     assert client.get(f"{api.PREFIX}/error").json() == {"error": None}
-    runtime.session.last_error = "It broke. Mend it."
+    runtime.session._error = "decoder", "It broke. Mend it."
     assert client.get(f"{api.PREFIX}/error").json() == {"error": "It broke. Mend it."}
 
 
@@ -274,7 +274,7 @@ def test_the_timeline_of_a_job(client, host):
 
 
 def test_switched_off_nothing_is_kept(client, host):
-    host.opts.taesd_ext_timeline = False
+    host.opts.taesd_ext_timeline = host.opts.taesd_ext_keep_latents = False
     generate_while_polled(host)
     assert client.get(f"{api.PREFIX}/timeline").json() == []
 

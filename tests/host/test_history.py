@@ -1,22 +1,116 @@
-"""The kept latents of a host's generations, and whose parameters they get."""
+"""The moments of a host's generations: every step and every finished picture, and whose parameters they get."""
 
 from __future__ import annotations
 
 import copy
 from types import SimpleNamespace
 
+import pytest
 import torch
 
 from taesd_ext.host.register import register
 
 
+def seen_steps(host, **kwargs):
+    """Run a generation -> (its processing object, what the preview could show at each step)."""
+    seen = []
+    p, pictures = host.generate(on_step=lambda p, step: seen.append(host.state.current_latent.clone()), **kwargs)
+    return p, seen, pictures
+
+
+def moments(runtime) -> list:
+    """Of the newest job, oldest first."""
+    return runtime.history.jobs.moments(runtime.history.jobs.jobs()[0].id)[::-1]
+
+
+@pytest.mark.parametrize(("kwargs", "batch", "sides"), [
+    ({}, 1, [16] * 4),
+    ({"batch": 2}, 2, [16] * 4),
+    ({"enable_hr": True}, 1, [16] * 4 + [32] * 4),
+], ids=["txt2img", "batch", "hires fix"])  # fmt: skip
+def test_every_step_and_the_finished_pictures_are_kept(host, runtime, kwargs, batch, sides):
+    p, seen, _ = seen_steps(host, **kwargs)
+    kept = moments(runtime)
+    steps = [moment for moment in kept if moment.step]
+    finished = [moment for moment in kept if moment.step is None]
+
+    assert [moment.step for moment in steps[::batch]] == list(range(1, len(sides) + 1))
+    assert [8 * moment.latent.shape[-1] for moment in steps[::batch]] == sides
+    for step, latents in enumerate(seen, 1):
+        ours = sorted((moment for moment in steps if moment.step == step), key=lambda moment: moment.picture)
+        assert torch.equal(torch.cat([moment.latent for moment in ours]), latents.half())
+    assert [moment.picture for moment in finished[::-1]] == list(range(1, batch + 1))
+    assert torch.equal(torch.cat([moment.latent for moment in finished[::-1]]), p.latents[-1])
+
+
+def test_the_same_seed_gives_the_same_picture_with_and_without(host, runtime):
+    pictures = []
+    for on in (True, False):
+        host.opts.taesd_ext_keep_latents = host.opts.taesd_ext_timeline = on
+        torch.manual_seed(3)
+        pictures.append(host.generate()[1])
+    assert runtime.history.jobs.jobs() == []
+    assert torch.equal(*pictures)
+
+
+@pytest.mark.parametrize("wanted", [False, True])
+@pytest.mark.parametrize("batch", [1, 2])
+def test_an_interrupted_picture_is_what_the_preview_showed_where_that_is_wanted(host, runtime, wanted, batch):
+    host.opts.taesd_ext_interrupted = wanted
+    seam = host.sd_samplers_common.samples_to_images_tensor.__wrapped__
+
+    def interrupt(p, step):
+        if step == 1:
+            host.state.interrupted = True
+            host.state.current_latent = torch.full_like(host.state.current_latent, 0.123)
+
+    _, pictures = host.generate(on_step=interrupt, batch=batch)
+    finished = [moment.latent for moment in moments(runtime) if moment.step is None]
+    assert len(finished) == batch
+    predicted = torch.full_like(finished[0], 0.123).half().float()
+    assert all(torch.equal(latent, predicted) for latent in finished) == wanted
+    with runtime.final.hosts_vae():
+        alone = torch.cat([seam(latent.float(), 0) for latent in finished])
+    assert torch.equal(pictures, ((alone + 1) / 2).clamp(0, 1))
+
+
+def test_decodes_that_are_no_picture_of_the_job_are_not_kept(host, runtime):
+    """A look at what is being sampled, by an extension, and what scripts make of finished pictures."""
+    look = torch.zeros(1, 4, 2, 2)
+
+    def decode(*_):
+        host.sd_samplers_common.samples_to_images_tensor(look, 0)
+
+    decode()
+    p, _ = host.generate(on_step=decode, on_pictures=decode)
+    assert [moment.picture for moment in moments(runtime) if moment.step is None] == [1]
+    assert torch.equal(runtime.history.jobs.finished()[0].latent, p.latents[-1])
+
+
+def test_a_job_inside_another_is_marked_and_the_outer_goes_on_as_itself(host, runtime):
+    def inner(_):
+        host.processing._process_images(host.processing.Processing(scripts=[host.script], steps=2))
+
+    host.generate(on_pictures=inner)
+    first, second = runtime.history.jobs.jobs()[::-1]
+    assert (first.inner, second.inner) == (False, True)
+    assert (len(first.moments), len(second.moments)) == (4, 2)
+    assert first.finished
+    assert second.finished
+
+
 def generated(p, *seeds: int) -> None:
     """One run of process_images as the host tells scripts of it; its latents hold their seed."""
     extension = register()
-    extension.before_process(p, (), False)
+    extension.before_process(p, ())
     extension.process(p)
     for seed in seeds:
-        extension.post_sample(p, torch.full((1, 4, 2, 2), float(seed)))
+        extension.process_batch(p)
+        latent = torch.full((1, 4, 2, 2), float(seed))
+        extension.host.state.current_latent = latent
+        extension.runtime.step_done(1, 1)
+        extension.hooks._final_latent(latent, 0)
+        extension.postprocess_batch(p)
     infotexts = [f"picture {seed}" for seed in seeds]
     extension.postprocess(p, SimpleNamespace(infotexts=infotexts, all_seeds=list(seeds), index_of_first_image=0))
 
@@ -24,8 +118,8 @@ def generated(p, *seeds: int) -> None:
 def kept(runtime) -> list[tuple[float, str, int | None]]:
     """(what the latent holds, parameters, seed), oldest first."""
     return [
-        (latent.latent.mean().item(), latent.infotext, latent.extra.get("seed"))
-        for latent in reversed(runtime.history.latents.kept())
+        (latent.latent.mean().item(), latent.infotext, latent.extra["seed"])
+        for latent in reversed(runtime.history.jobs.finished())
     ]
 
 
@@ -46,15 +140,17 @@ def test_copies_of_an_object_and_batches(host, runtime):
 
 
 def test_after_a_generation_that_broke_off(host, runtime):
-    extension, p = register(), host.processing.Processing()
-    extension.before_process(p, (), False)
-    extension.process(p)
-    extension.post_sample(p, torch.full((1, 4, 2, 2), 7.0))
+    p = host.processing.Processing()
+
+    def break_off(p):
+        raise RuntimeError("stopped")
+
+    with pytest.raises(RuntimeError):
+        host.generate(on_pictures=break_off)
     generated(p, 8)
-    assert [(value, infotext) for value, infotext, _ in kept(runtime)] == [(7.0, ""), (8.0, "picture 8")]
+    assert [infotext for _, infotext, _ in kept(runtime)] == ["", "picture 8"]
 
 
 def test_a_picture_of_nan_is_not_a_finished_one(host, runtime):
     generated(host.processing.Processing(), 1, float("nan"), 3)
     assert kept(runtime) == [(1, "picture 1", 1), (3, "picture 3", 3)]
-    assert {latent.job for latent in runtime.keeping.latents.kept()} == {1}

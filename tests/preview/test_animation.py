@@ -12,7 +12,7 @@ from PIL import Image
 from taesd_ext.errors import TaesdError
 from taesd_ext.preview.animation import AnimationPlan, animate, picked_frames
 from taesd_ext.preview.frame import preview_image
-from taesd_ext.preview.recorder import RecordedFrame
+from taesd_ext.preview.recorded import RecordedFrame
 
 
 def frames_of(count: int, size: tuple[int, int] = (64, 48)) -> list[RecordedFrame]:

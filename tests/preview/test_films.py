@@ -11,7 +11,7 @@ from PIL import Image
 
 from taesd_ext.latent_formats import BY_NAME, Detection, ModelEvidence, detect
 from taesd_ext.preview.drawing import LINEAR
-from taesd_ext.preview.recorder import Recorder
+from taesd_ext.preview.job_history import JobHistory
 from taesd_ext.preview.scene import MOST_FRAMES
 from taesd_ext.settings import FIRST_FRAME, PreviewSettings
 
@@ -57,10 +57,9 @@ def test_a_video_moves_from_its_first_frame_to_its_last(clock, frames, shown, gr
     assert shades[-1] >= 120
     assert frame.image.picture.getpixel((9, 9))[0] == 0
 
-    recorder = Recorder()
-    recorder.begin()
-    recorder.add(frame)
-    assert recorder.jobs()[0].frames[0].data == frame.image.data, "it moves in the timeline, too"
+    history = JobHistory()
+    history.add_frame(history.begin(), frame)
+    assert history.jobs()[0].frames[0].data == frame.image.data, "it moves in the timeline, too"
 
 
 @pytest.mark.parametrize("settings", [{"film": FIRST_FRAME}, {}])

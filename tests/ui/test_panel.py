@@ -244,7 +244,7 @@ def test_the_film_strip_has_the_jobs_frames(generated):
 
 def test_a_finished_latent_is_decoded_once_more(generated):
     actions = generated.actions()
-    (kept,) = generated.kept.latents.kept()
+    (kept,) = generated.kept.history.finished()
     marked = ExtraDecoder("the host's", lambda latent: torch.full((1, 3, 64, 64), 0.25))
     refused = ExtraDecoder("another model's", lambda latent: latent, accepts=lambda _format: False)
     actions.extra_decoders = lambda: [marked, refused]
@@ -260,7 +260,7 @@ def test_a_finished_latent_is_decoded_once_more(generated):
 
 def test_a_decoder_that_makes_nan_saves_nothing(generated):
     actions = generated.actions()
-    (kept,) = generated.kept.latents.kept()
+    (kept,) = generated.kept.history.finished()
     actions.extra_decoders = lambda: [ExtraDecoder("broken", lambda latent: torch.full((1, 3, 8, 8), float("nan")))]
 
     with pytest.raises(TaesdError, match="invalid image"):
@@ -268,9 +268,9 @@ def test_a_decoder_that_makes_nan_saves_nothing(generated):
 
 
 def test_latents_of_an_unknown_model_have_no_decoder(generated):
-    (kept,) = generated.kept.latents.kept()
-    generated.kept.latents.keep(kept.latent, None)
-    newest = generated.kept.latents.kept()[0]
+    (kept,) = generated.kept.history.finished()
+    generated.kept.history.add_finished(kept.job, kept.latent, None)
+    newest = generated.kept.history.finished()[0]
 
     assert decoder_names(generated.actions(), newest) == []
     assert latent_choice(newest)

@@ -98,9 +98,9 @@ def test_the_previews_and_the_latent_are_kept_for_the_panel(random_weights):
     keep = Kept()
     list(generate(plan_of(steps=4), lambda _family: codec, no_sleep, keep))
 
-    (job,) = keep.recorder.jobs()
+    (job,) = keep.history.jobs()
     assert [frame.step for frame in job.frames] == [1, 2, 3, 4]
-    (kept,) = keep.latents.kept()
+    (kept,) = keep.history.finished()
     assert torch.equal(kept.latent, codec.encode(picture_to_image(fitted(sample_picture("Leaves"), 64))))
     assert keep.session.stats.frames == 4
 

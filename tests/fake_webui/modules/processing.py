@@ -12,7 +12,7 @@ from modules.shared import opts, state
 class Processing:
     def __init__(self, scripts=None, steps=4, side=16, batch=1, enable_hr=False, init_image=None, on_step=None,
                  on_pictures=None, tiling=False):  # fmt: skip
-        self.scripts, self.steps, self.side, self.batch = scripts, steps, side, batch
+        self.scripts, self.steps, self.side, self.batch_size = scripts, steps, side, batch
         self.enable_hr, self.init_image, self.on_step = enable_hr, init_image, on_step
         self.on_pictures, self.tiling = on_pictures, tiling
         self.override_settings, self.extra_generation_params, self.comments = {}, {}, []
@@ -27,7 +27,7 @@ def sample(p, side):
     for step in range(p.steps):
         denoiser = type("Denoiser", (), {"step": step, "total_steps": p.steps})
         script_callbacks.call("cfg_denoiser", denoiser=denoiser)
-        x0 = torch.randn(p.batch, sd_models.model_data.sd_model.latent_channels, side // 8, side // 8)
+        x0 = torch.randn(p.batch_size, sd_models.model_data.sd_model.latent_channels, side // 8, side // 8)
         sd_samplers_common.store_latent(x0)
         script_callbacks.call("cfg_after_cfg", x=x0, sampling_step=state.sampling_step, total_sampling_steps=p.steps)
         if p.on_step:

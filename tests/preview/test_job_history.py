@@ -1,0 +1,219 @@
+"""What is kept of the last jobs: bounded, in order, and gone when it is switched off."""
+
+from __future__ import annotations
+
+import itertools
+import threading
+
+import pytest
+import torch
+
+from taesd_ext.preview.frame import Frame, preview_image
+from taesd_ext.preview.job_history import FEWEST, JobHistory
+from taesd_ext.preview.latent_copies import LatentCopies
+
+MB = 2**20
+SDXL = (1, 4, 128, 128)
+"""The latent of a picture of 1024 pixels: 128 KB in half precision."""
+
+
+def frame_of(number: int, step: int | None = None, side: int = 32, shade: float = 0.5) -> Frame:
+    image = torch.full((1, 3, side, side), shade)
+    image[..., : side // 2] = torch.rand(3, side, side // 2, generator=torch.Generator().manual_seed(number))
+    return Frame(number, step or number, preview_image(image), (side * 4, side * 4), "1/4", "taesd", 1.5)
+
+
+def record(history: JobHistory, frames: int, title: str = "job") -> None:
+    job = history.begin(title, frames)
+    for number in range(1, frames + 1):
+        history.add_frame(job, frame_of(number))
+
+
+def sample(history: JobHistory, steps: int, shape: tuple[int, ...] = SDXL) -> int:
+    job = history.begin("job", steps)
+    for step in range(1, steps + 1):
+        history.add_latents(job, step, steps, torch.full(shape, step, dtype=torch.float16), None)
+    history.add_finished(job, torch.full(shape, steps, dtype=torch.float16), None)
+    history.finish(job)
+    return job
+
+
+def steps_kept(history: JobHistory, job: int) -> list[int]:
+    """Oldest first."""
+    return [kept.step for kept in reversed(history.moments(job)) if kept.step]
+
+
+def kept_of(jobs: int, steps: int, limit: int, shape: tuple[int, ...] = SDXL) -> dict[int, list[int]]:
+    """Job -> its steps that are kept within ``limit`` bytes, after so many jobs of so many steps."""
+    history = JobHistory(limit)
+    for _ in range(jobs):
+        sample(history, steps, shape)
+        assert history.size <= limit
+    return {job.id: steps_kept(history, job.id) for job in history.jobs()}
+
+
+# Previews
+
+
+def test_frames_come_back_as_they_were_sent_to_the_page():
+    history = JobHistory(clock=lambda: 12.0)
+    frame = frame_of(1, step=7)
+    history.add_frame(history.begin("a cat", 20), frame)
+
+    (job,) = history.jobs()
+    assert (job.title, job.steps, job.started) == ("a cat", 20, 12.0)
+    (kept,) = job.frames
+    assert kept.data == frame.image.data
+    assert (kept.step, kept.full_size, kept.detail) == (7, (128, 128), "1/4")
+    assert kept.picture().tobytes() == frame.image.picture.tobytes()
+    assert history.size == job.size == len(kept.data)
+
+
+def test_a_frame_polled_again_is_kept_once():
+    history = JobHistory()
+    job = history.begin()
+    for number in (1, 1, 2, 2, 1):
+        history.add_frame(job, frame_of(number))
+    history.add_frame(job, None)
+
+    assert [frame.step for frame in history.jobs()[0].frames] == [1, 2]
+
+
+def test_each_job_has_its_own_frames_and_the_newest_comes_first():
+    history = JobHistory()
+    record(history, 3, "first")
+    history.begin("nobody looked")
+    record(history, 2, "second")
+
+    assert [(job.title, len(job.frames)) for job in history.jobs()] == [("second", 2), ("first", 3)]
+    assert history.job(history.jobs()[1].id).title == "first"
+    assert history.job(99) is None
+
+
+def test_a_job_has_its_number_whether_it_is_kept_or_not_and_is_finished_when_it_says_so():
+    history = JobHistory()
+    history.keep(frames=False, latents=False)
+    assert history.begin() == 1
+    history.keep(frames=True, latents=True)
+    for number in (2, 3):
+        assert history.begin() == number
+        history.add_frame(number, frame_of(1))
+    history.finish(3)
+    assert [(job.id, job.finished) for job in history.jobs()] == [(3, True), (2, False)]
+
+
+def test_a_job_too_large_is_thinned_and_keeps_its_newest_frame():
+    one = len(frame_of(1).image.data)
+    history = JobHistory(limit=8 * one)
+    record(history, 50)
+
+    steps = [frame.step for frame in history.jobs()[0].frames]
+    assert (steps[0], steps[-1]) == (1, 50)
+    assert max(b - a for a, b in itertools.pairwise(steps)) <= 20
+
+
+def test_what_is_larger_than_everything_is_not_kept():
+    history = JobHistory(limit=10)
+    record(history, 3)
+    sample(history, 3)
+    assert history.jobs() == []
+    assert history.size == 0
+
+
+# Latents
+
+
+@pytest.mark.parametrize(("channels", "least"), [(4, 33), (16, 8)])
+def test_eight_jobs_of_forty_steps_within_64_mb(channels, least):
+    shape = (1, channels, *SDXL[2:])
+    kept = kept_of(8, 40, 64 * MB, shape)
+    for job, steps in kept.items():
+        print(f"job {job}: {len(steps)} of 40 steps: {', '.join(map(str, steps))}")
+    assert list(kept) == [8, 7, 6, 5, 4, 3, 2, 1]
+    for steps in kept.values():
+        assert len(steps) >= least
+        assert (steps[0], steps[-1]) == (1, 40)
+    assert len(kept[8]) == 40
+
+
+def test_two_hundred_jobs_stay_within_the_bound():
+    limit = 100 * 2 * 4 * 8 * 8
+    kept = kept_of(200, 20, limit, (1, 4, 8, 8))
+    assert list(kept) == list(range(200, 200 - len(kept), -1)), "the oldest jobs went"
+    assert len(kept[200]) == 20
+    assert all(len(steps) >= FEWEST for steps in kept.values())
+
+
+def test_the_pictures_of_a_batch_have_their_own_parameters():
+    history = JobHistory()
+    job = history.begin("two batches of two", extra={"tab": "txt2img"})
+    for batch in range(2):
+        values = torch.tensor([[2 * batch], [2 * batch + 1]]).reshape(2, 1, 1, 1).half()
+        history.add_latents(job, batch + 1, 2, values, None, first=2 * batch)
+        history.add_finished(job, values, None)
+    history.finish(job, ["p0", "p1", "p2", "p3"], [10, 11, 12, 13])
+
+    for kept in history.moments(job):
+        place = int(kept.latent.item())
+        assert (kept.picture, kept.infotext) == (place + 1, f"p{place}")
+        assert dict(kept.extra) == {"tab": "txt2img", "seed": 10 + place}
+    assert [kept.step for kept in history.moments(job)] == [None] * 4 + [2, 2, 1, 1]
+
+
+def test_a_latent_of_nan_is_no_moment_and_no_finished_picture():
+    history = JobHistory()
+    job = history.begin()
+    for value in (1.0, float("nan"), 3.0):
+        history.add_latents(job, int(value) if value == value else 2, 3, torch.full((1, 4, 2, 2), value), None)
+        history.add_finished(job, torch.full((1, 4, 2, 2), value), None)
+    assert [kept.step for kept in history.moments(job) if kept.step] == [3, 1]
+    assert [kept.picture for kept in history.finished()] == [3, 1]
+
+
+@pytest.mark.parametrize(("frames", "latents"), [(False, True), (True, False), (False, False)])
+def test_what_is_switched_off_is_dropped_and_not_kept(frames, latents):
+    history = JobHistory()
+    for _ in range(2):
+        sample(history, 2, (1, 4, 2, 2))
+        record(history, 2)
+        history.keep(frames=frames, latents=latents)
+    assert any(job.frames for job in history.jobs()) == frames
+    assert bool(history.finished()) == latents
+    assert history.size == sum(job.size for job in history.jobs())
+
+
+def test_copies_are_half_precision_and_no_view_of_the_samplers_tensor():
+    arrived: list[torch.Tensor] = []
+    latent = torch.randn(1, 4, 8, 8)
+    with torch.inference_mode():
+        LatentCopies().take(latent, arrived.append)
+    wanted = latent.half()
+    latent.zero_()
+    assert torch.equal(arrived[0], wanted)
+    assert not arrived[0].is_inference()
+
+
+def test_many_threads_may_add_and_look_at_once():
+    history = JobHistory(limit=40 * len(frame_of(1).image.data))
+    failures = []
+
+    def work(seed: int) -> None:
+        try:
+            job = history.begin(str(seed))
+            for number in range(1, 20):
+                job = history.begin(str(seed)) if number % 7 == 0 else job
+                history.add_frame(job, frame_of(number))
+                history.add_latents(job, number, 20, torch.zeros(1, 4, 4, 4).half(), None)
+                for kept in history.jobs():
+                    assert kept.size > 0
+        except Exception as error:
+            failures.append(error)
+
+    running = [threading.Thread(target=work, args=(seed,)) for seed in range(6)]
+    for thread in running:
+        thread.start()
+    for thread in running:
+        thread.join()
+
+    assert not failures
+    assert history.size == sum(job.size for job in history.jobs())
