@@ -237,6 +237,7 @@
                 if (shown) {
                     const share = (100 * status.share).toFixed(1);
                     const detail = status.over_budget ? `budget: ${status.detail}` : status.detail;
+                    for (const place of document.querySelectorAll(".taesd-ext-cost")) place.textContent = status.cost;
                     frame.words =
                         `${status.step}/${status.steps} · ${detail} · ${Math.round(status.milliseconds)} ms · ${share} %`;
                     this.show();

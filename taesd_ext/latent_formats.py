@@ -332,7 +332,7 @@ def _claims(evidence: ModelEvidence) -> list[tuple[LatentFormat, str]]:
         # A later architecture sets the older flags too (SSD is also is_sdxl), so the last row that claims is the
         # narrowest.
         for row in reversed(LATENT_FORMATS):
-            claims += [(row, f"the host's model says {flag}") for flag in row.flags if flag in evidence.flags]
+            claims += [(row, "the WebUI names it so") for flag in row.flags if flag in evidence.flags]
     return claims
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import secrets
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from html import escape
 from typing import Any
 
 import gradio as gr
@@ -28,27 +29,32 @@ PAGE = len(ARGUMENTS)
 
 
 def build(
-    elem_id: Callable[[str], str], change: Callable[[Choices, str], None], final_vaes: Sequence[str] = ()
-) -> list[Any]:
+    elem_id: Callable[[str], str], change: Callable[[Choices, str], None], final_vaes: Sequence[str] = (),
+    cost: Callable[[], str] = str,
+) -> list[Any]:  # fmt: skip
     """The controls, in the order of ARGUMENTS, and what tells the page.
 
-    ``change(choices, page)`` hears of each change, while a generation of the page's may run.
+    ``change(choices, page)`` hears of each change, while a generation of the page's may run. ``cost()`` says what the
+    last job's previews took.
     """
-    with gr.Accordion(TITLE, open=False, elem_id=elem_id("accordion")):
-        enabled = gr.Checkbox(True, label="Live previews for this generation", elem_id=elem_id("enabled"))
-        family = gr.Dropdown(
-            [AS_SET, *OPTION["family"].choices], value=AS_SET, label="Preview family", elem_id=elem_id("family")
-        )
+    side_by_side = {"min_width": 130, "value": AS_SET}
+    with gr.Accordion("TAESD", open=False, elem_id=elem_id("accordion")):
+        with gr.Row():
+            enabled = gr.Checkbox(True, label="Live previews", min_width=130, elem_id=elem_id("enabled"))
+            detail = gr.Dropdown(
+                [AS_SET, *OPTION["detail"].choices], label="Preview detail", elem_id=elem_id("detail"), **side_by_side
+            )
+            family = gr.Dropdown(
+                [AS_SET, *OPTION["family"].choices], label="Preview family", elem_id=elem_id("family"), **side_by_side
+            )
+            final_vae = gr.Dropdown(
+                [AS_SET, *(final_vaes or OPTION["final_vae"].choices)], label=OPTION["final_vae"].label,
+                allow_custom_value=True, elem_id=elem_id("final_vae"), **side_by_side,
+            )  # fmt: skip
         interval = gr.Slider(
             0, 50, value=0, step=1, label="Preview interval in steps (0 = as in Settings)", elem_id=elem_id("interval")
         )
-        detail = gr.Radio(
-            [AS_SET, *OPTION["detail"].choices], value=AS_SET, label="Preview detail", elem_id=elem_id("detail")
-        )
-        final_vae = gr.Dropdown(
-            [AS_SET, *(final_vaes or OPTION["final_vae"].choices)], value=AS_SET, label=OPTION["final_vae"].label,
-            allow_custom_value=True, elem_id=elem_id("final_vae"),
-        )  # fmt: skip
+        gr.HTML(lambda: f'<span class="taesd-ext-cost">{escape(cost())}</span>')
         # For the button on the live preview: pauses the running job only, and is no argument of the next.
         paused = gr.Checkbox(False, label="Pause previews", elem_id=elem_id("paused"), elem_classes="taesd-hidden")
     page = gr.State(_new_page)  # asked for by each page that is loaded

@@ -25,6 +25,7 @@ from taesd_ext.latent_formats import FAMILIES, LATENT_FORMATS, native_format
 from taesd_ext.preview.animation import AnimationPlan, animate
 from taesd_ext.preview.recorded import RecordedJob
 from taesd_ext.settings import OPTION, OPTIONS
+from taesd_ext.ui.markup import cost_words
 from taesd_ext.ui.work import LEFT, leave
 from taesd_ext.weights.folders import search_folders
 from taesd_ext.weights.installed import installed
@@ -104,6 +105,7 @@ def status(runtime: Runtime) -> models.Status:
         family=frame.family if frame else None,
         milliseconds=round(stats.milliseconds, 2),
         share=round(stats.share, 5),
+        cost=cost_words(stats),
         model=loaded.name if loaded else None,
     )
 

@@ -25,6 +25,7 @@ class Status(BaseModel):
     family: str | None = None
     milliseconds: float = Field(description="mean time of a preview")
     share: float = Field(description="part of the job's time that previews took, 0 to 1")
+    cost: str = Field("", description="the same, in words")
     model: str | None = Field(None, description="the kind of the loaded model's latents, sd1 for instance")
 
 

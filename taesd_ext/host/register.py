@@ -12,6 +12,7 @@ from taesd_ext.host.axes import add_axes
 from taesd_ext.host.hooks import Hooks
 from taesd_ext.host.runtime import Runtime
 from taesd_ext.host.webui import webui
+from taesd_ext.ui.markup import cost_words
 from taesd_ext.ui.work import leave_all
 
 
@@ -90,7 +91,10 @@ class Extension:
 
     def build_controls(self, script: Any) -> list[Any]:
         final, options = self.runtime.final, self.runtime.options
-        controls = accordion.build(script.elem_id, self.runtime.generations.change, final.vae.choices())
+        controls = accordion.build(
+            script.elem_id, self.runtime.generations.change, final.vae.choices(),
+            lambda: cost_words(self.runtime.session.stats),
+        )  # fmt: skip
         chosen = controls[accordion.ARGUMENTS.index("final_vae")]
         script.infotext_fields = [
             (chosen, lambda parameters: accordion.pasted_final_vae(parameters, options.value("final_vae")))

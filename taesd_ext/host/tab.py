@@ -48,7 +48,7 @@ class HostActions:
             folders=self.folders,
             own_folder=self.own_folder,
             codec_for=self.codec_for,
-            files_changed=runtime.registry.release,
+            files_changed=self.files_changed,
             read_settings=runtime.options.values,
             write_setting=runtime.options.set,
             session=lambda: runtime.session,
@@ -76,6 +76,10 @@ class HostActions:
 
     def codec_for(self, name: str) -> Codec:
         return self.runtime.registry.get(name, device=self.host.device())
+
+    def files_changed(self) -> None:
+        self.runtime.registry.release()
+        self.runtime.session.forget_error()
 
     def hosts_controls(self) -> dict[str, Any]:
         found = {option.name: self.host.settings_control(option.key) for option in OPTIONS}

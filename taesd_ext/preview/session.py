@@ -25,6 +25,7 @@ from taesd_ext.preview.frame import Frame, PreviewImage, film_image, limited, pr
 from taesd_ext.preview.job import Job, Stats
 from taesd_ext.preview.scene import Scene
 from taesd_ext.settings import AUTO, DEVICE_CPU, PreviewSettings
+from taesd_ext.weights.installed import NoWeights
 
 _T = TypeVar("_T")
 
@@ -158,6 +159,10 @@ class PreviewSession:
         """
         return self._error[1] if self._error else None
 
+    def forget_error(self) -> None:
+        """What went wrong may have been mended: files came or went."""
+        self._error = None
+
     def poll(self, latent: Tensor | None, detection: Detection, *, grid: bool = False) -> Frame | None:
         """The job's newest frame; None while there is none. A new one has a new ``number``.
 
@@ -286,8 +291,9 @@ class PreviewSession:
 
     def _note(self, way: str, error: Exception) -> None:
         line = one_line(error)
-        self._job.troubled = True
-        self._error = _kind(way), line
+        if not isinstance(error, NoWeights):  # previews without a file are no fault
+            self._job.troubled = True
+            self._error = _kind(way), line
         log_once(f"preview {line}", line)
 
 

@@ -122,7 +122,8 @@ def build_compare_tab(actions: PanelActions, tab: gr.Tab) -> None:
         names = codec_names(actions)
         still = [name for name in chosen or [] if name in names]
         sample = gr.update() if seeded else sample_picture(sample_names()[0])
-        return [gr.update(choices=names, value=still or names[:4]), sample, True]
+        missing = "" if names else notice(texts.NO_CODECS)
+        return [gr.update(choices=names, value=still or names[:4]), sample, True, missing]
 
     def run(task: Task, source: Image.Image | None, chosen: Any, side: str) -> tuple[str, list[Any]]:
         offered = codec_names(actions)
@@ -160,7 +161,7 @@ def build_compare_tab(actions: PanelActions, tab: gr.Tab) -> None:
         files = [offered_file("compare.html", page), offered_file("compare.json", data)]
         return ["", gr.update(value=files, visible=True)]
 
-    tab.select(look, [codecs, seeded], [codecs, picture, seeded], show_progress="hidden")
+    tab.select(look, [codecs, seeded], [codecs, picture, seeded, result], show_progress="hidden")
     outputs = [pair, first, second, shown, numbers, made]
     task = long_action(compare.click, cancel, [picture, codecs, side], result, outputs, run, "taesd_compare")
     picture.change(forget, task, [pair, shown, numbers, made], show_progress="hidden")

@@ -11,8 +11,8 @@ from taesd_ext.errors import TaesdError
 from taesd_ext.ui import compat, texts
 from taesd_ext.ui.actions import HostVAEs, PanelActions
 from taesd_ext.ui.choices import picked
+from taesd_ext.ui.downloads import downloaded
 from taesd_ext.ui.markup import SMALL, notice
-from taesd_ext.ui.models_table import downloaded
 from taesd_ext.ui.work import Task, long_action
 from taesd_ext.weights.download import download_family
 from taesd_ext.weights.own_vae import add_vae_file

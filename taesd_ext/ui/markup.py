@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from html import escape
 
+from taesd_ext.preview.job import Stats
+
 SMALL = {"min_width": 90, "size": "sm"}
 """Of buttons that stand side by side."""
 
@@ -13,7 +15,7 @@ REFRESH_CLASS = "taesd-ext-refresh"
 
 
 def notice(text: str, kind: str = "info") -> str:
-    """A line in a box; ``kind`` is "info", "good" or "bad"."""
+    """A line in a box; ``kind`` is "info", "good", "warning" or "bad"."""
     return f'<p class="taesd-ext-notice taesd-ext-{kind}" role="status">{escape(text)}</p>' if text else ""
 
 
@@ -30,6 +32,16 @@ def progress_bar(share: float, text: str = "", data: Mapping[str, str] | None = 
 def counted(count: int, noun: str) -> str:
     """ "1 preview", "2 previews"."""
     return f"{count:,} {noun}" + ("" if count == 1 else "s")
+
+
+def cost_words(stats: Stats) -> str:
+    """What the previews of the current or last job took, measured; "" before the first."""
+    if not stats.frames:
+        return ""
+    return (
+        f"Last job: {counted(stats.frames, 'preview')} at detail {stats.detail}, {stats.milliseconds:.1f} ms each, "
+        f"{100 * stats.share:.1f} % of its {stats.elapsed:.1f} s."
+    )
 
 
 class Markup(str):

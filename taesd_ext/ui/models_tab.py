@@ -14,18 +14,15 @@ from taesd_ext.latent_formats import FAMILIES
 from taesd_ext.ui import compat, texts
 from taesd_ext.ui.actions import PanelActions
 from taesd_ext.ui.choices import picked
+from taesd_ext.ui.downloads import download, download_choices, download_label, missing_families
 from taesd_ext.ui.host_vae_box import build_host_vae_box
 from taesd_ext.ui.learnt_box import build_learnt_box
 from taesd_ext.ui.markup import REFRESH_CLASS, SMALL, notice
-from taesd_ext.ui.models_table import downloaded, families_html, megabytes
+from taesd_ext.ui.models_table import families_html
 from taesd_ext.ui.report_box import build_report_box
 from taesd_ext.ui.work import Task, long_action
-from taesd_ext.weights.catalog import TINY, downloadable, downloads
-from taesd_ext.weights.download import download_family
 from taesd_ext.weights.identify import Identity, identify
-from taesd_ext.weights.installed import installed
 from taesd_ext.weights.store import add_file, remove_file, weight_files
-from taesd_ext.weights.tiny_file import PARTS
 
 
 def status_html(actions: PanelActions) -> str:
@@ -48,24 +45,22 @@ def status_html(actions: PanelActions) -> str:
 
 def findings_html(actions: PanelActions) -> str:
     """What is wrong with the installation, each with its cure."""
-    return "".join(notice(problem) for problem in diagnose(actions.folders()).problems)
+    return "".join(notice(problem, "warning") for problem in diagnose(actions.folders()).problems)
 
 
-def download_choices() -> list[str]:
-    """Choices of what can be downloaded, tiny ones first."""
-    names = [*downloadable((TINY,)), *(name for name in downloadable() if name not in downloadable((TINY,)))]
-    choices = []
-    for name in names:
-        sizes = [row.size for row in downloads(name)[0]]
-        size = megabytes(sum(sizes)) if all(sizes) else "size not published"
-        choices.append(compat.choice(name, size if name not in FAMILIES or all(sizes) else "about 10 MB"))
-    return choices
+def wanted_family(actions: PanelActions) -> str:
+    """The loaded model's family where it has none of its files yet, without a model the first one's; else ""."""
+    detection = actions.detection()
+    family = detection.family if detection is not None and detection.format else FAMILIES[0]
+    return family if family in missing_families(actions.folders()) else ""
 
 
-def missing_families(folders: list[Path]) -> list[str]:
-    """Tiny families that lack a part and can be downloaded."""
-    used = installed(folders)
-    return [name for name in downloadable((TINY,)) if len(used.get(name, {})) < len(PARTS)]
+def first_download(actions: PanelActions) -> list[Any]:
+    """[the line about what the wanted family's files bring, the button that gets them]"""
+    family = wanted_family(actions)
+    if not family:
+        return ["", gr.update(visible=False)]
+    return [notice(texts.WITHOUT_FILES), gr.update(value=download_label(family), visible=actions.allowed_to_change())]
 
 
 def our_files(actions: PanelActions) -> list[Path]:
@@ -101,6 +96,9 @@ def build_models_tab(actions: PanelActions, tab: gr.Tab, page: gr.Blocks) -> Non
     gr.HTML("" if allowed else notice(texts.LOCKED), elem_classes="taesd-ext-line")
     status = gr.HTML(elem_id="taesd_models_status", elem_classes="taesd-ext-line")
     findings = gr.HTML(elem_id="taesd_findings", elem_classes="taesd-ext-line")
+    with gr.Row(elem_classes="taesd-ext-with-button"):
+        without_files = gr.HTML(elem_id="taesd_without_files", elem_classes="taesd-ext-line")
+        get_first = gr.Button(texts.GET.label, variant="primary", **SMALL, scale=0, visible=False, elem_id="taesd_get")
     families = gr.HTML(elem_id="taesd_models_table")
     gr.HTML(f'<p class="taesd-ext-help">{escape(texts.DETAILS_HELP)}</p>')
     result = gr.HTML(elem_id="taesd_models_result", elem_classes="taesd-ext-line")
@@ -143,7 +141,7 @@ def build_models_tab(actions: PanelActions, tab: gr.Tab, page: gr.Blocks) -> Non
         build_learnt_box(actions, actions.learnt, tab, page)
     build_report_box(actions)
 
-    shown = [status, findings, families, chosen, folders_line]
+    shown = [status, findings, families, chosen, folders_line, without_files, get_first]
 
     def look(present: str | None, *, whole: bool = True) -> list[Any]:
         """What all parts show; those that must load files are left as they are, or unknown, if not ``whole``.
@@ -156,6 +154,7 @@ def build_models_tab(actions: PanelActions, tab: gr.Tab, page: gr.Blocks) -> Non
         return [
             status_html(actions), findings_html(actions) if whole else gr.update(), families_html(folders, look=whole),
             gr.update(choices=files, **({} if present in files else {"value": None})), notice(where),
+            *first_download(actions),
         ]  # fmt: skip
 
     def quick_look(present: str | None) -> list[Any]:
@@ -167,12 +166,13 @@ def build_models_tab(actions: PanelActions, tab: gr.Tab, page: gr.Blocks) -> Non
         return later
 
     def fetch(task: Task, names: list[str], present: str | None) -> tuple[str, list[Any]]:
-        actions.require_change()
-        words = _download(actions, names, task) if names else texts.NOTHING_TO_GET
-        return words, look(present)
+        return download(actions, names, task), look(present)
 
     def get_one(task: Task, name: Any, present: str | None) -> tuple[str, list[Any]]:
         return fetch(task, [compat.key_of(picked(name, offered, "family"))], present)
+
+    def get_wanted(task: Task, present: str | None) -> tuple[str, list[Any]]:
+        return fetch(task, list(filter(None, [wanted_family(actions)])), present)
 
     def get_missing(task: Task, present: str | None) -> tuple[str, list[Any]]:
         return fetch(task, missing_families(actions.folders()), present)
@@ -226,6 +226,7 @@ def build_models_tab(actions: PanelActions, tab: gr.Tab, page: gr.Blocks) -> Non
         quick = event(quick_look, present, shown, show_progress="hidden")
         quick.then(rest, present, shown, show_progress="hidden")
     long_action(get.click, cancel, [wanted, present], progress, shown, get_one, "taesd_download")
+    long_action(get_first.click, cancel, present, progress, shown, get_wanted, "taesd_get")
     long_action(get_all.click, cancel, present, progress, shown, get_missing, "taesd_download_all")
     long_action(verify.click, None, chosen, progress, [result, *shown], check, "taesd_verify")
     own.upload(add, [own, present], [result, *shown], show_progress="hidden")
@@ -234,27 +235,3 @@ def build_models_tab(actions: PanelActions, tab: gr.Tab, page: gr.Blocks) -> Non
     remove.click(ask, chosen, asking, show_progress="hidden")
     keep.click(withdraw, None, asking, show_progress="hidden")
     really.click(delete, [to_remove, present], [result, *asking, *shown], show_progress="hidden")
-
-
-def _download(actions: PanelActions, names: list[str], task: Task) -> str:
-    """What came, in words. One family that cannot be had does not keep the others from coming."""
-    folder = actions.own_folder()
-    done: list[Path] = []
-    failed: list[TaesdError] = []
-    for index, name in enumerate(names):
-        def progress(have: int, total: int | None, index: int = index, name: str = name) -> None:
-            task.report((index + (have / total if total else 0.5)) / len(names), downloaded(name, have, total))
-
-        task.report(index / len(names), name)
-        try:
-            done += download_family(name, folder, progress=progress, cancel=task.stop)
-        except TaesdError as error:
-            if task.stop.is_set():
-                raise
-            failed.append(error)
-        actions.files_changed()
-    there = f"There: {', '.join(path.name for path in done)}." if done else ""
-    if failed:
-        first, *others = failed
-        raise TaesdError(first.what, first.why, " ".join([first.cure, *map(str, others), there]).strip())
-    return there

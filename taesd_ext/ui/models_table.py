@@ -7,6 +7,7 @@ from pathlib import Path
 from taesd_ext.codec.calibrated import details_of_file
 from taesd_ext.latent_formats import FAMILIES, LATENT_FORMATS
 from taesd_ext.ui import texts
+from taesd_ext.ui.downloads import megabytes
 from taesd_ext.ui.markup import badge, table
 from taesd_ext.weights.identify import OFFICIAL, UNREADABLE, identify
 from taesd_ext.weights.installed import installed
@@ -31,15 +32,6 @@ def families_html(folders: list[Path], *, look: bool = True) -> str:
             rows.append((name, " + ".join(parts), state, details, *about[:-1], titles, about[-1]))
             name = titles = ""
     return table(texts.MODELS_HEAD, rows, "taesd-ext-models")
-
-
-def megabytes(size: int) -> str:
-    return f"{size / 1e6:.1f} MB"
-
-
-def downloaded(name: str, have: int, total: int | None) -> str:
-    """How much of a file is there, in words."""
-    return f"{name}: {have / 1e6:.1f}" + (f" of {total / 1e6:.1f} MB" if total else " MB")
 
 
 def _file_cells(path: Path | None) -> tuple[str, ...]:

@@ -25,6 +25,7 @@ from taesd_ext.preview.frame import Frame, preview_image
 from taesd_ext.preview.job_history import JobHistory
 from taesd_ext.preview.session import PreviewSession
 from taesd_ext.settings import PreviewSettings
+from taesd_ext.ui import texts
 from taesd_ext.ui.pictures import fitted
 
 # The noise levels of Stable Diffusion 1 on the schedule of Karras et al. 2022 (rho = 7).
@@ -44,6 +45,8 @@ class Plan:
     settings: PreviewSettings
     title: str = ""
     seed: int = 0
+    latent: Tensor | None = None
+    """The picture's latent, for where the family has no encoder."""
 
 
 @dataclass(frozen=True)
@@ -106,12 +109,12 @@ def generate(
 ) -> Iterator[Progress]:
     """Run the plan; one Progress a step, and a last one with the finished picture and the timings.
 
-    Without weights for the family, the latent is the one whose linear preview looks like the picture; a family that
-    has no linear preview raises its TaesdError.
+    Without weights for the family, the latent is the plan's, else the one whose linear preview looks like the picture;
+    a family that has no linear preview raises its TaesdError.
     """
     keep = keep or Kept()
     picture = fitted(plan.picture, plan.size)
-    latent, latent_format, codec, note = _encoded(picture_to_image(picture), plan.settings.family, codec_for)
+    latent, latent_format, codec, note = _encoded(plan, picture_to_image(picture), codec_for)
     session = keep.session = PreviewSession(codec_for)
     session.start(plan.settings, plan.steps)
     job = keep.history.begin(plan.title, plan.steps, decoder=plan.settings.family)
@@ -143,18 +146,19 @@ def generate(
     yield Progress(plan.steps, frame, tuple(timings), note)
 
 
-def _encoded(image: Tensor, family: str, codec_for: CodecFor) -> tuple[Tensor, LatentFormat, Codec | None, str]:
-    """(latent, its format, the codec, a note where the codec is missing)"""
-    latent_format = native_format(family)
+def _encoded(plan: Plan, image: Tensor, codec_for: CodecFor) -> tuple[Tensor, LatentFormat, Codec | None, str]:
+    """(latent, its format, the codec, a note where the picture's real latent is missing)"""
+    latent_format = native_format(plan.settings.family)
     try:
-        codec = codec_for(family)
+        codec = codec_for(plan.settings.family)
         return codec.encode(image), latent_format, codec, ""
-    except TaesdError as error:
+    except TaesdError:
+        if plan.latent is not None:
+            return plan.latent, latent_format, None, ""
         if latent_format.rgb not in LATENT_RGB:
             raise
-        note = f"{error} Until then this is the linear preview, which needs no file."
     sides = [math.ceil(side / latent_format.spatial_scale_factor) for side in image.shape[-2:]]
     small = torch.nn.functional.interpolate(image, size=sides, mode="area")
     # Such a latent has the right colours and nothing else of a real one, which is all that previewers know.
     made_up = replace(latent_format, name=f"colours of {latent_format.name}", family=None)
-    return rgb_to_latent(small, latent_format.rgb), made_up, None, note
+    return rgb_to_latent(small, latent_format.rgb), made_up, None, texts.COLOURS_ONLY

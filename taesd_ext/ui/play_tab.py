@@ -15,8 +15,9 @@ from taesd_ext.settings import OPTION, PreviewSettings
 from taesd_ext.ui import compat, texts
 from taesd_ext.ui.actions import PanelActions
 from taesd_ext.ui.choices import number, picked
+from taesd_ext.ui.downloads import download, download_label, missing_families
 from taesd_ext.ui.markup import notice, stage, table
-from taesd_ext.ui.pictures import sample_names, sample_picture
+from taesd_ext.ui.pictures import sample_latent, sample_names, sample_picture
 from taesd_ext.ui.play import Kept, Plan, Progress, generate
 from taesd_ext.ui.work import Task, interruptible, long_action
 from taesd_ext.weights.installed import installed
@@ -33,8 +34,8 @@ def family_choices(installed: Mapping[str, Mapping[str, Path]]) -> list[str]:
     return named + [compat.choice(family, f"{native_format(family).title}, no weights") for family in rest]
 
 
-def build_play_tab(actions: PanelActions, kept: Kept, tab: gr.Tab) -> None:
-    """Fill the tab that is being built."""
+def build_play_tab(actions: PanelActions, kept: Kept, tab: gr.Tab, page: gr.Blocks) -> None:
+    """Fill the tab that is being built. The first page that is opened generates by itself, so that it is not empty."""
     names = sample_names()
     families = family_choices(installed(actions.folders()))
     with gr.Row(elem_classes="taesd-ext-columns"):
@@ -46,6 +47,7 @@ def build_play_tab(actions: PanelActions, kept: Kept, tab: gr.Tab) -> None:
             )  # fmt: skip
             picture = gr.Image(type="pil", height=200, elem_id="taesd_picture", **texts.PICTURE.control())
             family = gr.Dropdown(families, value=families[0], elem_id="taesd_family", **texts.FAMILY.control())
+            get = gr.Button(texts.GET.label, size="sm", visible=False, elem_id="taesd_play_get")
             with gr.Row():
                 detail = gr.Dropdown(
                     list(OPTION["detail"].choices), value=OPTION["detail"].default, elem_id="taesd_detail",
@@ -78,6 +80,8 @@ def build_play_tab(actions: PanelActions, kept: Kept, tab: gr.Tab) -> None:
 
     progress = gr.HTML(elem_id="taesd_play_progress", elem_classes="taesd-ext-line")
     chosen = gr.State(names[0])
+    latest: list[Task] = []
+    finished: list[str] = []
 
     def choose(event: gr.SelectData) -> str:
         return names[event.index]
@@ -86,9 +90,13 @@ def build_play_tab(actions: PanelActions, kept: Kept, tab: gr.Tab) -> None:
         task: Task, sample: str, own: Image.Image | None, family: str, detail: str, size: str, interval: float,
         budget: float, steps: float, step_time: float,
     ) -> tuple[str, list[str]]:  # fmt: skip
+        for before in latest:
+            before.stop.set()
+        latest[:] = [task]
+        family, size = compat.key_of(picked(family, families, "family")), int(picked(size, SIZES, "size"))
         settings = replace(
             PreviewSettings.from_options(actions.read_settings()),
-            family=compat.key_of(picked(family, families, "family")),
+            family=family,
             detail=OPTION["detail"].check(detail),
             interval=OPTION["interval"].check(interval),
             budget=OPTION["budget"].check(budget),
@@ -99,24 +107,44 @@ def build_play_tab(actions: PanelActions, kept: Kept, tab: gr.Tab) -> None:
         title = sample if own is None else texts.PICTURE.label
         steps = int(number(steps, *STEPS, texts.STEPS.label))
         seconds = number(step_time, *STEP_TIMES, texts.STEP_TIME.label) / 1000
-        plan = Plan(source, int(picked(size, SIZES, "size")), steps, seconds, settings, title)
+        latent = sample_latent(sample, family, size) if own is None else None
+        plan = Plan(source, size, steps, seconds, settings, title, latent=latent)
         shown: list[str] = []
         with interruptible(task):
             for seen in generate(plan, actions.codec_for, task.stop.wait, kept):
                 task.check()
                 shown = _shown(seen, steps, source.size, kept)
                 task.report(seen.step / steps, f"{seen.step}/{steps}", shown)
+        finished[:] = shown
         return "", shown
 
-    def look(chosen: str) -> Any:
+    def first(task: Task, *values: Any) -> tuple[str, list[Any]]:
+        if latest:
+            return "", finished or [gr.update(), gr.update()]
+        return play(task, *values)
+
+    def look(chosen: str) -> list[Any]:
         choices = family_choices(installed(actions.folders()))
         same = [choice for choice in choices if compat.key_of(choice) == compat.key_of(chosen)]
-        return gr.update(choices=choices, value=(same or choices)[0])
+        return [gr.update(choices=choices, value=(same or choices)[0]), offer(chosen)]
 
-    tab.select(look, family, family, show_progress="hidden")
+    def offer(chosen: str) -> Any:
+        name = compat.key_of(chosen)
+        if name not in missing_families(actions.folders()):
+            return gr.update(visible=False)
+        return gr.update(value=download_label(name), visible=True)
+
+    def fetch(task: Task, chosen: str) -> tuple[str, list[Any]]:
+        return download(actions, [compat.key_of(picked(chosen, families, "family"))], task), look(chosen)
+
+    for event in (tab.select, page.load):
+        event(look, family, [family, get], show_progress="hidden")
+    family.change(offer, family, get, show_progress="hidden")
+    long_action(get.click, stop, family, progress, [family, get], fetch, "taesd_play_get")
     # A picture of one's own counts until a sample is chosen again.
     gallery.select(choose, None, chosen).then(lambda: None, None, picture)
     inputs = [chosen, picture, family, detail, size, interval, budget, steps, step_time]
+    long_action(page.load, stop, inputs, progress, [preview, timings], first, "taesd_first")
     long_action(run.click, stop, inputs, progress, [preview, timings], play, "taesd_run", alone=False)
 
 

@@ -49,6 +49,10 @@ class Playground:
     def codec_for(self, family: str) -> Codec:
         return self.registry.get(family)
 
+    def files_changed(self) -> None:
+        self.registry.release()
+        self.kept.session.forget_error()
+
     def read_settings(self) -> Mapping[str, Any]:
         return dict(self.settings)
 
@@ -66,7 +70,7 @@ class Playground:
             folders=self.folders,
             own_folder=self.own_folder,
             codec_for=self.codec_for,
-            files_changed=self.registry.release,
+            files_changed=self.files_changed,
             read_settings=self.read_settings,
             write_setting=self.write_setting,
             session=lambda: self.kept.session,
@@ -84,7 +88,7 @@ def build_page(models_dir: Path | str | None = None) -> gr.Blocks:
         gr.HTML(f'<h1 class="taesd-ext-title">{texts.TITLE}<small>{texts.SUBTITLE}</small></h1>')
         with gr.Tabs():
             with gr.Tab(texts.PLAY.label, elem_id="taesd_tab_play") as tab:
-                build_play_tab(actions, playground.kept, tab)
+                build_play_tab(actions, playground.kept, tab, page)
             build_panel(actions, page)
         if script := _asset("javascript/taesd_ext.js"):
             page.load(None, None, None, **compat.js(f"() => {{ {script} }}"))

@@ -12,28 +12,19 @@ import gradio as gr
 from taesd_ext.codec.picture_file import image_to_picture
 from taesd_ext.errors import TaesdError
 from taesd_ext.latent_formats import Detection
-from taesd_ext.preview.job import Stats
 from taesd_ext.preview.recorded import KeptLatent
 from taesd_ext.settings import AUTO, FAMILIES, OPTIONS, Option
 from taesd_ext.ui import texts
 from taesd_ext.ui.actions import PanelActions
-from taesd_ext.ui.markup import REFRESH_CLASS, counted, gallery, notice
+from taesd_ext.ui.markup import REFRESH_CLASS, cost_words, gallery, notice
 from taesd_ext.ui.pictures import picture_uri
 from taesd_ext.ui.work import Task, interruptible, long_action
 
 
-def cost_html(stats: Stats) -> str:
-    """What the previews of the current or last job took, measured."""
-    if not stats.frames:
-        return notice(texts.NO_COST)
-    return notice(
-        f"Last job: {counted(stats.frames, 'preview')} at detail {stats.detail}, {stats.milliseconds:.1f} ms each, "
-        f"{100 * stats.share:.1f} % of its {stats.elapsed:.1f} s."
-    )
-
-
 def build_settings_tab(actions: PanelActions, tab: gr.Tab) -> None:
     """Fill the tab that is being built."""
+    help_line = texts.SAVED_AT_ONCE if actions.allowed_to_change() else texts.LOCKED
+    gr.HTML(f'<p class="taesd-ext-help">{escape(help_line)}</p>')
     cost = gr.HTML(elem_id="taesd_cost")
     problem = gr.HTML(elem_id="taesd_settings_problem", elem_classes="taesd-ext-line")
     values, controls = actions.read_settings(), {}
@@ -49,8 +40,6 @@ def build_settings_tab(actions: PanelActions, tab: gr.Tab) -> None:
         place(option for option in OPTIONS if option.section == section and not option.advanced)
     with gr.Accordion(texts.ADVANCED.label, open=False, elem_id="taesd_advanced"):
         place(option for option in OPTIONS if option.advanced)
-    help_line = texts.SAVED_AT_ONCE if actions.allowed_to_change() else texts.LOCKED
-    gr.HTML(f'<p class="taesd-ext-help">{escape(help_line)}</p>')
     with gr.Row():
         show = gr.Button(texts.SHOW_DETAILS.label, size="sm", elem_id="taesd_show_details")
         refresh = gr.Button(
@@ -62,7 +51,7 @@ def build_settings_tab(actions: PanelActions, tab: gr.Tab) -> None:
     def look() -> list[Any]:
         now = actions.read_settings()
         shown = [_shown(actions, option, now.get(option.name, option.default)) for option in OPTIONS]
-        return [cost_html(actions.session().stats), *shown]
+        return [notice(cost_words(actions.session().stats) or texts.NO_COST), *shown]
 
     def compare(task: Task) -> tuple[str, list[str]]:
         return "", [_detail_samples(actions, task)]

@@ -30,6 +30,7 @@ SIZE = Text("Picture size", "longer side in pixels")
 RUN = Text("Generate")
 STOP = Text("Stop")
 STAGE_EMPTY = "Press Generate"
+COLOURS_ONLY = "These are rough colours only: this family needs its files to encode the picture."
 STAGE_WAITING = "Waiting for the first preview"
 SUBTITLE = "live previews and tiny VAEs"
 
@@ -51,6 +52,7 @@ DETAILS_HELP = (
     "WebUI is idle."
 )
 GET = Text("Download")
+WITHOUT_FILES = "Previews need no file. With one they are finer, and TAESD can decode and encode finished images."
 DOWNLOAD_FAMILY = Text("Family to download", "official files, verified by their published checksums")
 DOWNLOAD = Text("Download selected")
 DOWNLOAD_ALL = Text("Download all missing")
@@ -131,7 +133,7 @@ AGAIN_DECODER = Text("Decode with", "two decodes of the same image are shown wit
 AGAIN = Text("Re-decode")
 SAVE_PICTURE = Text("Save")
 AGAIN_EMPTY = "Decode a finished image with another decoder, without generating it again"
-NO_DECODER = "No decoder is installed for this image's model."
+NO_DECODER = "No decoder is installed for this image's model. Download one in the Models tab."
 NOTHING_TO_SAVE = "Re-decode an image first."
 DECODED_GONE = "This image is no longer in memory. Re-decode it."
 SAVED = "The image can be downloaded below."

@@ -18,6 +18,10 @@ from taesd_ext.weights.tensor_file import SUFFIXES
 from taesd_ext.weights.tiny_file import PARTS, TinyPart, read_tiny
 
 
+class NoWeights(TaesdError):
+    """No file of a family is installed; nothing is broken."""
+
+
 def candidates(family: str, part: str, folders: Iterable[Path]) -> list[Path]:
     """The files that hold a family's part, best first."""
     return _serving(family, part, _tiny_files(folders))
@@ -56,10 +60,10 @@ def no_weights(family: str, folders: list[Path]) -> TaesdError:
     """That a family has no file, with the cure: a file that may be of it, or where to get one."""
     unsure = [identity.path for identity, _ in _tiny_files(folders) if _may_be(identity, family)]
     looked = ", ".join(map(str, folders)) or "no folder of weights exists"
-    cure = "Download them in the TAESD tab, or put them there from https://github.com/madebyollin/taesd"
+    cure = "Download them at TAESD > Models, or put them there from https://github.com/madebyollin/taesd"
     if unsure:
         cure = f"If {unsure[0]} is of {family}, put that into its name: {family}_{unsure[0].name}"
-    return TaesdError(f"No weights for {family}", f"no file of it in: {looked}", cure)
+    return NoWeights(f"No weights for {family}", f"no file of it in: {looked}", cure)
 
 
 def _tiny_files(folders: Iterable[Path]) -> list[tuple[Identity, int]]:

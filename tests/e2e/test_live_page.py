@@ -135,13 +135,13 @@ def test_a_pause_ends_with_its_job(page):
 def test_detail_family_and_interval_change_while_the_job_runs(page, webui):
     page.click("#script_txt2img_taesd_preview_accordion .label-wrap")
     with a_job(page):
-        page.locator("#script_txt2img_taesd_preview_detail label:has-text('1/8')").click()
+        choose(page, "script_txt2img_taesd_preview_detail", "1/8")
         page.wait_for_function(f"document.querySelector('{BADGE}').textContent.includes('1/8')")
         page.locator("#script_txt2img_taesd_preview_interval input[type=number]").fill("4")
         page.locator("#script_txt2img_taesd_preview_interval input[type=number]").press("Tab")
         choose(page, "script_txt2img_taesd_preview_family", "taesdxl")
         page.wait_for_function("(async () => (await (await fetch('./internal/taesd')).json()).family === 'taesdxl')()")
-    page.locator("#script_txt2img_taesd_preview_detail label:has-text('as in Settings')").click()
+    choose(page, "script_txt2img_taesd_preview_detail", "as in Settings")
     page.locator("#script_txt2img_taesd_preview_interval input[type=number]").fill("0")
     page.locator("#script_txt2img_taesd_preview_interval input[type=number]").press("Tab")
 

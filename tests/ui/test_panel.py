@@ -14,11 +14,11 @@ from taesd_ext.settings import OPTION, OPTIONS, PreviewSettings
 from taesd_ext.ui import compat, texts
 from taesd_ext.ui.actions import ExtraDecoder
 from taesd_ext.ui.compare_tab import Comparison, codec_names, pair_html, table_html
+from taesd_ext.ui.downloads import download_choices, missing_families
+from taesd_ext.ui.markup import cost_words
 from taesd_ext.ui.models_tab import (
     describe,
-    download_choices,
     findings_html,
-    missing_families,
     our_files,
     removable_files,
     status_html,
@@ -30,7 +30,7 @@ from taesd_ext.ui.play_tab import family_choices
 from taesd_ext.ui.playground import Playground, build_page
 from taesd_ext.ui.redecode_tab import decode_again, decoder_names, find_latent, latent_choice
 from taesd_ext.ui.report_box import report
-from taesd_ext.ui.settings_tab import _and_show_to_host, _detail_samples, _writer, build_settings_tab, cost_html
+from taesd_ext.ui.settings_tab import _and_show_to_host, _detail_samples, _writer, build_settings_tab
 from taesd_ext.ui.timeline_tab import film_html, find_job, find_or_none, job_choice
 from taesd_ext.ui.work import Task
 from taesd_ext.weights.identify import identify
@@ -217,7 +217,7 @@ def test_the_hosts_own_control_of_a_setting_shows_what_is_set_here(playground):
 
 
 def test_what_previews_cost_is_the_measured_one(generated):
-    html = cost_html(generated.kept.session.stats)
+    html = cost_words(generated.kept.session.stats)
     assert "4 previews at detail full" in html
 
 

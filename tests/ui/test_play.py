@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 from PIL import Image
 
 from taesd_ext.codec.loading import load_codec
 from taesd_ext.codec.picture_file import picture_to_image
-from taesd_ext.errors import TaesdError
 from taesd_ext.models.latent_rgb import LATENT_RGB
-from taesd_ext.preview.drawing import LINEAR
+from taesd_ext.preview.drawing import EMBEDDED, LINEAR
 from taesd_ext.settings import PreviewSettings
-from taesd_ext.ui.pictures import fitted, sample_names, sample_picture
+from taesd_ext.ui import texts
+from taesd_ext.ui.pictures import fitted, sample_latent, sample_names, sample_picture
 from taesd_ext.ui.play import Kept, Plan, generate, noise_levels, replay
+from taesd_ext.weights.installed import NoWeights
 
 
 def plan_of(family="taesd", steps=6, size=64, picture=None, **settings) -> Plan:
@@ -56,17 +59,37 @@ def test_without_weights_the_linear_preview_runs_and_the_file_is_named(no_weight
     seen = list(generate(plan_of(family, picture=picture, size=96), codec_for, no_sleep))
 
     assert seen[-1].frame.detail == LINEAR
-    assert f"{family}_encoder" in seen[-1].note
-    assert "linear preview" in seen[-1].note
+    assert seen[-1].note == texts.COLOURS_ONLY
     shown = seen[-1].frame.image.picture.resize((3, 3), Image.BOX)
     wanted = picture.resize((3, 3), Image.BOX)
     worst = max(abs(a - b) for a, b in zip(shown.tobytes(), wanted.tobytes(), strict=True))
     assert worst < 24, "the preview has the picture's colours in their places"
 
 
+@pytest.mark.parametrize("name", sample_names())
+def test_without_weights_a_samples_own_latent_is_shown_by_the_shipped_previewer(no_weights, name):
+    def codec_for(family):
+        return load_codec(family, models_dir=no_weights)
+
+    plan = replace(plan_of(size=512, steps=2, picture=sample_picture(name)), latent=sample_latent(name, "taesd", 512))
+    keep = Kept()
+    last = list(generate(plan, codec_for, no_sleep, keep))[-1]
+    assert last.frame.detail == EMBEDDED
+    assert last.note == ""
+    assert keep.session.last_error is None
+    wanted = picture_to_image(sample_picture(name).resize(last.frame.image.size))
+    error = (picture_to_image(last.frame.image.picture) - wanted).square().mean()
+    assert error < 0.01, "it is the sample"
+
+
+def test_no_sample_latent_for_other_families_and_sizes():
+    assert sample_latent("Lake", "taesdxl", 512) is None
+    assert sample_latent("Lake", "taesd", 256) is None
+
+
 def test_a_family_without_weights_or_linear_preview_says_what_it_needs(no_weights, monkeypatch):
     monkeypatch.delitem(LATENT_RGB, "sana", raising=False)
-    with pytest.raises(TaesdError, match="taesana_encoder"):
+    with pytest.raises(NoWeights):
         list(generate(plan_of("taesana"), lambda name: load_codec(name, models_dir=no_weights), no_sleep))
 
 

@@ -1,0 +1,75 @@
+"""What can be downloaded, how large it is, and the download itself, as several tabs offer it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from taesd_ext.errors import TaesdError
+from taesd_ext.latent_formats import FAMILIES
+from taesd_ext.ui import compat, texts
+from taesd_ext.ui.actions import PanelActions
+from taesd_ext.ui.work import Task
+from taesd_ext.weights.catalog import TINY, downloadable, downloads
+from taesd_ext.weights.download import download_family
+from taesd_ext.weights.installed import installed
+from taesd_ext.weights.tiny_file import PARTS
+
+
+def megabytes(size: int) -> str:
+    return f"{size / 1e6:.1f} MB"
+
+
+def downloaded(name: str, have: int, total: int | None) -> str:
+    """How much of a file is there, in words."""
+    return f"{name}: {have / 1e6:.1f}" + (f" of {total / 1e6:.1f} MB" if total else " MB")
+
+
+def download_size(name: str) -> str:
+    """How large the files of a family or VAE are, in words."""
+    sizes = [row.size for row in downloads(name)[0]]
+    if all(sizes):
+        return megabytes(sum(sizes))
+    return "about 10 MB" if name in FAMILIES else "size not published"
+
+
+def download_label(name: str) -> str:
+    """What a button says that gets it."""
+    return f"{texts.GET.label} {name} ({download_size(name)})"
+
+
+def download_choices() -> list[str]:
+    """Choices of what can be downloaded, tiny ones first."""
+    tiny = downloadable((TINY,))
+    names = [*tiny, *(name for name in downloadable() if name not in tiny)]
+    return [compat.choice(name, download_size(name)) for name in names]
+
+
+def missing_families(folders: list[Path]) -> list[str]:
+    """Tiny families that lack a part and can be downloaded."""
+    used = installed(folders)
+    return [name for name in downloadable((TINY,)) if len(used.get(name, {})) < len(PARTS)]
+
+
+def download(actions: PanelActions, names: list[str], task: Task) -> str:
+    """What came, in words. One family that cannot be had does not keep the others from coming. Raises TaesdError."""
+    actions.require_change()
+    folder = actions.own_folder()
+    done: list[Path] = []
+    failed: list[TaesdError] = []
+    for index, name in enumerate(names):
+        def progress(have: int, total: int | None, index: int = index, name: str = name) -> None:
+            task.report((index + (have / total if total else 0.5)) / len(names), downloaded(name, have, total))
+
+        task.report(index / len(names), name)
+        try:
+            done += download_family(name, folder, progress=progress, cancel=task.stop)
+        except TaesdError as error:
+            if task.stop.is_set():
+                raise
+            failed.append(error)
+        actions.files_changed()
+    there = f"There: {', '.join(path.name for path in done)}." if done else ""
+    if failed:
+        first, *others = failed
+        raise TaesdError(first.what, first.why, " ".join([first.cure, *map(str, others), there]).strip())
+    return there or texts.NOTHING_TO_GET
