@@ -202,8 +202,7 @@ def to_family_latent(latent: Tensor, latent_format: LatentFormat) -> Tensor:
     (B,C,h,w), packed (B,4C,h/2,w/2) or with frames (B,C,T,h,w), of which the first is taken; nested with sound, of
     which the pictures are taken.
     """
-    if getattr(latent, "is_nested", False):
-        latent = latent.unbind()[0]
+    latent = picture_part(latent)
     if latent.ndim == 5:
         latent = latent[:, :, 0]
     if latent_format.folded_frames > 1 and latent.shape[1] != latent_format.latent_channels:
@@ -212,6 +211,11 @@ def to_family_latent(latent: Tensor, latent_format: LatentFormat) -> Tensor:
         latent = unpack(latent, latent_format.packed)
     native = _native(latent_format)
     return latent if native is None else native.from_vae(latent_format.to_vae(latent))
+
+
+def picture_part(latent: Tensor) -> Tensor:
+    """Of a video's latent that is nested with that of its sound, what is seen; any other as it is."""
+    return latent.unbind()[0] if getattr(latent, "is_nested", False) else latent
 
 
 def from_family_latent(latent: Tensor, latent_format: LatentFormat, *, packed: bool = False) -> Tensor:

@@ -214,6 +214,37 @@ class Codec:
                 latent, size=size, detail=detail, tile=tile, progress=progress, on_tiled=on_tiled, device=device
             )
 
+    @property
+    def draws_films(self) -> bool:
+        """Whether its decoder has time layers, which see the frame before."""
+        return hasattr(self._decoder, "decode_frames")
+
+    def film_length(self, latents: int) -> int:
+        """How many images :meth:`decode_film` makes of so many latents."""
+        return self._need(self._decoder, "decoder").film_length(latents)
+
+    def decode_film(self, latents: Tensor, *, detail: str = "full", device: str | torch.device | None = None) -> Tensor:
+        """(T,C,h,w) latents of a film, in their order -> (T',3,f*h,f*w) images in [0,1], on ``device`` or the latents'.
+
+        ``detail`` is one of :attr:`details`.
+        """
+        decoder, scale = self._need(self._decoder, "decoder"), _scale(detail)
+
+        def finish(part: Tensor) -> Tensor:
+            return self._checked(part, latents).clamp(0, 1)
+
+        output = Output(_float_dtype(latents), torch.device(device or latents.device), finish, None)
+
+        def work(tile: TileChoice) -> Tensor:
+            own = to_family_latent(latents.to(self.device, self.dtype), self.format)
+            images = decoder.decode_frames(own.movedim(0, 1)[None], scale)[0].movedim(1, 0)
+            return output.whole(images)
+
+        try:
+            return self._computed(work, "off", output, None)
+        except _Overflow:
+            return self.in_float32().decode_film(latents, detail=detail, device=device)
+
     def _computed(
         self, work: Callable[[TileChoice], Tensor], tile: TileChoice, output: Output, on_tiled: OnTiled | None
     ) -> Tensor:

@@ -21,7 +21,7 @@ from taesd_ext.host.idle import IdleLearning
 from taesd_ext.host.learnt_previews import LearntPreviews
 from taesd_ext.host.options import HostOptions
 from taesd_ext.host.webui import PAGE_POLLERS, PREVIEW_METHOD, WebUI
-from taesd_ext.latent_formats import Detection, detect, to_family_latent
+from taesd_ext.latent_formats import Detection, detect, picture_part, to_family_latent
 from taesd_ext.preview.drawing import LINEAR, PREVIEW_DTYPE, linear_painter, no_decoder, subject_format
 from taesd_ext.preview.full_size_image import FullSizeImage
 from taesd_ext.preview.session import PreviewSession
@@ -79,6 +79,7 @@ class Runtime:
         family = self.preview_settings().family
         if latent is None or family == BUILT_IN:
             return family != BUILT_IN
+        latent = picture_part(latent)
         detection = self.detection(tuple(latent.shape))
         if family_of(family, detection) or self.learnt.find(latent.shape[1]) or linear_painter(latent, detection):
             return True
@@ -178,7 +179,7 @@ class Runtime:
             self._draw_preview(state)
 
     def _draw_preview(self, state: Any) -> None:
-        latent = state.current_latent
+        latent = None if state.current_latent is None else picture_part(state.current_latent)
         shape = None if latent is None else tuple(latent.shape)
         grid = bool(self.host.option("show_progress_grid", True))
         frame = self.session.poll(latent, self.detection(shape), grid=grid)
@@ -196,6 +197,7 @@ class Runtime:
 
         A film is shown by its first frame, as one of one frame, (B,1,3,H,W).
         """
+        sample = picture_part(sample)
         detection = self.detection(tuple(sample.shape))
         family = family_of(self.preview_settings().family, detection)
         try:

@@ -225,16 +225,24 @@ class VideoDecoder(TinyNetwork):
         # Nothing remembers from here on, so the frames before the last, which are dropped, need not be drawn.
         return self._unfolded(run_frames(layers[after_memory:], frames[-1:])[-1])
 
-    def decode_frames(self, latent: Tensor) -> Tensor:
+    def decode_frames(self, latent: Tensor, scale: int = 1) -> Tensor:
         """(B,C,T,h,w) -> (B,3,T',f*h,f*w), about [0,1] and not clamped; T' = n*T - (n-1), n frames of one.
 
-        The first n-1 frames lie before the video, or before each chunk of it.
+        The first n-1 frames lie before the video, or before each chunk of it. ``scale`` is that of :meth:`forward`.
         """
-        frames = run_frames(list(self), list(latent.unbind(2)))
-        period = self.chunk * self.split if self.chunk else len(frames)
-        before = 0 if self.whole_if_even and latent.shape[2] % 2 == 0 else self.split - 1
-        kept = [frame for index, frame in enumerate(frames) if index % period >= before]
-        return torch.stack([self._unfolded(frame) for frame in kept], 2)
+        frames = run_frames(self._layers(scale), list(latent.unbind(2)))
+        return torch.stack([self._unfolded(frames[place]) for place in self._kept(latent.shape[2])], 2)
+
+    def film_length(self, latents: int) -> int:
+        """T' of :meth:`decode_frames` for so many latent frames."""
+        return len(self._kept(latents))
+
+    def _kept(self, latents: int) -> list[int]:
+        """Which of the frames that the layers make belong to the video."""
+        count = latents * self.split
+        period = self.chunk * self.split if self.chunk else count
+        before = 0 if self.whole_if_even and latents % 2 == 0 else self.split - 1
+        return [place for place in range(count) if place % period >= before]
 
     def _layers(self, scale: int) -> list[nn.Module]:
         doublings = [layer for layer in self if isinstance(layer, Upsample)]

@@ -67,6 +67,10 @@ class Painter:
     family: str | None = None
     speed: object = None
     """Whose speed it is that a preview shows."""
+    paint_film: Callable[[Tensor, str], Tensor] | None = None
+    """The same for (T,C,h,w) latents of one film, by layers that see the frame before: (T',3,H,W)."""
+    film_length: Callable[[int], int] = int
+    """T' for so many latents."""
 
 
 def codec_painter(codec: Codec, family: str, scene: Scene) -> Painter:
@@ -87,7 +91,13 @@ def codec_painter(codec: Codec, family: str, scene: Scene) -> Painter:
         latent = to_family_latent(latent, row)
         return codec.decode(latent) if detail == "full" else codec.decode(latent, detail=detail)
 
-    return Painter(details, paint, codec.device, size, codec.name, codec)
+    if not getattr(codec, "draws_films", False):
+        return Painter(details, paint, codec.device, size, codec.name, codec)
+
+    def paint_film(latents: Tensor, detail: str) -> Tensor:
+        return codec.decode_film(to_family_latent(latents, row), detail=detail)
+
+    return Painter(details, paint, codec.device, size, codec.name, codec, paint_film, codec.film_length)
 
 
 def embedded_painter(samples: Tensor, detection: Detection) -> Painter | None:
@@ -184,10 +194,11 @@ def linear_format(samples: Tensor, detection: Detection) -> LatentFormat | None:
 
 
 def pictures_only(image: Tensor, family: str | None) -> Tensor:
-    """(B,3,H,W) image in which a picture that holds NaN is black, so that it hides none of the others.
+    """(B,3,H,W) image, or with alpha, -> RGB in which a picture that holds NaN is black and hides none of the others.
 
     Raises TaesdError where all hold NaN.
     """
+    image = image[:, :3]
     sound = ~torch.isnan(image.flatten(1).sum(1, dtype=torch.float32))
     count = int(sound.sum())
     if not count:

@@ -104,9 +104,9 @@ def wire_format(frame_format: str, size: tuple[int, int]) -> str:
     return "jpeg" if max(size) > LARGE_SIDE else "png"
 
 
-def film_image(image: Tensor, seconds: float, *, max_side: int = 0) -> PreviewImage:
-    """(T,3,H,W) frames in [0,1] -> an animated WebP of so many seconds, whose sides are at most ``max_side``."""
-    pictures = [_limited_picture(frame, max_side) for frame in to_pixels(image)]
+def film_image(pixels: Tensor, seconds: float, *, max_side: int = 0) -> PreviewImage:
+    """(T,H,W,3) pixels -> an animated WebP of so many seconds, whose sides are at most ``max_side``."""
+    pictures = [_limited_picture(frame, max_side) for frame in pixels]
     duration = round(1000 * seconds / len(pictures))
     buffer = io.BytesIO()
     pictures[0].save(

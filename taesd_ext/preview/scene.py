@@ -9,7 +9,7 @@ from torch import Tensor
 from taesd_ext.latent_formats import Detection
 from taesd_ext.settings import MOVING, PreviewSettings
 
-MOST_FRAMES = 24
+MOST_FRAMES = 48
 """Of a film: more make the page's answers large, and a preview none the clearer."""
 
 _FRAME_SECONDS = 0.25

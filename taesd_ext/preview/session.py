@@ -16,14 +16,15 @@ from torch import Tensor
 
 from taesd_ext.codec.codec import Codec
 from taesd_ext.errors import log_once, one_line
-from taesd_ext.latent_formats import Detection
+from taesd_ext.latent_formats import Detection, picture_part
 from taesd_ext.models.computing import computing
+from taesd_ext.preview.beside import Beside
 from taesd_ext.preview.budget import PreviewBudget, SpeedBook
 from taesd_ext.preview.device_queue import DeviceQueue, Stopwatch, shares_queue
 from taesd_ext.preview.drawing import Learnt, Painter, painters, pictures_only
-from taesd_ext.preview.frame import Frame, PreviewImage, film_image, limited, preview_image
+from taesd_ext.preview.frame import Frame, PreviewImage, film_image, limited, preview_image, to_pixels
 from taesd_ext.preview.job import Job, Stats
-from taesd_ext.preview.scene import Scene
+from taesd_ext.preview.scene import MOST_FRAMES, Scene
 from taesd_ext.settings import AUTO, DEVICE_CPU, PreviewSettings
 from taesd_ext.weights.installed import NoWeights
 
@@ -39,10 +40,13 @@ class _NotYetError(Exception):
 
 @dataclass(frozen=True)
 class _Drawn:
-    image: PreviewImage
+    encode: Callable[[], PreviewImage]
+    frames: int
     painter: Painter
+    budget: PreviewBudget | None
     detail: str
     seconds: float
+    """Without what ``encode`` takes."""
     over_budget: bool
 
 
@@ -68,6 +72,7 @@ class PreviewSession:
         self._suspensions = 0
         self._books: weakref.WeakKeyDictionary[object, SpeedBook] = weakref.WeakKeyDictionary()
         self._queue = DeviceQueue()
+        self._films = Beside()
         self._job = Job(PreviewSettings(), 0, clock(), active=False)
         self._finished_after = 0.0
         self._error: tuple[str, str] | None = None
@@ -88,7 +93,7 @@ class PreviewSession:
             self._job.advance(step, steps)
         if latent is not None:
             try:
-                self._queue.mark(latent)
+                self._queue.mark(picture_part(latent))
             except Exception as error:
                 self._note("queue", error)
 
@@ -168,11 +173,12 @@ class PreviewSession:
 
         Decodes when a new preview is due, at most once a step and in one thread at a time: who comes meanwhile gets
         the frame before. ``latent`` is the sampler's own tensor, (B,C,h,w) or with frames; it is only read.
+        A film is encoded beside the caller: the next poll has it.
         """
         if not self._decode_lock.acquire(blocking=False):
             return self._job.visible
         try:
-            self._draw_if_due(latent, detection, grid)
+            self._draw_if_due(None if latent is None else picture_part(latent), detection, grid)
         except Exception as error:
             self._note("poll", error)
         finally:
@@ -183,7 +189,7 @@ class PreviewSession:
         with self._state_lock:
             job = self._job
             step, passes, settings, (shown, total) = job.step, job.passes, job.settings, job.progress
-            due = not self._suspensions and job.due(self._clock())
+            due = not self._suspensions and not self._films.busy and job.due(self._clock())
         if latent is None or not due:
             return
         device = torch.device("cpu") if settings.device == DEVICE_CPU else latent.device
@@ -196,13 +202,32 @@ class PreviewSession:
             job.drawn_at = self._clock()
             if job.passes == passes:  # else another began meanwhile, and none of its steps is drawn
                 job.drawn_step = step
-            if drawn and not job.cancelled:
+        if drawn and drawn.frames > 1:  # encoding takes long, and perhaps this is the sampler's own thread
+            self._films.offer(partial(self._show_film, job, drawn, shown, total))
+        elif drawn:
+            self._show(job, drawn, shown, total)
+
+    def _show_film(self, job: Job, drawn: _Drawn, step: int, steps: int) -> None:
+        try:
+            self._show(job, drawn, step, steps)
+        except Exception as error:
+            self._note("film", error)
+
+    def _show(self, job: Job, drawn: _Drawn, step: int, steps: int) -> None:
+        """Encode a preview and make it the job's newest frame."""
+        began, painter = self._clock(), drawn.painter
+        image = drawn.encode()
+        seconds = drawn.seconds + self._clock() - began
+        if drawn.budget:
+            seconds = drawn.budget.record(drawn.detail, seconds, drawn.frames)
+        with self._state_lock:
+            job.spent += seconds
+            if not job.cancelled:
                 job.failures = 0
                 job.frames += 1
-                painter = drawn.painter
                 job.frame = Frame(
-                    job.frames, shown, drawn.image, limited(painter.whole_size, settings.max_side), drawn.detail,
-                    painter.family, 1000 * drawn.seconds, total, drawn.over_budget,
+                    job.frames, step, image, limited(painter.whole_size, job.settings.max_side), drawn.detail,
+                    painter.family, 1000 * seconds, steps, drawn.over_budget,
                 )  # fmt: skip
 
     def _draw(self, job: Job, scene: Scene) -> _Drawn | None:
@@ -232,22 +257,31 @@ class PreviewSession:
     def _drawn(
         self, job: Job, budget: PreviewBudget | None, painter: Painter, scene: Scene, detail: str, over_budget: bool
     ) -> _Drawn:
-        settings, frames = scene.settings, scene.most_frames
-        if budget and scene.film:
-            frames = budget.frames_of_film(detail, frames)
+        frames, by_time_layers = self._film(budget, painter, scene, detail)
         watch = Stopwatch(painter.device, self._clock)
-        image = painter.paint(scene.frames(frames), detail)
-        watch.decoded()
-        image = pictures_only(image, painter.family)
-        if frames > 1:
-            picture = film_image(image, scene.seconds, max_side=settings.max_side)
+        if by_time_layers:
+            image = painter.paint_film(scene.latents, detail)
         else:
-            picture = preview_image(image, max_side=settings.max_side, frame_format=settings.frame_format)
-        seconds = watch.seconds()
-        if budget:
-            seconds = budget.record(detail, seconds, frames)
-        job.spent += seconds
-        return _Drawn(picture, painter, detail, seconds, over_budget)
+            image = painter.paint(scene.frames(frames), detail)
+        watch.decoded()
+        image, settings = pictures_only(image, painter.family), scene.settings
+        if frames > 1:
+            encode = partial(film_image, to_pixels(image), scene.seconds, max_side=settings.max_side)
+        else:
+            still = preview_image(image, max_side=settings.max_side, frame_format=settings.frame_format)
+            encode = partial(_same, still)
+        return _Drawn(encode, frames, painter, budget, detail, watch.seconds(), over_budget)
+
+    def _film(self, budget: PreviewBudget | None, painter: Painter, scene: Scene, detail: str) -> tuple[int, bool]:
+        """How many frames are shown, and whether the decoder's time layers make them: they need the whole film."""
+        if not scene.film:
+            return 1, False
+        whole = painter.film_length(len(scene.latents)) if painter.paint_film else 0
+        most = max(whole, scene.most_frames)
+        room = budget.frames_of_film(detail, most) if budget else most
+        if 0 < whole <= min(room, MOST_FRAMES):
+            return whole, True
+        return min(room, scene.most_frames), False
 
     def _try(self, job: Job, way: str, make: Callable[[], _T]) -> _T | None:
         """What ``make`` gives, or None where it fails or failed a short while ago."""
@@ -300,3 +334,7 @@ class PreviewSession:
 def _kind(way: str) -> str:
     """What an error is kept under: another family's decoder that works puts an end to "no weights", too."""
     return way.partition(" ")[0]
+
+
+def _same(image: PreviewImage) -> PreviewImage:
+    return image

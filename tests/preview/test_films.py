@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import io
+import threading
 
 import pytest
 import torch
 from fake_codec import FakeCodec, session_of
 from PIL import Image
 
+from taesd_ext.codec.codec import Codec
 from taesd_ext.latent_formats import BY_NAME, Detection, ModelEvidence, detect
+from taesd_ext.models.tiny_video import VideoDecoder
 from taesd_ext.preview.drawing import LINEAR
+from taesd_ext.preview.frame import film_image
 from taesd_ext.preview.job_history import JobHistory
 from taesd_ext.preview.scene import MOST_FRAMES
 from taesd_ext.settings import FIRST_FRAME, PreviewSettings
@@ -36,18 +40,25 @@ def video(frames: int, batch: int = 1) -> torch.Tensor:
     return shades.expand(batch, 16, frames, 8, 8).clone()
 
 
+def shown(session, *latent_and_detection, **options):
+    """The frame that a poll brings about: a film is encoded beside it."""
+    session.poll(*latent_and_detection, **options)
+    session._films.wait()
+    return session.frame
+
+
 def film_of(frame) -> Image.Image:
     return Image.open(io.BytesIO(frame.image.data))
 
 
-@pytest.mark.parametrize(("frames", "shown"), [(2, 2), (21, 21), (100, MOST_FRAMES)])
+@pytest.mark.parametrize(("frames", "count"), [(2, 2), (21, 21), (100, MOST_FRAMES)])
 @pytest.mark.parametrize("grid", [False, True])
-def test_a_video_moves_from_its_first_frame_to_its_last(clock, frames, shown, grid):
+def test_a_video_moves_from_its_first_frame_to_its_last(clock, frames, count, grid):
     session = session_of(EachFrameItsShade(clock), clock, PreviewSettings(min_time=0, budget=0, max_side=32))
     session.step(1)
-    frame = session.poll(video(frames, batch=2), WAN, grid=grid)
+    frame = shown(session, video(frames, batch=2), WAN, grid=grid)
     film = film_of(frame)
-    assert (film.format, film.n_frames, film.size, frame.full_size) == ("WEBP", shown, (32, 32), (32, 32))
+    assert (film.format, film.n_frames, film.size, frame.full_size) == ("WEBP", count, (32, 32), (32, 32))
     shades = []
     for place in range(film.n_frames):
         film.seek(place)
@@ -66,7 +77,7 @@ def test_a_video_moves_from_its_first_frame_to_its_last(clock, frames, shown, gr
 def test_the_first_frame_where_it_was_chosen_or_is_the_only_one(clock, settings):
     session = session_of(EachFrameItsShade(clock), clock, PreviewSettings(min_time=0, budget=0, **settings))
     session.step(1)
-    assert not getattr(film_of(session.poll(video(9 if settings else 1), WAN)), "is_animated", False)
+    assert not getattr(film_of(shown(session, video(9 if settings else 1), WAN)), "is_animated", False)
 
 
 def test_frames_are_dropped_before_the_size_and_the_budget_holds(clock):
@@ -76,7 +87,7 @@ def test_frames_are_dropped_before_the_size_and_the_budget_holds(clock):
     for step in range(1, 31):
         clock.now += 2
         session.step(step)
-        frame = session.poll(video(21), WAN)
+        frame = shown(session, video(21), WAN)
         counts.setdefault(frame.detail, set()).add(film_of(frame).n_frames)
     assert session.stats.share <= 0.031
     assert session.stats.frames >= 25
@@ -87,5 +98,117 @@ def test_frames_are_dropped_before_the_size_and_the_budget_holds(clock):
 def test_without_a_decoder_the_linear_preview_moves(clock):
     session = session_of(FakeCodec(), clock, PreviewSettings(min_time=0, budget=0))
     session.step(1)
-    frame = session.poll(torch.randn(1, 16, 5, 8, 8), detect(ModelEvidence(channels=16)))
+    frame = shown(session, torch.randn(1, 16, 5, 8, 8), detect(ModelEvidence(channels=16)))
     assert (frame.detail, film_of(frame).n_frames, frame.full_size) == (LINEAR, 5, (64, 64))
+
+
+class TimeLayers(EachFrameItsShade):
+    """Four frames of one."""
+
+    draws_films = True
+
+    def film_length(self, latents):
+        return 4 * latents - 3
+
+    def decode_film(self, latents, *, detail="full"):
+        images = self.decode(latents, detail=detail)
+        self.decoded[-1] += " film"
+        shades = torch.linspace(0, 1, self.film_length(len(latents)))  # frames that are alike are stored once
+        return shades.view(-1, 1, 1, 1).expand(-1, *images.shape[1:])
+
+
+@pytest.mark.parametrize(("frames", "count"), [(5, 17), (12, 45), (13, 13)])
+def test_time_layers_draw_the_whole_film_or_none_of_it(clock, frames, count):
+    codec = TimeLayers(clock)
+    session = session_of(codec, clock, PreviewSettings(min_time=0, budget=0, max_side=32))
+    session.step(1)
+    assert film_of(shown(session, video(frames), WAN)).n_frames == count
+    assert codec.decoded[-1].endswith("film") == (count > frames)
+
+
+def test_time_layers_wait_until_the_budget_has_room_for_the_whole_film(clock):
+    codec = TimeLayers(clock, {"full": 0.5, "1/2": 0.1, "1/4": 0.02, "1/8": 0.004})
+    session = session_of(codec, clock, PreviewSettings(min_time=0, budget=3), steps=30)
+    for step in range(1, 31):
+        clock.now += 2
+        session.step(step)
+        shown(session, video(3), WAN)
+    assert not codec.decoded[0].endswith("film")
+    assert any(detail.endswith("film") for detail in codec.decoded)
+    assert session.stats.share <= 0.035
+
+
+def test_a_film_is_encoded_beside_the_poll_and_what_comes_meanwhile_is_dropped(clock, monkeypatch):
+    begun, go_on = threading.Event(), threading.Event()
+
+    def slow_film(*args, **kwargs):
+        begun.set()
+        assert go_on.wait(10)
+        return film_image(*args, **kwargs)
+
+    monkeypatch.setattr("taesd_ext.preview.session.film_image", slow_film)
+    codec = EachFrameItsShade(clock)
+    session = session_of(codec, clock, PreviewSettings(min_time=0, budget=0, max_side=32))
+    session.step(1)
+    assert session.poll(video(5), WAN) is None
+    assert begun.wait(10)
+    for step in range(2, 6):
+        session.step(step)
+        assert session.poll(video(5), WAN) is None
+    assert len(codec.decoded) == 1
+    go_on.set()
+    session._films.wait()
+    assert (session.frame.number, session.frame.step) == (1, 1)
+    session.step(6)
+    assert (shown(session, video(5), WAN).number, session.frame.step) == (2, 6)
+
+
+def test_a_film_of_a_job_that_was_called_off_is_not_shown(clock, monkeypatch):
+    def overtaken(*args, **kwargs):
+        session.cancel()
+        return film_image(*args, **kwargs)
+
+    monkeypatch.setattr("taesd_ext.preview.session.film_image", overtaken)
+    session = session_of(EachFrameItsShade(clock), clock, PreviewSettings(min_time=0, budget=0, max_side=32))
+    session.step(1)
+    assert shown(session, video(5), WAN) is None
+
+
+class Nested:
+    """A video's latent with that of its sound, as a host holds them."""
+
+    is_nested = True
+
+    def unbind(self):
+        return [video(4), torch.zeros(1, 8, 99)]
+
+
+def test_of_pictures_with_sound_the_pictures_are_shown(clock):
+    session = session_of(EachFrameItsShade(clock), clock, PreviewSettings(min_time=0, budget=0, max_side=32))
+    session.step(1, latent=Nested())
+    assert film_of(shown(session, Nested(), WAN)).n_frames == 4
+    assert session.last_error is None
+
+
+def test_of_a_result_with_alpha_the_colours_are_shown(clock):
+    class WithAlpha(FakeCodec):
+        def decode(self, latent, *, detail="full"):
+            image = super().decode(latent, detail=detail)
+            return torch.cat([image, torch.zeros_like(image[:, :1])], 1)
+
+    session = session_of(WithAlpha(), clock)
+    session.step(1)
+    assert session.poll(video(1), WAN).image.picture.getpixel((9, 9)) == (128, 128, 128)
+    assert session.last_error is None
+
+
+def test_the_decoders_time_layers_make_the_whole_film_at_each_detail():
+    torch.manual_seed(0)
+    codec = Codec("taew2_1", BY_NAME["wan21"], decoder=VideoDecoder(16, widths=(8, 8, 8, 8)))
+    latents = torch.randn(3, 16, 4, 6)
+    wanted = codec.decoder.decode_frames(latents.movedim(0, 1)[None])[0].movedim(1, 0).clamp(0, 1)
+    assert torch.allclose(codec.decode_film(latents), wanted, atol=1e-5)
+    for detail in codec.details:
+        images = codec.decode_film(latents, detail=detail)
+        scale = {"full": 1, "1/2": 2, "1/4": 4, "1/8": 8}[detail]
+        assert images.shape == (9, 3, 32 // scale, 48 // scale)
