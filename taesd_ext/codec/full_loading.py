@@ -8,7 +8,7 @@ from taesd_ext.codec.blended_tiles import BlendedTiler
 from taesd_ext.codec.codec import Codec, Source
 from taesd_ext.codec.precision import DtypeChoice, resolve_dtype
 from taesd_ext.errors import log, log_once
-from taesd_ext.weights.full_files import FullVAE
+from taesd_ext.weights.vae_file import FullVAE
 
 
 def full_codec(found: FullVAE, device: str | torch.device = "cpu", dtype: DtypeChoice = None) -> Codec:

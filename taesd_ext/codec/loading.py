@@ -14,11 +14,13 @@ from taesd_ext.errors import TaesdError
 from taesd_ext.latent_formats import FAMILIES, LatentFormat, native_format
 from taesd_ext.weights.family import say_if_guessed
 from taesd_ext.weights.folders import diffusers_files, given_folders, search_folders
-from taesd_ext.weights.full_files import FULL_NAMES, find_full_vae, find_named_vae
 from taesd_ext.weights.identify import told_by
 from taesd_ext.weights.installed import find_part, no_weights
+from taesd_ext.weights.installed_vaes import find_named_vae
 from taesd_ext.weights.tensor_file import TensorFile, open_tensor_file
 from taesd_ext.weights.tiny_file import PARTS, TinyPart, find_tiny_parts
+from taesd_ext.weights.vae_file import find_full_vae
+from taesd_ext.weights.vae_table import FULL_NAMES
 
 
 def load_codec(

@@ -30,8 +30,9 @@ from taesd_ext.commands.result_row import ResultRow
 from taesd_ext.errors import TaesdError, one_line
 from taesd_ext.latent_formats import FAMILIES
 from taesd_ext.weights.folders import given_folders, search_folders
-from taesd_ext.weights.full_files import FULL_NAMES, find_named_vae
 from taesd_ext.weights.installed import installed
+from taesd_ext.weights.installed_vaes import find_named_vae
+from taesd_ext.weights.vae_table import FULL_NAMES
 
 PAGE, SHEET, NUMBERS = "compare.html", "compare.png", "compare.json"
 

@@ -16,7 +16,7 @@ from taesd_ext.commands.codec_arguments import CodecChoice, add_codec_arguments,
 from taesd_ext.commands.jobs import Job, plan_jobs
 from taesd_ext.errors import TaesdError
 from taesd_ext.latent_formats import FAMILIES
-from taesd_ext.weights.full_files import FULL_NAMES
+from taesd_ext.weights.vae_table import FULL_NAMES
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -13,7 +13,7 @@ import gradio as gr
 from taesd_ext.errors import log_once
 from taesd_ext.host.generation import Choices
 from taesd_ext.settings import HOSTS_VAE, INFOTEXT_VAE, OPTION
-from taesd_ext.weights.vae_choice import canonical_name
+from taesd_ext.weights.installed_vaes import canonical_name
 
 TITLE = "TAESD preview"
 """The script's name; API users pass alwayson_scripts: {"taesd preview": {"args": [...]}}."""

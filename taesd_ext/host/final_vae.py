@@ -17,7 +17,7 @@ from taesd_ext.errors import TaesdError, one_line
 from taesd_ext.host.webui import WebUI
 from taesd_ext.latent_formats import Detection, LatentFormat, to_family_latent
 from taesd_ext.settings import OPTION
-from taesd_ext.weights.vae_choice import canonical_name, find_installed_vae, installed_vaes_by_name
+from taesd_ext.weights.installed_vaes import canonical_name, find_installed_vae, installed_vaes_by_name
 
 
 class FinalVAE:

@@ -12,7 +12,7 @@ from taesd_ext.host.webui import TAESD
 from taesd_ext.latent_formats import FAMILIES
 from taesd_ext.settings import INFOTEXT_MODEL, INFOTEXT_VAE
 from taesd_ext.weights.identify import HASH_UP_TO, checksums
-from taesd_ext.weights.vae_choice import canonical_name, file_title
+from taesd_ext.weights.installed_vaes import canonical_name, file_title
 
 HOST_KEY = {"decoder": "VAE Decoder", "encoder": "VAE Encoder"}
 TILES = "VAE tile size"

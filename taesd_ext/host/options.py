@@ -13,7 +13,7 @@ from taesd_ext.errors import TaesdError
 from taesd_ext.host.generation import Choices
 from taesd_ext.host.webui import DECODE_METHOD, PREVIEW_METHOD, WebUI
 from taesd_ext.settings import OPTION, OPTIONS, Option, PreviewSettings, option_value
-from taesd_ext.weights.vae_choice import canonical_name
+from taesd_ext.weights.installed_vaes import canonical_name
 
 _NEIGHBOUR = {"previews": PREVIEW_METHOD, "vae": DECODE_METHOD}
 """The host's option in whose section ours go; the sections' names differ between hosts."""

@@ -2,8 +2,8 @@
 
 Pixels are in [-1, 1]; latents are not scaled yet (see models/full_vae.py). Early stages are residual blocks, late ones
 EfficientViT blocks: linear attention, then a gated convolution. Where the size changes, a shortcut without weights
-carries the values across (space to channels and back). Each network is one ``nn.Sequential``;
-weights/autoencoder_dc_files.py knows the keys of the published layouts.
+carries the values across (space to channels and back). Each network is one ``nn.Sequential`` that tells from the shapes
+in its state dict with which arguments it is built; weights/vae_layouts.py knows the keys of the published layouts.
 
 Source of the structure: arXiv 2410.10733, mit-han-lab/efficientvit (Apache-2.0).
 """
@@ -12,12 +12,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import groupby
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from taesd_ext.models.layers import GELU, BatchNorm2d, Conv2d, Module, ReLU, ReLU6, Sequential, SiLU
+from taesd_ext.models.layers import BatchNorm2d, Conv2d, Module, ReLU, Sequential, SiLU
+from taesd_ext.models.state_shapes import Arguments, Shapes
 
 NORM_EPS = 1e-5
 ATTENTION_EPS = 1e-15
@@ -25,19 +27,24 @@ HEAD_CHANNELS = 32
 MLP_RATIO = 4
 """A gated convolution is so many times as wide as its block, twice: the values and their gates."""
 
-ACTIVATIONS = {"silu": SiLU, "relu": ReLU, "relu6": ReLU6, "gelu": GELU}
-
 
 @dataclass(frozen=True)
 class Stage:
-    """The blocks at one size. ``scales`` are the kernels with which attention looks around before it compares."""
+    """The blocks at one size.
+
+    ``scales`` are the kernels with which attention looks around before it compares. With ``batch_norm`` the blocks are
+    activated by ReLU, else by SiLU: no published network has it otherwise.
+    """
 
     width: int
     blocks: int
     attention: bool = False
     scales: tuple[int, ...] = ()
-    norm: str = "rms_norm"
-    activation: str = "silu"
+    batch_norm: bool = False
+
+    @property
+    def activation(self) -> str:
+        return "relu" if self.batch_norm else "silu"
 
 
 def conv3x3(channels_in: int, channels_out: int, *, stride: int = 1, bias: bool = True) -> Conv2d:
@@ -48,8 +55,8 @@ def conv1x1(channels_in: int, channels_out: int, *, bias: bool = False, groups: 
     return Conv2d(channels_in, channels_out, kernel_size=1, bias=bias, groups=groups)
 
 
-def norm_of(kind: str, channels: int) -> nn.Module:
-    return BatchNorm2d(channels, eps=NORM_EPS) if kind == "batch_norm" else RMSNorm(channels)
+def norm_of(stage: Stage) -> nn.Module:
+    return BatchNorm2d(stage.width, eps=NORM_EPS) if stage.batch_norm else RMSNorm(stage.width)
 
 
 class RMSNorm(Module):
@@ -73,9 +80,9 @@ class ResBlock(Module):
     def __init__(self, stage: Stage) -> None:
         super().__init__()
         self.conv1 = conv3x3(stage.width, stage.width)
-        self.activation = ACTIVATIONS[stage.activation]()
+        self.activation = ReLU() if stage.batch_norm else SiLU()
         self.conv2 = conv3x3(stage.width, stage.width, bias=False)
-        self.norm = norm_of(stage.norm, stage.width)
+        self.norm = norm_of(stage)
 
     def forward(self, x: Tensor) -> Tensor:
         return x + self.norm(self.conv2(self.activation(self.conv1(x))))
@@ -101,7 +108,7 @@ class LinearAttention(Module):
             for size in stage.scales
         )
         self.out = conv1x1(inner * (1 + len(stage.scales)), stage.width)
-        self.norm = norm_of(stage.norm, stage.width)
+        self.norm = norm_of(stage)
 
     def forward(self, x: Tensor) -> Tensor:
         qkv = self.qkv(x)
@@ -153,61 +160,56 @@ class EfficientViTBlock(Sequential):
         self.mlp = GatedConv(stage.width)
 
 
-class Down(Module):
+class Down(Conv2d):
     """(B,C,h,w) -> (B,C',h/2,w/2); the shortcut folds squares into channels and averages groups of them."""
 
     def __init__(self, channels_in: int, channels_out: int, *, strided: bool, shortcut: bool = True) -> None:
-        super().__init__()
-        self.strided = strided
+        channels, stride = (channels_out, 2) if strided else (channels_out // 4, 1)
+        super().__init__(channels_in, channels, kernel_size=3, padding=1, stride=stride)
         self.group = 4 * channels_in // channels_out if shortcut else 0
-        self.conv = conv3x3(channels_in, channels_out if strided else channels_out // 4, stride=2 if strided else 1)
 
     def forward(self, x: Tensor) -> Tensor:
-        y = self.conv(x) if self.strided else functional.pixel_unshuffle(self.conv(x), 2)
+        y = super().forward(x)
+        y = y if self.stride == (2, 2) else functional.pixel_unshuffle(y, 2)
         return y + functional.pixel_unshuffle(x, 2).unflatten(1, (-1, self.group)).mean(dim=2) if self.group else y
 
 
-class Up(Module):
+class Up(Conv2d):
     """(B,C,h,w) -> (B,C',2h,2w); the shortcut repeats channels and unfolds them into squares."""
 
     def __init__(self, channels_in: int, channels_out: int, *, interpolate: bool, shortcut: bool = True) -> None:
-        super().__init__()
+        super().__init__(channels_in, channels_out if interpolate else 4 * channels_out, kernel_size=3, padding=1)
         self.interpolate = interpolate
         self.repeats = 4 * channels_out // channels_in if shortcut else 0
-        self.conv = conv3x3(channels_in, channels_out if interpolate else 4 * channels_out)
 
     def forward(self, x: Tensor) -> Tensor:
         if self.interpolate:
-            y = self.conv(functional.interpolate(x, scale_factor=2, mode="nearest"))
+            y = super().forward(functional.interpolate(x, scale_factor=2, mode="nearest"))
         else:
-            y = functional.pixel_shuffle(self.conv(x), 2)
+            y = functional.pixel_shuffle(super().forward(x), 2)
         return y + functional.pixel_shuffle(x.repeat_interleave(self.repeats, dim=1), 2) if self.repeats else y
 
 
-class ToLatent(Module):
+class ToLatent(Conv2d):
     """(B,C,h,w) -> (B,latent channels,h,w); the shortcut averages groups of channels."""
 
-    def __init__(self, channels: int, latent_channels: int, *, shortcut: bool = True) -> None:
-        super().__init__()
-        self.conv = conv3x3(channels, latent_channels)
-        self.group = channels // latent_channels if shortcut else 0
+    def __init__(self, channels: int, latent_channels: int) -> None:
+        super().__init__(channels, latent_channels, kernel_size=3, padding=1)
+        self.group = channels // latent_channels
 
     def forward(self, x: Tensor) -> Tensor:
-        y = self.conv(x)
-        return y + x.unflatten(1, (-1, self.group)).mean(dim=2) if self.group else y
+        return super().forward(x) + x.unflatten(1, (-1, self.group)).mean(dim=2)
 
 
-class FromLatent(Module):
+class FromLatent(Conv2d):
     """(B,latent channels,h,w) -> (B,C,h,w); the shortcut repeats channels."""
 
-    def __init__(self, latent_channels: int, channels: int, *, shortcut: bool = True) -> None:
-        super().__init__()
-        self.conv = conv3x3(latent_channels, channels)
-        self.repeats = channels // latent_channels if shortcut else 0
+    def __init__(self, latent_channels: int, channels: int) -> None:
+        super().__init__(latent_channels, channels, kernel_size=3, padding=1)
+        self.repeats = channels // latent_channels
 
     def forward(self, latent: Tensor) -> Tensor:
-        y = self.conv(latent)
-        return y + latent.repeat_interleave(self.repeats, dim=1) if self.repeats else y
+        return super().forward(latent) + latent.repeat_interleave(self.repeats, dim=1)
 
 
 def blocks(stage: Stage, head_channels: int) -> list[nn.Module]:
@@ -219,53 +221,106 @@ def blocks(stage: Stage, head_channels: int) -> list[nn.Module]:
 class Encoder(Sequential):
     """(B,3,H,W) pixels in [-1,1] -> (B,C,H/f,W/f) latent, f = 2 ** (stages - 1). H and W are multiples of f.
 
-    A first stage without blocks is skipped: the first layer then halves the picture at once.
+    ``stages`` are from the largest size to the smallest. A first stage without blocks is skipped: the first layer then
+    halves the picture at once. With ``plain`` sizes are halved by strided convolutions, else by folding squares into
+    channels.
     """
 
+    part = "encoder"
+    moments = False
+
     def __init__(
-        self,
-        latent_channels: int,
-        stages: Sequence[Stage],
-        *,
-        strided: bool,
-        head_channels: int = HEAD_CHANNELS,
-        shortcut: bool = True,
+        self, latent_channels: int, stages: Sequence[Stage], *, plain: bool, head_channels: int = HEAD_CHANNELS
     ) -> None:
         first, *later = stages
         if first.blocks:
             layers = [conv3x3(3, first.width), *blocks(first, head_channels)]
-            layers += [Down(first.width, later[0].width, strided=strided)] if later else []
+            layers += [Down(first.width, later[0].width, strided=plain)] if later else []
         else:
-            layers = [Down(3, later[0].width, strided=strided, shortcut=False)]
+            layers = [Down(3, later[0].width, strided=plain, shortcut=False)]
         for i, stage in enumerate(later, start=1):
             layers += blocks(stage, head_channels)
-            layers += [Down(stage.width, stages[i + 1].width, strided=strided)] if i + 1 < len(stages) else []
-        super().__init__(*layers, ToLatent(stages[-1].width, latent_channels, shortcut=shortcut))
+            layers += [Down(stage.width, stages[i + 1].width, strided=plain)] if i + 1 < len(stages) else []
+        super().__init__(*layers, ToLatent(stages[-1].width, latent_channels))
+        self.latent_channels, self.spatial_scale_factor = latent_channels, 2 ** (len(stages) - 1)
+        self.plain = plain
+
+    @classmethod
+    def arguments_of(cls, shapes: Shapes) -> Arguments | None:
+        """None where the shapes are of no such network."""
+        if (found := _structure(shapes)) is None:
+            return None
+        convs, stages, head_channels = found
+        skips = convs[0][0] != stages[0].width
+        plain = not skips and len(stages) > 1 and convs[1][0] == stages[1].width
+        stages = (Stage(stages[0].width, 0), *stages) if skips else stages
+        return {"latent_channels": convs[-1][0], "stages": stages, "plain": plain, "head_channels": head_channels}
 
 
 class Decoder(Sequential):
-    """(B,C,h,w) latent -> (B,3,f*h,f*w) pixels, about [-1,1] and not clamped."""
+    """(B,C,h,w) latent -> (B,3,f*h,f*w) pixels, about [-1,1] and not clamped.
+
+    ``stages`` are from the largest size to the smallest, as those of the encoder. With ``plain`` sizes are doubled by
+    repeating pixels, else by unfolding channels into squares.
+    """
+
+    part = "decoder"
 
     def __init__(
-        self,
-        latent_channels: int,
-        stages: Sequence[Stage],
-        *,
-        interpolate: bool,
-        head_channels: int = HEAD_CHANNELS,
-        shortcut: bool = True,
-        activation: str = "relu",
+        self, latent_channels: int, stages: Sequence[Stage], *, plain: bool, head_channels: int = HEAD_CHANNELS
     ) -> None:
         first, *later = stages
-        layers: list[nn.Module] = [FromLatent(latent_channels, stages[-1].width, shortcut=shortcut)]
+        layers: list[nn.Module] = [FromLatent(latent_channels, stages[-1].width)]
         for i in range(len(stages) - 1, 0, -1):
-            layers += [Up(stages[i + 1].width, stages[i].width, interpolate=interpolate)] if i + 1 < len(stages) else []
+            layers += [Up(stages[i + 1].width, stages[i].width, interpolate=plain)] if i + 1 < len(stages) else []
             layers += blocks(stages[i], head_channels)
         if first.blocks:
-            layers += [Up(later[0].width, first.width, interpolate=interpolate)] if later else []
-            layers += [*blocks(first, head_channels), RMSNorm(first.width), ACTIVATIONS[activation]()]
-            layers += [conv3x3(first.width, 3)]
+            layers += [Up(later[0].width, first.width, interpolate=plain)] if later else []
+            layers += [*blocks(first, head_channels), RMSNorm(first.width), ReLU(), conv3x3(first.width, 3)]
         else:
-            layers += [RMSNorm(later[0].width), ACTIVATIONS[activation]()]
-            layers += [Up(later[0].width, 3, interpolate=interpolate, shortcut=False)]
+            layers += [RMSNorm(later[0].width), ReLU(), Up(later[0].width, 3, interpolate=plain, shortcut=False)]
         super().__init__(*layers)
+        self.latent_channels, self.spatial_scale_factor = latent_channels, 2 ** (len(stages) - 1)
+        self.plain = plain
+
+    @classmethod
+    def arguments_of(cls, shapes: Shapes) -> Arguments | None:
+        """None where the shapes are of no such network."""
+        if (found := _structure(shapes)) is None:
+            return None
+        convs, stages, head_channels = found
+        stages = stages[::-1]
+        skips = convs[-1][0] != 3
+        plain = not skips and len(stages) > 1 and convs[1][0] == stages[-2].width
+        stages = (Stage(stages[0].width, 0), *stages) if skips else stages
+        return {"latent_channels": convs[0][1], "stages": stages, "plain": plain, "head_channels": head_channels}
+
+
+def _structure(shapes: Shapes) -> tuple[list[tuple[int, ...]], tuple[Stage, ...], int] | None:
+    """The shapes of the convolutions between the sizes, the stages between them, and the channels of a head."""
+    layers: dict[int, dict[str, tuple[int, ...]]] = {}
+    for key, shape in shapes.items():
+        index, _, rest = key.partition(".")
+        layers.setdefault(int(index) if index.isdecimal() else -1, {})[rest] = shape
+    convs, stages, head_channels = [], [], HEAD_CHANNELS
+    in_order = [layers[index] for index in sorted(layers) if len(layers[index].get("weight", ())) != 1]
+    for is_conv, group in groupby(in_order, lambda layer: "weight" in layer):
+        found = list(group)
+        if is_conv:
+            convs += [layer["weight"] for layer in found]
+        elif stage := _stage(found):
+            stages.append(stage)
+            head_channels = found[0].get("attention.scales.0.1.weight", (0, head_channels))[1]
+    if len(convs) != len(stages) + 1 or not stages or any(len(shape) != 4 for shape in convs):
+        return None
+    return convs, tuple(stages), head_channels
+
+
+def _stage(layers: list[dict[str, tuple[int, ...]]]) -> Stage | None:
+    """The stage with these blocks, by the first of them."""
+    first = layers[0]
+    attention = "attention.out.weight" in first
+    conv = first.get("attention.out.weight" if attention else "conv1.weight", ())
+    scales = [first.get(f"attention.scales.{i}.0.weight", ()) for i in range(len(first))]
+    batch_norm = f"{'attention.' if attention else ''}norm.running_mean" in first
+    return Stage(conv[0], len(layers), attention, tuple(s[-1] for s in scales if s), batch_norm) if conv else None

@@ -1,20 +1,22 @@
 """The SD VAE (AutoencoderKL) of SD1/2, SDXL, SD3, FLUX.1 and FLUX.2, in the VAE's own numbers.
 
 Pixels are in [-1, 1]; latents are not scaled yet (see models/full_vae.py). Each network is one ``nn.Sequential``, so
-that it reads as a picture of itself; weights/autoencoder_kl_files.py knows the keys of the published layouts.
+that it reads as a picture of itself, and tells from the shapes in its state dict with which arguments it is built;
+weights/vae_layouts.py knows the keys of the published layouts.
 
 Source of the structure: CompVis/latent-diffusion (ldm), black-forest-labs/flux (quant convolutions left out).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 
 from torch import Tensor, nn
 from torch.nn import functional
 
 from taesd_ext.models.layers import Conv2d, GroupNorm, Module, Sequential, SiLU, Upsample
+from taesd_ext.models.state_shapes import Arguments, Shapes
 
 WIDTHS = (128, 256, 512, 512)
 """Channels at 1/1, 1/2, 1/4 and 1/8 of the size."""
@@ -95,7 +97,48 @@ def middle(channels: int, norm: Norm = group_norm) -> list[nn.Module]:
     return [ResBlock(channels, channels, norm), Attention(channels, norm), ResBlock(channels, channels, norm)]
 
 
-class Encoder(Sequential):
+class EncoderShape(Sequential):
+    """What an encoder of four sizes with two blocks each tells of itself, whatever its norms are."""
+
+    part = "encoder"
+    spatial_scale_factor = 8
+    moments = True
+    """It gives means and logarithms of variances."""
+
+    @classmethod
+    def arguments_of(cls, shapes: Shapes) -> Arguments | None:
+        """None where the shapes are of no such network."""
+        widths = _widths(shapes, (1, 4, 7, 10))
+        end = shapes.get("17.weight", ())
+        if widths is None or len(end) != 4:
+            return None
+        return {"latent_channels": end[0] // 2, "widths": widths, "quant_conv": "18.weight" in shapes}
+
+
+class DecoderShape(Sequential):
+    """What a decoder of four sizes with three blocks each tells of itself, whatever its norms are."""
+
+    part = "decoder"
+    spatial_scale_factor = 8
+
+    @classmethod
+    def arguments_of(cls, shapes: Shapes) -> Arguments | None:
+        """None where the shapes are of no such network."""
+        quant_conv = shapes.get("0.weight", ())[2:] == (1, 1)
+        widths = _widths(shapes, [index + quant_conv for index in (19, 14, 9, 4)])
+        start = shapes.get(f"{int(quant_conv)}.weight", ())
+        if widths is None or len(start) != 4:
+            return None
+        return {"latent_channels": start[1], "widths": widths, "quant_conv": quant_conv}
+
+
+def _widths(shapes: Shapes, firsts: Sequence[int]) -> tuple[int, ...] | None:
+    """Channels at each size, by its first block's place; None where one of the blocks is none."""
+    found = [shapes.get(f"{index}.conv1.weight", ()) for index in firsts]
+    return tuple(shape[0] for shape in found) if all(len(shape) == 4 for shape in found) else None
+
+
+class Encoder(EncoderShape):
     """(B,3,H,W) pixels in [-1,1] -> (B,2C,H/8,W/8): means, then logarithms of variances. H and W are multiples of 8."""
 
     def __init__(
@@ -119,9 +162,10 @@ class Encoder(Sequential):
             norm(d), SiLU(), conv3x3(d, moments),
             *([conv1x1(moments, moments)] if quant_conv else []),
         )  # fmt: skip
+        self.latent_channels = latent_channels
 
 
-class Decoder(Sequential):
+class Decoder(DecoderShape):
     """(B,C,h,w) latent -> (B,3,8h,8w) pixels, about [-1,1] and not clamped."""
 
     def __init__(
@@ -144,3 +188,4 @@ class Decoder(Sequential):
             *blocks(b, a, 3, norm),
             norm(a), SiLU(), conv3x3(a, 3),
         )  # fmt: skip
+        self.latent_channels = latent_channels

@@ -14,8 +14,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from taesd_ext.models.autoencoder_kl import Halve, blocks, conv1x1, conv3x3, middle
-from taesd_ext.models.layers import Module, Sequential, SiLU, Upsample
+from taesd_ext.models.autoencoder_kl import DecoderShape, EncoderShape, Halve, blocks, conv1x1, conv3x3, middle
+from taesd_ext.models.layers import Module, SiLU, Upsample
+from taesd_ext.models.state_shapes import Arguments, Shapes
 
 WIDTHS = (96, 192, 384, 384)
 """Channels at 1/1, 1/2, 1/4 and 1/8 of the size."""
@@ -41,7 +42,7 @@ def double_and_halve_channels(channels: int) -> list[nn.Module]:
     return [Upsample(), conv3x3(channels, channels // 2)]
 
 
-class Encoder(Sequential):
+class Encoder(EncoderShape):
     """(B,3,H,W) pixels in [-1,1] -> (B,2C,H/8,W/8): means, then logarithms of variances. H and W are multiples of 8."""
 
     def __init__(self, latent_channels: int = 16, widths: tuple[int, int, int, int] = WIDTHS) -> None:
@@ -57,9 +58,15 @@ class Encoder(Sequential):
             RMSNorm(d), SiLU(), conv3x3(d, moments),
             conv1x1(moments, moments),
         )  # fmt: skip
+        self.latent_channels = latent_channels
+
+    @classmethod
+    def arguments_of(cls, shapes: Shapes) -> Arguments | None:
+        found = super().arguments_of(shapes)
+        return {key: found[key] for key in ("latent_channels", "widths")} if found and found["quant_conv"] else None
 
 
-class Decoder(Sequential):
+class Decoder(DecoderShape):
     """(B,C,h,w) latent -> (B,3,8h,8w) pixels, about [-1,1] and not clamped.
 
     With ``image_channels`` 12 (the "upscale2x" decoders) the channels are squares of 2x2 pixels: (B,3,16h,16w).
@@ -79,10 +86,19 @@ class Decoder(Sequential):
             *blocks(b // 2, a, 3, RMSNorm),
             RMSNorm(a), SiLU(), conv3x3(a, image_channels),
         )  # fmt: skip
-        self.fold = 2 if image_channels == 12 else 1
+        self.latent_channels = latent_channels
+        self.image_scale = 2 if image_channels == 12 else 1
+        """Pixels of the picture for each of the one that was encoded, along a side."""
+
+    @classmethod
+    def arguments_of(cls, shapes: Shapes) -> Arguments | None:
+        found, end = super().arguments_of(shapes), shapes.get("25.weight", ())
+        if not found or not found.pop("quant_conv") or end[:1] not in ((3,), (12,)):
+            return None
+        return {**found, "image_channels": end[0]}
 
     def forward(self, x: Tensor) -> Tensor:
-        return functional.pixel_shuffle(super().forward(x), self.fold)
+        return functional.pixel_shuffle(super().forward(x), self.image_scale)
 
 
 def last_step(weight: Tensor) -> Tensor:

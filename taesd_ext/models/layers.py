@@ -70,19 +70,9 @@ class ReLU(Module, nn.ReLU):
         return functional.relu(x)
 
 
-class ReLU6(Module, nn.ReLU6):
-    def forward(self, x: Tensor) -> Tensor:
-        return functional.relu6(x)
-
-
 class SiLU(Module, nn.SiLU):
     def forward(self, x: Tensor) -> Tensor:
         return functional.silu(x)
-
-
-class GELU(Module, nn.GELU):
-    def forward(self, x: Tensor) -> Tensor:
-        return functional.gelu(x)
 
 
 class Upsample(Module, nn.Upsample):

@@ -23,8 +23,8 @@ from taesd_ext.ui.kept_results import KeptResults
 from taesd_ext.ui.markup import SMALL, notice, slider, table
 from taesd_ext.ui.pictures import fitted, offered_file, picture_uri, sample_names, sample_picture
 from taesd_ext.ui.work import Task, interruptible, leave, long_action
-from taesd_ext.weights.full_files import installed_vaes
 from taesd_ext.weights.installed import installed
+from taesd_ext.weights.installed_vaes import installed_vaes
 
 SIDES = ("256", "512", "768", "1024")
 

@@ -15,7 +15,7 @@ from taesd_ext.ui.downloads import downloaded
 from taesd_ext.ui.markup import SMALL, notice
 from taesd_ext.ui.work import Task, long_action
 from taesd_ext.weights.download import download_family
-from taesd_ext.weights.own_vae import add_vae_file
+from taesd_ext.weights.installed_vaes import add_vae_file
 
 OFFERED = ("sd-vae-ft-mse", "sd-vae-ft-ema")
 

@@ -21,8 +21,8 @@ from taesd_ext.ui.kept_results import KeptResults
 from taesd_ext.ui.markup import REFRESH_CLASS, notice, slider, stage
 from taesd_ext.ui.pictures import offered_file, picture_bytes, picture_uri
 from taesd_ext.ui.work import Task, interruptible, long_action
-from taesd_ext.weights.full_files import installed_vaes
 from taesd_ext.weights.installed import installed
+from taesd_ext.weights.installed_vaes import installed_vaes
 
 
 @dataclass(frozen=True)

@@ -17,10 +17,10 @@ sys.path.insert(0, str(ROOT))
 
 def read_weights(path: Path) -> None:
     """Everything that the product does with a weight file: recognise it, load all of it, build what is in it."""
-    from taesd_ext.weights.full_files import find_full_vae
     from taesd_ext.weights.identify import identify
     from taesd_ext.weights.tensor_file import open_tensor_file
     from taesd_ext.weights.tiny_file import find_tiny_parts
+    from taesd_ext.weights.vae_file import find_full_vae
 
     identify(path, always_hash=True)
     file = open_tensor_file(path)

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import os
-from pathlib import Path
 from types import SimpleNamespace
 
 import gradio as gr
 import pytest
 import torch
+from full_vae_files import write_vae
 from safetensors.torch import save_file
 
 from taesd_ext import load_codec
@@ -17,34 +17,18 @@ from taesd_ext.errors import TaesdError
 from taesd_ext.host import final_vae
 from taesd_ext.host.accordion import AS_SET, pasted_final_vae
 from taesd_ext.settings import HOSTS_VAE, TINY_VAE
-from taesd_ext.weights.autoencoder_kl_files import LAYOUTS, KLArchitecture, network_keys
 from taesd_ext.weights.identify import checksums
-from taesd_ext.weights.vae_choice import canonical_name
+from taesd_ext.weights.installed_vaes import canonical_name
 
 KEY = "Final VAE"
-
-
-def write_vae(path: Path, seed: int = 0) -> Path:
-    """A VAE as small as 32 groups allow, in the original layout."""
-    generator = torch.Generator().manual_seed(seed)
-    state = {}
-    for part in ("encoder", "decoder"):
-        architecture = KLArchitecture(4, (32, 32, 32, 32))
-        shapes = {key: value.shape for key, value in architecture.build(part).state_dict().items()}
-        for key, names in network_keys(LAYOUTS[0], part, architecture).items():
-            shape = (shapes[key][0] // len(names), *shapes[key][1:])
-            state |= {name: 0.1 * torch.randn(shape, generator=generator) for name in names}
-    path.parent.mkdir(parents=True, exist_ok=True)
-    save_file(state, path)
-    return path
 
 
 @pytest.fixture
 def vaes(host):
     folder = host.folder.parent / "VAE"
-    write_vae(folder / "anime.vae.safetensors", 1)
-    write_vae(folder / "vae-ft-mse-840000-ema-pruned.safetensors", 2)
-    write_vae(folder / "more" / "sdxl_vae.safetensors", 3)
+    write_vae(folder / "anime.vae.safetensors", seed=1)
+    write_vae(folder / "vae-ft-mse-840000-ema-pruned.safetensors", seed=2)
+    write_vae(folder / "more" / "sdxl_vae.safetensors", seed=3)
     save_file({"something": torch.zeros(2)}, folder / "no_vae.safetensors")
     (folder / "broken.safetensors").write_bytes(b"\xff" * 64)
     return folder
@@ -62,7 +46,7 @@ def test_headers_are_read_once(runtime, vaes, monkeypatch):
     for folder in (vaes, vaes / "more"):
         os.utime(folder, (1, 1))
     before = runtime.final.vae.choices()
-    monkeypatch.setattr("taesd_ext.weights.vae_choice.open_tensor_file", None)
+    monkeypatch.setattr("taesd_ext.weights.installed_vaes.open_tensor_file", None)
     assert runtime.final.vae.choices() == before
 
 
@@ -184,7 +168,7 @@ def test_a_picture_asks_for_no_list_of_files(host, runtime, vaes, monkeypatch):
 def test_a_changed_file_is_read_again(host, vaes):
     host.opts.taesd_ext_final_vae = "anime.vae"
     first, _ = host.generate()
-    write_vae(vaes / "anime.vae.safetensors", 7).touch()
+    write_vae(vaes / "anime.vae.safetensors", seed=7).touch()
     second, _ = host.generate()
     assert first.extra_generation_params[KEY] != second.extra_generation_params[KEY]
 

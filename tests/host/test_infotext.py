@@ -15,9 +15,9 @@ from taesd_ext.host import infotext
 from taesd_ext.host.accordion import ARGUMENTS, AS_SET, choices_of, pasted_final_vae
 from taesd_ext.latent_formats import FAMILIES
 from taesd_ext.settings import HOSTS_VAE, INFOTEXT_MODEL, INFOTEXT_VAE, OPTION, TINY_VAE
+from taesd_ext.weights.installed_vaes import canonical_name
 from taesd_ext.weights.tiny_file import PARTS
-from taesd_ext.weights.vae_choice import canonical_name
-from taesd_ext.weights.vae_rows import NAMED_VAES
+from taesd_ext.weights.vae_table import VAES
 
 NO_FILE_NAME = '\0/\\"'
 """Characters that no file is called by, or that the WebUI's own reader of parameters stumbles over."""
@@ -26,7 +26,7 @@ CHARACTERS = st.characters(exclude_characters=NO_FILE_NAME, exclude_categories=[
 TITLES = st.text(CHARACTERS, min_size=1, max_size=40).filter(
     lambda title: canonical_name(title) == title and title not in (HOSTS_VAE, TINY_VAE, AS_SET, ".", "..")
 )
-KNOWN_TITLES = st.sampled_from([stem for row in NAMED_VAES for stem in row.stems])
+KNOWN_TITLES = st.sampled_from([stem for row in VAES for stem in row.stems])
 SHA256 = st.text("0123456789abcdef", min_size=64, max_size=64)
 BEFORE = {"Steps": 20, "Sampler": "Euler", "CFG scale": 7, "Seed": 1, "Size": "64x64", "Model": "x, y: z"}
 

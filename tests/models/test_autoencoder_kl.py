@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
+from full_vae_files import in_layout
 from full_vae_reference import LARGEST_ERROR, latent_like, make_up, picture, relative_error
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
@@ -17,35 +21,35 @@ from taesd_ext.codec.codec import Codec
 from taesd_ext.codec.latent_file import read_latent
 from taesd_ext.codec.picture_file import image_to_picture, read_picture
 from taesd_ext.errors import TaesdError
-from taesd_ext.models import autoencoder_kl
-from taesd_ext.weights.autoencoder_kl_files import LAYOUTS, KLArchitecture, Layout, network_keys
-from taesd_ext.weights.vae_rows import KIND_BY_NAME, KL_KINDS, KLKind
+from taesd_ext.models.autoencoder_kl import Decoder, Encoder
+from taesd_ext.weights.vae_layouts import LDM
+from taesd_ext.weights.vae_table import VAE_BY_NAME, NamedVAE
 
 diffusers = pytest.importorskip("diffusers")
 
 SMALL = {"block_out_channels": (16, 24, 32, 32), "norm_num_groups": 8, "layers_per_block": 2}
 TRUE_SIZE = {"block_out_channels": (128, 256, 512, 512), "layers_per_block": 2}
-LDM, FLUX2, DIFFUSERS, OLD_DIFFUSERS = LAYOUTS
+KINDS = [VAE_BY_NAME[name] for name in ("sd15-vae", "sdxl-vae", "sd3-vae", "flux-vae", "flux2-vae")]
 
 State = dict[str, Tensor]
 
 
-def reference(kind: KLKind, sizes: dict, seed: int = 0) -> nn.Module:
+def reference(kind: NamedVAE, sizes: dict, seed: int = 0) -> nn.Module:
     """diffusers' network of this kind as its published config.json describes it."""
     common = {
         **sizes,
-        "latent_channels": kind.latent_channels,
+        "latent_channels": kind.latent_format.latent_channels,
         "down_block_types": ("DownEncoderBlock2D",) * 4,
         "up_block_types": ("UpDecoderBlock2D",) * 4,
     }
     if kind.name == "flux2-vae":
         return make_up(diffusers.AutoencoderKLFlux2(**common), seed)
-    quant = kind.latent_channels == 4
+    quant = kind.latent_format.latent_channels == 4
     return make_up(
         diffusers.AutoencoderKL(
             **common,
-            scaling_factor=kind.scaling_factor,
-            shift_factor=kind.shift_factor or None,
+            scaling_factor=kind.latent_format.scaling_factor,
+            shift_factor=kind.latent_format.shift or None,
             use_quant_conv=quant,
             use_post_quant_conv=quant,
         ),
@@ -97,16 +101,16 @@ def assert_equal(codec: Codec, vae: nn.Module, height: int, width: int, batch: i
     assert float(decoded.std()) > 0.05, "a flat picture would prove nothing"
 
 
-@pytest.mark.parametrize("kind", KL_KINDS, ids=lambda kind: kind.name)
-def test_small_networks_equal_diffusers_from_its_own_folder(kind: KLKind, tmp_path: Path) -> None:
+@pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.name)
+def test_small_networks_equal_diffusers_from_its_own_folder(kind: NamedVAE, tmp_path: Path) -> None:
     vae = reference(kind, SMALL)
     codec = load_codec(saved(vae, tmp_path))
     assert (codec.name, codec.format.name) == (kind.name, kind.format_name)
     assert_equal(codec, vae, 80, 48, batch=2)
 
 
-@pytest.mark.parametrize("kind", KL_KINDS, ids=lambda kind: kind.name)
-def test_tiles_equal_diffusers(kind: KLKind, tmp_path: Path) -> None:
+@pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.name)
+def test_tiles_equal_diffusers(kind: NamedVAE, tmp_path: Path) -> None:
     vae = reference(kind, SMALL)
     vae.enable_tiling()
     vae.tile_sample_min_size, vae.tile_latent_min_size = 64, 8
@@ -118,12 +122,12 @@ def test_tiles_equal_diffusers(kind: KLKind, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", ["sd15-vae", "sdxl-vae", "flux-vae"])
 def test_true_sizes_equal_diffusers(name: str, tmp_path: Path) -> None:
-    vae = reference(KIND_BY_NAME[name], TRUE_SIZE)
+    vae = reference(VAE_BY_NAME[name], TRUE_SIZE)
     assert_equal(load_codec(saved(vae, tmp_path)), vae, 64, 96)
 
 
 def test_a_drawn_latent_on_the_command_line(tmp_path: Path) -> None:
-    folder = saved(reference(KIND_BY_NAME["sd15-vae"], SMALL), tmp_path / "vae")
+    folder = saved(reference(VAE_BY_NAME["sd15-vae"], SMALL), tmp_path / "vae")
     image_to_picture(picture(32, 40)).save(tmp_path / "in.png")
     arguments = ["encode", str(tmp_path / "in.png"), "--family", str(folder), "-o"]
     for name, seed in (("mean", []), ("a", ["--seed", "3"]), ("b", ["--seed", "3"]), ("c", ["--seed", "4"])):
@@ -137,12 +141,12 @@ def test_a_drawn_latent_on_the_command_line(tmp_path: Path) -> None:
 
 def test_flux2_with_a_narrower_decoder(tmp_path: Path) -> None:
     sizes = {**SMALL, "decoder_block_out_channels": (8, 16, 16, 24)}
-    vae = reference(KIND_BY_NAME["flux2-vae"], sizes)
+    vae = reference(VAE_BY_NAME["flux2-vae"], sizes)
     assert_equal(load_codec(saved(vae, tmp_path)), vae, 48, 64)
 
 
 def test_flux2_takes_the_samplers_packed_latent(tmp_path: Path) -> None:
-    vae = reference(KIND_BY_NAME["flux2-vae"], SMALL)
+    vae = reference(VAE_BY_NAME["flux2-vae"], SMALL)
     codec = load_codec(saved(vae, tmp_path))
     latent = latent_like(codec, 8, 6)
     assert torch.equal(codec.decode(nn.functional.pixel_unshuffle(latent, 2)), codec.decode(latent))
@@ -150,32 +154,31 @@ def test_flux2_takes_the_samplers_packed_latent(tmp_path: Path) -> None:
 
 def test_published_parameter_counts_of_sd1() -> None:
     """Counted without the quant convolutions, 72 and 20 weights, which ldm keeps outside the two networks."""
-    counts = []
-    for part in ("encoder", "decoder"):
-        network = KLArchitecture(quant_conv=False).build(part)
-        counts.append(sum(weight.numel() for weight in network.parameters()))
-    assert counts == [34_163_592, 49_490_179]
-    whole = sum(w.numel() for part in ("encoder", "decoder") for w in KLArchitecture().build(part).parameters())
-    assert whole == sum(counts) + 72 + 20
+    for network, expected, quant in ((Encoder, 34_163_592, 72), (Decoder, 49_490_179, 20)):
+        with torch.device("meta"):
+            counts = [sum(weight.numel() for weight in network(quant_conv=q).parameters()) for q in (False, True)]
+        assert counts == [expected, expected + quant]
 
 
-def in_layout(vae: nn.Module, source: Layout, target: Layout, prefix: str = "") -> State:
-    """diffusers' weights under another layout's keys, by our tables."""
-    state, written = vae.state_dict(), {}
-    channels, quant = vae.config.latent_channels, "quant_conv.weight" in state
-    for part in ("encoder", "decoder"):
-        architecture = KLArchitecture(channels, vae.config.block_out_channels, vae.config.norm_num_groups, quant)
-        theirs = network_keys(target, part, architecture, prefix)
-        for key, names in network_keys(source, part, architecture).items():
-            written |= {new: state[name] for name, new in zip(names, theirs[key], strict=True)}
-    return written | {prefix + name: value for name, value in state.items() if name.startswith("bn.")}
+@settings(max_examples=20, deadline=None)
+@given(st.integers(1, 40), st.lists(st.integers(1, 6).map(lambda n: 8 * n), min_size=4, max_size=4), st.booleans())
+def test_networks_tell_their_own_shape(channels: int, widths: list[int], quant_conv: bool) -> None:
+    for network in (Encoder, Decoder):
+        with torch.device("meta"):
+            built = network(channels, tuple(widths), groups=8, quant_conv=quant_conv)
+        shapes = {key: tuple(value.shape) for key, value in built.state_dict().items()}
+        assert network.arguments_of(shapes) == {
+            "latent_channels": channels, "widths": tuple(widths), "quant_conv": quant_conv
+        }  # fmt: skip
 
 
-def as_convolutions(state: State) -> State:
-    """The original layout has 1x1 convolutions where diffusers has linear layers."""
-    return {
-        key: value[..., None, None] if ".attn_1." in key and value.ndim == 2 else value for key, value in state.items()
-    }
+def in_original_layout(folder: Path, prefix: str = "", *, nested_quant: bool = False) -> State:
+    """A diffusers folder's weights as our networks hold them, under the original keys."""
+    codec = load_codec(folder)
+    parts = (codec.encoder.network, codec.decoder.network)
+    state = [in_layout(network, LDM, prefix, nested_quant=nested_quant).items() for network in parts]
+    scale = codec.decoder.scale.state_dict()
+    return dict(pair for items in state for pair in items) | {f"{prefix}bn.{key}": scale[key] for key in scale}
 
 
 def write_safetensors(state: State, path: Path) -> Path:
@@ -192,9 +195,8 @@ def write_ckpt(state: State, path: Path) -> Path:
 @pytest.mark.parametrize("prefix", ["", "first_stage_model.", "vae."])
 @pytest.mark.parametrize("name", ["sd15-vae", "sd3-vae"])
 def test_the_original_layout(name: str, prefix: str, write: Callable[[State, Path], Path], tmp_path: Path) -> None:
-    vae = reference(KIND_BY_NAME[name], SMALL)
-    layout = LDM
-    state = as_convolutions(in_layout(vae, DIFFUSERS, layout, prefix))
+    vae = reference(VAE_BY_NAME[name], SMALL)
+    state = in_original_layout(saved(vae, tmp_path), prefix)
     # Groups are written nowhere in this layout: 32 is right for every published file, and here 8 lie in a config.
     codec = load_codec(beside_config(write(state, tmp_path / "diffusion_pytorch_model"), groups=8), variant=name)
     assert_equal(codec, vae, 64, 40)
@@ -207,8 +209,8 @@ def beside_config(path: Path, **values: int) -> Path:
 
 
 def test_flux2s_original_layout(tmp_path: Path) -> None:
-    vae = reference(KIND_BY_NAME["flux2-vae"], {**SMALL, "norm_num_groups": 8})
-    state = as_convolutions(in_layout(vae, DIFFUSERS, FLUX2))
+    vae = reference(VAE_BY_NAME["flux2-vae"], {**SMALL, "norm_num_groups": 8})
+    state = in_original_layout(saved(vae, tmp_path), nested_quant=True)
     assert "encoder.quant_conv.weight" in state
     assert "decoder.post_quant_conv.weight" in state
     codec = load_codec(beside_config(write_safetensors(state, tmp_path / "diffusion_pytorch_model"), groups=8))
@@ -216,20 +218,21 @@ def test_flux2s_original_layout(tmp_path: Path) -> None:
 
 
 def test_diffusers_old_attention_names(tmp_path: Path) -> None:
-    vae = reference(KIND_BY_NAME["sdxl-vae"], SMALL)
+    vae = reference(VAE_BY_NAME["sdxl-vae"], SMALL)
     folder = saved(vae, tmp_path)
-    state = in_layout(vae, DIFFUSERS, OLD_DIFFUSERS)
+    old = {"to_q": "query", "to_k": "key", "to_v": "value", "to_out.0": "proj_attn"}
+    state = {re.sub("|".join(old), lambda match: old[match[0]], key): value for key, value in vae.state_dict().items()}
     assert "encoder.mid_block.attentions.0.proj_attn.weight" in state
     save_file(state, folder / "diffusion_pytorch_model.safetensors")
     assert_equal(load_codec(folder), vae, 40, 64)
 
 
-def test_key_tables_agree_with_diffusers_converter() -> None:
+def test_key_tables_agree_with_diffusers_converter(tmp_path: Path) -> None:
     """Our original keys, read by diffusers' converter, are the very weights again: the table holds both ways."""
     from diffusers.loaders.single_file_utils import convert_ldm_vae_checkpoint
 
-    vae = reference(KIND_BY_NAME["sd15-vae"], SMALL)
-    written = as_convolutions(in_layout(vae, DIFFUSERS, LDM))
+    vae = reference(VAE_BY_NAME["sd15-vae"], SMALL)
+    written = in_original_layout(saved(vae, tmp_path))
     back = convert_ldm_vae_checkpoint(written, vae.config)
     state = vae.state_dict()
     assert back.keys() == state.keys()
@@ -238,7 +241,7 @@ def test_key_tables_agree_with_diffusers_converter() -> None:
 
 
 def test_sampled_latents(tmp_path: Path) -> None:
-    vae = reference(KIND_BY_NAME["sd15-vae"], SMALL)
+    vae = reference(VAE_BY_NAME["sd15-vae"], SMALL)
     codec = load_codec(saved(vae, tmp_path))
     image = picture(48, 40, batch=2)
     state = torch.get_rng_state()
@@ -255,7 +258,7 @@ def test_sampled_latents(tmp_path: Path) -> None:
 
 
 def test_slicing_changes_nothing(tmp_path: Path) -> None:
-    codec = load_codec(saved(reference(KIND_BY_NAME["sd15-vae"], SMALL), tmp_path))
+    codec = load_codec(saved(reference(VAE_BY_NAME["sd15-vae"], SMALL), tmp_path))
     latent = latent_like(codec, 5, 7, batch=3)
     one_by_one = codec.decode(latent)
     assert torch.equal(one_by_one[1:2], codec.decode(latent[1:2]))
@@ -264,7 +267,7 @@ def test_slicing_changes_nothing(tmp_path: Path) -> None:
 
 
 def test_the_codec_passes_tiles_and_progress_on(tmp_path: Path) -> None:
-    codec = load_codec(saved(reference(KIND_BY_NAME["sd15-vae"], SMALL), tmp_path))
+    codec = load_codec(saved(reference(VAE_BY_NAME["sd15-vae"], SMALL), tmp_path))
     latent, told = latent_like(codec, 16, 12), []
     whole = codec.decode(latent, tile="off")
     assert torch.equal(codec.decode(latent), whole), "a small picture is not cut"
@@ -277,7 +280,7 @@ def test_the_codec_passes_tiles_and_progress_on(tmp_path: Path) -> None:
 
 
 def test_half_precision_leaves_the_exact_weights_alone(tmp_path: Path) -> None:
-    codec = load_codec(saved(reference(KIND_BY_NAME["sd15-vae"], SMALL), tmp_path), dtype=torch.bfloat16)
+    codec = load_codec(saved(reference(VAE_BY_NAME["sd15-vae"], SMALL), tmp_path), dtype=torch.bfloat16)
     latent = latent_like(codec, 5, 7)
     narrow = codec.decode(latent)
     exact = codec.in_float32().decode(latent)
@@ -287,7 +290,7 @@ def test_half_precision_leaves_the_exact_weights_alone(tmp_path: Path) -> None:
 
 @pytest.mark.usefixtures("half_on_cpu")
 def test_sdxl_does_not_run_in_float16(tmp_path: Path) -> None:
-    sdxl = load_codec(saved(reference(KIND_BY_NAME["sdxl-vae"], SMALL), tmp_path), dtype=torch.float16)
+    sdxl = load_codec(saved(reference(VAE_BY_NAME["sdxl-vae"], SMALL), tmp_path), dtype=torch.float16)
     assert sdxl.dtype == torch.float32
     fixed = load_codec(tmp_path, dtype=torch.float16, variant="sdxl-vae-fp16-fix")
     assert fixed.dtype == torch.float16
@@ -295,7 +298,7 @@ def test_sdxl_does_not_run_in_float16(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("change", ["missing", "misshapen", "additional"])
 def test_files_that_do_not_fit_are_refused(change: str, tmp_path: Path) -> None:
-    folder = saved(reference(KIND_BY_NAME["sd15-vae"], SMALL), tmp_path)
+    folder = saved(reference(VAE_BY_NAME["sd15-vae"], SMALL), tmp_path)
     path = folder / "diffusion_pytorch_model.safetensors"
     state = load_file(path)
     key = "decoder.up_blocks.1.resnets.0.conv2.weight"
@@ -308,11 +311,3 @@ def test_files_that_do_not_fit_are_refused(change: str, tmp_path: Path) -> None:
     save_file(state, path)
     with pytest.raises(TaesdError, match=r"decoder\.up_blocks\.1\.resnets"):
         load_codec(folder)
-
-
-def test_networks_draw_no_random_numbers() -> None:
-    state = torch.get_rng_state()
-    KLArchitecture().build("encoder")
-    assert torch.equal(torch.get_rng_state(), state)
-    assert next(KLArchitecture().build("decoder").parameters()).is_meta
-    assert isinstance(KLArchitecture().build("decoder"), autoencoder_kl.Decoder)

@@ -7,28 +7,16 @@ from pathlib import Path
 
 import gradio as gr
 import pytest
-import torch
 from events import events
-from safetensors.torch import load_file, save_file
+from full_vae_files import write_vae
+from safetensors.torch import load_file
 
 from taesd_ext.errors import TaesdError
 from taesd_ext.ui import host_vae_box, texts
 from taesd_ext.ui.actions import HostVAEs
 from taesd_ext.ui.playground import Playground
 from taesd_ext.ui.work import Task
-from taesd_ext.weights.autoencoder_kl_files import LAYOUTS, KLArchitecture, network_keys
-
-
-def write_vae(path: Path, layout=LAYOUTS[0], parts=("encoder", "decoder"), prefix="") -> Path:
-    state = {}
-    for part in parts:
-        architecture = KLArchitecture(4, (32, 32, 32, 32))
-        shapes = {key: value.shape for key, value in architecture.build(part).state_dict().items()}
-        for key, names in network_keys(layout, part, architecture, prefix).items():
-            shape = (shapes[key][0] // len(names), *shapes[key][1:])
-            state |= {name: torch.full(shape, 0.01) for name in names}
-    save_file(state, path)
-    return path
+from taesd_ext.weights.vae_layouts import LAYOUTS
 
 
 class Page:
@@ -70,7 +58,7 @@ def test_a_full_vae_is_copied_and_the_list_is_made_anew(page, tmp_path):
 def test_what_the_webui_cannot_load_is_refused(page, tmp_path, random_weights):
     for dropped, why in (
         (random_weights / "taesd_decoder.safetensors", "no full-size VAE"),
-        (write_vae(tmp_path / "diffusers.safetensors", LAYOUTS[2]), "original layout only"),
+        (write_vae(tmp_path / "diffusers.safetensors", layout=LAYOUTS[2]), "original layout only"),
         (write_vae(tmp_path / "checkpoint.safetensors", prefix="first_stage_model."), "original layout only"),
         (write_vae(tmp_path / "half.safetensors", parts=("decoder",)), "lacks the encoder"),
     ):

@@ -7,25 +7,18 @@ from pathlib import Path
 
 import pytest
 import torch
+from full_vae_files import write_vae
 from safetensors.torch import save_file
 
-from taesd_ext.weights.vae_choice import installed_vaes_by_name
+from taesd_ext.weights.installed_vaes import installed_vaes_by_name
 
 STEM = "diffusion_pytorch_model.safetensors"
-MARKS = ("encoder.mid.block_1.conv1.weight", "encoder.mid.attn_1.q.weight")
-"""What a listing tells an SD VAE by."""
 
 
 @pytest.fixture(autouse=True)
 def no_other_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     monkeypatch.chdir(tmp_path)
-
-
-def write(path: Path) -> Path:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    save_file({mark: torch.zeros(4, 4, 3, 3) for mark in MARKS}, path)
-    return path
 
 
 def settle(folder: Path) -> None:
@@ -46,27 +39,27 @@ def test_files_of_one_name_are_choices_of_their_own(tmp_path: Path) -> None:
         "more/kl": vaes / "more" / "kl.safetensors",
     }
     for path in places.values():
-        write(path)
+        write_vae(path)
         if path.name == STEM and path.parent != vaes:
             (path.parent / "config.json").write_text("{}")
-    write(vaes / "ink" / "diffusion_pytorch_model.fp16.safetensors")
+    write_vae(vaes / "ink" / "diffusion_pytorch_model.fp16.safetensors")
     save_file({"something": torch.zeros(2)}, vaes / "no_vae.safetensors")
     assert installed_vaes_by_name([vaes]) == places
 
 
 def test_folders_and_headers_are_read_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for number in range(20):
-        write(tmp_path / "VAE" / f"folder{number}" / f"vae{number}.safetensors")
-    write(tmp_path / "VAE" / "sdxl_vae.safetensors")
+        write_vae(tmp_path / "VAE" / f"folder{number}" / f"vae{number}.safetensors")
+    write_vae(tmp_path / "VAE" / "sdxl_vae.safetensors")
     settle(tmp_path)
     first = installed_vaes_by_name([tmp_path / "VAE"])
     assert len(first) == 21
     assert first["sdxl-vae"] == tmp_path / "VAE" / "sdxl_vae.safetensors"
     with monkeypatch.context() as patch:
         patch.setattr("taesd_ext.weights.listing.os.scandir", None)
-        patch.setattr("taesd_ext.weights.vae_choice.open_tensor_file", None)
+        patch.setattr("taesd_ext.weights.installed_vaes.open_tensor_file", None)
         assert installed_vaes_by_name([tmp_path / "VAE"]) == first
-    write(tmp_path / "VAE" / "folder3" / "late.safetensors")
+    write_vae(tmp_path / "VAE" / "folder3" / "late.safetensors")
     assert "late" in installed_vaes_by_name([tmp_path / "VAE"])
     (tmp_path / "VAE" / "folder3" / "late.safetensors").unlink()
     assert installed_vaes_by_name([tmp_path / "VAE"]) == first

@@ -7,40 +7,23 @@ from pathlib import Path
 
 import pytest
 import torch
+from full_vae_files import vae_state
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.torch import save_file
-from torch import Tensor
 
 from taesd_ext import load_codec
 from taesd_ext.errors import TaesdError
-from taesd_ext.weights import vae_kind
-from taesd_ext.weights.autoencoder_kl_files import LAYOUTS, KLArchitecture, network_keys
-from taesd_ext.weights.catalog import AUTOENCODER_KL, CATALOG
-from taesd_ext.weights.full_files import FULL_NAMES
+from taesd_ext.weights import vae_file
+from taesd_ext.weights.catalog import AUTOENCODER_DC, AUTOENCODER_KL, CATALOG
 from taesd_ext.weights.identify import Identity
-from taesd_ext.weights.vae_rows import KIND_BY_NAME, KL_KINDS, NAMED_VAES
-
-WIDTHS = (32, 32, 32, 32)
-
-
-def vae_state(channels: int, prefix: str = "") -> dict[str, Tensor]:
-    """A VAE as small as 32 groups allow, in the original layout."""
-    flux2 = channels == 32
-    state = {f"{prefix}bn.{name}": torch.ones(128) for name in ("running_mean", "running_var") if flux2}
-    for part in ("encoder", "decoder"):
-        architecture = KLArchitecture(channels, WIDTHS, quant_conv=channels != 16)
-        shapes = {key: value.shape for key, value in architecture.build(part).state_dict().items()}
-        for key, names in network_keys(LAYOUTS[flux2], part, architecture, prefix).items():
-            shape = shapes[key]
-            state |= {name: torch.full((shape[0] // len(names), *shape[1:]), 0.01) for name in names}
-    return state
+from taesd_ext.weights.vae_table import VAE_BY_NAME, VAES
 
 
 def written(path: Path, channels: int, prefix: str = "", **others: tuple[int, ...]) -> Path:
     path.parent.mkdir(exist_ok=True, parents=True)
     beside = {name: torch.zeros(shape) for name, shape in others.items()}
-    save_file(vae_state(channels, prefix) | beside, path)
+    save_file(vae_state(channels, prefix=prefix) | beside, path)
     return path
 
 
@@ -102,7 +85,7 @@ def test_two_words_are_no_evidence(tmp_path: Path) -> None:
 
 def test_the_users_word_must_be_possible(tmp_path: Path) -> None:
     path = written(tmp_path / "x" / "model.safetensors", 16)
-    with pytest.raises(TaesdError, match="16 channels"):
+    with pytest.raises(TaesdError, match="another VAE"):
         load_codec(path, variant="sdxl-vae")
     with pytest.raises(TaesdError, match="cannot be nonsense"):
         load_codec(path, variant="nonsense")
@@ -156,24 +139,24 @@ def test_a_broken_half_is_not_left_out(key: str, tmp_path: Path) -> None:
 def test_a_known_checksum_tells(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = written(tmp_path / "x" / "model.safetensors", 4)
     row = next(row for row in CATALOG if row.family == "sd-vae-ft-ema")
-    monkeypatch.setattr(vae_kind, "identify", lambda path: Identity(path, 1, row))
+    monkeypatch.setattr(vae_file, "identify", lambda path, **_: Identity(path, 1, row))
     codec = load_codec(path)
     assert (codec.name, codec.format.name) == ("sd-vae-ft-ema", "sd1")
     assert "560000" in codec.source.reason
 
 
-@pytest.mark.parametrize("row", NAMED_VAES, ids=lambda row: row.name)
+@pytest.mark.parametrize("row", [row for row in VAES if row.network == AUTOENCODER_KL], ids=lambda row: row.name)
 def test_named_vaes_are_found_in_the_hosts_folders(row, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    channels = KIND_BY_NAME[row.kind].latent_channels
+    channels = row.latent_format.latent_channels
     with pytest.raises(TaesdError, match=f"No weights for {row.name}"):
         load_codec(row.name)
     path = written(tmp_path / "models" / "VAE" / f"{row.stems[0]}.safetensors", channels)
     codec = load_codec(row.name)
     assert codec.name == row.name
     assert codec.source.decoder == path
-    assert codec.format.name == KIND_BY_NAME[row.kind].format_name
+    assert codec.format.name == row.format_name
 
 
 def test_a_named_vae_with_a_bad_file_says_so(tmp_path: Path) -> None:
@@ -184,13 +167,8 @@ def test_a_named_vae_with_a_bad_file_says_so(tmp_path: Path) -> None:
     assert load_codec("sdxl-vae", models_dir=tmp_path).source.encoder == good
 
 
-def test_the_catalogue_and_the_rows_name_the_same_vaes() -> None:
-    assert {row.family for row in CATALOG if row.kind == AUTOENCODER_KL} <= {row.name for row in NAMED_VAES}
-    assert {row.name for row in NAMED_VAES} <= set(FULL_NAMES)
-    assert {row.kind for row in NAMED_VAES} == {row.name for row in KL_KINDS}
-
-
-def test_every_kind_has_the_channels_of_its_format() -> None:
-    for row in KL_KINDS:
-        assert row.latent_channels == row.latent_format.latent_channels
-        assert row.latent_format.spatial_scale_factor == 8
+@pytest.mark.parametrize("kind", [AUTOENCODER_KL, AUTOENCODER_DC])
+def test_the_catalogue_and_the_table_name_the_same_vaes(kind: str) -> None:
+    assert {row.family for row in CATALOG if row.kind == kind} <= {
+        name for name, row in VAE_BY_NAME.items() if row.network == kind
+    }

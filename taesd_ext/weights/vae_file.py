@@ -1,0 +1,333 @@
+"""The full-size VAE in a weight file: its networks by its tensors, and whose latents it makes by evidence.
+
+Evidence, best first: the user, the file's checksum, the config.json beside it, the diffusion model in the same
+checkpoint, words in its name. Without any the file is refused rather than guessed at.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from taesd_ext.errors import TaesdError, one_line
+from taesd_ext.latent_formats import LatentFormat
+from taesd_ext.models import autoencoder_dc, autoencoder_kl
+from taesd_ext.models.autoencoder_wan import last_step
+from taesd_ext.models.full_vae import FullDecoder, FullEncoder, GaussianEncoder, PatchScale
+from taesd_ext.models.layers import Module
+from taesd_ext.models.state_shapes import Arguments, Shapes
+from taesd_ext.weights.identify import identify
+from taesd_ext.weights.tensor_file import TensorFile
+from taesd_ext.weights.tiny_file import PARTS, UnknownStructure, build_frozen
+from taesd_ext.weights.vae_layouts import LAYOUTS, UNKNOWN, Keys, Layout
+from taesd_ext.weights.vae_table import DIFFUSERS_STEM, VAE_BY_NAME, VAES, NamedVAE
+
+# A config.json of a VAE has 1 kB; nothing larger is read.
+_LARGEST_CONFIG = 2**16
+_SAME_FACTOR = 1e-6
+_STRANGE = "It is of a kind that this version cannot use, or was cut short"
+
+
+class FormatScale(Module):
+    """A VAE's own latent -> the diffusion model's, and back, by the row of its format."""
+
+    def __init__(self, latent_format: LatentFormat) -> None:
+        super().__init__()
+        self.latent_format = latent_format
+
+    def forward(self, latent: Tensor) -> Tensor:
+        return self.latent_format.from_vae(latent)
+
+    def inverse(self, latent: Tensor) -> Tensor:
+        return self.latent_format.to_vae(latent)
+
+
+@dataclass(frozen=True)
+class FullPart:
+    """An encoder or a decoder of a full-size VAE inside a weight file."""
+
+    file: TensorFile
+    network: nn.Module
+    """On the meta device: no memory, and the global random state stays as it is."""
+    keys: Keys
+    wrap: Callable[[nn.Module], nn.Module]
+    """Gives the network the codec's ranges."""
+
+    def build(self) -> nn.Module:
+        """The module with its weights: in float32, on the CPU, frozen, in evaluation mode."""
+        with torch.device("meta"):
+            network = self.wrap(self.network)
+        shapes = {key: value.shape for key, value in network.state_dict().items()}
+        loaded = self.file.load(list(dict.fromkeys(name for names in self.keys.values() for name in names)))
+        state = {key: _joined([loaded.pop(name) for name in self.keys[key]], shapes[key]) for key in self.keys}
+        return build_frozen(network, state)
+
+
+@dataclass(frozen=True)
+class FullVAE:
+    """A full-size VAE in a weight file."""
+
+    name: str
+    latent_format: LatentFormat
+    parts: dict[str, FullPart]
+    reason: str
+    """How its kind was told, in words for a person."""
+    float16_overflows: bool = False
+
+
+def find_layout(file: TensorFile) -> tuple[Layout, str] | None:
+    """The layout of a full-size VAE in this file and what stands before its keys; None when there is none."""
+    for layout in LAYOUTS:
+        if (prefix := layout.find(file.shapes)) is not None:
+            return layout, prefix
+    return None
+
+
+def find_full_vae(file: TensorFile, variant: str | None = None) -> FullVAE | None:
+    """The full-size VAE in an opened file, None when there is none. ``variant`` is what the user says it is.
+
+    Raises TaesdError when it does not fit its network, or when nothing tells which of several it is.
+    """
+    found = find_layout(file)
+    if found is None:
+        return None
+    layout, prefix = found
+    config = read_config(file.path)
+    networks = find_networks(file, layout, prefix, config)
+    if not networks:
+        return None
+    network, _ = next(iter(networks.values()))
+    row, reason = _kind_of(file, prefix, _fitting(file.path, layout, network), config, variant)
+    scale_keys = {f"scale.{key}": (f"{prefix}bn.{key}",) for key in ("running_mean", "running_var")}
+    if row.format_name != "flux2":
+        scale, scale_keys = partial(FormatScale, row.latent_format), {}
+    elif scale_keys["scale.running_mean"][0] in file.shapes:
+        scale = partial(PatchScale, row.latent_format.latent_channels)
+    else:
+        raise UnknownStructure(
+            f"{file.path} is a FLUX.2 decoder without the scale of its latents",
+            "the means and variances of FLUX.2's VAE (bn.running_mean, bn.running_var) are in the whole file only",
+            "Use full_encoder_small_decoder.safetensors instead",
+        )
+    parts = {}
+    for part, (network, keys) in networks.items():
+        wrapper = FullDecoder if part == "decoder" else GaussianEncoder if network.moments else FullEncoder
+        keys = {f"network.{own}": names for own, names in keys.items()}
+        parts[part] = FullPart(file, network, keys | scale_keys, partial(_wrapped, wrapper, scale))
+    return FullVAE(row.name, row.latent_format, parts, reason, row.float16_overflows)
+
+
+def _wrapped(wrapper: type[nn.Module], scale: Callable[[], nn.Module], network: nn.Module) -> nn.Module:
+    return wrapper(network, scale())
+
+
+def find_networks(
+    file: TensorFile, layout: Layout, prefix: str, config: dict[str, Any]
+) -> dict[str, tuple[nn.Module, Keys]]:
+    """The networks on the meta device and their keys in the file; empty where they are of no known structure.
+
+    Raises TaesdError where one half is sound and the other is not, or a tensor is not as the network needs it.
+    """
+    found: dict[str, tuple[nn.Module, Keys]] = {}
+    strange: list[str] = []
+    for part in PARTS:
+        keys = layout.keys(part, file.shapes, prefix)
+        if not any(not key.startswith(UNKNOWN) for key in keys):
+            continue
+        shapes = {key: _shape(file.shapes, names) for key, names in keys.items() if not key.startswith(UNKNOWN)}
+        network_class = getattr(layout.models, part.capitalize())
+        arguments = network_class.arguments_of(shapes)
+        if arguments is None:
+            strange.append(part)
+            continue
+        try:
+            options = _options(layout, part, config, arguments)
+            with torch.device("meta"):
+                network = network_class(**arguments, **options)
+        except (ValueError, ArithmeticError, RuntimeError, TypeError) as error:
+            raise UnknownStructure(f"{file.path} is no VAE that can be built", one_line(error), _STRANGE) from error
+        _check(file, network, keys, f"the {layout.name} layout of this VAE's {part}")
+        found[part] = network, keys
+    if found and strange:
+        raise UnknownStructure(
+            f"{file.path} does not fit the {layout.name} layout of a VAE",
+            f"its {strange[0]} lacks convolutions, or their shapes are impossible", _STRANGE,
+        )  # fmt: skip
+    return found
+
+
+def _shape(shapes: Shapes, names: tuple[str, ...]) -> tuple[int, ...]:
+    """The shape of what these tensors make together; of a kernel over time, without the time."""
+    first, *others = (shapes[name] for name in names)
+    first = (*first[:2], *first[3:]) if len(first) == 5 else first
+    return (first[0] + sum(shape[0] for shape in others if shape), *first[1:]) if others and first else first
+
+
+def _check(file: TensorFile, network: nn.Module, keys: Keys, what: str) -> None:
+    """Raises UnknownStructure naming the first tensor that the network needs otherwise, or not at all."""
+    expected = {key: tuple(value.shape) for key, value in network.state_dict().items()}
+    for key in sorted(expected.keys() | keys.keys()):
+        names = keys.get(key, ())
+        shapes = [file.shapes[name] for name in names]
+        if key not in expected or not _fit(shapes, expected[key]):
+            layer = key.partition(".")[0] + "."
+            beside = next((f"beside {other[0]}" for own, other in keys.items() if own.startswith(layer)), key)
+            raise UnknownStructure(
+                f"{file.path} does not fit {what}",
+                f"at {', '.join(names) or beside} it has {', '.join(map(str, shapes)) or 'nothing'} where "
+                f"{expected.get(key, 'nothing')} was expected",
+                _STRANGE,
+            )
+
+
+def _fit(found: list[tuple[int, ...]], expected: tuple[int, ...]) -> bool:
+    """Whether these tensors, laid one after the other, have this shape; a linear layer is a 1x1 convolution."""
+    wanted = _trimmed(expected)
+    trimmed = [_trimmed((*shape[:2], *shape[3:]) if len(shape) == 5 else shape) for shape in found]
+    return all(shape[1:] == wanted[1:] for shape in trimmed) and sum(shape[0] for shape in trimmed) == wanted[0]
+
+
+def _trimmed(shape: tuple[int, ...]) -> tuple[int, ...]:
+    """The shape without the ones at its end, at least one number."""
+    while len(shape) > 1 and shape[-1] == 1:
+        shape = shape[:-1]
+    return shape or (1,)
+
+
+def _joined(tensors: list[Tensor], shape: torch.Size) -> Tensor:
+    """In float32; each piece is cast on its own way into the whole: one copy in all, and none of a piece."""
+    if not tensors[0].is_floating_point():
+        return tensors[0].reshape(shape)
+    whole = torch.empty(math.prod(shape), dtype=torch.float32)
+    start = 0
+    for tensor in map(last_step, tensors):
+        whole[start : start + tensor.numel()] = tensor.flatten()
+        start += tensor.numel()
+    return whole.reshape(shape)
+
+
+def read_config(path: Path) -> dict[str, Any]:
+    """What the diffusers config.json beside a weight file tells; empty when there is none or it is broken."""
+    config = path.parent / "config.json"
+    if not path.name.startswith((DIFFUSERS_STEM, "model.")):
+        return {}
+    try:
+        if config.stat().st_size > _LARGEST_CONFIG:
+            return {}
+        loaded = json.loads(config.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return loaded if isinstance(loaded, dict) else {}
+
+
+def _options(layout: Layout, part: str, config: dict[str, Any], arguments: Arguments) -> Arguments:
+    """What a config.json alone tells of a network. Raises ValueError for what cannot be."""
+    if layout.models is autoencoder_kl and isinstance(groups := config.get("norm_num_groups"), int):
+        if groups < 1:
+            raise ValueError(f"norm_num_groups is {groups}")
+        return {"groups": groups}
+    if layout.models is autoencoder_dc and part == "decoder":
+        usual = {"encoder_out_shortcut": True, "decoder_in_shortcut": True, "decoder_conv_act_fn": "relu"}
+        activations = config.get("decoder_act_fns")
+        if isinstance(activations, list) and len(activations) == len(arguments["stages"]):
+            usual["decoder_act_fns"] = [
+                stage.activation if stage.blocks else given
+                for stage, given in zip(arguments["stages"], activations, strict=True)
+            ]
+        for key, value in usual.items():
+            if config.get(key, value) != value:
+                raise ValueError(f"no published DC-AE has the {key} of its config.json")
+    return {}
+
+
+def _fitting(path: Path, layout: Layout, network: nn.Module) -> list[NamedVAE]:
+    """The first row of each format whose VAE may have this network."""
+    shape = (layout.models.__name__.rpartition(".")[2], network.latent_channels, network.spatial_scale_factor)
+    rows = [
+        row
+        for row in VAES
+        if (row.network, row.latent_format.latent_channels, row.latent_format.spatial_scale_factor) == shape
+        and row.plain in (None, getattr(network, "plain", None))
+    ]
+    if not rows:
+        raise UnknownStructure(
+            f"{path} is a full-size VAE with {shape[1]} latent channels and {shape[2]} pixels to a position",
+            "no known diffusion model has such latents",
+            f"Known are {', '.join(row.name for row in VAES)}",
+        )
+    return list({row.format_name: row for row in reversed(rows)}.values())[::-1]
+
+
+def _kind_of(
+    file: TensorFile, prefix: str, fitting: list[NamedVAE], config: dict[str, Any], variant: str | None
+) -> tuple[NamedVAE, str]:
+    """The row of the VAE, and the reason in words. Raises TaesdError when nothing tells."""
+    choices = " or ".join(row.name for row in fitting)
+    if variant is not None:
+        named = VAE_BY_NAME.get(variant)
+        if named is None or named.format_name not in {row.format_name for row in fitting}:
+            why = "its tensors are of another VAE"
+            raise TaesdError(f"{file.path} cannot be {variant}", why, f"It may be {choices}")
+        return named, f"told to be {variant}"
+    for always_hash in (False, True):
+        official = None if prefix else identify(file.path, always_hash=always_hash).official
+        if official and (named := VAE_BY_NAME.get(official.family)):
+            return named, f"its checksum is that of {official}"
+        found = _by_config(config, fitting) or _by_neighbours(file, prefix, fitting)
+        if found is None and len(fitting) == 1:
+            found = fitting[0], f"only {fitting[0].latent_format.title} has such latents"
+        if found:
+            return found
+    if found := _by_words(file.path, fitting):
+        return found
+    raise TaesdError(
+        f"{file.path} is the VAE of one of {' or '.join(row.latent_format.title for row in fitting)}",
+        "they differ in nothing but their numbers, and its name, checksum and neighbours do not tell",
+        f"Say which (--variant or variant=): {choices}, or put that into its name",
+    )
+
+
+def _by_config(config: dict[str, Any], fitting: list[NamedVAE]) -> tuple[NamedVAE, str] | None:
+    named = VAE_BY_NAME.get(str(config.get("model_name")))
+    if named in fitting:
+        return named, f"its config.json names {config['model_name']}"
+    factor, shift = config.get("scaling_factor"), config.get("shift_factor") or 0.0
+    if not isinstance(factor, (int, float)) or not isinstance(shift, (int, float)):
+        return None
+    for row in fitting:
+        known = row.latent_format
+        if isinstance(known.shift, tuple) or row.format_name == "flux2":
+            continue
+        if abs(known.scaling_factor - factor) < _SAME_FACTOR and abs(known.shift - shift) < _SAME_FACTOR:
+            return row, f"its config.json has scaling_factor {factor}"
+    return None
+
+
+def _by_neighbours(file: TensorFile, prefix: str, fitting: list[NamedVAE]) -> tuple[NamedVAE, str] | None:
+    """What the diffusion model in the same checkpoint says."""
+    for name, shape in file.shapes.items():
+        if prefix and name.startswith(prefix):
+            continue
+        for row in fitting:
+            if name.endswith("attn2.to_k.weight") and shape[-1:] and shape[-1] in row.context:
+                return row, f"the UNet beside it reads a text of {shape[-1]} numbers"
+            if any(piece in name for piece in row.keys):
+                return row, f"the model beside it has {name}"
+    return None
+
+
+def _by_words(path: Path, fitting: Iterable[NamedVAE]) -> tuple[NamedVAE, str] | None:
+    """The one row whose word is in the name; a file's own name counts before its folder's."""
+    for text in (path.stem.lower(), path.parent.name.lower()):
+        named = [(row, match[0]) for row in fitting if row.pattern and (match := row.pattern.search(text))]
+        if len(named) == 1:
+            return named[0][0], f'its name has "{named[0][1]}"'
+    return None

@@ -1,0 +1,67 @@
+"""Full-size VAEs written under the keys of a published layout."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+
+import torch
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from taesd_ext.models import autoencoder_kl
+from taesd_ext.weights.vae_layouts import LDM, Layout
+
+State = dict[str, Tensor]
+
+
+def in_layout(network: nn.Module, layout: Layout = LDM, prefix: str = "", *, nested_quant: bool = False) -> State:
+    """A network's weights under the layout's keys; FLUX.2 nests the convolutions next to the latent in its halves."""
+    last = max(int(key.partition(".")[0]) for key in network.state_dict())
+    listed = layout.encoder if network.part == "encoder" else layout.decoder
+    layers = [
+        name
+        for name in listed
+        if name is None or not name.endswith("quant_conv") or name.startswith(f"{network.part}.") == nested_quant
+    ]
+    without = [name for name in layers if name is None or not name.endswith("quant_conv")]
+    layers = layers if last == len(layers) - 1 else without
+    theirs: dict[str, list[str]] = {}
+    for piece, own in layout.pieces.items():
+        where, _, position = own.partition(":")
+        if len(theirs.setdefault(where, [])) == int(position or 0):
+            theirs[where].append(piece)
+    state = {}
+    for key, value in network.state_dict().items():
+        index, _, rest = key.partition(".")
+        where, _, kind = rest.rpartition(".")
+        names = theirs.get(where, [where]) if where else [""]
+        for name, piece in zip(names, value.chunk(len(names)), strict=True):
+            parts = (prefix + layers[int(index)], name, kind)
+            state[".".join(filter(None, parts))] = piece.clone()
+    return state
+
+
+def vae_state(
+    channels: int = 4,
+    layout: Layout = LDM,
+    prefix: str = "",
+    *,
+    parts: Iterable[str] = ("encoder", "decoder"),
+    seed: int = 0,
+) -> State:
+    """A VAE as small as 32 groups allow, with the convolutions and the scale that such a VAE has."""
+    generator = torch.Generator().manual_seed(seed)
+    nested = channels == 32
+    state = {f"{prefix}bn.{name}": torch.ones(128) for name in ("running_mean", "running_var") if nested}
+    for part in parts:
+        network = getattr(autoencoder_kl, part.capitalize())(channels, (32, 32, 32, 32), quant_conv=channels != 16)
+        state |= in_layout(network, layout, prefix, nested_quant=nested)
+    return {key: 0.1 * torch.randn(value.shape, generator=generator) if "bn." not in key else value
+            for key, value in state.items()}  # fmt: skip
+
+
+def write_vae(path: Path, channels: int = 4, layout: Layout = LDM, prefix: str = "", **options: object) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    save_file(vae_state(channels, layout, prefix, **options), path)
+    return path
