@@ -76,10 +76,11 @@ class Codec:
         self.dtype = resolve_dtype(dtype, self.device)
         self.source = source or Source()
         self.encoder = encoder
-        """The plain network as it was loaded, in the layout of the weight files; :meth:`encode` runs its fast form."""
+        """As it was loaded, in the layout of the weight files; :meth:`encode` runs its fast form. A full-size VAE in
+        float32 is its fast form itself."""
         self.decoder = decoder
         self._encoder, self._decoder = (
-            placed(network, part, latent_format.latent_channels, self.device, self.dtype)
+            placed(network, part, latent_format, self.device, self.dtype)
             for part, network in (("encoder", encoder), ("decoder", decoder))
         )
         self.heads: DecoderHeads | None = None

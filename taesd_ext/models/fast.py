@@ -13,6 +13,7 @@ or run its late stages on tiles.
 from __future__ import annotations
 
 import copy
+from collections.abc import Callable, Iterable, Iterator, Mapping
 
 import torch
 from torch import Tensor, nn
@@ -39,7 +40,8 @@ def is_trusted(device: torch.device) -> bool:
     return device.type in _TRUSTED
 
 
-def _sum(newest: Tensor, x: Tensor) -> Tensor:
+def added(newest: Tensor, x: Tensor) -> Tensor:
+    """Their sum, written over the newest where that is right."""
     return newest.add_(x) if is_trusted(x.device) else newest + x
 
 
@@ -63,15 +65,15 @@ class FastBlock(Module):
 
     def __init__(self, block: Block) -> None:
         super().__init__()
-        self.conv = Sequential(*_in_place(block.conv))
-        self.pool = None if block.pool is None else Sequential(*_in_place(block.pool))
+        self.conv = Sequential(*fast_layers(block.conv, _TINY_FORMS))
+        self.pool = None if block.pool is None else Sequential(*fast_layers(block.pool, _TINY_FORMS))
         self.fuse = FastReLU()
 
     def before_relu(self, x: Tensor) -> Tensor:
         """The block's sum, to which the last ReLU is still to be applied."""
         if self.pool is not None:
-            x = _sum(self._by_groups(x), x)
-        return _sum(self.conv(x), x)
+            x = added(self._by_groups(x), x)
+        return added(self.conv(x), x)
 
     def forward(self, x: Tensor) -> Tensor:
         return self.fuse(self.before_relu(x))
@@ -84,7 +86,7 @@ class FastBlock(Module):
         for wide, scale, shift, back in zip(*parts, narrow.weight.chunk(norm.num_groups, dim=1), strict=True):
             group = relu(functional.group_norm(functional.conv2d(x, wide), 1, scale, shift, norm.eps))
             part = functional.conv2d(group, back)
-            pooled = part if pooled is None else _sum(pooled, part)
+            pooled = part if pooled is None else added(pooled, part)
         return pooled
 
 
@@ -216,32 +218,34 @@ def fold_doubling(conv: nn.Conv2d) -> Doubling:
     return folded
 
 
+def fast_layers(layers: Iterable[nn.Module], forms: Mapping[type, FastForm]) -> Iterator[nn.Module]:
+    """The layers in their fast ``forms``, or copied where they have none, and each doubling folded into what follows.
+
+    A form may overwrite its input where that always is the newest tensor, one that a layer before it has made.
+    """
+    doubled = False
+    for layer in layers:
+        if isinstance(layer, Upsample):
+            doubled = True
+            continue
+        yield fold_doubling(layer) if doubled else forms.get(type(layer), copy.deepcopy)(layer)
+        doubled = False
+
+
 def _cut_into_stages(network: nn.Sequential, scale: int) -> list[Stage]:
     stages: list[Stage] = []
     layers: list[nn.Module] = []
-    doubled = False
-    for layer in network:
+    for layer in fast_layers(network, _TINY_FORMS):
+        doubles = isinstance(layer, Doubling)
         halves = isinstance(layer, Conv2d) and layer.stride == (2, 2)
-        if (halves or isinstance(layer, Upsample)) and layers:
+        if (doubles or halves) and layers:
             stages.append(Stage(scale, *layers))
             layers = []
-        if isinstance(layer, Upsample):
-            scale, doubled = scale // 2, True
-            continue
-        scale *= 2 if halves else 1
-        layers.append(fold_doubling(layer) if doubled else _fast_layer(layer))
-        doubled = False
+        scale = scale // 2 if doubles else scale * 2 if halves else scale
+        layers.append(layer)
     return [*stages, Stage(scale, *layers)]
 
 
-def _fast_layer(layer: nn.Module) -> nn.Module:
-    if isinstance(layer, Block):
-        return FastBlock(layer)
-    if isinstance(layer, Clamp):
-        return FastClamp()
-    return _in_place([layer])[0]
+FastForm = Callable[[nn.Module], nn.Module]
 
-
-def _in_place(layers: list[nn.Module] | nn.Sequential) -> list[nn.Module]:
-    """Own copies of the layers; each ReLU, which always follows a layer of the same list, overwrites its input."""
-    return [FastReLU() if isinstance(layer, ReLU) else copy.deepcopy(layer) for layer in layers]
+_TINY_FORMS: dict[type, FastForm] = {Block: FastBlock, Clamp: lambda _: FastClamp(), ReLU: lambda _: FastReLU()}

@@ -8,9 +8,11 @@ import torch
 from taesd_ext.codec import placement
 from taesd_ext.codec.codec import Codec
 from taesd_ext.codec.placement import difference
-from taesd_ext.latent_formats import native_format
-from taesd_ext.models import fast, tiny
+from taesd_ext.latent_formats import BY_NAME, native_format
+from taesd_ext.models import autoencoder_kl, fast, tiny
 from taesd_ext.models.fast import FastDecoder
+from taesd_ext.models.fast_full import FastResBlock
+from taesd_ext.models.full_vae import FullDecoder, Scale
 
 
 class OtherDevice(str):
@@ -27,23 +29,42 @@ def plain():
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_sound_fast_forms_are_taken(plain, dtype):
-    assert isinstance(placement.placed(plain, "decoder", 4, OtherDevice("cpu"), dtype), FastDecoder)
+    assert isinstance(
+        placement.placed(plain, "decoder", native_format("taesd"), OtherDevice("cpu"), dtype), FastDecoder
+    )
+
+
+def faulty_doubling(fault):
+    def forward(self, x):
+        if fault == "raises":
+            raise RuntimeError("NYI: channels last")
+        shape = (1, self.out_channels, 2 * x.shape[2], 2 * x.shape[3])
+        return torch.full(shape, float("nan") if fault == "nan" else 0.0)
+
+    return forward
 
 
 @pytest.mark.parametrize("fault", ["zeros", "raises", "nan"])
 def test_the_plain_network_computes_where_the_fast_one_is_wrong(plain, fault, monkeypatch):
-    def faulty(self, x):
-        if fault == "raises":
-            raise RuntimeError("NYI: channels last")
-        return torch.full(
-            (1, self.out_channels, 2 * x.shape[2], 2 * x.shape[3]), float("nan") if fault == "nan" else 0.0
-        )
-
-    monkeypatch.setattr(fast.Doubling, "forward", faulty)
-    network = placement.placed(plain, "decoder", 4, OtherDevice("cpu"), torch.float32)
-    x = torch.randn(1, 4, 5, 6)
+    monkeypatch.setattr(fast.Doubling, "forward", faulty_doubling(fault))
+    row, x = native_format("taesd"), torch.randn(1, 4, 5, 6)
+    network = placement.placed(plain, "decoder", row, OtherDevice("cpu"), torch.float32)
     assert torch.equal(network(x), plain(x))
-    assert isinstance(placement.placed(plain, "decoder", 4, torch.device("cpu"), torch.float32), FastDecoder)
+    assert isinstance(placement.placed(plain, "decoder", row, torch.device("cpu"), torch.float32), FastDecoder)
+
+
+@pytest.mark.parametrize("fault", [None, "zeros"])
+def test_a_full_vae_is_compared_too(fault, monkeypatch):
+    torch.manual_seed(0)
+    vae = FullDecoder(autoencoder_kl.Decoder(widths=(32, 32, 32, 32)), Scale())
+    x = torch.randn(1, 4, 5, 6)
+    with torch.no_grad():
+        wanted = vae(x)
+    if fault:
+        monkeypatch.setattr(fast.Doubling, "forward", faulty_doubling(fault))
+    network = placement.placed(vae, "decoder", BY_NAME["sd1"], OtherDevice("cpu"), torch.float32)
+    assert any(isinstance(layer, FastResBlock) for layer in network.modules()) == (fault is None)
+    assert torch.allclose(network(x), wanted, atol=1e-5)
 
 
 def test_memory_that_runs_out_in_the_comparison_is_no_fault_of_the_fast_form(plain, monkeypatch):

@@ -9,9 +9,10 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from taesd_ext.models import autoencoder_dc, autoencoder_kl, tiny, tiny_video
+from taesd_ext.models import autoencoder_dc, autoencoder_kl, autoencoder_wan, tiny, tiny_video
 from taesd_ext.models.computing import computing
 from taesd_ext.models.fast import FastDecoder, FastEncoder
+from taesd_ext.models.fast_full import fast_full
 from taesd_ext.models.layers import circular
 from taesd_ext.models.student import Head, Previewer
 
@@ -35,6 +36,9 @@ NETWORKS = {
     "previewer": (lambda: Previewer(32, overview=True), (32, 6, 5)),
     "KL decoder": (lambda: autoencoder_kl.Decoder(**KL), (4, 4, 5)),
     "KL encoder": (lambda: autoencoder_kl.Encoder(**KL), (3, 32, 40)),
+    "fast KL decoder": (lambda: fast_full(autoencoder_kl.Decoder(**KL)), (4, 4, 5)),
+    "fast KL encoder": (lambda: fast_full(autoencoder_kl.Encoder(**KL)), (3, 32, 40)),
+    "fast Wan decoder": (lambda: fast_full(autoencoder_wan.Decoder(**KL)), (4, 4, 5)),
     "DC decoder": (lambda: autoencoder_dc.Decoder(4, DC, interpolate=True, head_channels=4), (4, 4, 5)),
     "DC encoder": (lambda: autoencoder_dc.Encoder(4, DC, strided=False, head_channels=4), (3, 16, 20)),
 }
@@ -84,7 +88,9 @@ def test_autocast_changes_nothing(network_and_input):
     assert torch.equal(result, wanted)
 
 
-@pytest.mark.parametrize("kind", ["tiny decoder", "fast decoder", "fast encoder", "video decoder", "KL decoder"])
+@pytest.mark.parametrize(
+    "kind", ["tiny decoder", "fast decoder", "fast encoder", "video decoder", "KL decoder", "fast KL decoder"]
+)
 def test_circular_borders_continue_on_the_far_side(kind):
     """A picture shifted by whole latent positions gives the same result shifted: it has no border."""
     build, shape = NETWORKS[kind]
