@@ -6,10 +6,9 @@ import argparse
 import json
 import os
 import sys
-import time
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -21,6 +20,7 @@ from taesd_ext.codec.picture_file import PICTURE_SUFFIXES, read_picture
 from taesd_ext.commands.codec_arguments import CodecChoice, add_codec_arguments, codec_choice
 from taesd_ext.commands.compare_page import comparison_page, comparison_sheet
 from taesd_ext.commands.jobs import find_files
+from taesd_ext.commands.measuring import timed
 from taesd_ext.commands.metrics import psnr, ssim
 from taesd_ext.commands.number_arguments import at_least_one
 from taesd_ext.commands.outputs import add_overwrite_argument, check_outputs, write_atomically
@@ -39,13 +39,6 @@ PAGE, SHEET, NUMBERS = "compare.html", "compare.png", "compare.json"
 _LONG = 5.0
 """Seconds after which a first run is not repeated to be timed warm."""
 
-T = TypeVar("T")
-
-
-def compare_picture(image: Tensor, codecs: Iterable[Codec]) -> list[ResultRow]:
-    """A (1,3,H,W) image in [0,1] through each codec and back. A codec that fails gives a row with its error."""
-    return [measure(codec, image) for codec in codecs]
-
 
 def measure(codec: Codec, image: Tensor) -> ResultRow:
     """One picture through one codec and back: what is left of it, and what it cost.
@@ -55,14 +48,13 @@ def measure(codec: Codec, image: Tensor) -> ResultRow:
     """
     try:
         codec.begin_job()
-        size = (image.shape[-2], image.shape[-1])
+        size = tuple(image.shape[-2:])
         latent, encode_seconds, encode_bytes = _costs(lambda: codec.encode(image), codec)
         decoded, decode_seconds, decode_bytes = _costs(lambda: codec.decode(latent, size=size), codec)
         png = latent_to_png(latent, note_for(latent, codec.family, codec.format, size))
         from_png = codec.decode(png_to_latent(png)[0], size=size)
     except Exception as error:
         return ResultRow(codec.family, codec.format.name, error=one_line(error))
-    known = [value for value in (encode_bytes, decode_bytes) if value is not None]
     return ResultRow(
         codec.family,
         codec.format.name,
@@ -76,28 +68,19 @@ def measure(codec: Codec, image: Tensor) -> ResultRow:
         psnr_8bit_exact=float(psnr(from_png, decoded)[0]),
         encode_seconds=encode_seconds,
         decode_seconds=decode_seconds,
-        peak_bytes=max(known) if known else None,
+        peak_bytes=None if encode_bytes is None or decode_bytes is None else max(encode_bytes, decode_bytes),
         picture_bytes=image.numel(),
         latent_bytes=latent.numel() * 2,
         latent_png_bytes=len(png),
     )
 
 
-def _costs(work: Callable[[], T], codec: Codec) -> tuple[T, float, int | None]:
+def _costs(work: Callable[[], Tensor], codec: Codec) -> tuple[Tensor, float, int | None]:
     """(result, seconds, peak bytes)"""
     with PeakMemory(codec.device) as memory:
-        result, seconds = _timed(work, codec.device)
-    if seconds < _LONG:
-        seconds = min(seconds, _timed(work, codec.device)[1])
-    return result, seconds, memory.bytes
-
-
-def _timed(work: Callable[[], T], device: torch.device) -> tuple[T, float]:
-    begun = time.perf_counter()
-    result = work()
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
-    return result, time.perf_counter() - begun
+        first = timed(work, codec.device)
+    seconds = first.wall if first.wall >= _LONG else min(first.wall, timed(work, codec.device).wall)
+    return first.result, seconds, memory.bytes
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -23,7 +23,7 @@ from taesd_ext import __version__
 from taesd_ext.commands.needed_packages import NEEDED
 from taesd_ext.commands.private_text import without_private
 from taesd_ext.commands.switch_on import METHOD, TAESD, find_config, read_config, switch_on
-from taesd_ext.commands.weights import Listing, take_stock
+from taesd_ext.commands.weights import Listing, weights_listing
 from taesd_ext.errors import TaesdError, log, one_line
 from taesd_ext.latent_formats import FAMILIES
 from taesd_ext.weights.catalog import CATALOG, OfficialFile
@@ -103,7 +103,7 @@ def diagnose(
 ) -> Diagnosis:
     """Look at the installation. ``host``, ``errors``, ``timings`` and ``advice`` are what only the caller knows."""
     models = [_whole_path(folder) for folder in models]
-    listing = take_stock(models, strays=True)
+    listing = weights_listing(models, strays=True)
     problems = [*_package_problems(), *_file_problems(listing), *_folder_problems(models)]
     folders = _known_folders(models, listing)
     labels = {folder: f"<models {number}>" for number, folder in enumerate(folders, 1)}

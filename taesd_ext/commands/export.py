@@ -6,8 +6,6 @@ import argparse
 import sys
 from pathlib import Path
 
-from torch import nn
-
 from taesd_ext.commands.codec_arguments import DTYPES
 from taesd_ext.commands.export_keras import keras_bytes
 from taesd_ext.commands.export_onnx import onnx_bytes
@@ -15,6 +13,7 @@ from taesd_ext.commands.export_safetensors import CONFIG_NAME, WEIGHTS_NAME, dif
 from taesd_ext.commands.outputs import add_overwrite_argument, check_outputs, write_atomically
 from taesd_ext.errors import TaesdError
 from taesd_ext.latent_formats import FAMILIES
+from taesd_ext.models.tiny import TinyNetwork
 from taesd_ext.weights.folders import diffusers_files as files_in_diffusers_folder
 from taesd_ext.weights.folders import given_folders, search_folders
 from taesd_ext.weights.identify import told_by
@@ -117,11 +116,10 @@ def _targets(args: argparse.Namespace, family: str, parts: tuple[str, ...]) -> l
 
 
 def _contents(
-    args: argparse.Namespace, family: str, parts: dict[str, TinyPart], networks: dict[str, nn.Sequential], *,
+    args: argparse.Namespace, family: str, parts: dict[str, TinyPart], networks: dict[str, TinyNetwork], *,
     together: bool,
 ) -> list[bytes]:  # fmt: skip
     """What to write into each of :func:`_targets`; ``together``: all networks into one file."""
-    network = next(iter(parts.values())).network
     notes = {"family": family, "made_by": "taesd_ext", "license": "MIT"}
     if _is_diffusers(args):
         made = diffusers_files(networks)
@@ -130,8 +128,7 @@ def _contents(
         files = [networks] if together else [{part: network} for part, network in networks.items()]
         return [original_bytes(file, family, notes) for file in files]
     if args.format == "onnx":
-        channels, factor = network.latent_channels, network.spatial_scale_factor
-        return [onnx_bytes(network, part, channels, factor, notes) for part, network in networks.items()]
+        return [onnx_bytes(network, part, notes) for part, network in networks.items()]
     return [_keras(network, part, parts[part], family, args.size) for part, network in networks.items()]
 
 
@@ -139,7 +136,7 @@ def _is_diffusers(args: argparse.Namespace) -> bool:
     return args.format == "safetensors" and args.layout == "diffusers"
 
 
-def _keras(network: nn.Sequential, part: str, found: TinyPart, family: str, size: tuple[int, int] | None) -> bytes:
+def _keras(network: TinyNetwork, part: str, found: TinyPart, family: str, size: tuple[int, int] | None) -> bytes:
     factor = found.network.spatial_scale_factor
     if size and (size[0] % factor or size[1] % factor):
         raise TaesdError(f"{size[1]}x{size[0]} is no multiple of {factor}", "", "Give a size that is")

@@ -15,11 +15,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from taesd_ext.commands.export_graph import write_network
 from taesd_ext.errors import TaesdError
-from taesd_ext.models.tiny import CLAMP_MAGNITUDE
+from taesd_ext.models.tiny import CLAMP_MAGNITUDE, PATCH, Block, Clamp, FoldPatches, UnfoldPatches
 
-LAST = "channels_last"
+_LAST = {"data_format": "channels_last"}
 
 
 def keras_bytes(network: nn.Sequential, name: str, channels: int, size: tuple[int, int] | None) -> bytes:
@@ -30,10 +29,9 @@ def keras_bytes(network: nn.Sequential, name: str, channels: int, size: tuple[in
     keras = _import_keras()
     if next(network.parameters()).dtype != torch.float32:
         raise TaesdError("Cannot write Keras models in half precision", "", "Use --dtype fp32; Keras can cast it")
-    writer = _KerasWriter(keras)
+    writer = _Writer(keras.layers)
     source = keras.Input((*(size or (None, None)), channels), name="image" if channels == 3 else "latent")
-    result = write_network(network, writer, source)
-    model = keras.Model(source, result, name=name)
+    model = keras.Model(source, writer.write(network, source), name=name)
     for layer, values in writer.weights:
         layer.set_weights([value.detach().contiguous().numpy() for value in values])
     with TemporaryDirectory() as folder:
@@ -56,45 +54,57 @@ def _import_keras() -> Any:
     return keras
 
 
-class _KerasWriter:
-    """Calls layers; a handle is a Keras tensor. Weights are kept until the model is built."""
+class _Writer:
+    """Calls Keras' layers in place of torch's. Weights are kept until the model is built."""
 
-    def __init__(self, keras: Any) -> None:
-        self._layers = keras.layers
+    def __init__(self, layers: Any) -> None:
+        self._layers = layers
         self.weights: list[tuple[Any, list[Tensor]]] = []
 
-    def conv(self, x: Any, weight: Tensor, bias: Tensor | None, stride: int, padding: int) -> Any:
-        if padding:
-            # TensorFlow's "same" pads a strided convolution at the right and lower edge alone.
-            x = self._layers.ZeroPadding2D(padding, data_format=LAST)(x)
-        layer = self._layers.Conv2D(
-            weight.shape[0], tuple(weight.shape[2:]), strides=stride, use_bias=bias is not None, data_format=LAST
-        )
-        values = [weight.permute(2, 3, 1, 0)]
-        self.weights.append((layer, values if bias is None else [*values, bias]))
+    def write(self, layer: nn.Module, x: Any) -> Any:
+        """A layer's output, as a Keras tensor."""
+        layers = self._layers
+        if isinstance(layer, nn.Sequential):
+            for each in layer:
+                x = self.write(each, x)
+            return x
+        if isinstance(layer, Block):
+            if layer.pool is not None:
+                x = layers.Add()([x, self.write(layer.pool, x)])
+            return layers.ReLU()(layers.Add()([self.write(layer.conv, x), x]))
+        if isinstance(layer, nn.Conv2d):
+            if layer.padding[0]:
+                # TensorFlow's "same" pads a strided convolution at the right and lower edge alone.
+                x = layers.ZeroPadding2D(layer.padding[0], **_LAST)(x)
+            return self._conv(layers.Conv2D, x, layer.out_channels, layer.weight, layer.bias, layer.stride[0])
+        if isinstance(layer, FoldPatches):
+            folded = layer.image_channels * PATCH**2
+            opaque = (torch.arange(folded) >= 3 * PATCH**2).float()  # an alpha that is not there
+            return self._conv(layers.Conv2D, x, folded, patch_kernel(folded), opaque, PATCH)
+        if isinstance(layer, UnfoldPatches):
+            return self._conv(layers.Conv2DTranspose, x, 3, patch_kernel(x.shape[-1]), None, PATCH)
+        if isinstance(layer, nn.GroupNorm):
+            norm = layers.GroupNormalization(layer.num_groups, axis=-1, epsilon=layer.eps)
+            self.weights.append((norm, [layer.weight, layer.bias]))
+            return norm(x)
+        if isinstance(layer, nn.ReLU):
+            return layers.ReLU()(x)
+        if isinstance(layer, nn.Upsample):
+            return layers.UpSampling2D(2, interpolation="nearest", **_LAST)(x)
+        if isinstance(layer, Clamp):
+            x = layers.Rescaling(1 / CLAMP_MAGNITUDE)(x)
+            return layers.Rescaling(CLAMP_MAGNITUDE)(layers.Activation("tanh")(x))
+        name = type(layer).__name__
+        raise TaesdError(f"Cannot export a layer of kind {name}", "Keras has no match", "Use --format safetensors")
+
+    def _conv(self, kind: Any, x: Any, channels: int, weight: Tensor, bias: Tensor | None, stride: int) -> Any:
+        layer = kind(channels, tuple(weight.shape[2:]), strides=stride, use_bias=bias is not None, **_LAST)
+        # Keras has (height, width, in, out) of a convolution, (height, width, out, in) of a transposed one.
+        kernel = weight.permute(2, 3, 1, 0)
+        self.weights.append((layer, [kernel] if bias is None else [kernel, bias]))
         return layer(x)
 
-    def conv_transpose(self, x: Any, weight: Tensor, stride: int) -> Any:
-        layer = self._layers.Conv2DTranspose(
-            weight.shape[1], tuple(weight.shape[2:]), strides=stride, use_bias=False, data_format=LAST
-        )
-        self.weights.append((layer, [weight.permute(2, 3, 1, 0)]))
-        return layer(x)
 
-    def relu(self, x: Any) -> Any:
-        return self._layers.ReLU()(x)
-
-    def add(self, x: Any, y: Any) -> Any:
-        return self._layers.Add()([x, y])
-
-    def double(self, x: Any) -> Any:
-        return self._layers.UpSampling2D(2, interpolation="nearest", data_format=LAST)(x)
-
-    def clamp(self, x: Any) -> Any:
-        x = self._layers.Rescaling(1 / CLAMP_MAGNITUDE)(x)
-        return self._layers.Rescaling(CLAMP_MAGNITUDE)(self._layers.Activation("tanh")(x))
-
-    def group_norm(self, x: Any, norm: nn.GroupNorm) -> Any:
-        layer = self._layers.GroupNormalization(norm.num_groups, axis=-1, epsilon=norm.eps)
-        self.weights.append((layer, [norm.weight, norm.bias]))
-        return layer(x)
+def patch_kernel(folded: int) -> Tensor:
+    """(folded,3,2,2): folds each pixel of a patch into a channel of its own, or unfolds it, and leaves alpha out."""
+    return torch.eye(folded, 3 * PATCH**2).reshape(folded, 3, PATCH, PATCH)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Generator, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
+from contextlib import contextmanager
 from typing import Any, TypeVar
 
 from tqdm import tqdm
@@ -29,3 +30,15 @@ def run_with_progress(work: Generator[float, None, T], title: str) -> T:
                 bar.update(max(0.0, next(work) - bar.n))
             except StopIteration as end:
                 return end.value
+
+
+@contextmanager
+def download_progress(title: str) -> Iterator[Callable[[int, int | None], None]]:
+    """A bar of bytes on a terminal, silent elsewhere: tell it (bytes done, of how many) of one file after the other."""
+    with tqdm(desc=title, unit="B", unit_scale=True, file=sys.stderr, leave=False, disable=None) as bar:
+
+        def show(done: int, total: int | None) -> None:
+            bar.total = total
+            bar.update(done - bar.n)
+
+        yield show

@@ -5,11 +5,12 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-import time
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
+from taesd_ext.commands.measuring import table
+from taesd_ext.commands.progress import download_progress
 from taesd_ext.errors import TaesdError
 from taesd_ext.latent_formats import FAMILIES
 from taesd_ext.weights.catalog import CATALOG, TINY, downloadable
@@ -61,20 +62,20 @@ class Listing:
         return {family: missing for family, missing in parts.items() if missing}
 
 
-def take_stock(models: Iterable[Path | str] = (), *, always_hash: bool = False, strays: bool = False) -> Listing:
+def weights_listing(models: Iterable[Path | str] = (), *, always_hash: bool = False, strays: bool = False) -> Listing:
     """Look through the folders that are searched, those given first."""
     folders = search_folders([Path(folder) for folder in models])
     return Listing(folders, list_weights(folders, always_hash=always_hash, strays=strays), installed(folders))
 
 
 def _list(args: argparse.Namespace) -> int:
-    listing = take_stock(given_folders(args.models))
+    listing = weights_listing(given_folders(args.models))
     print(json.dumps(_as_json(listing), indent=2) if args.json else _as_text(listing))
     return _exit_code(listing)
 
 
 def _verify(args: argparse.Namespace) -> int:
-    listing = take_stock(given_folders(args.models), always_hash=True, strays=True)
+    listing = weights_listing(given_folders(args.models), always_hash=True, strays=True)
     print(json.dumps(_as_json(listing), indent=2) if args.json else _table(listing.files))
     return _exit_code(listing)
 
@@ -89,28 +90,14 @@ def _download(args: argparse.Namespace) -> int:
     failed = 0
     for family in families:
         try:
-            for path in download_family(family, folder, offline=args.offline, progress=_Meter(family)):
+            with download_progress(family) as progress:
+                paths = download_family(family, folder, offline=args.offline, progress=progress)
+            for path in paths:
                 print(f"{path}  {identify(path)}")
         except TaesdError as error:
             failed += 1
             print(f"taesd_ext: {error}", file=sys.stderr)
     return 1 if failed else 0
-
-
-class _Meter:
-    """Bytes on one line of the terminal; silent elsewhere."""
-
-    def __init__(self, family: str) -> None:
-        self.family = family
-        self.shown = 0.0
-
-    def __call__(self, done: int, total: int | None) -> None:
-        ended = done == total
-        if not sys.stderr.isatty() or (time.monotonic() - self.shown < 0.2 and not ended):
-            return
-        self.shown = time.monotonic()
-        of = f" of {total / 1e6:.1f}" if total else ""
-        print(f"\r{self.family}: {done / 1e6:.1f}{of} MB ", end="\n" if ended else "", file=sys.stderr, flush=True)
 
 
 def _as_json(listing: Listing) -> dict[str, object]:
@@ -157,21 +144,19 @@ def _family_cell(identity: Identity) -> str:
 
 
 def _table(files: Iterable[Identity]) -> str:
-    rows = [("FAMILY", "PART", "VERSION", "STATE", "SIZE", "FILE")]
-    for identity in files:
-        official = identity.official
-        parts = official.parts if official else identity.parts
-        rows.append(
-            (
-                _family_cell(identity),
-                " + ".join(parts) or "-",
-                official.version if official else "-",
-                identity.state,
-                f"{identity.size / 1e6:.2f} MB",
-                str(identity.path) + (f"  ({identity.error})" if identity.error else ""),
-            )
-        )
-    widths = [max(len(row[column]) for row in rows) for column in range(5)]
-    return "\n".join(
-        "  ".join([*(text.ljust(width) for text, width in zip(row, widths, strict=False)), row[-1]]) for row in rows
-    )
+    rows = [
+        {
+            "family": _family_cell(identity),
+            "parts": " + ".join(identity.official.parts if identity.official else identity.parts) or "-",
+            "version": identity.official.version if identity.official else "-",
+            "state": identity.state,
+            "size": identity.size / 1e6,
+            "file": f"{identity.path}" + (f"  ({identity.error})" if identity.error else ""),
+        }
+        for identity in files
+    ]
+    columns = {
+        "FAMILY": "{family}", "PART": "{parts}", "VERSION": "{version}", "STATE": "{state}", "SIZE": "{size:.2f} MB",
+        "FILE": "{file}",
+    }  # fmt: skip
+    return table(rows, columns, left=len(columns))

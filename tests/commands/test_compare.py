@@ -19,10 +19,11 @@ from PIL import Image, ImageDraw, ImageFont
 
 from taesd_ext import cli, load_codec
 from taesd_ext.commands import peak_memory
-from taesd_ext.commands.compare import compare_picture, measure
+from taesd_ext.commands.compare import measure
 from taesd_ext.commands.compare_page import comparison_page, comparison_sheet, difference_map
 from taesd_ext.commands.metrics import psnr, ssim
 from taesd_ext.commands.peak_memory import PeakMemory
+from taesd_ext.commands.result_row import ResultRow
 from taesd_ext.models import tiny
 
 
@@ -51,6 +52,10 @@ def picture(height: int = 40, width: int = 51, seed: int = 0) -> torch.Tensor:
     return torch.rand(1, 3, height, width, generator=torch.Generator().manual_seed(seed))
 
 
+def rows_of(models: Path, *names: str, seed: int = 0) -> list[ResultRow]:
+    return [measure(load_codec(name, models_dir=models), picture(seed=seed)) for name in names]
+
+
 def test_numbers_are_those_of_the_codec(models):
     codec = load_codec("taesd", models_dir=models)
     image = picture()
@@ -68,8 +73,7 @@ def test_numbers_are_those_of_the_codec(models):
 
 
 def test_a_codec_that_fails_is_a_row_of_its_own(models):
-    codecs = [load_codec(name, models_dir=models) for name in ("taesd", "taef1", "taesd3")]
-    rows = compare_picture(picture(), codecs)
+    rows = rows_of(models, "taesd", "taef1", "taesd3")
     assert [row.codec for row in rows] == ["taesd", "taef1", "taesd3"]
     assert "no encoder" in rows[1].error
     assert rows[1].image is None
@@ -78,7 +82,7 @@ def test_a_codec_that_fails_is_a_row_of_its_own(models):
 
 
 def test_json_knows_no_infinity(models):
-    rows = compare_picture(picture(), [load_codec(name, models_dir=models) for name in ("taesd", "taef1")])
+    rows = rows_of(models, "taesd", "taef1")
     for row in rows:
         json.loads(json.dumps(row.numbers(), allow_nan=False))
     assert rows[1].numbers()["psnr"] is None
@@ -109,10 +113,8 @@ class Tags(HTMLParser):
 
 
 def test_the_page_stands_alone_and_escapes_names(models):
-    codecs = [load_codec(name, models_dir=models) for name in ("taesd", "taef1")]
-    image = picture()
     name = '<script>alert("x")</script>.png'
-    page = comparison_page([(name, image, compare_picture(image, codecs))])
+    page = comparison_page([(name, picture(), rows_of(models, "taesd", "taef1"))])
     tags = Tags()
     tags.feed(page)
     assert name in tags.text
@@ -125,8 +127,7 @@ def test_the_page_stands_alone_and_escapes_names(models):
 
 
 def test_the_sheet_has_a_column_for_each_codec(models):
-    codecs = [load_codec(name, models_dir=models) for name in ("taesd", "taesd3")]
-    made = [(f"{seed}.png", picture(seed=seed), compare_picture(picture(seed=seed), codecs)) for seed in range(2)]
+    made = [(f"{seed}.png", picture(seed=seed), rows_of(models, "taesd", "taesd3", seed=seed)) for seed in range(2)]
     with Image.open(io.BytesIO(comparison_sheet(made))) as sheet:
         assert sheet.size[0] == 12 + 3 * (320 + 12)
         pixels = np.asarray(sheet)
@@ -140,7 +141,7 @@ def test_a_name_that_the_older_pillows_only_font_cannot_draw(models, monkeypatch
     monkeypatch.setattr("taesd_ext.commands.compare_page.default_font", lambda size: ImageFont.ImageFont())
     drawn = []
     monkeypatch.setattr(ImageDraw.ImageDraw, "text", lambda self, place, text, *_: drawn.append(text))
-    comparison_sheet([("モデル.png", picture(), compare_picture(picture(), [load_codec("taesd", models_dir=models)]))])
+    comparison_sheet([("モデル.png", picture(), rows_of(models, "taesd"))])
     assert "???.png" in drawn
 
 

@@ -13,7 +13,7 @@ from safetensors.torch import save_file
 from taesd_ext.cli import main
 from taesd_ext.codec.loading import load_codec
 from taesd_ext.codec.registry import CodecRegistry
-from taesd_ext.commands.weights import take_stock
+from taesd_ext.commands.weights import weights_listing
 from taesd_ext.errors import TaesdError
 from taesd_ext.models import tiny
 
@@ -60,9 +60,9 @@ def test_a_damaged_file_is_shown_with_its_error(
 
 def test_a_family_is_served_by_a_readable_file_only(models: Path, capsys: pytest.CaptureFixture) -> None:
     damage(models / "taesd_decoder.safetensors", "cut")
-    assert take_stock([models]).used == {}
+    assert weights_listing([models]).used == {}
     save_file(random_weights(tiny.Decoder(4)), models / "taesd.safetensors")
-    assert take_stock([models]).used == {"taesd": {"decoder": models / "taesd.safetensors"}}
+    assert weights_listing([models]).used == {"taesd": {"decoder": models / "taesd.safetensors"}}
     assert main(["weights", "list", "--json", "--models", str(models)]) == 1
     shown = json.loads(capsys.readouterr().out)
     assert shown["families"]["taesd"] == {"encoder": None, "decoder": str(models / "taesd.safetensors")}
@@ -73,7 +73,7 @@ def test_a_family_is_served_by_a_readable_file_only(models: Path, capsys: pytest
 
 def test_a_file_of_another_family_serves_none(models: Path) -> None:
     (models / "taesd_decoder.safetensors").rename(models / "taesd3_decoder.safetensors")
-    assert take_stock([models]).used == {}
+    assert weights_listing([models]).used == {}
 
 
 @pytest.mark.parametrize(
