@@ -60,32 +60,26 @@ def plan_jobs(
     TaesdError when there is nothing to do or when an output would replace an input.
     """
     found = sorted(find_files(inputs, source_suffixes, leave_out=output), key=lambda pair: pair[1].as_posix())
-    if output is None:
-        named = {Path(text).expanduser().resolve() for text in inputs}
-        found = [pair for pair in found if pair[0].resolve() in named or not pair[0].stem.endswith(f".{made}")]
-        stems = Counter(source.with_suffix("") for source, _ in found)
-        jobs = []
-        for source, _ in found:
-            name = source.name if stems[source.with_suffix("")] > 1 else source.stem
-            jobs.append(Job(source, source.with_name(f"{name}.{made}{default_suffix}")))
-    elif len(inputs) == 1 and Path(inputs[0]).is_file() and output.suffix and not output.is_dir():
+    if output and len(inputs) == 1 and Path(inputs[0]).is_file() and output.suffix and not output.is_dir():
         if output.suffix.lower() not in target_suffixes:
             raise TaesdError(f"Cannot write {output}", "its suffix is unknown", f"Use {', '.join(target_suffixes)}")
         jobs = [Job(found[0][0], output)]
+    elif output and output.is_file():
+        raise TaesdError(f"{output} is a file", "several files need a folder to go to", "Give a folder")
     else:
-        if output.is_file():
-            raise TaesdError(f"{output} is a file", "several files need a folder to go to", "Give a folder")
-        stems = Counter(relative.with_suffix("") for _, relative in found)
-        jobs = []
-        for source, relative in found:
-            stem = relative.with_suffix("")
-            name = relative.name if stems[stem] > 1 else stem.name
-            jobs.append(Job(source, output / relative.with_name(name + default_suffix)))
+        if output is None:
+            named = {Path(text).expanduser().resolve() for text in inputs}
+            found = [pair for pair in found if pair[0].resolve() in named or not pair[0].stem.endswith(f".{made}")]
+        ending = default_suffix if output else f".{made}{default_suffix}"
+        places = [(source, output / relative if output else source) for source, relative in found]
+        alike = Counter(place.with_suffix("") for _, place in places)
+        jobs = [
+            Job(source, place.with_name((place.name if alike[place.with_suffix("")] > 1 else place.stem) + ending))
+            for source, place in places
+        ]
     _refuse_clashes(jobs)
-    if shard:
-        index, count = shard
-        jobs = jobs[index - 1 :: count]
-    return jobs
+    index, count = shard or (1, 1)
+    return jobs[index - 1 :: count]
 
 
 def find_files(

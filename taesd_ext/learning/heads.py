@@ -20,7 +20,7 @@ from taesd_ext.codec.heads import latent_channels
 from taesd_ext.codec.noise import seeded
 from taesd_ext.codec.precision import resolve_dtype
 from taesd_ext.learning.descent import Rates, descend
-from taesd_ext.learning.lessons import lesson_latent
+from taesd_ext.learning.lessons import lesson_latents
 from taesd_ext.learning.ridge import ConvolutionFit
 from taesd_ext.models.fast import FastBlock, FastDecoder, fast_decoder, fast_encoder
 from taesd_ext.models.student import Head
@@ -154,13 +154,12 @@ def fit_heads(
 
 
 def _latents(decoder: FastDecoder, encoder: nn.Module | None, count: int, seed: int) -> Iterator[Tensor]:
-    like, generator, factor = next(decoder.parameters()), seeded(seed), decoder.stages[0].scale
+    like, channels, factor = next(decoder.parameters()), latent_channels(decoder), decoder.stages[0].scale
 
     def on_cpu(network: nn.Module | None) -> Callable[[Tensor], Tensor] | None:
         return network and (lambda x: network(x.to(like.device, like.dtype)).float().cpu())
 
-    for index in range(count):
-        yield lesson_latent(index, on_cpu(decoder), on_cpu(encoder), latent_channels(decoder), factor, generator)
+    return lesson_latents(on_cpu(decoder), on_cpu(encoder), channels, factor, count, seed)
 
 
 def _decode_with_taps(

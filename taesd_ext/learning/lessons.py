@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 
-import torch
 from torch import Tensor
 
 from taesd_ext.codec.noise import power_law_latent, seeded
@@ -36,34 +35,21 @@ def lesson_latents(
     seed: int,
     kinds: Sequence[str] = MIXED,
 ) -> Iterator[Tensor]:
-    """``count`` latents of :func:`lesson_latent`, the kinds in turn: any prefix is a mixture."""
-    generator = seeded(seed)
-    for index in range(count):
-        yield lesson_latent(index, decoder, encoder, channels, factor, generator, kinds)
-
-
-def lesson_latent(
-    index: int,
-    decoder: Network,
-    encoder: Network | None,
-    channels: int,
-    factor: int,
-    generator: torch.Generator,
-    kinds: Sequence[str] = MIXED,
-) -> Tensor:
-    """A square latent (1,C,side,side) in the family's scale; its kind goes by the index.
+    """``count`` square latents (1,C,side,side) in the family's scale, the kinds in turn: any prefix is a mixture.
 
     ``factor``: image pixels per latent position. The networks may compute in a lower precision.
     """
+    generator = seeded(seed)
     side = LESSON_PIXELS // factor
-    if encoder is None:
-        return mixed_latent(channels, side, generator)[None]
-    kind, soft = kinds[index % len(kinds)], index % 4 == 3
-    if kind == "noise":
-        image = decoder(power_law_latent(channels, side, generator)[None]).clamp(0, 1)
-    elif kind == "leaves":
-        image = decoder(leaves_latent(channels, side, generator)[None]).clamp(0, 1)
-    else:
-        image = picture(side * factor, generator)[None]
-    latent = encoder(image)
-    return soften(latent[0], generator)[None] if soft else latent
+    for index in range(count):
+        if encoder is None:
+            yield mixed_latent(channels, side, generator)[None]
+            continue
+        kind = kinds[index % len(kinds)]
+        if kind == "picture":
+            image = picture(side * factor, generator)[None]
+        else:
+            start = (power_law_latent if kind == "noise" else leaves_latent)(channels, side, generator)
+            image = decoder(start[None]).clamp(0, 1)
+        latent = encoder(image)
+        yield soften(latent[0], generator)[None] if index % 4 == 3 else latent
