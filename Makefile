@@ -1,4 +1,5 @@
-# Everything from nothing: `make demo` starts the playground, `make test` passes all tests.
+# Everything from nothing: `make demo` starts the playground, `make test` passes all tests but those of `make test-pages`,
+# which need a browser or a WebUI.
 
 # The first Python that is new enough and not too new; `make PYTHON=/path/to/python` chooses another.
 PYTHON ?= $(shell for p in python3.11 python3.12 python3.13 python3.10 python3 python; do \
@@ -8,13 +9,20 @@ VENV ?= .venv
 RUN = $(VENV)/bin/python
 ARGS ?=
 
-.PHONY: demo test lint bench clean need-python
+.PHONY: demo test test-pages fuzz lint bench clean need-python
 
 demo: $(VENV)/.ready
 	$(RUN) -m taesd_ext demo $(ARGS)
 
+# A process for each of a few cores, with one thread each: they would only wait for one another.
 test: $(VENV)/.ready-test
-	$(RUN) -m pytest $(ARGS)
+	OMP_NUM_THREADS=1 $(RUN) -m pytest -n auto --maxprocesses 4 --dist loadscope -m "not e2e" $(ARGS)
+
+test-pages: $(VENV)/.ready-test
+	$(RUN) -m pytest -m e2e $(ARGS)
+
+fuzz: $(VENV)/.ready-test
+	$(RUN) tests/fuzz/run_fuzz.py $(ARGS)
 
 lint: $(VENV)/.ready-test
 	$(RUN) -m ruff check .

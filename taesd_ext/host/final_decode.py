@@ -109,7 +109,7 @@ class FinalDecode:
         self._note(record, "decoder", codec)
         for side in tiles:
             self._note(infotext.record_tiles, side)
-        return image * 2 - 1
+        return image.mul_(2).sub_(1)  # in place: no second picture, and none that belongs to inference mode
 
     def encode(self, image: Tensor) -> Tensor:
         """(B,3,H,W) image in [0,1] -> latent as the sampler wants it, (B,C,h,w) or of one frame (B,C,1,h,w).

@@ -180,9 +180,9 @@ def test_a_file_whose_name_is_no_text_harms_nothing(client, runtime, host, caplo
     assert r"caf\xe9.safetensors is left out" in said
 
 
-def test_the_last_error_is_the_one_with_its_cure(client, runtime):
+def test_the_last_error_is_the_one_with_its_cure(client, runtime, monkeypatch):
     assert client.get(f"{api.PREFIX}/error").json() == {"error": None}
-    runtime.session._error = "decoder", "It broke. Mend it."
+    monkeypatch.setattr(type(runtime.session), "last_error", "It broke. Mend it.")
     assert client.get(f"{api.PREFIX}/error").json() == {"error": "It broke. Mend it."}
 
 

@@ -68,7 +68,7 @@ def test_forge_has_a_stand_in_for_a_model_before_the_first_generation(host, runt
     host.sd_models.model_data.sd_model = SimpleNamespace()
     assert webui().model() is not None
     assert "does not say" in runtime.detection().reason
-    assert runtime.detection((1, 128, 4, 4)).family == "taef2"
+    assert runtime.detection((1, 48, 4, 4)).family == "taew2_2"
 
 
 @pytest.mark.parametrize(
