@@ -156,7 +156,7 @@ class CodecRegistry:
 
 def _anew(error: TaesdError) -> TaesdError:
     """The same without its traceback, which would keep alive whatever the callers had at hand: models and pictures."""
-    return TaesdError(error.what, error.why, error.cure)
+    return type(error)(error.what, error.why, error.cure)
 
 
 def _key(family: str, device: str | torch.device, dtype: DtypeChoice) -> _Key:

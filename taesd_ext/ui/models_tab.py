@@ -98,7 +98,9 @@ def build_models_tab(actions: PanelActions, tab: gr.Tab, page: gr.Blocks) -> Non
     findings = gr.HTML(elem_id="taesd_findings", elem_classes="taesd-ext-line")
     with gr.Row(elem_classes="taesd-ext-with-button"):
         without_files = gr.HTML(elem_id="taesd_without_files", elem_classes="taesd-ext-line")
-        get_first = gr.Button(texts.GET.label, variant="primary", **SMALL, scale=0, visible=False, elem_id="taesd_get")
+        get_first = gr.Button(
+            texts.GET.label, variant="primary", size="sm", scale=0, min_width=240, visible=False, elem_id="taesd_get"
+        )
     families = gr.HTML(elem_id="taesd_models_table")
     gr.HTML(f'<p class="taesd-ext-help">{escape(texts.DETAILS_HELP)}</p>')
     result = gr.HTML(elem_id="taesd_models_result", elem_classes="taesd-ext-line")

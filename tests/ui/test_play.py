@@ -10,6 +10,7 @@ from PIL import Image
 
 from taesd_ext.codec.loading import load_codec
 from taesd_ext.codec.picture_file import picture_to_image
+from taesd_ext.codec.registry import CodecRegistry
 from taesd_ext.models.latent_rgb import LATENT_RGB
 from taesd_ext.preview.drawing import EMBEDDED, LINEAR
 from taesd_ext.settings import PreviewSettings
@@ -68,9 +69,7 @@ def test_without_weights_the_linear_preview_runs_and_the_file_is_named(no_weight
 
 @pytest.mark.parametrize("name", sample_names())
 def test_without_weights_a_samples_own_latent_is_shown_by_the_shipped_previewer(no_weights, name):
-    def codec_for(family):
-        return load_codec(family, models_dir=no_weights)
-
+    codec_for = CodecRegistry(lambda: [no_weights]).get
     plan = replace(plan_of(size=512, steps=2, picture=sample_picture(name)), latent=sample_latent(name, "taesd", 512))
     keep = Kept()
     last = list(generate(plan, codec_for, no_sleep, keep))[-1]
