@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import os
 import threading
 from pathlib import Path
 
@@ -35,34 +34,25 @@ def tree(tmp_path) -> Path:
     return tmp_path / "photos"
 
 
-def test_a_folder_is_walked_and_names_are_kept(tree, tmp_path):
-    assert plan([tree], tmp_path / "out") == {
-        "a.png": "out/a.safetensors",
-        "b.jpg": "out/b.safetensors",
-        "c.png": "out/deep/er/c.safetensors",
-        "d.PNG": "out/deep/d.safetensors",
-    }
+WALKED = {"a.png": "a", "b.jpg": "b", "c.png": "deep/er/c", "d.PNG": "deep/d"}
+PLANNED = {
+    "a folder is walked": (["photos"], WALKED),
+    "a pattern keeps what follows its fixed part": (["photos/**/*"], WALKED),
+    "a pattern in a folder below": (["photos/deep/*"], {"d.PNG": "d"}),
+    "a pattern of plain names": (["photos/*.png"], {"a.png": "a"}),
+    "the same file three times": (["photos", "photos/a.png", "photos/*.png"], WALKED),
+    "brackets in a file's own name": (["photo [1].png"], {"photo [1].png": "photo [1]"}),
+}
 
 
-def test_a_pattern_keeps_what_follows_its_fixed_part(tree, tmp_path):
-    assert plan([tree / "**" / "*.png"], tmp_path / "out") == {
-        "a.png": "out/a.safetensors",
-        "c.png": "out/deep/er/c.safetensors",
-    } | ({} if os.name != "nt" else {"d.PNG": "out/deep/d.safetensors"})
-    assert plan([tree / "deep" / "*"], tmp_path / "out") == {"d.PNG": "out/d.safetensors"}
-
-
-def test_a_relative_pattern(tree, tmp_path, monkeypatch):
+@pytest.mark.parametrize("case", PLANNED)
+@pytest.mark.parametrize("absolute", [True, False])
+def test_where_results_lie(case, absolute, tree, tmp_path, monkeypatch):
+    (tmp_path / "photo [1].png").write_bytes(b"x")
     monkeypatch.chdir(tmp_path)
-    assert plan(["photos/*.png"], tmp_path / "out") == {"a.png": "out/a.safetensors"}
-    monkeypatch.chdir(tree)
-    assert plan(["*.png"], tmp_path / "out") == {"a.png": "out/a.safetensors"}
-
-
-def test_a_file_whose_name_has_brackets_is_no_pattern(tmp_path):
-    odd = tmp_path / "photo [1].png"
-    odd.write_bytes(b"x")
-    assert plan([odd], tmp_path / "out") == {"photo [1].png": "out/photo [1].safetensors"}
+    inputs, expected = PLANNED[case]
+    found = plan([tmp_path / text if absolute else text for text in inputs], tmp_path / "out")
+    assert found == {name: f"out/{target}.safetensors" for name, target in expected.items()}
 
 
 def test_one_file_to_one_file(tree, tmp_path):
@@ -91,10 +81,6 @@ def test_files_that_differ_by_suffix_keep_it(tree, tmp_path):
     assert planned["a.png"] == "out/a.png.safetensors"
     assert planned["a.jpg"] == "out/a.jpg.safetensors"
     assert planned["b.jpg"] == "out/b.safetensors"
-
-
-def test_the_same_file_twice_is_one_job(tree, tmp_path):
-    assert len(plan([tree, tree / "a.png", tree / "*.png"], tmp_path / "out")) == 4
 
 
 def test_two_files_never_become_one(tree, tmp_path):

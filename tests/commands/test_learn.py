@@ -73,8 +73,8 @@ def test_measures_photographs(weights_dir: Path, tmp_path: Path, capsys: pytest.
     Image.effect_mandelbrot((70, 64), (-2, -1.5, 1, 1.5), 100).save(tmp_path / "picture.png")
     assert _learn(tmp_path, weights_dir, "--family", "taesd", "--measure", str(tmp_path)) == 0
     said = capsys.readouterr().out
-    for name in ("detail 1/8", "detail 1/4", "detail 1/2", "embedded previewer", "linear RGB"):
-        assert name in said
+    previews = ("detail 1/8", "detail 1/4", "detail 1/2", "embedded previewer", "linear RGB", "8-bit PNG round trip")
+    assert all(name in said for name in previews)
     (tmp_path / "empty").mkdir()
     assert _learn(tmp_path, weights_dir, "--family", "taesd", "--measure", str(tmp_path / "empty")) == 1
 
