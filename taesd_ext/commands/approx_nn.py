@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from taesd_ext.errors import TaesdError, log_once
+from taesd_ext.models.computing import computing
 from taesd_ext.weights.tensor_file import open_tensor_file
 from taesd_ext.weights.tiny_file import build_frozen
 
@@ -60,8 +61,8 @@ def find_approx_nn(format_name: str, folders: Sequence[Path]) -> Callable[[Tenso
         log_once(f"approx {path}", f"{path} is no Approx NN: {error}")
         return None
 
-    @torch.inference_mode()
+    @computing()
     def preview(latent: Tensor) -> Tensor:
-        return (network(latent.float()) * 0.5 + 0.5).clamp_(0, 1).clone()
+        return (network(latent.float()) * 0.5 + 0.5).clamp_(0, 1)
 
     return preview

@@ -22,6 +22,7 @@ from taesd_ext.errors import TaesdError
 from taesd_ext.latent_formats import LatentFormat, native_format, to_family_latent
 from taesd_ext.models import autoencoder_kl
 from taesd_ext.models.computing import computing
+from taesd_ext.models.full_vae import FullDecoder, Scale
 from taesd_ext.models.latent_rgb import LATENT_RGB, latent_to_rgb
 from taesd_ext.preview.frame import preview_image
 from taesd_ext.weights.tiny_file import network_of
@@ -153,8 +154,8 @@ class Bench:
     def _full_vae(self) -> Frame:
         with torch.device("meta"):
             network = autoencoder_kl.Decoder(self.format.latent_channels)
-        network = made_up(network)
-        return _frame(lambda latent: (network(latent) / 2 + 0.5).clamp_(0, 1))
+        codec = Codec("full VAE", self.format, decoder=FullDecoder(made_up(network), Scale()))
+        return _frame(codec.decode)
 
 
 def _frame(show: Callable[[Tensor], Tensor]) -> Frame:

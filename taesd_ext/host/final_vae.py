@@ -8,7 +8,6 @@ import threading
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from taesd_ext.codec.codec import Codec
@@ -16,6 +15,7 @@ from taesd_ext.codec.full_loading import full_codec
 from taesd_ext.errors import TaesdError, one_line
 from taesd_ext.host.webui import WebUI
 from taesd_ext.latent_formats import Detection, LatentFormat, to_family_latent
+from taesd_ext.models.computing import computing
 from taesd_ext.settings import OPTION
 from taesd_ext.weights.installed_vaes import canonical_name, find_installed_vae, installed_vaes_by_name
 
@@ -53,7 +53,7 @@ class FinalVAE:
                 found = find_installed_vae(name, self._host.vae_folders(), self._host.weights_folders(), fitting)
                 # A host may call from inference mode; tensors made there could not be used outside it.
                 try:
-                    with torch.inference_mode(False), torch.no_grad():
+                    with computing(device):
                         self._codec = full_codec(found, device, dtype)
                 except Exception as error:
                     raise error if isinstance(error, TaesdError) else _not_loaded(name, error) from error

@@ -7,7 +7,6 @@ import threading
 from dataclasses import replace
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from taesd_ext.codec.codec import Codec
@@ -22,6 +21,7 @@ from taesd_ext.host.learnt_previews import LearntPreviews
 from taesd_ext.host.options import HostOptions
 from taesd_ext.host.webui import PAGE_POLLERS, PREVIEW_METHOD, WebUI
 from taesd_ext.latent_formats import Detection, detect, picture_part, to_family_latent
+from taesd_ext.models.computing import computing
 from taesd_ext.preview.drawing import LINEAR, PREVIEW_DTYPE, linear_painter, no_decoder, subject_format
 from taesd_ext.preview.full_size_image import FullSizeImage
 from taesd_ext.preview.session import PreviewSession
@@ -191,7 +191,7 @@ class Runtime:
             state.current_image_sampling_step = state.sampling_step
         self.history.frame(frame, self.generations.processing)
 
-    @torch.inference_mode()
+    @computing()
     def preview_tensor(self, sample: Tensor) -> Tensor:
         """(B,C,h,w) latent -> (B,3,H,W) image in [-1,1] for the host's own preview functions. Never raises.
 
@@ -210,8 +210,7 @@ class Runtime:
             image = _linear_image(sample, detection)
         if is_film(sample):
             image = image.unsqueeze(1)
-        with torch.inference_mode(False):
-            return image.float() * 2 - 1
+        return image.float() * 2 - 1
 
     def close(self) -> None:
         self.learning.close()

@@ -100,12 +100,9 @@ class HostActions:
         return [ExtraDecoder(FULL_VAE, self._decode_in_full, accepts)]
 
     def _decode_in_full(self, latent: Tensor) -> Tensor:
-        with torch.inference_mode():
-            with self.runtime.final.hosts_vae():
-                image = self.host.common.samples_to_images_tensor(latent.to(self.host.device(), torch.float32), FULL)
-            image = image.float().mul(0.5).add(0.5).clamp(0, 1).cpu()
-        with torch.inference_mode(False):
-            return image.clone()
+        with torch.no_grad(), self.runtime.final.hosts_vae():
+            image = self.host.common.samples_to_images_tensor(latent.to(self.host.device(), torch.float32), FULL)
+            return image.float().mul(0.5).add(0.5).clamp(0, 1).cpu()
 
     def host_vaes(self) -> HostVAEs | None:
         """The WebUI's folder of full VAEs, where its SD VAE setting is in force."""

@@ -17,6 +17,7 @@ from taesd_ext.codec.codec import Codec
 from taesd_ext.learning.descent import Rates, descend
 from taesd_ext.learning.lessons import PICTURES, lesson_latents
 from taesd_ext.learning.ridge import ConvolutionFit
+from taesd_ext.models.computing import computing
 from taesd_ext.models.fast import FastDecoder, FastEncoder
 from taesd_ext.models.student import Previewer
 
@@ -83,7 +84,7 @@ def start_previewer(lessons: Tensor, targets: Tensor, seed: int, *, overview: bo
     network = _seeded_previewer(lessons.shape[1], overview, torch.Generator().manual_seed(seed))
     generator = torch.Generator().manual_seed(seed)
     fit = ConvolutionFit(network.latent_channels, 12)
-    with torch.no_grad():
+    with computing():
         for latent, target in zip(lessons.split(1), targets.split(1), strict=True):
             fit.add(network.clamp(latent), functional.pixel_unshuffle(target, 2), generator)
         solved = fit.solve()
@@ -115,7 +116,7 @@ def hidden_kernels(network: Previewer) -> list[Tensor]:
     return [network.entry.weight, *(weight for weight in network.pairs.parameters() if weight.ndim == 4)]
 
 
-@torch.no_grad()
+@computing()
 def mean_psnr(network: nn.Module, latents: Tensor, targets: Tensor) -> str:
     """Mean and worst over the pictures, in words."""
     errors = (network(latents).clamp(0, 1) - targets).square().mean(dim=(1, 2, 3))

@@ -16,6 +16,7 @@ from taesd_ext.learning.descent import Rates, descend
 from taesd_ext.learning.pairs import PIXELS, LatentKind, Pair, learnt_folder
 from taesd_ext.learning.previewers import hidden_kernels, start_previewer
 from taesd_ext.learning.ridge import ConvolutionFit
+from taesd_ext.models.computing import computing
 from taesd_ext.models.layers import Conv2d, PixelShuffle, Sequential
 from taesd_ext.models.student import LearntPreviewer, Previewer
 from taesd_ext.weights.tensor_file import open_tensor_file
@@ -45,12 +46,11 @@ class Learnt:
         """Whether it is the closed form, and no trained network."""
         return not isinstance(self.network.network, Previewer)
 
-    @torch.inference_mode()
+    @computing()
     def preview(self, latent: Tensor) -> Tensor:
         """(B,C,h,w) latent as the sampler holds it -> (B,3,2h,2w) float32 image in [0,1] on the latent's device."""
         image = self.network(latent.detach().to("cpu", torch.float32)).clamp_(0, 1)
-        with torch.inference_mode(False):
-            return image.to(latent.device, copy=True)
+        return image.to(latent.device)
 
 
 def _readout_layers(channels: int) -> Sequential:

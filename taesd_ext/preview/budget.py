@@ -33,7 +33,11 @@ class SpeedBook:
 
     def __init__(self, *, shared_queue: bool = False) -> None:
         """``shared_queue``: timings may hold others' work on the device. Then the least of the last ones is believed,
-        which holds the least of that; else their median, which outlives single slow frames."""
+        which holds the least of that; else their median, which outlives single slow frames.
+
+        Such devices compile what they have not computed before: the first frame of a detail and size says nothing of
+        the next, and neither is remembered nor counted.
+        """
         self._shared_queue = shared_queue
         self._typical = min if shared_queue else median
         self._samples: dict[str, dict[float, deque[float]]] = defaultdict(dict)
@@ -47,7 +51,11 @@ class SpeedBook:
         if not (megapixels > 0 and ms >= 0 and math.isfinite(ms)):
             return ms
         with self._lock:
-            times = self._samples[detail].setdefault(round(megapixels, 4), deque(maxlen=SAMPLES))
+            by_size, size = self._samples[detail], round(megapixels, 4)
+            compiles = self._shared_queue and size not in by_size
+            times = by_size.setdefault(size, deque(maxlen=SAMPLES))
+            if compiles:
+                return 0.0
             times.append(ms)
             return min(times) if self._shared_queue else ms
 
@@ -58,8 +66,8 @@ class SpeedBook:
         measured follows from the nearest measured one by :data:`TYPICAL_COST`.
         """
         with self._lock:
-            known = {name: {size: self._typical(times) for size, times in by_size.items()}
-                     for name, by_size in self._samples.items() if by_size}  # fmt: skip
+            known = {name: {size: self._typical(times) for size, times in by_size.items() if times}
+                     for name, by_size in self._samples.items() if any(by_size.values())}  # fmt: skip
         if detail in known:
             return _at_size(known[detail], megapixels)
         wanted = TYPICAL_COST.get(detail)
@@ -126,9 +134,9 @@ class PreviewBudget:
         only on a frame that is finer than a cheapest one.
         """
         job = max(0.0, now - self._begun - self.spent)
-        if self._shown is None:
-            return None if last else self.available[0]
         costs = self._book.predictions(self.available, self._megapixels * self._least_frames)
+        if self._shown is None or not costs:
+            return None if last else self.available[0]
         left_ms = 1000 * (self.share * job - self.spent)
         if last:
             return self._finest(costs, left_ms, self.available[1:])

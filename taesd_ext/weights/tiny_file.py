@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from taesd_ext.errors import TaesdError
 from taesd_ext.latent_formats import LatentFormat
 from taesd_ext.models import tiny, tiny_video
+from taesd_ext.models.computing import computing
 from taesd_ext.models.state_shapes import Arguments, Shapes
 from taesd_ext.models.tiny import TinyNetwork
 from taesd_ext.weights.tensor_file import TensorFile, open_tensor_file
@@ -73,7 +74,7 @@ class TinyPart:
 def build_frozen(network: nn.Module, state: dict[str, Tensor]) -> nn.Module:
     """A meta-device network takes over these tensors as its weights, for good."""
     # Forge decodes previews in inference mode; a tensor made there could never be used outside it again.
-    with torch.inference_mode(False), torch.no_grad():
+    with computing():
         state = {key: value.clone() if value.is_inference() else value for key, value in state.items()}
         network.load_state_dict(state, strict=True, assign=True)
         return network.requires_grad_(False).eval()

@@ -48,9 +48,19 @@ class TestSpeedBook:
 
     def test_where_others_work_is_in_the_timings_the_least_is_believed_and_counted(self):
         book = SpeedBook(shared_queue=True)
-        assert [book.record("1/8", 0.25, ms) for ms in (500, 10, 900)] == [500, 10, 10]
+        assert [book.record("1/8", 0.25, ms) for ms in (5000, 500, 10, 900)] == [0, 500, 10, 10]
         assert book.predict("1/8", 0.25) == 10
         assert SpeedBook().record("1/8", 0.25, 900) == 900
+
+    def test_a_first_frame_that_compiles_does_not_starve_the_job(self):
+        book = SpeedBook(shared_queue=True)
+        budget = PreviewBudget(DETAILS, book, 0.25, share=0.03, now=0.0)
+        assert budget.choose(1.0) == DETAILS[0]
+        assert budget.record(DETAILS[0], 5.0) == 0
+        assert book.predict(DETAILS[0], 0.25) is None
+        assert budget.choose(7.0) == DETAILS[0]
+        budget.record(DETAILS[0], 0.01)
+        assert budget.choose(8.0, frames_left=1) is not None
 
     @pytest.mark.parametrize("nonsense", [(0, 5), (0.25, -1), (0.25, float("nan")), (-1, 5)])
     def test_ignores_nonsense(self, nonsense):
