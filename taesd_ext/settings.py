@@ -188,6 +188,8 @@ OPTION: dict[str, Option] = {option.name: option for option in OPTIONS}
 INFOTEXT_MODEL = "TAESD model"
 """Key under which generation parameters name the tiny model that made or read the picture."""
 
+INFOTEXT_STEP = "Preview step"
+"""Key under which generation parameters name the step at which the picture was taken."""
 
 INFOTEXT_VAE = "Final VAE"
 """Key under which generation parameters name the full VAE of ours that made the picture."""

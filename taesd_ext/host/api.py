@@ -19,12 +19,14 @@ from taesd_ext.codec.picture_file import picture_bytes
 from taesd_ext.commands.quick_bench import quick_bench
 from taesd_ext.errors import TaesdError, one_line
 from taesd_ext.host import api_models as models
+from taesd_ext.host.api_moments import Moments
 from taesd_ext.host.api_payload import MOST_PIXELS, bytes_of, image_of, latent_of, text_of
 from taesd_ext.host.runtime import Runtime
 from taesd_ext.latent_formats import FAMILIES, LATENT_FORMATS, native_format
 from taesd_ext.preview.animation import AnimationPlan, animate
 from taesd_ext.preview.recorded import RecordedJob
 from taesd_ext.settings import OPTION, OPTIONS
+from taesd_ext.ui.actions import PanelActions
 from taesd_ext.ui.markup import cost_words
 from taesd_ext.ui.work import LEFT, leave
 from taesd_ext.weights.folders import search_folders
@@ -42,7 +44,7 @@ _HOSTS_OPTIONS = "/sdapi/v1/options"
 _MIME = {"png": "image/png", "jpeg": "image/jpeg", "webp": "image/webp", "gif": "image/gif"}
 
 
-def add_routes(app: Any, runtime: Runtime) -> None:
+def add_routes(app: Any, runtime: Runtime, actions: PanelActions) -> None:
     """Add the routes to the host's FastAPI app; beyond what our pages ask for, only where the host's API is on."""
     app.add_api_route(BADGE, lambda: status(runtime), methods=["GET"], response_model=models.Status)
     app.add_api_route(LEFT, leave, methods=["POST"])
@@ -51,7 +53,9 @@ def add_routes(app: Any, runtime: Runtime) -> None:
         return
     guard = [Depends(_log_in(credentials))] if (credentials := host.command_line("api_auth")) else []
     router = APIRouter(prefix=PREFIX, dependencies=guard, tags=["TAESD"])
-    _Routes(runtime).add_to(router)
+    for path, method, route, model in (*_Routes(runtime).table(), *Moments(actions).table()):
+        name = f"taesd_{route.__name__}"
+        router.add_api_route(path, _answering(route), methods=[method], response_model=model, name=name)
     app.include_router(router)
     _describe_options(app)
     app.openapi_schema = None  # made before we came
@@ -132,8 +136,8 @@ class _Routes:
         self._runtime = runtime
         self._host = runtime.host
 
-    def add_to(self, router: APIRouter) -> None:
-        for path, method, route, model in (
+    def table(self) -> tuple:
+        return (
             ("/status", "GET", self.status, models.Status),
             ("/families", "GET", self.families, list[models.Family]),
             ("/files", "GET", self.files, list[models.File]),
@@ -146,9 +150,7 @@ class _Routes:
             ("/timeline/{job}/frames/{number}", "GET", self.frame, None),
             ("/timeline/{job}/animation", "GET", self.animation, None),
             ("/benchmark", "POST", self.benchmark, list[models.Measured]),
-        ):
-            name = f"taesd_{route.__name__}"
-            router.add_api_route(path, _answering(route), methods=[method], response_model=model, name=name)
+        )
 
     def status(self) -> models.Status:
         """The previews of the running or last job: step, detail, what they cost."""

@@ -113,6 +113,18 @@ class Job(BaseModel):
     frames: list[Frame]
 
 
+class Moment(BaseModel):
+    step: int = Field(description="counted from 1 over all passes and batches; 0 = finished")
+    picture: int = Field(description="counted from 1 within the job")
+    width: int
+    height: int
+    decoders: list[str] = Field(description="what can decode it, the WebUI's own first")
+
+
+class Saved(BaseModel):
+    file: str = Field(description="its name, in the WebUI's folder for such pictures")
+
+
 class BenchmarkRequest(BaseModel):
     family: str = Field("taesd", max_length=64)
     side: int = Field(512, ge=64, le=2048, description="side of the picture in pixels")

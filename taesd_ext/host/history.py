@@ -48,7 +48,7 @@ class History:
         extra = {
             "tab": "img2img" if hasattr(processing, "init_images") else "txt2img",
             "prompt": str(getattr(processing, "prompt", "")),
-            "processing": weakref.ref(processing) if processing is not None else None,
+            "processing": weakref.ref(processing) if processing is not None else lambda: None,
         }
         number = self.jobs.begin(_title(processing), steps, inner=inner, decoder=str(decoder), extra=extra)
         self._run = _Run(number)

@@ -10,7 +10,7 @@ from typing import Any
 from taesd_ext.codec.codec import Codec
 from taesd_ext.host.webui import TAESD
 from taesd_ext.latent_formats import FAMILIES
-from taesd_ext.settings import INFOTEXT_MODEL, INFOTEXT_VAE
+from taesd_ext.settings import INFOTEXT_MODEL, INFOTEXT_STEP, INFOTEXT_VAE
 from taesd_ext.weights.identify import HASH_UP_TO, checksums
 from taesd_ext.weights.installed_vaes import canonical_name, file_title
 
@@ -128,8 +128,11 @@ def _sha256(path: Path | None) -> str:
     return _hashes[key]
 
 
-def decoded_again(infotext: str, codec: Codec | None) -> str:
-    """A picture's generation parameters, changed to what decoded its latent now (None: the full VAE)."""
+def decoded_again(infotext: str, codec: Codec | None, step: str = "") -> str:
+    """A picture's generation parameters, changed to what decoded its latent now (None: the full VAE).
+
+    ``step``, "14/24", is the one whose predicted latent it was; of a finished one there is none.
+    """
     if not infotext:
         return ""
     lines = infotext.split("\n")
@@ -147,4 +150,5 @@ def decoded_again(infotext: str, codec: Codec | None) -> str:
             parameters += f", {INFOTEXT_VAE}: {_quoted(vae_name(codec))}"
     if used:
         parameters += f", {INFOTEXT_MODEL}: {' + '.join(sorted(used))}"
-    return "\n".join([*lines[:-1], parameters.removeprefix(", ") + f", Decoded again: yes{version}{number}"])
+    again = f"{INFOTEXT_STEP}: {step}" if step else "Decoded again: yes"
+    return "\n".join([*lines[:-1], parameters.removeprefix(", ") + f", {again}{version}{number}"])

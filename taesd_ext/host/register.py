@@ -56,9 +56,9 @@ class Extension:
         return tab.build(self.runtime)
 
     def add_routes(self, _page: Any, app: Any) -> None:
-        from taesd_ext.host import api
+        from taesd_ext.host import api, tab
 
-        api.add_routes(app, self.runtime)
+        api.add_routes(app, self.runtime, tab.HostActions(self.runtime).actions())
 
     def model_loaded(self, model: Any) -> None:
         """A checkpoint is there, perhaps in the middle of a generation: have its decoder ready."""

@@ -115,8 +115,10 @@ class HostActions:
         )  # fmt: skip
 
     def save_picture(self, picture: Image.Image, kept: KeptLatent, decoder: Codec | None) -> Path:
-        parameters = infotext.decoded_again(kept.infotext, decoder)
         extra = kept.extra
+        known = kept.infotext or self.host.parameters(extra["processing"](), kept.picture - 1)
+        step = f"{kept.step}/{kept.steps}" if kept.step else ""
+        parameters = infotext.decoded_again(known, decoder, step)
         return self.host.save_picture(
             picture, extra.get("tab", "txt2img"), parameters, extra.get("seed"), extra.get("prompt", "")
         )

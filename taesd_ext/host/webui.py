@@ -285,6 +285,14 @@ class WebUI:
         """An argument that the host was started with."""
         return getattr(getattr(self.shared, "cmd_opts", None), name, default)
 
+    def parameters(self, processing: Any, place: int) -> str:
+        """What would be saved with a picture of a job that runs or broke off; empty where that is not known."""
+        try:
+            return self.processing.Processed(processing, []).infotext(processing, place)
+        except Exception as error:
+            log_once(f"parameters {one_line(error)}", f"The picture's parameters are not known: {one_line(error)}")
+            return ""
+
     def save_picture(self, picture: Any, tab: str, parameters: str, seed: int | None, prompt: str) -> Path:
         """Save as the host saves its own pictures, into its folder and under its pattern of names."""
         folder = self.option("outdir_samples") or self.option(f"outdir_{tab}_samples")

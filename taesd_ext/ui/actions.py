@@ -136,6 +136,10 @@ class PanelActions:
         """The last jobs with their previews, newest first; none where pages belong to different people."""
         return self.history.jobs() if self.allowed_to_change() else []
 
+    def moments(self, job: int) -> list[KeptLatent]:
+        """All latents of a job, newest first; none where pages belong to different people."""
+        return self.history.moments(job) if self.allowed_to_change() else []
+
     def kept(self) -> list[KeptLatent]:
         """The last finished latents, newest first; none where pages belong to different people."""
         return self.history.finished() if self.allowed_to_change() else []

@@ -3,44 +3,20 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
 from typing import Any
 
 import gradio as gr
-import torch
-from PIL import Image
 
-from taesd_ext.codec.codec import Codec
-from taesd_ext.codec.picture_file import image_to_picture
 from taesd_ext.errors import TaesdError, one_line
 from taesd_ext.preview.recorded import KeptLatent
 from taesd_ext.ui import compat, texts
 from taesd_ext.ui.actions import PanelActions
-from taesd_ext.ui.choices import offer, offer_newest, picked
+from taesd_ext.ui.choices import offer, offer_newest
+from taesd_ext.ui.decoding import Decoded, decode_again, decoder_names
 from taesd_ext.ui.kept_results import KeptResults
 from taesd_ext.ui.markup import REFRESH_CLASS, notice, slider, stage
 from taesd_ext.ui.pictures import offered_file, picture_bytes, picture_uri
-from taesd_ext.ui.work import Task, interruptible, long_action
-from taesd_ext.weights.installed import installed
-from taesd_ext.weights.installed_vaes import installed_vaes
-
-
-@dataclass(frozen=True)
-class Decoded:
-    """One decode of a kept latent."""
-
-    kept: KeptLatent
-    name: str
-    picture: Image.Image
-    codec: Codec | None
-    """What it was decoded by, without the networks; None: the host's own VAE."""
-    seconds: float
-
-    @property
-    def size(self) -> int:
-        """Bytes of its picture and its latent."""
-        width, height = self.picture.size
-        return 3 * width * height + self.kept.size
+from taesd_ext.ui.work import Task, long_action
 
 
 def latent_choice(kept: KeptLatent) -> str:
@@ -60,35 +36,6 @@ def find_latent(actions: PanelActions, chosen: Any) -> KeptLatent | None:
     """The latent of a choice that a page sends; None where it is gone, or never was."""
     key = compat.key_of(chosen)
     return next((kept for kept in actions.kept() if latent_key(kept) == key), None)
-
-
-def decoder_names(actions: PanelActions, kept: KeptLatent | None) -> list[str]:
-    """The decoders that can read this latent: the host's own, installed full-size VAEs, tiny ones."""
-    if kept is None or kept.latent_format is None:
-        return []
-    row = kept.latent_format
-    folders = actions.folders()
-    names = [extra.title for extra in actions.extra_decoders() if extra.accepts(row)]
-    names += installed_vaes(row, folders)
-    if row.family and "decoder" in installed(folders).get(row.family, {}):
-        names.append(row.family)
-    return names
-
-
-def decode_again(actions: PanelActions, kept: KeptLatent, chosen: str, task: Task | None = None) -> Decoded:
-    """Raises TaesdError."""
-    name = picked(chosen, decoder_names(actions, kept), "decoder")
-    extra = next((extra for extra in actions.extra_decoders() if extra.title == name), None)
-    with actions.exclusive(), interruptible(task or Task()):
-        codec = None if extra else actions.codec_for(name)
-        began = time.perf_counter()
-        latent = kept.latent.float()
-        image = extra.decode(latent) if extra else codec.decode(latent)
-        seconds = time.perf_counter() - began
-    if not torch.isfinite(image).all():
-        raise TaesdError(f"{name} produced an invalid image (NaN or Inf)")
-    by = None if codec is None else Codec(codec.name, codec.format, source=codec.source)
-    return Decoded(kept, name, image_to_picture(image), by, seconds)
 
 
 def result_html(now: Decoded, before: Decoded | None) -> str:

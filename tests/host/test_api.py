@@ -27,6 +27,7 @@ from pydantic import BaseModel
 from taesd_ext.codec.picture_file import image_to_picture, picture_to_image
 from taesd_ext.errors import TaesdError
 from taesd_ext.host import api
+from taesd_ext.host.tab import HostActions
 from taesd_ext.settings import OPTIONS
 
 GET = ("status", "families", "files", "error", "settings", "timeline", "timeline/1/frames/1", "timeline/1/animation")
@@ -36,7 +37,7 @@ POST = ("settings", "encode", "decode", "benchmark")
 def client_of(host, runtime, **arguments) -> TestClient:
     host.shared.cmd_opts = SimpleNamespace(**{"api": True, "nowebui": False, "api_auth": None, **arguments})
     app = FastAPI()
-    api.add_routes(app, runtime)
+    api.add_routes(app, runtime, HostActions(runtime).actions())
     return TestClient(app, raise_server_exceptions=False)
 
 
@@ -142,7 +143,7 @@ def test_the_hosts_own_list_of_options_has_ours(host, runtime):
         app.add_api_route("/sdapi/v1/options", lambda: host.opts.data, response_model=Described, methods=["GET"],
                           dependencies=dependencies)  # fmt: skip
         app.add_api_route("/{path:path}", lambda path: "everything else", methods=["GET"])
-        api.add_routes(app, runtime)
+        api.add_routes(app, runtime, HostActions(runtime).actions())
         answer = TestClient(app).get("/sdapi/v1/options")
         assert answer.status_code == code
         assert (

@@ -14,6 +14,7 @@ from taesd_ext.settings import OPTION, OPTIONS, PreviewSettings
 from taesd_ext.ui import compat, texts
 from taesd_ext.ui.actions import ExtraDecoder
 from taesd_ext.ui.compare_tab import Comparison, codec_names, pair_html, table_html
+from taesd_ext.ui.decoding import decode_again, decoder_names
 from taesd_ext.ui.downloads import download_choices, missing_families
 from taesd_ext.ui.markup import cost_words
 from taesd_ext.ui.models_tab import (
@@ -28,7 +29,7 @@ from taesd_ext.ui.pictures import fitted, sample_picture
 from taesd_ext.ui.play import Plan, generate
 from taesd_ext.ui.play_tab import family_choices
 from taesd_ext.ui.playground import Playground, build_page
-from taesd_ext.ui.redecode_tab import decode_again, decoder_names, find_latent, latent_choice
+from taesd_ext.ui.redecode_tab import find_latent, latent_choice
 from taesd_ext.ui.report_box import report
 from taesd_ext.ui.settings_tab import _and_show_to_host, _detail_samples, _writer, build_settings_tab
 from taesd_ext.ui.timeline_tab import film_html, find_job, find_or_none, job_choice

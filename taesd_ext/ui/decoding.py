@@ -1,0 +1,67 @@
+"""A kept latent through another decoder, without generating again."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+
+import torch
+from PIL import Image
+
+from taesd_ext.codec.codec import Codec
+from taesd_ext.codec.picture_file import image_to_picture
+from taesd_ext.errors import TaesdError
+from taesd_ext.latent_formats import to_family_latent
+from taesd_ext.preview.recorded import KeptLatent
+from taesd_ext.ui.actions import PanelActions
+from taesd_ext.ui.choices import picked
+from taesd_ext.ui.work import Task, interruptible
+from taesd_ext.weights.installed import installed
+from taesd_ext.weights.installed_vaes import installed_vaes
+
+
+@dataclass(frozen=True)
+class Decoded:
+    """One decode of a kept latent."""
+
+    kept: KeptLatent
+    name: str
+    picture: Image.Image
+    codec: Codec | None
+    """What it was decoded by, without the networks; None: the host's own VAE."""
+    seconds: float
+
+    @property
+    def size(self) -> int:
+        """Bytes of its picture and its latent."""
+        width, height = self.picture.size
+        return 3 * width * height + self.kept.size
+
+
+def decoder_names(actions: PanelActions, kept: KeptLatent | None) -> list[str]:
+    """The decoders that can read this latent: the host's own, installed full-size VAEs, tiny ones."""
+    if kept is None or kept.latent_format is None:
+        return []
+    row = kept.latent_format
+    folders = actions.folders()
+    names = [extra.title for extra in actions.extra_decoders() if extra.accepts(row)]
+    names += installed_vaes(row, folders)
+    if row.family and "decoder" in installed(folders).get(row.family, {}):
+        names.append(row.family)
+    return names
+
+
+def decode_again(actions: PanelActions, kept: KeptLatent, chosen: str, task: Task | None = None) -> Decoded:
+    """In turn with the host's own work. Raises TaesdError."""
+    name = picked(chosen, decoder_names(actions, kept), "decoder")
+    extra = next((extra for extra in actions.extra_decoders() if extra.title == name), None)
+    with actions.exclusive(), interruptible(task or Task()):
+        codec = None if extra else actions.codec_for(name)
+        began = time.perf_counter()
+        latent = kept.latent.float()
+        image = extra.decode(latent) if extra else codec.decode(to_family_latent(latent, kept.latent_format))
+        seconds = time.perf_counter() - began
+    if not torch.isfinite(image).all():
+        raise TaesdError(f"{name} produced an invalid image (NaN or Inf)")
+    by = None if codec is None else Codec(codec.name, codec.format, source=codec.source)
+    return Decoded(kept, name, image_to_picture(image), by, seconds)
