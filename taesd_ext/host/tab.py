@@ -59,6 +59,8 @@ class HostActions:
             exclusive=self.host.exclusive,
             extra_decoders=self.extra_decoders,
             save_picture=self.save_picture,
+            parameters=self.parameters,
+            bind_send=self.host.bind_send if self.host.can_send else None,
             hosts_controls=self.hosts_controls(),
             has_checkpoint=True,
             program=f"{self.host.name} {self.host.version}",
@@ -114,11 +116,10 @@ class HostActions:
             self.host.quick_settings, self.host.settings_control(QUICK_SETTINGS),
         )  # fmt: skip
 
+    def parameters(self, kept: KeptLatent, decoder: Codec | None) -> str:
+        known = kept.infotext or self.host.parameters(kept.extra["processing"](), kept.picture - 1)
+        return infotext.decoded_again(known, decoder, f"{kept.step}/{kept.steps}" if kept.step else "")
+
     def save_picture(self, picture: Image.Image, kept: KeptLatent, decoder: Codec | None) -> Path:
-        extra = kept.extra
-        known = kept.infotext or self.host.parameters(extra["processing"](), kept.picture - 1)
-        step = f"{kept.step}/{kept.steps}" if kept.step else ""
-        parameters = infotext.decoded_again(known, decoder, step)
-        return self.host.save_picture(
-            picture, extra.get("tab", "txt2img"), parameters, extra.get("seed"), extra.get("prompt", "")
-        )
+        tab, seed, prompt = (kept.extra[name] for name in ("tab", "seed", "prompt"))
+        return self.host.save_picture(picture, tab, self.parameters(kept, decoder), seed, prompt)

@@ -46,6 +46,7 @@ class WebUI:
         self.devices = _module("devices")
         self.callbacks = _module("script_callbacks")
         self._models = _module("sd_models")
+        self._pasting = _try_import("modules.infotext_utils")
         self._paths = _module("paths_internal")
         self._options = _module("options") or self.shared
         self.name = self._name()
@@ -299,6 +300,18 @@ class WebUI:
         kind = self.option("samples_format", "png")
         file, _ = _module("images").save_image(picture, folder, "", seed, prompt, kind, info=parameters)
         return Path(file)
+
+    @property
+    def can_send(self) -> bool:
+        """Whether the page has the host's buttons that send a picture to another tab."""
+        return hasattr(self._pasting, "register_paste_params_button")
+
+    def bind_send(self, button: Any, tab: str, picture: Any, parameters: Any) -> None:
+        """Have a button send what a picture's component and its parameters' hold to a tab, as the gallery's do."""
+        binding = self._pasting.ParamBinding(
+            paste_button=button, tabname=tab, source_image_component=picture, source_text_component=parameters
+        )
+        self._pasting.register_paste_params_button(binding)
 
     # What it can do
 

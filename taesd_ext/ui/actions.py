@@ -105,6 +105,11 @@ class PanelActions:
     extra_decoders: Callable[[], list[ExtraDecoder]] = list
     save_picture: Callable[[Image.Image, KeptLatent, Codec | None], Path] | None = None
     """Save a picture that was decoded again (by this codec; None: the host's own VAE) as the host saves its own."""
+    parameters: Callable[[KeptLatent, Codec | None], str] = lambda _kept, _codec: ""
+    """The generation parameters of such a picture."""
+    bind_send: Callable[[Any, str, Any, Any], None] | None = None
+    """Have a button send a picture (component) and its parameters (component) to one of the tabs in ``send_to``."""
+    send_to: tuple[str, ...] = ("img2img", "inpaint", "extras")
     hosts_controls: Mapping[str, Any] = field(default_factory=dict)
     """Option name -> the control on the host's own settings page, which sends all it shows when any is applied: it has
     to show what is set here."""

@@ -11,7 +11,7 @@ from taesd_ext.ui.compare_tab import build_compare_tab
 from taesd_ext.ui.latents_tab import build_latents_tab
 from taesd_ext.ui.models_tab import build_models_tab
 from taesd_ext.ui.preview_offer import build_preview_offer
-from taesd_ext.ui.redecode_tab import build_redecode_tab
+from taesd_ext.ui.redecode_box import build_redecode_box
 from taesd_ext.ui.settings_tab import build_settings_tab
 from taesd_ext.ui.timeline_tab import build_timeline_tab
 
@@ -45,6 +45,7 @@ def build_panel(actions: PanelActions, page: gr.Blocks) -> None:
     with gr.Tab(texts.TIMELINE.label, elem_id="taesd_tab_timeline") as tab:
         build_timeline_tab(actions, tab)
     with gr.Tab(texts.REDECODE.label, elem_id="taesd_tab_redecode") as tab:
-        build_redecode_tab(actions, tab)
+        names = (texts.KEPT, texts.AGAIN)
+        build_redecode_box(actions, tab, "taesd_again", names, lambda _source: actions.kept())
     with gr.Tab(texts.BENCHMARK.label, elem_id="taesd_tab_benchmark"):
         build_benchmark_tab(actions)

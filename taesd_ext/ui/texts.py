@@ -126,6 +126,10 @@ FILM_SIDE = Text("Side (px)")
 SAVE_FILM = Text("Save film")
 FILM_FILE = Text("Film")
 
+MOMENT = Text("Moment", "each step's prediction and the finished image, newest first")
+FULL_PICTURE = Text("Full picture")
+PREVIEW = Text("Preview")
+
 # Re-decode
 REDECODE = Text("Re-decode")
 KEPT = Text("Finished image", "the latents of the last images are kept in memory")

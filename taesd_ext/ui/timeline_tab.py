@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import time
+from functools import partial
 from typing import Any
 
 import gradio as gr
 
 from taesd_ext.errors import TaesdError
 from taesd_ext.preview.animation import KINDS, AnimationPlan, animate, picked_frames
-from taesd_ext.preview.recorded import RecordedFrame, RecordedJob
+from taesd_ext.preview.recorded import KeptLatent, RecordedFrame, RecordedJob
 from taesd_ext.ui import compat, texts
 from taesd_ext.ui.actions import PanelActions
 from taesd_ext.ui.choices import number, offer_newest, picked
 from taesd_ext.ui.markup import REFRESH_CLASS, counted, film, notice
 from taesd_ext.ui.pictures import data_uri, offered_file
+from taesd_ext.ui.redecode_box import build_redecode_box
 from taesd_ext.ui.work import Task, long_action
 
 MOST_SHOWN = 120
@@ -80,6 +82,8 @@ def build_timeline_tab(actions: PanelActions, tab: gr.Tab) -> None:
     saved = compat.file_box(texts.FILM_FILE.label, interactive=False, visible=False, elem_id="taesd_film_file")
 
     present, newest = gr.State(None), gr.State("")
+    names = (texts.MOMENT, texts.FULL_PICTURE)
+    build_redecode_box(actions, tab, "taesd_moment", names, partial(moments_of, actions), present, job)
 
     def look(present: str | None, newest: str) -> list[Any]:
         update, value, now = offer_newest([job_choice(job) for job in actions.jobs()], present, newest)
@@ -113,6 +117,12 @@ def find_or_none(actions: PanelActions, choice: Any) -> RecordedJob | None:
     """The job of a choice that a page sends."""
     key = compat.key_of(choice)
     return next((job for job in actions.jobs() if job_key(job) == key), None)
+
+
+def moments_of(actions: PanelActions, choice: Any) -> list[KeptLatent]:
+    """The latents of the job of a choice, or of the newest one."""
+    job = find_or_none(actions, choice) or next(iter(actions.jobs()), None)
+    return actions.moments(job.id) if job else []
 
 
 def find_job(actions: PanelActions, choice: Any) -> RecordedJob:

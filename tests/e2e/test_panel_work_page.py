@@ -141,7 +141,7 @@ def test_the_timeline_is_up_to_date_when_one_comes_back(page, webui):
 
 def test_the_last_picture_is_decoded_again_and_saved(page, webui, tmp_path):
     open_panel(page, "Re-decode")
-    page.wait_for_function("document.querySelector('#taesd_kept input').value.includes('128x128')")
+    page.wait_for_function("document.querySelector('#taesd_again_kept input').value.includes('128x128')")
     page.click("#taesd_again")
     page.wait_for_selector("#taesd_again_shown img")
     choose(page, "taesd_again_decoder", "taesd")

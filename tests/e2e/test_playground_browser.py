@@ -239,8 +239,9 @@ def test_an_older_job_and_picture_stay_chosen(opened):
     generate(page)
     generate(page, steps=7)
     for tab, dropdown, refresh, steps in (
-        ("Timeline", "taesd_job", "taesd_timeline_refresh", 8), ("Re-decode", "taesd_kept", "taesd_again_refresh", 9),
-    ):  # fmt: skip
+        ("Timeline", "taesd_job", "taesd_timeline_refresh", 8),
+        ("Re-decode", "taesd_again_kept", "taesd_again_refresh", 9),
+    ):
         go_to(page, tab)
         page.wait_for_function(f"document.querySelector('#{dropdown} input').value")
         newest = chosen(page, dropdown)

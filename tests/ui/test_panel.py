@@ -29,7 +29,7 @@ from taesd_ext.ui.pictures import fitted, sample_picture
 from taesd_ext.ui.play import Plan, generate
 from taesd_ext.ui.play_tab import family_choices
 from taesd_ext.ui.playground import Playground, build_page
-from taesd_ext.ui.redecode_tab import find_latent, latent_choice
+from taesd_ext.ui.redecode_box import find_latent, latent_choice
 from taesd_ext.ui.report_box import report
 from taesd_ext.ui.settings_tab import _and_show_to_host, _detail_samples, _writer, build_settings_tab
 from taesd_ext.ui.timeline_tab import film_html, find_job, find_or_none, job_choice
@@ -255,7 +255,7 @@ def test_a_finished_latent_is_decoded_once_more(generated):
     again = decode_again(actions, kept, "taesd")
     wanted = generated.codec_for("taesd").decode(kept.latent)
     assert again.picture.tobytes() == (wanted * 255).round().byte()[0].permute(1, 2, 0).numpy().tobytes()
-    assert find_latent(actions, latent_choice(kept)) is kept
+    assert find_latent(actions.kept(), latent_choice(kept)).latent is kept.latent
     assert compat.key_of(latent_choice(kept)).startswith(compat.key_of(job_choice(actions.jobs()[0])))
 
 
