@@ -5,7 +5,6 @@ from __future__ import annotations
 import secrets
 from collections.abc import Callable
 from functools import wraps
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -48,10 +47,10 @@ def add_routes(app: Any, runtime: Runtime, actions: PanelActions) -> None:
     """Add the routes to the host's FastAPI app; beyond what our pages ask for, only where the host's API is on."""
     app.add_api_route(BADGE, lambda: status(runtime), methods=["GET"], response_model=models.Status)
     app.add_api_route(LEFT, leave, methods=["POST"])
-    host = runtime.host
-    if not (host.command_line("api") or host.command_line("nowebui")):
+    argument = runtime.host.command_line
+    if not (argument("api") or argument("nowebui")):
         return
-    guard = [Depends(_log_in(credentials))] if (credentials := host.command_line("api_auth")) else []
+    guard = [Depends(_log_in(credentials))] if (credentials := argument("api_auth")) else []
     router = APIRouter(prefix=PREFIX, dependencies=guard, tags=["TAESD"])
     for path, method, route, model in (*_Routes(runtime).table(), *Moments(actions).table()):
         name = f"taesd_{route.__name__}"
@@ -158,7 +157,7 @@ class _Routes:
 
     def families(self) -> list[models.Family]:
         """Every family of tiny autoencoders, and which files serve it."""
-        found = installed(self._folders())
+        found = installed(search_folders(self._host.weights_folders()))
         detection = self._runtime.detection()
         return [
             models.Family(
@@ -186,7 +185,7 @@ class _Routes:
                 size=found.size,
                 error=found.error.replace(str(found.path), found.path.name),
             )
-            for found in list_weights(self._folders())
+            for found in list_weights(search_folders(self._host.weights_folders()))
         ]
 
     def error(self) -> models.LastError:
@@ -285,9 +284,6 @@ class _Routes:
             )
             for row in rows
         ]
-
-    def _folders(self) -> list[Path]:
-        return search_folders(self._host.weights_folders())
 
     def _codec(self, family: str) -> Any:
         """By a family's name only: a path from outside never reaches the disk."""

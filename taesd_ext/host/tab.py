@@ -14,7 +14,7 @@ from taesd_ext.host import infotext
 from taesd_ext.host.hooks import FULL
 from taesd_ext.host.preview_offer import preview_offer
 from taesd_ext.host.runtime import Runtime
-from taesd_ext.host.webui import QUICK_SETTINGS
+from taesd_ext.host.stored_options import QUICK_SETTINGS
 from taesd_ext.latent_formats import Detection, LatentFormat
 from taesd_ext.preview.recorded import KeptLatent
 from taesd_ext.settings import OPTIONS
