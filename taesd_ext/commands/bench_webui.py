@@ -62,7 +62,8 @@ class WebUI:
         """GET, or POST of ``data``. Raises TaesdError without an answer."""
         try:
             answer = self._client.request("GET" if data is None else "POST", self._url + path, json=data)
-            return answer.raise_for_status().json()
+            answer.raise_for_status()  # before httpx 0.25 this returns nothing
+            return answer.json()
         except (httpx.HTTPError, httpx.InvalidURL, ValueError) as error:
             cure = "Start the WebUI with --api and give its address"
             raise TaesdError(f"{self._url}{path} did not answer", one_line(error), cure) from error

@@ -6,6 +6,7 @@ import argparse
 import json
 import sys
 
+import httpx
 import pytest
 import torch
 
@@ -217,3 +218,15 @@ def test_no_webui_is_there(webui_args, url):
     webui_args.webui = url
     with pytest.raises(TaesdError, match=url):
         bench_webui.measure(webui_args)
+
+
+def test_a_webui_is_asked_and_its_refusal_is_told(monkeypatch):
+    def handle(request):
+        return httpx.Response(404) if request.url.path == "/none" else httpx.Response(200, json=[request.method])
+
+    host = bench_webui.WebUI("http://host:1/")
+    monkeypatch.setattr(host, "_client", httpx.Client(transport=httpx.MockTransport(handle)))
+    assert host.call("/options") == ["GET"]
+    assert host.call("/options", {}) == ["POST"]
+    with pytest.raises(TaesdError, match="404"):
+        host.call("/none")
