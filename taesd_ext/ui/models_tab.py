@@ -83,8 +83,8 @@ def describe(identity: Identity) -> tuple[str, str]:
         return f"{identity.path.name} is {identity.official}: its checksum is the published one.", "good"
     if identity.kind:
         return (
-            f"{identity.path.name} is {identity}, of no published version: its structure is right, its content "
-            "cannot be verified.", "info",
+            f"{identity.path.name} is {identity}. Its structure is right; it may be a published one in half precision, "
+            "or one of your own: its content cannot be verified.", "info",
         )  # fmt: skip
     return f"{identity.path.name} is no autoencoder known here.", "info"
 

@@ -9,7 +9,7 @@ from taesd_ext.latent_formats import FAMILIES, LATENT_FORMATS
 from taesd_ext.ui import texts
 from taesd_ext.ui.downloads import megabytes
 from taesd_ext.ui.markup import badge, table
-from taesd_ext.weights.identify import OFFICIAL, UNREADABLE, identify
+from taesd_ext.weights.identify import OFFICIAL, UNREADABLE, UNVERIFIED, identify
 from taesd_ext.weights.installed import installed
 from taesd_ext.weights.tiny_file import PARTS
 
@@ -40,7 +40,8 @@ def _file_cells(path: Path | None) -> tuple[str, ...]:
         return badge("missing", "none"), "", "", "", ""
     found = identify(path)
     official = found.official
-    state = badge(found.state, _STATE_KINDS.get(found.state, "fair"))
+    words = texts.UNVERIFIED if found.state == UNVERIFIED else found.state
+    state = badge(words, _STATE_KINDS.get(found.state, "fair"))
     version = official.version if official else ""
     licence = official.licence if official else ""
     return state, version, megabytes(found.size), licence, str(path)

@@ -46,6 +46,7 @@ OFFER_TAKEN = "Live previews are by TAESD from now on."
 # Models
 MODELS = Text("Models")
 MODELS_HEAD = ("Family", "Part", "State", "Reduced detail", "Version", "Size", "Licence", "For", "File")
+UNVERIFIED = "own or converted"
 DETAILS_NONE = "not yet"
 DETAILS_HELP = (
     "Reduced detail makes previews cheap. It comes with the extension; for your own files it is learned here while the "

@@ -94,7 +94,7 @@ def test_the_models_table_says_what_is_there(playground):
     html = families_html(playground.folders())
 
     assert "taesd_decoder.safetensors" in html
-    assert html.count("unverified") == 2
+    assert html.count(texts.UNVERIFIED) == 2
     assert "missing" in html
     assert "taesd" not in missing_families(playground.folders())
     assert "taesdxl" in missing_families(playground.folders())
