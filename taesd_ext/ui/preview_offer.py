@@ -33,7 +33,9 @@ def build_preview_offer(offer: PreviewOffer, page: gr.Blocks) -> None:
         use = gr.Button(
             texts.OFFER_USE.label, variant="primary", size="sm", scale=0, min_width=130, elem_id="taesd_offer_use"
         )
-    dismiss = gr.Button(texts.OFFER_DISMISS.label, elem_id="taesd_offer_dismiss", elem_classes="taesd-ext-hidden")
+    dismiss = gr.Button(
+        texts.OFFER_DISMISS.label, size="sm", elem_id="taesd_offer_dismiss", elem_classes="taesd-ext-hidden"
+    )
 
     def accept() -> list[Any]:
         try:
