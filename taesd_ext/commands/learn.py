@@ -17,6 +17,7 @@ from taesd_ext.codec.codec import Codec
 from taesd_ext.codec.heads import save_heads
 from taesd_ext.codec.loading import load_codec
 from taesd_ext.codec.previewer import DATA, PREVIEWER_FORMATS, save_previewer
+from taesd_ext.commands.learning_curve import learning_curve
 from taesd_ext.commands.number_arguments import at_least_one
 from taesd_ext.commands.outputs import add_overwrite_argument, check_outputs
 from taesd_ext.commands.progress import progress, run_with_progress
@@ -48,6 +49,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="FOLDER",
         help="make nothing; measure every preview on a folder's stored latents (.safetensors), or else its pictures",
     )
+    kind.add_argument(
+        "--measure-learning",
+        type=Path,
+        metavar="FOLDER",
+        help="make nothing; measure what is learnt from 1 to 24 crops of a folder's pictures, on others",
+    )
     parser.add_argument(
         "--steps", type=int, help=f"training steps (default {HEAD_STEPS} a head, {PREVIEWER_STEPS} a previewer)"
     )
@@ -63,9 +70,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     torch.set_num_threads(args.threads)
     families = args.family or FAMILIES
-    if args.measure:
-        make = _measure
-        files_in(args.measure)
+    if folder := args.measure or args.measure_learning:
+        make = _measure if args.measure else _measure_learning
+        files_in(folder)
     else:
         make = _make_previewer if args.previewer else _make_linear if args.linear else _make_heads
         targets = [_target(family, args) for family in families]
@@ -142,6 +149,12 @@ def _measure(codec: Codec, args: argparse.Namespace) -> None:
     measured = progress(latents, len(latents), codec.family, "picture")
     for row in preview_quality(codec, measured, {"8-bit PNG round trip": png_round_trip(codec)}):
         print(f"  {row}", flush=True)
+
+
+def _measure_learning(codec: Codec, args: argparse.Namespace) -> None:
+    print(f"{codec.family}, taken as unknown:")
+    for line in learning_curve(codec, args.measure_learning, args.steps or 0):
+        print(f"  {line}", flush=True)
 
 
 def _open_log(path: Path, settings: str) -> Callable[[str], None]:

@@ -11,6 +11,7 @@ import pytest
 import torch
 from PIL import Image
 
+from taesd_ext.codec.codec import Codec
 from taesd_ext.errors import TaesdError
 
 
@@ -177,6 +178,47 @@ def test_short_of_memory_previews_are_drawn_between_steps_and_only_if_somebody_p
     host.generate()
     assert host.state.id_live_preview == 4
     assert host.state.current_image.size == (2, 2)
+
+
+UNET_MB, EMBEDDED_MB = 3000, 13
+PREVIEW_MB = {"full": 429, "1/2": 200, "1/4": 72, "1/8": 17}
+"""As docs/numbers.md has them for 1024 px."""
+
+
+class Meter:
+    """A card's memory while a UNet computes and somebody polls: what both hold at most, in megabytes."""
+
+    def __init__(self, host, monkeypatch):
+        self.held = self.peak = 0
+        self.details = []
+        callbacks = host.script_callbacks.callbacks
+        callbacks["cfg_denoiser"].append(lambda params: self.compute(host))
+        callbacks["cfg_after_cfg"].insert(0, lambda params: setattr(self, "held", 0))  # its activations are gone
+        decode = Codec.decode
+        monkeypatch.setattr(Codec, "decode", lambda codec, latent, **k: (self.take(k), decode(codec, latent, **k))[1])
+
+    def compute(self, host):
+        self.held = UNET_MB
+        self.peak = max(self.peak, self.held)
+        page = threading.Thread(target=host.state.set_current_image)
+        page.start()
+        page.join()
+
+    def take(self, options):
+        self.details.append(options.get("detail", "full"))
+        self.peak = max(self.peak, self.held + PREVIEW_MB[self.details[-1]])
+
+
+@pytest.mark.parametrize("is_short", [True, False])
+def test_the_peak_of_a_unet_and_its_previews_where_memory_is_short(host, monkeypatch, is_short):
+    host.shared.parallel_processing_allowed = not is_short
+    host.opts.show_progress_every_n_steps = 1
+    host.opts.sd_vae_decode_method = "Full"
+    meter = Meter(host, monkeypatch)
+    host.generate()
+    assert meter.details
+    beyond = meter.peak - max(UNET_MB, *(PREVIEW_MB[detail] for detail in meter.details))
+    assert (beyond <= EMBEDDED_MB) == is_short
 
 
 class Broken:
