@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -18,6 +17,7 @@ from taesd_ext.codec.heads import SCALES, DecoderHeads
 from taesd_ext.codec.memory import USABLE, free_bytes, in_less_memory
 from taesd_ext.codec.placement import placed
 from taesd_ext.codec.precision import DtypeChoice, is_finite, resolve_dtype
+from taesd_ext.codec.sizes import cropped, float_dtype, padded_to, scale_of
 from taesd_ext.codec.tiling import (
     Output,
     Progress,
@@ -138,13 +138,13 @@ class Codec:
         encoder = self._need(self._encoder, "encoder")
         if image.ndim != 4 or image.shape[1] != 3 or 0 in image.shape:
             raise TaesdError(f"Cannot encode a tensor of shape {tuple(image.shape)}", "an image (B,3,H,W) was expected")
-        output = Output(_float_dtype(image), image.device, lambda part: self._checked(part, image), progress)
+        output = Output(float_dtype(image), image.device, lambda part: self._checked(part, image), progress)
         if sample is not None and not self.can_sample:
             raise TaesdError(f"{self.name} cannot sample", "its latents are no distribution", "Leave the seed out")
         options = {} if sample is None else {"sample": sample}
 
         def work(tile: TileChoice) -> Tensor:
-            padded = self._pad(image.to(self.device, self.dtype))
+            padded = padded_to(self.spatial_scale_factor, image.to(self.device, self.dtype))
             if isinstance(encoder, FastEncoder):
                 raw = encode_in_tiles(encoder.layers(), padded, tile, output, whole_bytes=self._whole_bytes)
             else:
@@ -179,7 +179,7 @@ class Codec:
         number is the tiles' side in pixels. ``on_tiled`` is told their side once a picture was made in tiles.
         ``progress`` is told after each tile which part is done, up to 1; what it raises stops the decode.
         """
-        scale = _scale(detail)
+        scale = scale_of(detail)
         check_tile(tile)
         decoder = self._need(self._decoder, "decoder")
         self._check_latent(latent)
@@ -188,7 +188,7 @@ class Codec:
             part = self._checked(part, latent)
             return part.clamp_(0, 1) if is_trusted(part.device) else part.clamp(0, 1)
 
-        output = Output(_float_dtype(latent), torch.device(device or latent.device), finish, progress)
+        output = Output(float_dtype(latent), torch.device(device or latent.device), finish, progress)
         layers = self.heads.layers(scale) if scale > 1 and self.heads else None
         if scale in getattr(decoder, "coarse_scales", ()):
             decoder, reduced = partial(decoder, scale=scale), True
@@ -206,7 +206,7 @@ class Codec:
                 image = self._run(decoder, own, tile, [factor * side for side in own.shape[-2:]], output, {})
             if scale > 1 and not reduced:
                 image = functional.avg_pool2d(image, scale)
-            return image if size is None else self._crop(image, size, scale)
+            return image if size is None else cropped(image, size, factor, scale)
 
         try:
             return self._computed(work, tile, output, on_tiled)
@@ -229,12 +229,12 @@ class Codec:
 
         ``detail`` is one of :attr:`details`.
         """
-        decoder, scale = self._need(self._decoder, "decoder"), _scale(detail)
+        decoder, scale = self._need(self._decoder, "decoder"), scale_of(detail)
 
         def finish(part: Tensor) -> Tensor:
             return self._checked(part, latents).clamp(0, 1)
 
-        output = Output(_float_dtype(latents), torch.device(device or latents.device), finish, None)
+        output = Output(float_dtype(latents), torch.device(device or latents.device), finish, None)
 
         def work(tile: TileChoice) -> Tensor:
             own = to_family_latent(latents.to(self.device, self.dtype), self.format)
@@ -347,31 +347,6 @@ class Codec:
                 "Choose the family that fits the model, or Auto",
             )
 
-    def _pad(self, image: Tensor) -> Tensor:
-        height, width = image.shape[-2:]
-        factor = self.spatial_scale_factor
-        right, lower = -width % factor, -height % factor
-        if not (right or lower):
-            return image
-        log_once(
-            f"padded to a multiple of {factor}",
-            f"{width}x{height} is no multiple of {factor}: padded by repeating the edge to "
-            f"{width + right}x{height + lower}.",
-        )
-        return functional.pad(image, (0, right, 0, lower), mode="replicate")
-
-    def _crop(self, image: Tensor, size: tuple[int, int], scale: int = 1) -> Tensor:
-        height, width = (math.ceil(side / scale) for side in size)
-        factor = self.spatial_scale_factor
-        whole = tuple(math.ceil(side / factor) * factor // scale for side in size)
-        if whole != tuple(image.shape[-2:]):
-            raise TaesdError(
-                f"Cannot cut a {image.shape[-1]}x{image.shape[-2]} image back to {width}x{height}",
-                f"an image of that size was {whole[1]}x{whole[0]} when it was padded",
-                "Give the size of the image that was encoded",
-            )
-        return image[..., :height, :width]
-
     def _need(self, network: nn.Module | None, part: str) -> nn.Module:
         if network is None:
             raise TaesdError(
@@ -387,15 +362,3 @@ class Codec:
     def __repr__(self) -> str:
         parts = [part for part in ("encoder", "decoder") if getattr(self, f"has_{part}")]
         return f"Codec({self.name}, {' + '.join(parts) or 'empty'}, {self.dtype}, {self.device})"
-
-
-def _scale(detail: str) -> int:
-    if detail not in SCALES:
-        raise TaesdError(f"There is no detail {detail!r}", f"the details are {', '.join(SCALES)}")
-    return SCALES[detail]
-
-
-def _float_dtype(tensor: Tensor) -> torch.dtype:
-    if not tensor.is_floating_point():
-        raise TaesdError(f"Cannot use a tensor of {tensor.dtype}", "floating point was expected")
-    return tensor.dtype
