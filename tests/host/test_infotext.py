@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from taesd_ext.host import infotext
 from taesd_ext.host.accordion import ARGUMENTS, AS_SET, choices_of, pasted_final_vae
 from taesd_ext.latent_formats import FAMILIES
-from taesd_ext.settings import HOSTS_VAE, INFOTEXT_MODEL, INFOTEXT_VAE, OPTION, TINY_VAE
+from taesd_ext.settings import HOSTS_VAE, INFOTEXT_MODEL, INFOTEXT_STEP, INFOTEXT_VAE, OPTION, TINY_VAE
 from taesd_ext.weights.installed_vaes import canonical_name
 from taesd_ext.weights.tiny_file import PARTS
 from taesd_ext.weights.vae_table import VAES
@@ -66,7 +66,7 @@ def chosen_by(parameters: dict[str, str], in_settings: str) -> str:
 def test_a_vae_of_any_name_comes_back(title: str, sha256: str, in_settings: str) -> None:
     p = processing()
     with mock.patch.object(infotext, "_sha256", return_value=sha256):
-        infotext.record_vae(p, codec(Path("models/VAE") / f"{title}.safetensors"))
+        infotext.record_vae(p, "decoder", codec(Path("models/VAE") / f"{title}.safetensors"))
     parameters = parsed(written({**BEFORE, **p.extra_generation_params, "Version": "v1.10.1"}))
     assert parameters["Version"] == "v1.10.1"
     assert parameters["Model"] == BEFORE["Model"]
@@ -103,7 +103,7 @@ def test_decoding_again_changes_what_decoded_and_nothing_else(
 ) -> None:
     p = processing()
     with mock.patch.object(infotext, "_sha256", return_value=sha256):
-        infotext.record_vae(p, codec(Path(f"{title}.safetensors")))
+        infotext.record_vae(p, "decoder", codec(Path(f"{title}.safetensors")))
         before = written({**BEFORE, **p.extra_generation_params, "Version": "v1.10.1"})
         after = infotext.decoded_again(f"{prompt}\n{before}", codec(Path("x.pth"), family) if family else None)
     assert after.startswith(f"{prompt}\n")
@@ -128,6 +128,11 @@ def test_decoding_again_by_a_full_vae_asks_for_that_vae(title: str, before: str 
     assert canonical_name(chosen_by(parameters, HOSTS_VAE)) == canonical_name(title)
     assert not {infotext.HOST_KEY["decoder"], INFOTEXT_MODEL} & parameters.keys()
     assert parameters["Version"] == "v1.10.1"
+
+
+def test_a_moments_parameters_name_its_step() -> None:
+    moment = infotext.decoded_again("scene\nSteps: 24, Version: 1.10.1", None, "14/24")
+    assert parsed(moment.removeprefix("scene\n")) == {"Steps": "24", INFOTEXT_STEP: "14/24", "Version": "1.10.1"}
 
 
 def test_a_vae_whose_file_has_another_name_is_named_as_it_is_chosen(tmp_path: Path) -> None:
