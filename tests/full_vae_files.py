@@ -10,9 +10,18 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from taesd_ext.models import autoencoder_kl
+from taesd_ext.weights.tensor_file import open_tensor_file
+from taesd_ext.weights.vae_file import find_full_vae
 from taesd_ext.weights.vae_layouts import LDM, Layout
+from taesd_ext.weights.vae_table import DIFFUSERS_STEM
 
 State = dict[str, Tensor]
+
+
+def plain_vae(folder: Path) -> tuple[nn.Module, nn.Module]:
+    """The encoder and the decoder of a diffusers folder, as they are before a codec places them."""
+    parts = find_full_vae(open_tensor_file(folder / f"{DIFFUSERS_STEM}.safetensors")).parts
+    return parts["encoder"].build(), parts["decoder"].build()
 
 
 def in_layout(network: nn.Module, layout: Layout = LDM, prefix: str = "", *, nested_quant: bool = False) -> State:

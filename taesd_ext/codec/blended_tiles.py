@@ -43,6 +43,8 @@ class BlendedTiler:
     stride: tuple[int, int] = (STRIDE, STRIDE)
     whole_pixels: int = WHOLE_PIXELS
     spread: bool = True
+    image_scale: int = 1
+    """Decoded pixels for each of the picture's own, along a side."""
 
     def encode(
         self, network: nn.Module, pixels: Tensor, tile: Tile = "auto", progress: Progress | None = None
@@ -64,7 +66,8 @@ class BlendedTiler:
         def run(rows: slice, columns: slice) -> Tensor:
             return network(latent[..., rows, columns])
 
-        return self.chosen(tile)._blend(run, *latent.shape[-2:], self.spatial_scale_factor, progress)
+        zoom = self.spatial_scale_factor * self.image_scale
+        return self.chosen(tile)._blend(run, *latent.shape[-2:], zoom, progress)
 
     def chosen(self, tile: Tile) -> BlendedTiler:
         """The tiler for a user's choice: itself for "auto"; for a side, tiles of it in all bigger pictures."""

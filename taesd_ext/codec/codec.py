@@ -106,6 +106,11 @@ class Codec:
         return self.format.spatial_scale_factor
 
     @property
+    def image_scale(self) -> int:
+        """Sides of a decoded image over those of the image that was encoded: 2 for a decoder that enlarges."""
+        return getattr(self._decoder, "image_scale", 1)
+
+    @property
     def has_encoder(self) -> bool:
         return self._encoder is not None
 
@@ -169,6 +174,8 @@ class Codec:
     ) -> Tensor:
         """(B,C,h,w) latent -> (B,3,f*h,f*w) image in [0,1], in the latent's dtype, on ``device`` or the latent's.
 
+        The image's sides are :attr:`image_scale` times as long where the decoder enlarges.
+
         ``size`` (H, W) is the original image's size, to cut off what :meth:`encode` padded. ``detail`` "1/8", "1/4" or
         "1/2" gives an image that is this fraction of the full size: cheaply where :attr:`details` names it, else by
         averaging the full decode.
@@ -206,7 +213,7 @@ class Codec:
                 image = self._run(decoder, own, tile, [factor * side for side in own.shape[-2:]], output, {})
             if scale > 1 and not reduced:
                 image = functional.avg_pool2d(image, scale)
-            return image if size is None else cropped(image, size, factor, scale)
+            return image if size is None else cropped(image, size, factor, scale, self.image_scale)
 
         try:
             return self._computed(work, tile, output, on_tiled)

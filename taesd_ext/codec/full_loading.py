@@ -8,6 +8,7 @@ from taesd_ext.codec.blended_tiles import BlendedTiler
 from taesd_ext.codec.codec import Codec, Source
 from taesd_ext.codec.precision import DtypeChoice, resolve_dtype
 from taesd_ext.errors import log, log_once
+from taesd_ext.models.layers import pad_by
 from taesd_ext.weights.vae_file import FullVAE
 
 
@@ -22,7 +23,9 @@ def full_codec(found: FullVAE, device: str | torch.device = "cpu", dtype: DtypeC
         log_once(f"no float16 for {found.name}", f"{found.name} overflows in float16: it runs in float32.")
     networks = {part: half.build() for part, half in found.parts.items()}
     for network in networks.values():
-        network.tiler = BlendedTiler(found.latent_format.spatial_scale_factor)
+        pad_by(network, found.borders)
+        scale = getattr(network, "image_scale", 1)
+        network.tiler = BlendedTiler(found.latent_format.spatial_scale_factor, image_scale=scale)
     source = Source(**{part: half.file.path for part, half in found.parts.items()}, reason=found.reason)
     log.info("[TAESD] %s is %s: %s.", source.decoder or source.encoder, found.name, found.reason)
     return Codec(found.name, found.latent_format, device=device, dtype=chosen, source=source, **networks)

@@ -26,10 +26,13 @@ def padded_to(factor: int, image: Tensor) -> Tensor:
     return functional.pad(image, (0, right, 0, lower), mode="replicate")
 
 
-def cropped(image: Tensor, size: tuple[int, int], factor: int, scale: int = 1) -> Tensor:
-    """The image, 1/``scale`` of the full size, without what was added to an original of ``size`` (H, W)."""
-    height, width = (math.ceil(side / scale) for side in size)
-    whole = tuple(math.ceil(side / factor) * factor // scale for side in size)
+def cropped(image: Tensor, size: tuple[int, int], factor: int, scale: int = 1, zoom: int = 1) -> Tensor:
+    """The image, 1/``scale`` of the full size, without what was added to an original of ``size`` (H, W).
+
+    The full size is ``zoom`` times the original's.
+    """
+    height, width = (math.ceil(side * zoom / scale) for side in size)
+    whole = tuple(math.ceil(side / factor) * factor * zoom // scale for side in size)
     if whole != tuple(image.shape[-2:]):
         raise TaesdError(
             f"Cannot cut a {image.shape[-1]}x{image.shape[-2]} image back to {width}x{height}",

@@ -53,6 +53,8 @@ def measure(codec: Codec, image: Tensor) -> ResultRow:
         decoded, decode_seconds, decode_bytes = _costs(lambda: codec.decode(latent, size=size), codec)
         png = latent_to_png(latent, note_for(latent, codec.family, codec.format, size))
         from_png = codec.decode(png_to_latent(png)[0], size=size)
+        if codec.image_scale > 1:  # judged at the picture's own size
+            decoded, from_png = (torch.nn.functional.avg_pool2d(one, codec.image_scale) for one in (decoded, from_png))
     except Exception as error:
         return ResultRow(codec.family, codec.format.name, error=one_line(error))
     return ResultRow(

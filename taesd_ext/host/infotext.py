@@ -16,6 +16,7 @@ from taesd_ext.weights.installed_vaes import canonical_name, file_title
 
 HOST_KEY = {"decoder": "VAE Decoder", "encoder": "VAE Encoder"}
 TILES = "VAE tile size"
+IMAGE_SCALE = "VAE upscale"
 
 _hashes: dict[tuple[Path, int, int], str] = {}
 
@@ -48,6 +49,8 @@ def record_vae(processing: Any, part: str, codec: Codec) -> None:
     if parameters is not None:
         record(processing, part, None)
         parameters[INFOTEXT_VAE] = vae_name(codec)
+        if codec.image_scale > 1:
+            parameters[IMAGE_SCALE] = codec.image_scale
 
 
 def record_tiles(processing: Any, side: int) -> None:
@@ -80,6 +83,7 @@ def _without(parameters: dict[str, Any], part: str) -> list[str]:
     if part == "decoder":
         parameters.pop(INFOTEXT_VAE, None)
         parameters.pop(TILES, None)
+        parameters.pop(IMAGE_SCALE, None)
     used = [word for word in str(parameters.get(INFOTEXT_MODEL, "")).split(" + ") if word and f" {part}" not in word]
     if used:
         parameters[INFOTEXT_MODEL] = " + ".join(used)
@@ -139,7 +143,7 @@ def decoded_again(infotext: str, codec: Codec | None, step: str = "") -> str:
     # The last line holds the parameters, "Steps: 20, Sampler: Euler, ..."; a quoted value may hold commas.
     encoder = re.search(rf"(?:^|, ){INFOTEXT_MODEL}: ([^,]*)", lines[-1])
     used = [word for word in (encoder.group(1).split(" + ") if encoder else []) if " decoder" not in word]
-    made_by = "|".join((HOST_KEY["decoder"], INFOTEXT_MODEL, INFOTEXT_VAE, TILES))
+    made_by = "|".join((HOST_KEY["decoder"], INFOTEXT_MODEL, INFOTEXT_VAE, TILES, IMAGE_SCALE))
     parameters = re.sub(rf'(?:^|, )(?:{made_by}): (?:"(?:[^"\\]|\\.)*"|[^,]*)', "", lines[-1])
     parameters, version, number = parameters.partition(", Version: ")
     if codec is not None:

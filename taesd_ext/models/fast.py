@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from taesd_ext.models.computing import computing
-from taesd_ext.models.layers import CIRCULAR, Conv2d, ConvTranspose2d, Module, ReLU, Sequential, Upsample, wrapped
+from taesd_ext.models.layers import CIRCULAR, Conv2d, ConvTranspose2d, Module, ReLU, Sequential, Upsample
 from taesd_ext.models.tiny import CLAMP_MAGNITUDE, Block, Clamp, Decoder, Encoder, F32Decoder, F32Encoder
 
 # Row: position in the 4-tap kernel of the transposed convolution; column: tap of the 3-tap kernel that it sums.
@@ -101,8 +101,9 @@ class Doubling(ConvTranspose2d):
         super().__init__(channels_in, channels_out, kernel_size=4, stride=2, padding=1, bias=bias)
 
     def forward(self, x: Tensor) -> Tensor:
-        if self.padding_mode == CIRCULAR:
-            x = wrapped(x, 1, 1)
+        if self.padding_mode != "zeros":
+            # Beyond a doubled border lies the border's own position, reflected or repeated.
+            x = functional.pad(x, (1, 1, 1, 1), mode=CIRCULAR if self.padding_mode == CIRCULAR else "replicate")
         elif x.device.type == "cpu" and x.dtype == torch.float32:
             x = _bordered(x)
         else:

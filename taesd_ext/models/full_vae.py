@@ -125,7 +125,10 @@ class GaussianEncoder(FullEncoder):
 
 
 class FullDecoder(Module):
-    """(B,C,h,w) latent in the diffusion model's scale -> (B,3,f*h,f*w) image, about [0,1] and not clamped."""
+    """(B,C,h,w) latent in the diffusion model's scale -> (B,3,f*h,f*w) image, about [0,1] and not clamped.
+
+    The sides are ``image_scale`` times as long where the network draws larger pictures than were encoded.
+    """
 
     def __init__(self, network: nn.Module, scale: nn.Module) -> None:
         super().__init__()
@@ -133,6 +136,7 @@ class FullDecoder(Module):
         self.slicing = True
         """One picture at a time: memory does not grow with the batch."""
         self.tiler: Tiler | None = None
+        self.image_scale: int = getattr(network, "image_scale", 1)
 
     def forward(self, latent: Tensor, *, tile: Tile = "auto", progress: Progress | None = None) -> Tensor:
         def run(own: Tensor, told: Progress) -> Tensor:

@@ -16,6 +16,9 @@ from torch.nn import functional
 CIRCULAR = "circular"
 """The ``padding_mode`` of a convolution whose borders wrap around."""
 
+BORDERS = ("zeros", "reflect", "replicate")
+"""The ``padding_mode`` with which a network may have been trained."""
+
 
 class Module(nn.Module):
     """A module whose call is its ``forward``: no hooks, and nothing of what was put into ``nn.Module.__call__``."""
@@ -38,8 +41,9 @@ class Conv2d(Module, nn.Conv2d):
     def convolve(self, x: Tensor, weight: Tensor) -> Tensor:
         """The layer with another weight, such as a part of its own."""
         padding = self.padding
-        if self.padding_mode == CIRCULAR:
-            x, padding = wrapped(x, *padding), 0
+        if self.padding_mode != "zeros" and any(padding):
+            rows, columns = padding
+            x, padding = functional.pad(x, (columns, columns, rows, rows), mode=self.padding_mode), 0
         return functional.conv2d(x, weight, self.bias, self.stride, padding, self.dilation, self.groups)
 
 
@@ -90,19 +94,19 @@ class PixelShuffle(Module, nn.PixelShuffle):
         return functional.pixel_shuffle(x, self.upscale_factor)
 
 
-def wrapped(x: Tensor, rows: int, columns: int) -> Tensor:
-    """The picture with so many of its own rows and columns repeated on the far sides."""
-    return functional.pad(x, (columns, columns, rows, rows), mode=CIRCULAR) if rows or columns else x
-
-
-def circular(network: nn.Module) -> nn.Module:
-    """A copy on the same weights whose convolutions wrap their borders around: its pictures can be laid side by side.
+def pad_by(network: nn.Module, padding_mode: str) -> None:
+    """Let the convolutions see beyond the borders what ``padding_mode`` says.
 
     Where a layer pads its input itself (an SD VAE's halving), that stays as it is, as it does in the hosts.
     """
-    weights = {id(tensor): tensor for tensor in (*network.parameters(), *network.buffers())}
-    network = copy.deepcopy(network, weights)
     for module in network.modules():
         if isinstance(module, (Conv2d, ConvTranspose2d)):
-            module.padding_mode = CIRCULAR
+            module.padding_mode = padding_mode
+
+
+def circular(network: nn.Module) -> nn.Module:
+    """A copy on the same weights whose convolutions wrap borders around: its pictures can be laid side by side."""
+    weights = {id(tensor): tensor for tensor in (*network.parameters(), *network.buffers())}
+    network = copy.deepcopy(network, weights)
+    pad_by(network, CIRCULAR)
     return network

@@ -29,7 +29,7 @@ PARTS = ("encoder", "decoder")
 
 NETWORKS: tuple[type[TinyNetwork], ...] = (*tiny.NETWORKS, *tiny_video.NETWORKS)
 
-_NUMBERED = re.compile(r"^(?P<prefix>.*?)(?P<index>\d{1,3})\.(?P<rest>.+)$")
+_NUMBERED = re.compile(r"^(?P<prefix>(?:.*?\.)??)(?P<index>\d{1,3})\.(?P<rest>.+)$")
 
 
 class UnknownStructure(TaesdError):

@@ -22,7 +22,7 @@ from taesd_ext.latent_formats import LatentFormat
 from taesd_ext.models import autoencoder_dc, autoencoder_kl
 from taesd_ext.models.autoencoder_wan import last_step
 from taesd_ext.models.full_vae import FullDecoder, FullEncoder, GaussianEncoder, PatchScale
-from taesd_ext.models.layers import Module
+from taesd_ext.models.layers import BORDERS, Module
 from taesd_ext.models.state_shapes import Arguments, Shapes
 from taesd_ext.weights.identify import identify
 from taesd_ext.weights.tensor_file import TensorFile
@@ -81,6 +81,8 @@ class FullVAE:
     reason: str
     """How its kind was told, in words for a person."""
     float16_overflows: bool = False
+    borders: str = "zeros"
+    """What its convolutions see beyond the picture's borders: one of models/layers.py's BORDERS."""
 
 
 def find_layout(file: TensorFile) -> tuple[Layout, str] | None:
@@ -122,7 +124,9 @@ def find_full_vae(file: TensorFile, variant: str | None = None) -> FullVAE | Non
         wrapper = FullDecoder if part == "decoder" else GaussianEncoder if network.moments else FullEncoder
         keys = {f"network.{own}": names for own, names in keys.items()}
         parts[part] = FullPart(file, network, keys | scale_keys, partial(_wrapped, wrapper, scale))
-    return FullVAE(row.name, row.latent_format, parts, reason, row.float16_overflows)
+    told = file.metadata.get("padding_mode", config.get("padding_mode"))
+    borders = told if told in BORDERS else "zeros"
+    return FullVAE(row.name, row.latent_format, parts, reason, row.float16_overflows, borders)
 
 
 def _wrapped(wrapper: type[nn.Module], scale: Callable[[], nn.Module], network: nn.Module) -> nn.Module:

@@ -51,7 +51,7 @@ def processing() -> SimpleNamespace:
 
 
 def codec(path: Path, name: str = "") -> SimpleNamespace:
-    return SimpleNamespace(name=name or path.stem, source=SimpleNamespace(encoder=path, decoder=path))
+    return SimpleNamespace(name=name or path.stem, image_scale=1, source=SimpleNamespace(encoder=path, decoder=path))
 
 
 def chosen_by(parameters: dict[str, str], in_settings: str) -> str:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from full_vae_files import plain_vae
 from full_vae_reference import LARGEST_ERROR, latent_like, make_up, picture, relative_error
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
@@ -187,9 +188,9 @@ def test_networks_tell_their_own_shape(row: NamedVAE, tmp_path: Path) -> None:
             assert {key: tuple(value.shape) for key, value in again.items()} == shapes
 
 
-def in_original_layout(codec: Codec) -> State:
+def in_original_layout(folder: Path) -> State:
     """The weights of our networks under the original keys."""
-    return {name: value for half in (codec.encoder, codec.decoder) for name, value in _original(half.network).items()}
+    return {name: value for half in plain_vae(folder) for name, value in _original(half.network).items()}
 
 
 def _original(network: nn.Module) -> State:
@@ -232,7 +233,7 @@ def test_key_tables_agree_with_diffusers_converter(row: NamedVAE, tmp_path: Path
     from diffusers.loaders.single_file_utils import convert_autoencoder_dc_checkpoint_to_diffusers
 
     vae = small(row)
-    back = convert_autoencoder_dc_checkpoint_to_diffusers(in_original_layout(load_codec(saved(vae, tmp_path))))
+    back = convert_autoencoder_dc_checkpoint_to_diffusers(in_original_layout(saved(vae, tmp_path)))
     state = vae.state_dict()
     assert back.keys() == state.keys()
     assert all(torch.equal(back[key], state[key]) for key in state)
@@ -242,7 +243,7 @@ def test_key_tables_agree_with_diffusers_converter(row: NamedVAE, tmp_path: Path
 def test_the_original_layout(row: NamedVAE, tmp_path: Path) -> None:
     vae = small(row)
     path = tmp_path / "model.safetensors"
-    save_file(in_original_layout(load_codec(saved(vae, tmp_path / "vae"))), path)
+    save_file(in_original_layout(saved(vae, tmp_path / "vae")), path)
     codec = load_codec(path, variant=row.name)
     assert codec.name == row.name
     assert_equal(codec, vae, 2, 2)
@@ -257,7 +258,7 @@ class TestVariants:
     def file(self, tmp_path: Path) -> Path:
         path = tmp_path / "x" / "model.safetensors"
         path.parent.mkdir()
-        save_file(in_original_layout(load_codec(saved(small(VAE_BY_NAME[self.NAMES[0]]), tmp_path / "vae"))), path)
+        save_file(in_original_layout(saved(small(VAE_BY_NAME[self.NAMES[0]]), tmp_path / "vae")), path)
         return path
 
     def test_without_evidence(self, file: Path) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from full_vae_files import in_layout
+from full_vae_files import in_layout, plain_vae
 from full_vae_reference import LARGEST_ERROR, latent_like, make_up, picture, relative_error
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -174,10 +174,9 @@ def test_networks_tell_their_own_shape(channels: int, widths: list[int], quant_c
 
 def in_original_layout(folder: Path, prefix: str = "", *, nested_quant: bool = False) -> State:
     """A diffusers folder's weights as our networks hold them, under the original keys."""
-    codec = load_codec(folder)
-    parts = (codec.encoder.network, codec.decoder.network)
-    state = [in_layout(network, LDM, prefix, nested_quant=nested_quant).items() for network in parts]
-    scale = codec.decoder.scale.state_dict()
+    halves = plain_vae(folder)
+    state = [in_layout(half.network, LDM, prefix, nested_quant=nested_quant).items() for half in halves]
+    scale = halves[1].scale.state_dict()
     return dict(pair for items in state for pair in items) | {f"{prefix}bn.{key}": scale[key] for key in scale}
 
 
@@ -311,3 +310,15 @@ def test_files_that_do_not_fit_are_refused(change: str, tmp_path: Path) -> None:
     save_file(state, path)
     with pytest.raises(TaesdError, match=r"decoder\.up_blocks\.1\.resnets"):
         load_codec(folder)
+
+
+@pytest.mark.parametrize("borders", ["zeros", "reflect", "replicate"])
+def test_borders_are_told_by_the_files_metadata(borders: str, tmp_path: Path) -> None:
+    vae = reference(VAE_BY_NAME["sd15-vae"], SMALL)
+    folder = saved(vae, tmp_path)
+    path = folder / "diffusion_pytorch_model.safetensors"
+    save_file(load_file(path), path, metadata={"padding_mode": borders})
+    for module in vae.modules():
+        if isinstance(module, nn.Conv2d):
+            module.padding_mode = borders
+    assert_equal(load_codec(folder), vae, 32, 40)

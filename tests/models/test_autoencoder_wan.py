@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 import torch
-from full_vae_reference import make_up, picture, relative_error
-from torch import Tensor, nn
+from full_vae_files import State, in_layout, plain_vae
+from full_vae_reference import latent_like, make_up, picture, relative_error
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from safetensors.torch import load_file, save_file
+from torch import nn
 
-from taesd_ext.models import autoencoder_wan
-from taesd_ext.models.autoencoder_wan import last_step
+from taesd_ext import load_codec
+from taesd_ext.models.autoencoder_wan import Decoder, Encoder, last_step
+from taesd_ext.weights.vae_layouts import LAYOUTS
 
 diffusers = pytest.importorskip("diffusers")
 
-WIDTHS = (8, 16, 32, 32)
+WAN = next(one for one in LAYOUTS if one.name == "original" and one.models.__name__.endswith("_wan"))
 
 
 @pytest.fixture(scope="module")
@@ -20,46 +27,79 @@ def reference() -> nn.Module:
     return make_up(diffusers.AutoencoderKLWan(base_dim=8, z_dim=16), seed=0)
 
 
-def weights_in_order(*parts: nn.Module) -> list[Tensor]:
-    """As our networks hold them: the middle's attention between its blocks, nothing of what works in time."""
-    found = []
-    for part in parts:
-        state = part.state_dict()
-        middle = [
-            key for name in ("resnets.0", "attentions.0", "resnets.1") for key in state if f"mid_block.{name}" in key
-        ]
-        keys = [key for key in state if "time_conv" not in key]
-        start = next((index for index, key in enumerate(keys) if "mid_block" in key), len(keys))
-        keys = [*keys[:start], *middle, *keys[start + len(middle) :]]
-        found += [last_step(state[key]) for key in keys]
-    return found
+@pytest.fixture(scope="module")
+def folder(reference: nn.Module, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("wan") / "vae"
+    reference.save_pretrained(path)
+    return path
 
 
-def filled(network: nn.Module, weights: list[Tensor]) -> nn.Module:
-    own = network.state_dict()
-    assert len(own) == len(weights)
-    network.load_state_dict({key: weight.reshape(own[key].shape) for key, weight in zip(own, weights, strict=True)})
-    return network.eval()
+def flat(state: State) -> State:
+    """As the files of Qwen2D are: kernels without time, and nothing that works in time."""
+    return {key: last_step(value).contiguous() for key, value in state.items() if "time_conv" not in key}
+
+
+def written(path: Path, state: State) -> Path:
+    save_file(state, path)
+    return path
+
+
+@pytest.fixture(params=["diffusers", "diffusers, 2D", "original", "original, 2D", "checkpoint"])
+def file(request: pytest.FixtureRequest, reference: nn.Module, folder: Path, tmp_path: Path) -> Path:
+    state = reference.state_dict()
+    if not request.param.startswith("diffusers"):
+        prefix = "vae." if request.param == "checkpoint" else ""
+        state = {}
+        for half in plain_vae(folder):
+            state |= in_layout(half.network, WAN, prefix)
+        gammas = {key: f"{key.removesuffix('weight')}gamma" for key, value in state.items() if value.ndim == 1}
+        state = {gammas[key] if key.endswith("weight") and key in gammas else key: state[key] for key in state}
+        if "2D" not in request.param:
+            earlier = {key: torch.zeros_like(value) for key, value in state.items() if value.ndim == 4}
+            state = {
+                key: torch.stack([earlier[key], earlier[key], value], 2)
+                if value.ndim == 4 and "resample" not in key and "middle.1" not in key
+                else value
+                for key, value in state.items()
+            }
+    return written(tmp_path / "model.safetensors", flat(state) if "2D" in request.param else state)
 
 
 @torch.inference_mode()
-def test_encodes_a_still_as_diffusers_does(reference: nn.Module) -> None:
-    encoder = filled(autoencoder_wan.Encoder(16, WIDTHS), weights_in_order(reference.encoder, reference.quant_conv))
-    pixels = picture(40, 56, batch=2) * 2 - 1
-    expected = reference.encode(pixels[:, :, None]).latent_dist.parameters[:, :, 0]
-    assert relative_error(encoder(pixels), expected) < 1e-5
-
-
-@torch.inference_mode()
-def test_decodes_a_still_as_diffusers_does(reference: nn.Module) -> None:
-    decoder = filled(
-        autoencoder_wan.Decoder(16, WIDTHS), weights_in_order(reference.post_quant_conv, reference.decoder)
+def test_every_layout_equals_diffusers(file: Path, reference: nn.Module) -> None:
+    codec = load_codec(file)
+    assert codec.format.name == "wan21"
+    mean, deviation = (
+        torch.tensor(reference.config[key]).view(1, -1, 1, 1) for key in ("latents_mean", "latents_std")
     )
-    latent = torch.randn(2, 16, 5, 7, generator=torch.Generator().manual_seed(1))
-    expected = reference.decode(latent[:, :, None]).sample[:, :, 0]  # which clamps
-    assert relative_error(decoder(latent).clamp(-1, 1), expected) < 1e-5
+    image, latent = picture(40, 56, batch=2), latent_like(codec, 5, 7, batch=2)
+    expected = (reference.encode(image[:, :, None] * 2 - 1).latent_dist.mode()[:, :, 0] - mean) / deviation
+    assert relative_error(codec.encode(image), expected) < 1e-5
+    expected = reference.decode((latent * deviation + mean)[:, :, None]).sample[:, :, 0] / 2 + 0.5
+    assert relative_error(codec.decode(latent), expected.clamp(0, 1)) < 1e-5
 
 
-def test_twelve_channels_are_a_picture_of_twice_the_size() -> None:
-    decoder = autoencoder_wan.Decoder(16, WIDTHS, image_channels=12)
-    assert decoder(torch.zeros(1, 16, 2, 3)).shape == (1, 3, 32, 48)
+@settings(max_examples=10, deadline=None)
+@given(st.integers(1, 40), st.lists(st.integers(1, 6).map(lambda n: 2 * n), min_size=4, max_size=4))
+def test_networks_tell_their_own_shape(channels: int, widths: list[int]) -> None:
+    for network, more in ((Encoder, {}), (Decoder, {"image_channels": 3}), (Decoder, {"image_channels": 12})):
+        arguments = {"latent_channels": channels, "widths": tuple(widths), **more}
+        with torch.device("meta"):
+            shapes = {key: tuple(value.shape) for key, value in network(**arguments).state_dict().items()}
+        assert network.arguments_of(shapes) == arguments
+
+
+def test_twelve_channels_are_a_picture_of_twice_the_size(folder: Path, tmp_path: Path) -> None:
+    state = load_file(folder / "diffusion_pytorch_model.safetensors")
+    for kind in ("weight", "bias"):
+        key = f"decoder.conv_out.{kind}"
+        state[key] = state[key].repeat_interleave(4, dim=0)
+    twice = load_codec(written(tmp_path / "upscale2x.safetensors", flat(state)))
+    assert (twice.image_scale, twice.spatial_scale_factor) == (2, 8)
+    latent = latent_like(twice, 12, 10)
+    # Each pixel became four equal ones.
+    expected = load_codec(folder).decode(latent).repeat_interleave(2, dim=2).repeat_interleave(2, dim=3)
+    assert relative_error(twice.decode(latent), expected) < 1e-6
+    assert twice.decode(latent, tile=64).shape == expected.shape
+    assert twice.decode(latent, size=(93, 75)).shape[-2:] == (186, 150)
+    assert twice.decode(latent, detail="1/2").shape[-2:] == (96, 80)

@@ -18,10 +18,9 @@ from taesd_ext.models.student import Head, Previewer
 
 KL = {"widths": (32, 32, 32, 32), "latent_channels": 4}
 DC = [
-    autoencoder_dc.Stage(8, 1, norm=norm, activation=activation, attention=attention, scales=(5,))
-    for norm, activation, attention in [("rms_norm", "silu", False), ("batch_norm", "relu6", False),
-                                        ("batch_norm", "gelu", True)]
-]  # fmt: skip
+    autoencoder_dc.Stage(8, 1, batch_norm=batch_norm, attention=attention, scales=(5,))
+    for batch_norm, attention in [(False, False), (True, False), (True, True)]
+]
 
 NETWORKS = {
     "tiny decoder": (lambda: tiny.Decoder(4), (4, 6, 5)),
@@ -39,8 +38,8 @@ NETWORKS = {
     "fast KL decoder": (lambda: fast_full(autoencoder_kl.Decoder(**KL)), (4, 4, 5)),
     "fast KL encoder": (lambda: fast_full(autoencoder_kl.Encoder(**KL)), (3, 32, 40)),
     "fast Wan decoder": (lambda: fast_full(autoencoder_wan.Decoder(**KL)), (4, 4, 5)),
-    "DC decoder": (lambda: autoencoder_dc.Decoder(4, DC, interpolate=True, head_channels=4), (4, 4, 5)),
-    "DC encoder": (lambda: autoencoder_dc.Encoder(4, DC, strided=False, head_channels=4), (3, 16, 20)),
+    "DC decoder": (lambda: autoencoder_dc.Decoder(4, DC, plain=True, head_channels=4), (4, 4, 5)),
+    "DC encoder": (lambda: autoencoder_dc.Encoder(4, DC, plain=False, head_channels=4), (3, 16, 20)),
 }
 
 
