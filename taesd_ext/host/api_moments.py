@@ -5,11 +5,11 @@ from __future__ import annotations
 import safetensors.torch
 from fastapi import HTTPException, Query, Response
 
-from taesd_ext.codec.picture_file import picture_bytes
 from taesd_ext.host import api_models as models
 from taesd_ext.preview.recorded import KeptLatent
 from taesd_ext.ui.actions import PanelActions
 from taesd_ext.ui.decoding import Decoded, decode_again, decoder_names
+from taesd_ext.ui.pictures import picture_bytes
 
 Picture = Query(1, ge=1, description="of a job of several pictures, counted from 1")
 Decoder = Query("", max_length=255, description="one of those in the list; none = the first")
@@ -44,7 +44,7 @@ class Moments:
     def full_picture(self, job: int, step: int, picture: int = Picture, decoder: str = Decoder) -> Response:
         """A moment decoded in full, as PNG; waits for its turn with what is generated."""
         decoded = self._decoded(job, step, picture, decoder)
-        return Response(picture_bytes(".png", decoded.picture), media_type="image/png")
+        return Response(picture_bytes(decoded.picture), media_type="image/png")
 
     def latent(self, job: int, step: int, picture: int = Picture) -> Response:
         """A moment's (1,C,h,w) latent as the sampler held it, as safetensors: finished exactly, else in half."""

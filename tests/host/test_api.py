@@ -280,6 +280,16 @@ def test_switched_off_nothing_is_kept(client, host):
     assert client.get(f"{api.PREFIX}/timeline").json() == []
 
 
+def test_a_moment_is_decoded_in_full(client, host):
+    host.generate()
+    moments = client.get(f"{api.PREFIX}/timeline/1/moments").json()
+    assert [moment["step"] for moment in moments] == [0, 4, 3, 2, 1]
+    for moment in moments[:2]:
+        answer = client.get(f"{api.PREFIX}/timeline/1/moments/{moment['step']}/picture?decoder=taesd")
+        assert Image.open(io.BytesIO(answer.content)).size == (moment["width"], moment["height"])
+    assert client.get(f"{api.PREFIX}/timeline/1/moments/9/picture").status_code == 404
+
+
 def test_the_benchmark_measures_each_detail(client, runtime):
     answer = client.post(f"{api.PREFIX}/benchmark", json={"side": 64, "runs": 1}).json()
     assert {row["detail"] for row in answer} == set(runtime.registry.get("taesd", device="cpu").details)
