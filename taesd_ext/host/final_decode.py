@@ -70,14 +70,14 @@ class FinalDecode:
         return TINY_VAE if chosen == HOSTS_VAE and approximation == self._host.taesd_index else chosen
 
     def replaces_taesd(self, sample: Tensor | None = None) -> bool:
-        """Whether TAESD as a VAE is ours: not the built-in one, nor the host's own for what we do not know."""
+        """Whether TAESD as a VAE is ours: not the built-in one, nor the host's own for what we do not know or guess."""
         family = self.choices.family
         if sample is not None and is_film(sample):
             return False
         if family != AUTO:
             return family != BUILT_IN
         detection = self._detection(None if sample is None else tuple(sample.shape))
-        if detection.family is None and self._host.model() is not None:
+        if (detection.family is None or detection.guess) and self._host.model() is not None:
             log_once(f"unknown {detection.reason}", f"Left to the WebUI, {detection.reason}.")
             return False
         return True

@@ -105,7 +105,7 @@ def test_a_final_failure_is_left_to_the_full_vae_where_the_user_wants_it(host):
     assert "full VAE was used instead" in p.comments[0]
 
 
-@pytest.mark.parametrize("channels", [3, 16, 20])
+@pytest.mark.parametrize("channels", [3, 16, 20, 48])
 def test_a_model_that_we_do_not_know_is_left_to_the_host(host, channels):
     """Neo shows a pixel-space model's picture as it is; whatever a host does is no worse than without us."""
     host.load_model(channels=channels)
