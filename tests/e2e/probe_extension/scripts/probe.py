@@ -7,6 +7,7 @@ from pathlib import Path
 import torch
 from modules import script_callbacks, scripts, sd_samplers_common, shared
 from PIL import Image
+from safetensors.torch import load_file
 
 LATENTS = Path(scripts.basedir()).parent.parent / "latents"
 
@@ -81,6 +82,23 @@ def state():
     }
 
 
+def predicted(params):
+    """Each evaluation's prediction, as the preview may show it."""
+    LATENTS.mkdir(exist_ok=True)
+    number = len(list(LATENTS.glob("predicted*.pt")))
+    torch.save(shared.state.current_latent.detach().cpu().clone(), LATENTS / f"predicted{number:04}.pt")
+
+
+def decode_wanted():
+    """The host's own picture of wanted.safetensors, rounded to (H,W,3) levels."""
+    function = sd_samplers_common.samples_to_images_tensor
+    while hasattr(function, "__taesd_ext__"):
+        function = function.__wrapped__
+    with torch.no_grad():
+        image = function(load_file(LATENTS / "wanted.safetensors")["latent"], 0)[0].float()
+    return (image / 2 + 0.5).clamp(0, 1).mul(255).add(0.5).byte().permute(1, 2, 0).tolist()
+
+
 def on_app_started(demo, app):
     try:
         from taesd_ext.host.runtime import Runtime
@@ -90,6 +108,7 @@ def on_app_started(demo, app):
         if not hasattr(Runtime.preload_beside, "took"):  # new code comes with Reload UI
             Runtime.preload_beside = timed(Runtime.preload_beside)
     app.add_api_route("/probe/state", state, methods=["GET"])
+    app.add_api_route("/probe/decode", decode_wanted, methods=["POST"])
     app.add_api_route("/probe/reload", lambda: shared.state.request_restart(), methods=["POST"])
 
 
@@ -122,3 +141,4 @@ class Probe(scripts.Script):
 
 
 script_callbacks.on_app_started(on_app_started)
+script_callbacks.on_cfg_after_cfg(predicted)

@@ -1,0 +1,124 @@
+"""Every moment of a generation in a real WebUI is kept, and its picture is that of the sampler's latent."""
+
+from __future__ import annotations
+
+import base64
+import io
+import urllib.request
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from safetensors.torch import load, save_file
+
+pytestmark = [pytest.mark.e2e, pytest.mark.slow]
+
+MOMENTS = "/taesd/v1/timeline/{job}/moments"
+
+
+def newest(webui) -> int:
+    return webui.call("/taesd/v1/timeline")[0]["id"]
+
+
+def moments(webui) -> list[dict]:
+    """Of the newest job, oldest first."""
+    return webui.call(MOMENTS.format(job=newest(webui)))[::-1]
+
+
+def recorded(webui) -> list[torch.Tensor]:
+    """What the sampler's every evaluation predicted, by the probe."""
+    paths = sorted((webui.data / "latents").glob("predicted*.pt"))
+    return [torch.load(path, weights_only=True) for path in paths]
+
+
+def fetched(webui, moment: dict, what: str) -> bytes:
+    path = f"{MOMENTS.format(job=newest(webui))}/{moment['step']}/{what}?picture={moment['picture']}"
+    with urllib.request.urlopen(f"http://127.0.0.1:{webui.port}{path}", timeout=120) as answer:
+        return answer.read()
+
+
+def full_picture(webui, moment: dict) -> Image.Image:
+    """By the host's own VAE."""
+    return Image.open(io.BytesIO(fetched(webui, moment, "picture")))
+
+
+def hosts_picture(webui, latent: torch.Tensor) -> np.ndarray:
+    """The host's own decode of a latent of one picture, (H,W,3) uint8 as it saves it."""
+    save_file({"latent": latent.contiguous()}, webui.data / "latents" / "wanted.safetensors")
+    return np.asarray(webui.call("/probe/decode", {}), dtype=np.uint8)
+
+
+@pytest.mark.parametrize(("request_", "batches", "pictures", "sides"), [
+    ({"width": 512, "height": 512, "steps": 6}, 1, 1, [512] * 6),
+    ({"enable_hr": True, "hr_scale": 2, "hr_upscaler": "Latent", "denoising_strength": 0.7, "steps": 6}, 1, 1,
+     [128] * 6 + [256] * 6),
+    ({"batch_size": 2, "n_iter": 2, "steps": 6}, 2, 2, [128] * 12),
+], ids=["txt2img", "hires fix", "batch 2x2"])  # fmt: skip
+def test_every_moment_is_there_and_is_the_samplers(webui, request_, batches, pictures, sides):
+    result = webui.generate(**request_)
+    assert result.error is None
+    kept, seen = moments(webui), recorded(webui)
+    steps = [moment for moment in kept if moment["step"]]
+
+    assert sorted({moment["step"] for moment in steps}) == list(range(1, len(sides) + 1))
+    assert [moment["width"] for moment in steps[::pictures]] == sides
+    assert len(steps) == pictures * len(sides)
+    assert sum(moment["step"] == 0 for moment in kept) == batches * pictures
+
+    for moment in (steps[len(steps) // 2], steps[-1]):
+        latent = seen[moment["step"] - 1][(moment["picture"] - 1) % pictures][None].half().float()
+        (tensor,) = load(fetched(webui, moment, "latent")).values()
+        assert torch.equal(tensor.float().reshape(latent.shape), latent)
+        assert np.array_equal(np.asarray(full_picture(webui, moment)), hosts_picture(webui, latent))
+
+
+def test_a_finished_picture_again_is_the_finished_picture(webui):
+    result = webui.generate(batch_size=2)
+    finished = [moment for moment in moments(webui) if moment["step"] == 0]
+    for moment in finished:
+        again, first = full_picture(webui, moment), result.images[-3 + moment["picture"]]
+        # The host cuts to bytes and we round.
+        assert np.abs(np.asarray(again, dtype=int) - np.asarray(first, dtype=int)).max() <= 1
+
+
+@pytest.mark.parametrize("predicted", [False, True])
+def test_interrupt_at_half(webui, predicted):
+    webui.set_options(taesd_ext_interrupted=predicted)
+
+    def interrupt(server, number):
+        if number == 4:
+            server.call("/sdapi/v1/interrupt", {})
+
+    result = webui.generate(steps=60, at_frame=interrupt)
+    webui.set_options(taesd_ext_interrupted=False)
+    seen = recorded(webui)
+    kept = [moment for moment in moments(webui) if moment["step"]]
+    assert 4 <= len(kept) < 60
+    assert kept[-1]["step"] == len(seen)
+    wanted = hosts_picture(webui, seen[-1].half().float())
+    difference = np.abs(np.asarray(result.images[0], dtype=int) - wanted.astype(int)).max()
+    assert (difference <= 1) == predicted  # the gallery's is cut, ours is rounded
+
+
+def test_the_same_seed_gives_the_same_picture_with_and_without(webui):
+    pictures = []
+    for kept in (True, False):
+        webui.set_options(taesd_ext_keep_latents=kept, taesd_ext_timeline=kept)
+        pictures.append(webui.generate(steps=10).images[0].tobytes())
+    assert webui.call("/taesd/v1/timeline") == []
+    webui.set_options(taesd_ext_keep_latents=True, taesd_ext_timeline=True)
+    assert pictures[0] == pictures[1]
+
+
+def test_a_saved_moment_carries_the_jobs_parameters(webui):
+    result = webui.generate(steps=6)
+    moment = next(moment for moment in moments(webui) if moment["step"] == 3)
+    path = f"{MOMENTS.format(job=newest(webui))}/{moment['step']}/save?picture=1"
+    saved = webui.call(path, {})
+    (file,) = webui.data.rglob(saved["file"])
+    parameters = Image.open(file).text["parameters"]
+    assert "Preview step: 3/6" in parameters
+    assert parameters.startswith(result.infotexts[0].split(", Version")[0])
+    info = webui.call("/sdapi/v1/png-info", {"image": base64.b64encode(file.read_bytes()).decode()})
+    assert info["parameters"]["Preview step"] == "3/6"
