@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from taesd_ext.errors import TaesdError, log_once
-from taesd_ext.latent_formats import FAMILIES
+from taesd_ext.latent_formats import FAMILIES, native_format
 from taesd_ext.weights.folders import first_good
 from taesd_ext.weights.identify import Identity, identify, may_be_tiny
 from taesd_ext.weights.store import weight_files
@@ -60,7 +60,8 @@ def no_weights(family: str, folders: list[Path]) -> TaesdError:
     """That a family has no file, with the cure: a file that may be of it, or where to get one."""
     unsure = [identity.path for identity, _ in _tiny_files(folders) if _may_be(identity, family)]
     looked = ", ".join(map(str, folders)) or "no folder of weights exists"
-    cure = "Download them at TAESD > Models, or put them there from https://github.com/madebyollin/taesd"
+    author = "taehv" if native_format(family).frames else "taesd"
+    cure = f"Download them at TAESD > Models, or put them there from https://github.com/madebyollin/{author}"
     if unsure:
         cure = f"If {unsure[0]} is of {family}, put that into its name: {family}_{unsure[0].name}"
     return NoWeights(f"No weights for {family}", f"no file of it in: {looked}", cure)
