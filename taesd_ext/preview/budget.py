@@ -21,6 +21,9 @@ STEP_UP = 0.8
 SAMPLES = 9
 """Timings remembered for each detail and size."""
 
+SHARED_SAMPLES = 4
+"""Timings without which nothing is believed on a device whose queue holds others' work."""
+
 FRAME_FLOOR_MS = 0.5
 """No frame is predicted to cost less: a small picture does not make the calls around it cheaper."""
 
@@ -35,8 +38,8 @@ class SpeedBook:
         """``shared_queue``: timings may hold others' work on the device. Then the least of the last ones is believed,
         which holds the least of that; else their median, which outlives single slow frames.
 
-        Such devices compile what they have not computed before: the first frame of a detail and size says nothing of
-        the next, and neither is remembered nor counted.
+        Such devices compile what they have not computed before, and others' work may lie in any timing: the first
+        frames of a detail and size are not counted, and nothing is predicted from them.
         """
         self._shared_queue = shared_queue
         self._typical = min if shared_queue else median
@@ -52,12 +55,11 @@ class SpeedBook:
             return ms
         with self._lock:
             by_size, size = self._samples[detail], round(megapixels, 4)
-            compiles = self._shared_queue and size not in by_size
             times = by_size.setdefault(size, deque(maxlen=SAMPLES))
-            if compiles:
-                return 0.0
             times.append(ms)
-            return min(times) if self._shared_queue else ms
+            if not self._shared_queue:
+                return ms
+            return min(times) if len(times) >= SHARED_SAMPLES else 0.0
 
     def predict(self, detail: str, megapixels: float) -> float | None:
         """Milliseconds that a frame will take, or None while nothing at all is known.
@@ -66,8 +68,10 @@ class SpeedBook:
         measured follows from the nearest measured one by :data:`TYPICAL_COST`.
         """
         with self._lock:
-            known = {name: {size: self._typical(times) for size, times in by_size.items() if times}
-                     for name, by_size in self._samples.items() if any(by_size.values())}  # fmt: skip
+            least = SHARED_SAMPLES if self._shared_queue else 1
+            known = {name: {size: self._typical(times) for size, times in by_size.items() if len(times) >= least}
+                     for name, by_size in self._samples.items()}  # fmt: skip
+            known = {name: by_size for name, by_size in known.items() if by_size}
         if detail in known:
             return _at_size(known[detail], megapixels)
         wanted = TYPICAL_COST.get(detail)

@@ -6,15 +6,14 @@ out). So layers are matched by their order and shapes; neither their names nor t
 ``.weights.h5`` of Keras 3, which lists single layers and blocks apart, each in order.
 
 HDF5 can point to other files and to itself: such pointers are not followed, and shapes are checked before a read.
-Numbers are read only where they lie plainly in the file, never packed. Its C library is still the least guarded
-reader here, so such files are for the command line and a person's own folders: no page uploads one.
+Numbers are read only where they lie plainly in the file, never packed: its library unpacks without a limit. Texts are
+read by hdf5_texts.py for the same reason.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -23,6 +22,7 @@ from torch import Tensor, nn
 
 from taesd_ext.errors import TaesdError, one_line
 from taesd_ext.models import tiny
+from taesd_ext.weights.hdf5_texts import LONGEST_TEXT, Hdf5Texts
 
 KERAS_SUFFIXES = (".h5", ".hdf5")
 HDF5_START = b"\x89HDF\r\n\x1a\n"
@@ -30,8 +30,6 @@ HDF5_START = b"\x89HDF\r\n\x1a\n"
 _MOST_GROUPS = 2_000  # a tiny decoder of Keras 3 has about 300
 _MOST_NUMBERS = 2**22  # the largest kernel of these networks, 256x256x3x3, has 0.6 million
 _DEEPEST = 12
-_LONGEST_NAME = 4096
-_MOST_HEAPS = 64  # one holds 4 KB of names
 _LARGEST_FILE = 2**27  # the largest tiny autoencoder, Sana's decoder in float32, has 33 MB
 
 
@@ -56,43 +54,23 @@ def read_keras(path: Path | str) -> dict[str, Tensor]:
     try:
         if (size := Path(path).stat().st_size) > _LARGEST_FILE:
             raise ValueError(f"it has {size:,} bytes")
-        _refuse_long_texts(Path(path).read_bytes())
-        with h5py.File(path, "r") as file:
-            layers = _File(h5py).layers(file)
-            network = _network_for(layers)
-            return _state_of(network, _in_order(network, layers))
-    except (ValueError, OSError, KeyError, RuntimeError, TypeError, AttributeError, MemoryError) as error:
+        with Path(path).open("rb") as data:
+            texts = Hdf5Texts(data)
+            with h5py.File(path, "r") as file:
+                layers = _File(h5py, texts).layers(file)
+                network = _network_for(layers)
+                return _state_of(network, _in_order(network, layers))
+    except (ValueError, OSError, KeyError, RuntimeError, TypeError, AttributeError) as error:
         why = str(error) if type(error) is ValueError else one_line(error)
         raise TaesdError(f"{path} holds no tiny autoencoder of Keras", why, "Use taesd-tf's .h5 files") from error
-
-
-_TABLE_OF_NAMES = re.compile(rb"SNOD\x01\x00[\x00-\x08]")
-"""How a group's node begins whose first name lies 8 bytes into its heap: it looks like a pointer to a heap of texts at
-2048, where h5py puts it. Of eight entries at most: as a text's length 135 MB."""
-
-
-def _refuse_long_texts(data: bytes) -> None:
-    """HDF5's library allocates what a text of variable length claims, up to 4 GB, before it looks at the text.
-
-    Such a text is stored as its length, the address of a heap (which begins with "GCOL") and its number there.
-    """
-    heaps = list(islice(re.finditer(b"GCOL", data), _MOST_HEAPS + 1))
-    if len(heaps) > _MOST_HEAPS:
-        raise ValueError("it holds too many texts")
-    for heap in heaps:
-        for pointer in re.finditer(re.escape(heap.start().to_bytes(8, "little")), data):
-            length = int.from_bytes(data[max(0, pointer.start() - 4) : pointer.start()], "little")
-            if _TABLE_OF_NAMES.fullmatch(data[max(0, pointer.start() - 7) : pointer.start()]):
-                continue
-            if length > _LONGEST_NAME * _MOST_GROUPS:
-                raise ValueError(f"a text in it claims {length:,} bytes")
 
 
 class _File:
     """Finds the convolutions of each layer; counts what it visits."""
 
-    def __init__(self, h5py: Any) -> None:
+    def __init__(self, h5py: Any, texts: Hdf5Texts) -> None:
         self._h5py = h5py
+        self._texts = texts
         self._visited = 0
 
     def layers(self, file: Any) -> list[list[_Conv]]:
@@ -146,11 +124,16 @@ class _File:
     def _list(self, group: Any, name: str) -> list[str]:
         """A list of texts among a group's attributes; what it claims is looked at before it is read."""
         stored = group.attrs.get_id(name)
-        if len(stored.shape) != 1 or stored.shape[0] > _MOST_GROUPS or stored.dtype.itemsize > _LONGEST_NAME:
+        if len(stored.shape) != 1 or stored.shape[0] > _MOST_GROUPS or stored.dtype.itemsize > LONGEST_TEXT:
             raise ValueError(f"its list {name} claims {stored.shape} of {stored.dtype}")
-        if stored.shape[0] and self._h5py.check_string_dtype(stored.dtype) is None:
+        if not stored.shape[0]:  # then it has any type
+            return []
+        if self._h5py.check_string_dtype(stored.dtype) is None:
             raise ValueError(f"its list {name} holds no texts")
-        return [value.decode() if isinstance(value, bytes) else value for value in group.attrs[name]]
+        if stored.dtype.kind == "O":
+            address = self._h5py.h5o.get_info(group.id).addr
+            return self._texts.attribute(address, name, stored.shape[0])
+        return [value.decode() for value in group.attrs[name]]
 
     def _dataset(self, group: Any, path: str) -> Any:
         found = self._child(group, path)

@@ -150,11 +150,11 @@ def test_unloaded_it_leaves_no_thread_and_no_codec(host, runtime):
     assert runtime.generations.current is None
 
 
-def test_after_an_update_reload_ui_runs_the_new_code(host):
+def test_after_an_update_reload_ui_runs_the_new_code(host, monkeypatch):
     import taesd_ext
 
     before = {name: module for name, module in sys.modules.items() if name.partition(".")[0] == "taesd_ext"}
-    taesd_ext.loaded_from = {"another file": 0}
+    monkeypatch.setattr(taesd_ext, "loaded_from", {"another file": 0})
     try:
         host.reload_ui()
         new = sys.modules["taesd_ext.host.register"]
