@@ -18,8 +18,9 @@ from taesd_ext.latent_formats import native_format
 from taesd_ext.models import tiny
 from taesd_ext.models.fast import FastDecoder, FastEncoder
 
-SAME_BITS = platform.machine() in ("x86_64", "AMD64")
-"""Elsewhere other libraries do the convolutions, and nobody has looked at the order of their sums."""
+SAME_BITS = platform.machine() in ("x86_64", "AMD64") and not torch.__version__.startswith("2.1.")
+"""Elsewhere other libraries do the convolutions, and nobody has looked at the order of their sums; PyTorch 2.1 changes
+it with small and odd sizes."""
 
 KINDS = {
     "plain": (8, 4, lambda: tiny.Decoder(4), lambda: tiny.Encoder(4)),
