@@ -30,11 +30,18 @@ SETTINGS: dict[str, dict[str, Any]] = {
     BUILT: {**_EVERY_STEP, _FAMILY: BUILT_IN},
     OURS: {**_EVERY_STEP, _FAMILY: AUTO},
 }
+"""Options of each row; the first is what the others are measured against."""
+
+_KEPT = [OPTION[name].key for name in ("timeline", "keep_latents")]
+HISTORY: dict[str, dict[str, Any]] = {
+    f"history {words}": {**SETTINGS[OURS], **dict.fromkeys(_KEPT, on)} for words, on in (("off", False), ("on", True))
+}
+"""The same for ``--history``."""
 
 _COLUMNS = {
     "median of interleaved rounds": "{previews}",
     "seconds": "{median_s:.2f}",
-    "times as long as without": "{times_off:.3f}",
+    "times as long as the first": "{times_first:.3f}",
     "frames": "{frames:.0f}",
     "KB": "{kilobytes:.0f}",
 }
@@ -43,6 +50,9 @@ _COLUMNS = {
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("in a running WebUI (started with --api)")
     group.add_argument("--webui", metavar="URL", help="measure generations there, such as http://127.0.0.1:7860")
+    group.add_argument(
+        "--history", action="store_true", help="what it costs to keep each step's preview and latent, instead"
+    )
     group.add_argument("--rounds", type=at_least_one, default=5, metavar="N", help="interleaved rounds (5)")
     group.add_argument("--side", type=at_least_one, default=512, metavar="N", help="of the pictures, in pixels (512)")
     group.add_argument("--steps", type=at_least_one, default=20, metavar="N", help="sampling steps (20)")
@@ -110,12 +120,14 @@ def measure(args: argparse.Namespace) -> dict[str, Any]:
     options = host.call("/sdapi/v1/options")
     if _FAMILY not in options:
         raise TaesdError(f"{args.webui} runs without this extension", "its options lack ours", "Install it there")
-    before = {key: options[key] for change in SETTINGS.values() for key in change}
-    seconds: dict[str, list[float]] = {name: [] for name in SETTINGS}
-    frames: dict[str, list[list[int]]] = {name: [] for name in SETTINGS}
+    settings = HISTORY if args.history else SETTINGS
+    first = next(iter(settings))
+    before = {key: options[key] for change in settings.values() for key in change}
+    seconds: dict[str, list[float]] = {name: [] for name in settings}
+    frames: dict[str, list[list[int]]] = {name: [] for name in settings}
     try:
-        for number, name in in_turn(list(SETTINGS), args.rounds + 1, "generate"):
-            host.call("/sdapi/v1/options", SETTINGS[name])
+        for number, name in in_turn(list(settings), args.rounds + 1, "generate"):
+            host.call("/sdapi/v1/options", settings[name])
             spent, sizes = host.generate(args)
             if number:  # the first round warms up
                 seconds[name].append(spent)
@@ -127,11 +139,11 @@ def measure(args: argparse.Namespace) -> dict[str, Any]:
             "previews": name,
             "seconds": [round(value, 3) for value in seconds[name]],
             "median_s": round(statistics.median(seconds[name]), 3),
-            "times_off": round(median_ratio(seconds[name], seconds[OFF]), 3),
+            "times_first": round(median_ratio(seconds[name], seconds[first]), 3),
             "frames": statistics.median(map(len, frames[name])),
             "kilobytes": round(statistics.median(map(sum, frames[name])) / 1024, 1),
         }
-        for name in SETTINGS
+        for name in settings
     ]
     print(f"\n{args.side}x{args.side}, {args.steps} steps of {args.sampler}, polled every {POLL_SECONDS} s")
     print(table(rows, _COLUMNS))
