@@ -6,33 +6,41 @@ import argparse
 import json
 import os
 import platform
-from collections.abc import Sequence
+import statistics
+import sys
+from collections.abc import Iterable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from taesd_ext.codec.codec import Codec
 from taesd_ext.codec.precision import cpu_flags, cpu_model, resolve_dtype
 from taesd_ext.commands import bench_webui
-from taesd_ext.commands.bench_figures import (
-    LARGEST_FULL_VAE,
-    memory_rows,
-    print_against_full_vae,
-    quality_rows,
-    speed_rows,
-    tile_rows,
-)
-from taesd_ext.commands.bench_plot import check_plot, plot
-from taesd_ext.commands.bench_ways import Bench
+from taesd_ext.commands.bench_ways import DTYPES, FULL_VAE, Bench, Frame, Way, measure_memory
+from taesd_ext.commands.measuring import Timed, in_turn, median_ratio, megabytes, table, timed
 from taesd_ext.commands.outputs import add_overwrite_argument, check_outputs, write_atomically
-from taesd_ext.commands.quality import read_photos
-from taesd_ext.errors import TaesdError
+from taesd_ext.commands.progress import progress
+from taesd_ext.commands.quality import files_in, measure_quality
+from taesd_ext.errors import TaesdError, one_line
 from taesd_ext.latent_formats import FAMILIES
 from taesd_ext.weights.folders import given_folders, search_folders
 from taesd_ext.weights.installed import installed
 
 SIDES, QUICK_SIDES, TILED_SIDES = (256, 512, 1024), (512,), (2048, 4096)
-ROUNDS, QUICK_ROUNDS = 7, 3
+ROUNDS, QUICK_ROUNDS, TILE_ROUNDS = 7, 3, 3
+
+LARGEST_FULL_VAE = 1024
+"""Pixels: beyond, the full VAE takes minutes a frame on a CPU."""
+
+SLOW_SECONDS, SLOW_ROUNDS = 8.0, 2
+"""A way that takes longer for a frame is timed in the first rounds only."""
+
+ROUND_SECONDS, MOST_CALLS = 0.2, 15
+"""A cheap way is called several times a round, since a single short call is mostly chance."""
+
+Row = dict[str, Any]
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -45,31 +53,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--pictures", type=Path, metavar="DIR", help="pictures to measure the quality on")
     parser.add_argument("--quick", action="store_true", help="one size, few rounds, no full VAE: about a minute")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write all figures there")
-    parser.add_argument("--plot", type=Path, metavar="FILE", help="draw the figures (needs matplotlib)")
     add_overwrite_argument(parser)
     bench_webui.add_arguments(parser)
 
 
 def run(args: argparse.Namespace) -> int:
-    _check_outputs(args)
+    if args.json:  # before minutes of measuring, not after
+        check_outputs([args.json], overwrite=args.overwrite)
     report = measure(args)
     if args.json:
         write_atomically(args.json, (json.dumps(report, indent=1) + "\n").encode())
-    if args.plot:
-        plot(report, args.plot)
     return 0
-
-
-def _check_outputs(args: argparse.Namespace) -> None:
-    """Before minutes of measuring, not after."""
-    if args.plot:
-        if args.webui or args.tiles:
-            raise TaesdError("There is no plot for this", "--plot draws frames' costs", "Leave out --webui and --tiles")
-        check_plot(args.plot)
-    targets = [path for path in (args.json, args.plot) if path]
-    if len(set(targets)) < len(targets):
-        raise TaesdError(f"{args.json} would be written twice", "", "Give --json and --plot files of their own")
-    check_outputs(targets, overwrite=args.overwrite)
 
 
 def measure(args: argparse.Namespace) -> dict[str, Any]:
@@ -77,25 +71,97 @@ def measure(args: argparse.Namespace) -> dict[str, Any]:
     if args.webui:
         return {"hardware": _hardware(), "webui": bench_webui.measure(args)}
     families, sides = _families(args), _sides(args)
-    photos = read_photos(args.pictures) if args.pictures else []
-    report: dict[str, Any] = {"hardware": _hardware(), "speed": [], "memory": [], "quality": [], "tiles": []}
+    if args.pictures:
+        files_in(args.pictures)
+    report: dict[str, Any] = {"hardware": _hardware(), "frames": [], "quality": []}
     for family in families:
         bench = Bench(family, tuple(args.models))
         print(f"\n{family}" + ("" if bench.has_weights else " (made-up weights: no file was found)"))
-        if args.tiles:
-            for side in sides:
-                report["tiles"] += tile_rows(bench, side)
-            continue
+        if args.pictures:
+            report["quality"] += _quality_rows(bench.codec(), args)
         for side in sides:
-            ways = bench.ways(full_vae=not args.quick and side <= LARGEST_FULL_VAE)
-            report["speed"] += speed_rows(bench, ways, side, QUICK_ROUNDS if args.quick else ROUNDS)
-        if not args.quick:
-            report["memory"] += memory_rows(bench, sides)
-            print_against_full_vae(report, family)
-        if photos and bench.has_weights:
-            folders = [*map(Path, args.models), *search_folders(given_folders(args.models))]
-            report["quality"] += quality_rows(bench.codec(), folders, photos)
+            if args.tiles:
+                for dtype in DTYPES:
+                    report["frames"] += frame_rows(bench, bench.tile_ways(dtype), side, TILE_ROUNDS)
+            else:
+                ways = bench.ways(full_vae=not args.quick and side <= LARGEST_FULL_VAE)
+                rounds = QUICK_ROUNDS if args.quick else ROUNDS
+                report["frames"] += frame_rows(bench, ways, side, rounds, memory=not args.quick)
     return report
+
+
+def _quality_rows(codec: Codec, args: argparse.Namespace) -> list[Row]:
+    if not codec.has_encoder:
+        print(f"No quality figures: {codec.family} has no encoder to make latents with.")
+        return []
+    return [{"family": codec.family, **vars(row)} for row in measure_quality(codec, args.pictures, args.models)]
+
+
+def frame_rows(bench: Bench, ways: Iterable[Way], side: int, rounds: int, *, memory: bool = True) -> list[Row]:
+    """What each way takes for one frame of ``side`` pixels, in interleaved rounds; printed as a table.
+
+    ``cheaper`` is the median over the rounds of the first way's time over this way's; ``cpu_ms`` is the processor time,
+    which a busy machine disturbs less. ``peak_bytes`` is the memory above the weights, each in a fresh process.
+    """
+    latent = bench.latent(side)
+    ready: dict[str, tuple[Way, Frame, Timed[bytes]]] = {}
+    for way in ways:
+        try:
+            frame = way.prepare()
+        except (TaesdError, ImportError) as error:
+            print(f"{way.label}: {one_line(error)}", file=sys.stderr)
+            continue
+        ready[way.label] = way, frame, timed(partial(frame, latent))
+    wall: dict[str, list[float]] = {label: [] for label in ready}
+    cpu: dict[str, list[float]] = {label: [] for label in ready}
+    for number, label in in_turn(list(ready), rounds, f"{side} px"):
+        _, frame, first = ready[label]
+        if first.wall > SLOW_SECONDS and number >= SLOW_ROUNDS:
+            continue
+        count = max(1, min(MOST_CALLS, round(ROUND_SECONDS / max(first.wall, 1e-9))))
+        calls = [timed(partial(frame, latent)) for _ in range(count)]
+        wall[label].append(statistics.median(call.wall for call in calls))
+        cpu[label].append(statistics.median(call.cpu for call in calls))
+    peaks = {}
+    if memory:
+        measured = [label for label, (way, *_) in ready.items() if way.has_memory]
+        for label in progress(measured, len(measured), f"memory at {side} px", "run"):
+            peaks[label] = measure_memory(bench, label, side)
+    base = next(iter(ready))
+    rows = [
+        {
+            "family": bench.family,
+            "side": side,
+            "way": way.name,
+            "dtype": way.dtype,
+            "ms": round(1000 * statistics.median(wall[label]), 2),
+            "cpu_ms": round(1000 * statistics.median(cpu[label]), 2),
+            "cheaper": round(median_ratio(wall[base], wall[label]), 3),
+            "cpu_cheaper": round(median_ratio(cpu[base], cpu[label]), 3),
+            "frame_bytes": len(first.result),
+            "peak_bytes": peaks.get(label),
+        }
+        for label, (way, _, first) in ready.items()
+    ]
+    _print_frames(rows, side)
+    return rows
+
+
+def _print_frames(rows: list[Row], side: int) -> None:
+    columns = {
+        f"{side}x{side}, latent to frame": "{way}", "type": "{dtype}", "ms": "{ms:,.1f}", "cheaper": "{cheaper:.2f}x",
+        "CPU ms": "{cpu_ms:,.1f}", "cheaper ": "{cpu_cheaper:.2f}x", "bytes": "{frame_bytes:,}",
+    }  # fmt: skip
+    if any(row["peak_bytes"] for row in rows):
+        columns["peak memory"] = "{peak}"
+    print(f"\n{table([{**row, 'peak': megabytes(row['peak_bytes'])} for row in rows], columns)}")
+    by_way = {row["way"]: row for row in rows if row["dtype"] == "fp32"}
+    if FULL_VAE in by_way and "full" in by_way:
+        tiny, full = by_way["full"], by_way[FULL_VAE]
+        line = f"{tiny['family']} takes 1/{full['ms'] / tiny['ms']:.1f} of the full VAE's time"
+        if tiny["peak_bytes"] and full["peak_bytes"]:
+            line += f" and 1/{full['peak_bytes'] / tiny['peak_bytes']:.1f} of its memory"
+        print(f"{line}.")
 
 
 def _hardware() -> dict[str, Any]:
@@ -114,7 +180,7 @@ def _hardware() -> dict[str, Any]:
     print(f"{found['cpu']}, {found['cores']} cores, {found['threads']} threads; {found['flags'] or 'flags unknown'}")
     print(f"{found['system']}, Python {found['python']}, torch {found['torch']}; auto is {found['auto_dtype']}")
     if found["load"] is not None and found["load"] > 1:
-        print(f"Something else runs here (load {found['load']}): trust the ratios more than the milliseconds.")
+        print(f"Something else is running (load {found['load']}): trust the ratios more than the milliseconds.")
     return found
 
 

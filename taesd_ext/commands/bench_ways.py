@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import importlib.util
 import io
+import multiprocessing
 from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -15,10 +17,12 @@ from PIL import Image
 from torch import Tensor, nn
 
 from taesd_ext.codec.codec import Codec
+from taesd_ext.codec.heads import SCALES
 from taesd_ext.codec.loading import load_codec
 from taesd_ext.codec.previewer import has_previewer, load_previewer
 from taesd_ext.codec.tiling import TileChoice
-from taesd_ext.errors import TaesdError
+from taesd_ext.commands.peak_memory import PeakMemory
+from taesd_ext.errors import TaesdError, log, one_line
 from taesd_ext.latent_formats import LatentFormat, native_format, to_family_latent
 from taesd_ext.models import autoencoder_kl
 from taesd_ext.models.computing import computing
@@ -31,15 +35,12 @@ BASELINE = "as the WebUI does"
 """The built-in TAESD preview of A1111: plain network, autograd on, truncated in numpy, PNG of the full size."""
 
 FULL_VAE = "full SD VAE"
-WHOLE, TILES = "whole decode", "exact tiles"
+TILINGS: dict[str, TileChoice] = {"whole decode": "off", "exact tiles": "auto"}
 DIFFUSERS = "diffusers AutoencoderTiny"
 EMBEDDED = "embedded previewer"
 
 DTYPES = {"fp32": None, "auto": "auto"}
 """What a table says -> what a codec is asked for."""
-
-_DETAILS = {"full": 0.7, "1/2": 0.35, "1/4": 0.1, "1/8": 0.03}
-"""Detail -> share of the baseline's time."""
 
 Frame = Callable[[Tensor], bytes]
 """A latent (1,C,h,w) -> the bytes that go to the page."""
@@ -52,8 +53,8 @@ class Way:
     name: str
     dtype: str
     prepare: Callable[[], Frame]
-    share: float = 1.0
-    """Of the baseline's time, roughly: what the rounds are planned by."""
+    has_memory: bool = True
+    """Whether its memory is measured too, which takes seconds."""
 
     @property
     def label(self) -> str:
@@ -96,27 +97,23 @@ class Bench:
         """Every way that can be had here, the baseline first."""
         ways = [Way(BASELINE, "fp32", self._as_the_webui)]
         ways += [
-            Way(detail, dtype, partial(self._detail, dtype, detail), share)
+            Way(detail, dtype, partial(self._detail, dtype, detail), has_memory=detail != "1/2")
             for dtype in DTYPES
-            for detail, share in _DETAILS.items()
+            for detail in reversed(SCALES)
         ]
         if has_previewer(self.format.name):
-            ways += [Way(EMBEDDED, dtype, partial(self._embedded, dtype), 0.01) for dtype in DTYPES]
+            ways += [Way(EMBEDDED, dtype, partial(self._embedded, dtype)) for dtype in DTYPES]
         if self.format.rgb in LATENT_RGB:
-            ways.append(Way("linear RGB", "fp32", self._linear, 0.005))
+            ways.append(Way("linear RGB", "fp32", self._linear, has_memory=False))
         if self.format.spatial_scale_factor == 8 and importlib.util.find_spec("diffusers"):
             ways.append(Way(DIFFUSERS, "fp32", self._diffusers))
         if full_vae and self.format.spatial_scale_factor == 8:
-            ways.append(Way(FULL_VAE, "fp32", self._full_vae, 14.0))
+            ways.append(Way(FULL_VAE, "fp32", self._full_vae))
         return ways
 
-    def tile_ways(self) -> list[Way]:
-        """A decode at once and in exact tiles, in each type: the decode alone, since it is what they differ in."""
-        return [
-            Way(name, dtype, partial(self._decode, dtype, tile))
-            for dtype in DTYPES
-            for name, tile in ((WHOLE, "off"), (TILES, "auto"))
-        ]
+    def tile_ways(self, dtype: str) -> list[Way]:
+        """A decode at once and in exact tiles: the decode alone, since it is what they differ in."""
+        return [Way(name, dtype, partial(self._decode, dtype, tile)) for name, tile in TILINGS.items()]
 
     def _decode(self, dtype: str, tile: TileChoice) -> Frame:
         codec = self.codec(dtype)
@@ -156,6 +153,30 @@ class Bench:
             network = autoencoder_kl.Decoder(self.format.latent_channels)
         codec = Codec("full VAE", self.format, decoder=FullDecoder(made_up(network), Scale()))
         return _frame(codec.decode)
+
+
+def measure_memory(bench: Bench, label: str, side: int) -> int | None:
+    """Peak bytes above the loaded weights for one frame of ``side`` pixels, in a process of its own.
+
+    None where it cannot be had.
+    """
+    try:
+        with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
+            return pool.submit(_peak, bench, label, side, torch.get_num_threads()).result()
+    except Exception as error:  # whatever the way raised there, or the system's end of that process
+        log.warning("[TAESD] no memory figure for %s: %s", label, one_line(error))
+        return None
+
+
+def _peak(bench: Bench, label: str, side: int, threads: int) -> int | None:
+    torch.set_num_threads(threads)
+    ways = [*bench.ways(), *(way for dtype in DTYPES for way in bench.tile_ways(dtype))]
+    frame = next(way for way in ways if way.label == label).prepare()
+    frame(bench.latent(64))
+    latent = bench.latent(side)
+    with PeakMemory() as memory:
+        frame(latent)
+    return memory.bytes
 
 
 def _frame(show: Callable[[Tensor], Tensor]) -> Frame:

@@ -35,7 +35,7 @@ _OLDEST = {"torch": (2, 1), "gradio": (3, 41, 2), "numpy": (1, 23), "pillow": (9
 _WORKING_FOLDER = "<working folder>"
 # Their names say which one it is, and nothing of the user.
 _FOLDER_NAMES = ("VAE-taesd", "VAE-approx", "vae_approx")
-_OPTIONAL = ("h5py", "onnx", "matplotlib", "certifi")
+_OPTIONAL = ("h5py", "onnx", "certifi")
 
 
 @dataclass(frozen=True)

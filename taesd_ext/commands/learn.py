@@ -20,8 +20,8 @@ from taesd_ext.codec.previewer import DATA, PREVIEWER_FORMATS, save_previewer
 from taesd_ext.commands.learning_curve import learning_curve
 from taesd_ext.commands.number_arguments import at_least_one
 from taesd_ext.commands.outputs import add_overwrite_argument, check_outputs
-from taesd_ext.commands.progress import progress, run_with_progress
-from taesd_ext.commands.quality import files_in, latents_to_measure, png_round_trip, preview_quality
+from taesd_ext.commands.progress import run_with_progress
+from taesd_ext.commands.quality import files_in, measure_quality
 from taesd_ext.errors import TaesdError
 from taesd_ext.latent_formats import FAMILIES, native_format
 from taesd_ext.learning.heads import fit_heads
@@ -144,11 +144,7 @@ def _make_linear(codec: Codec, args: argparse.Namespace) -> None:
 def _measure(codec: Codec, args: argparse.Namespace) -> None:
     if not (codec.has_encoder and codec.has_decoder):
         raise TaesdError("nothing was measured", "it takes an encoder and a decoder")
-    latents = latents_to_measure(codec, args.measure)
-    print(f"{codec.family}, {len(latents)} pictures:")
-    measured = progress(latents, len(latents), codec.family, "picture")
-    for row in preview_quality(codec, measured, {"8-bit PNG round trip": png_round_trip(codec)}):
-        print(f"  {row}", flush=True)
+    measure_quality(codec, args.measure, [args.models] if args.models else [])
 
 
 def _measure_learning(codec: Codec, args: argparse.Namespace) -> None:

@@ -17,7 +17,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Timed(Generic[T]):
-    """What a piece of work gave, and the seconds that it took."""
+    """What a piece of work returned, and the seconds that it took."""
 
     result: T
     wall: float
@@ -65,4 +65,5 @@ def table(rows: Iterable[Mapping[str, Any]], columns: Mapping[str, str], left: i
 
 
 def megabytes(count: int | None) -> str:
-    return "?" if count is None else f"{count / 2**20:,.0f} MB"
+    """Of 2**20 bytes."""
+    return "-" if count is None else f"{count / 2**20:,.0f} MB"

@@ -9,9 +9,8 @@ from pathlib import Path
 
 import torch
 
-_CLEAR = Path("/proc/self/clear_refs")
-_STATUS = Path("/proc/self/status")
-_RESET_PEAK = "5"  # proc(5): sets the peak of the resident set back to its present size
+_PROCESS = Path("/proc/self")
+_RESET_PEAK = "5"  # proc(5), clear_refs: sets the peak of the resident set back to its present size
 
 
 class PeakMemory:
@@ -23,7 +22,7 @@ class PeakMemory:
 
     def __init__(self, device: str | torch.device = "cpu") -> None:
         self._device = torch.device(device)
-        self._before = 0
+        self._before: int | None = None
         self.bytes: int | None = None
 
     def __enter__(self) -> PeakMemory:
@@ -32,27 +31,29 @@ class PeakMemory:
             torch.cuda.synchronize(self._device)
             torch.cuda.reset_peak_memory_stats(self._device)
             self._before = torch.cuda.memory_allocated(self._device)
-        else:
+        elif self._device.type == "cpu":
             with contextlib.suppress(OSError, AttributeError):
                 # Freed memory that the C library keeps would hide what is taken again.
                 ctypes.CDLL("libc.so.6").malloc_trim(0)
-            self._before = _resident("VmRSS") or 0
+            self._before = _resident("VmRSS")
             with contextlib.suppress(OSError):
-                _CLEAR.write_text(_RESET_PEAK)
+                (_PROCESS / "clear_refs").write_text(_RESET_PEAK)
         return self
 
     def __exit__(self, *_: object) -> None:
         if self._device.type == "cuda":
             torch.cuda.synchronize(self._device)
-            self.bytes = torch.cuda.max_memory_allocated(self._device) - self._before
-        elif self._device.type == "cpu" and (peak := _resident("VmHWM")):
+            peak: int | None = torch.cuda.max_memory_allocated(self._device)
+        else:
+            peak = _resident("VmHWM")
+        if self._before is not None and peak is not None:
             self.bytes = max(0, peak - self._before)
 
 
 def _resident(field: str) -> int | None:
     """A line of Linux's account of this process, in bytes."""
     try:
-        lines = _STATUS.read_text().splitlines()
+        lines = (_PROCESS / "status").read_text().splitlines()
     except OSError:
         return None
     return next((int(line.split()[1]) * 1024 for line in lines if line.startswith(f"{field}:")), None)

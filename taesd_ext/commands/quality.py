@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import statistics
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import partial
@@ -17,10 +18,14 @@ from taesd_ext.codec.latent_image import latent_to_png, png_to_latent
 from taesd_ext.codec.latent_note import note_for
 from taesd_ext.codec.picture_file import PICTURE_SUFFIXES, read_picture
 from taesd_ext.codec.previewer import has_previewer, load_previewer
+from taesd_ext.commands import approx_nn
+from taesd_ext.commands.measuring import table
 from taesd_ext.commands.metrics import psnr, ssim
+from taesd_ext.commands.progress import progress
 from taesd_ext.errors import TaesdError
 from taesd_ext.latent_formats import to_family_latent
 from taesd_ext.models.latent_rgb import LATENT_RGB, latent_to_rgb
+from taesd_ext.weights.folders import search_folders
 
 PHOTO_SIDE = 512
 
@@ -34,14 +39,24 @@ class QualityRow:
     scale: int
     """Full-size pixels along a side of one pixel of the preview."""
     psnr: float
+    """dB, the mean over the pictures."""
     worst_psnr: float
     ssim: float
 
-    def __str__(self) -> str:
-        return (
-            f"{self.preview:<21} 1/{self.scale:<3} {self.psnr:6.2f} dB (worst {self.worst_psnr:.2f}), "
-            f"SSIM {self.ssim:.3f}"
-        )
+
+def measure_quality(codec: Codec, folder: Path, models: Iterable[Path | str]) -> list[QualityRow]:
+    """Every cheap preview of what a folder holds, printed as a table. ``models``: where Approx NN is looked for too."""
+    latents = latents_to_measure(codec, folder)
+    others = {"8-bit PNG round trip": _png_round_trip(codec)}
+    if network := approx_nn.find_approx_nn(codec.format.name, search_folders(models)):
+        others["Approx NN"] = network, approx_nn.SCALE
+    rows = preview_quality(codec, progress(latents, len(latents), codec.family, "picture"), others)
+    columns = {
+        f"{codec.family}, {len(latents)} pictures": "{preview}", "size": "1/{scale}", "PSNR": "{psnr:.2f} dB",
+        "worst": "{worst_psnr:.2f} dB", "SSIM": "{ssim:.3f}",
+    }  # fmt: skip
+    print(f"\n{table(map(vars, rows), columns)}", flush=True)
+    return rows
 
 
 def preview_quality(codec: Codec, latents: Iterable[Tensor], others: dict[str, Way] | None = None) -> list[QualityRow]:
@@ -49,31 +64,29 @@ def preview_quality(codec: Codec, latents: Iterable[Tensor], others: dict[str, W
 
     Latents (1,C,h,w) as the sampler holds them. Those of real pictures tell most.
     """
+    own_format = codec.format
     previews = dict(others or {})
-    if has_previewer(codec.format.name):
-        previews["embedded previewer"] = (load_previewer(codec.format.name), codec.spatial_scale_factor // 2)
-    if codec.format.rgb in LATENT_RGB:
-        previews["linear RGB"] = (partial(latent_to_rgb, row=codec.format.rgb), codec.spatial_scale_factor)
+    if has_previewer(own_format.name):
+        previews["embedded previewer"] = load_previewer(own_format.name), codec.spatial_scale_factor // 2
+    if own_format.rgb in LATENT_RGB:
+        previews["linear RGB"] = partial(latent_to_rgb, row=own_format.rgb), codec.spatial_scale_factor
     details = [detail for detail in codec.details if detail != "full"]
-    marks: dict[str, list[tuple[float, float]]] = {}
-    scales: dict[str, int] = {}
+    marks: dict[tuple[str, int], list[tuple[float, float]]] = {}
     for latent in latents:
-        full, own = codec.decode(latent), to_family_latent(latent, codec.format)
-        shown = {f"detail {detail}": (codec.decode(latent, detail=detail), SCALES[detail]) for detail in details}
-        shown |= {name: (preview(own), scale) for name, (preview, scale) in previews.items()}
-        for name, (image, scale) in shown.items():
-            wanted = functional.avg_pool2d(full, scale)
-            scales[name] = scale
-            marks.setdefault(name, []).append((float(psnr(image, wanted)), float(ssim(image, wanted))))
+        full, own = codec.decode(latent), to_family_latent(latent, own_format)
+        shown = {(f"detail {detail}", SCALES[detail]): codec.decode(latent, detail=detail) for detail in details}
+        shown |= {(name, scale): preview(own) for name, (preview, scale) in previews.items()}
+        for key, image in shown.items():
+            wanted = functional.avg_pool2d(full, key[1])
+            marks.setdefault(key, []).append((float(psnr(image, wanted)), float(ssim(image, wanted))))
     rows = []
-    for name, found in marks.items():
+    for key, found in marks.items():
         decibels, likeness = zip(*found, strict=True)
-        mean = sum(decibels) / len(found)
-        rows.append(QualityRow(name, scales[name], mean, min(decibels), sum(likeness) / len(found)))
+        rows.append(QualityRow(*key, statistics.fmean(decibels), min(decibels), statistics.fmean(likeness)))
     return rows
 
 
-def png_round_trip(codec: Codec) -> Way:
+def _png_round_trip(codec: Codec) -> Way:
     """What a stay as an 8-bit PNG leaves of a latent: the whole picture, at full size."""
 
     def decode_from_png(latent: Tensor) -> Tensor:
@@ -89,23 +102,21 @@ def latents_to_measure(codec: Codec, folder: Path) -> list[Tensor]:
     """What a folder holds for a codec: its stored latents (.safetensors), or else its pictures, encoded."""
     stored = [path for path in files_in(folder) if path.suffix.lower() == ".safetensors"]
     if not stored:
-        return [codec.encode(photo) for photo in read_photos(folder)]
-    latents = []
-    for path in stored:
-        latent, note = read_latent(path)
-        if note.format == codec.format.name:
-            latents.append(latent)
+        photos = read_photos(folder)
+        return [codec.encode(photo) for photo in progress(photos, len(photos), "encode", "picture")]
+    read = map(read_latent, stored)
+    latents = [latent for latent, note in read if note.format == codec.format.name]
     if not latents:
         raise TaesdError(f"No latent in {folder} is of {codec.format.name}", f"{len(stored)} are of other formats")
     return latents
 
 
-def read_photos(folder: Path, side: int = PHOTO_SIDE) -> list[Tensor]:
-    """(1,3,H,W) images in [0,1]: the middle of each picture, at most ``side`` wide, cut to multiples of 32."""
+def read_photos(folder: Path) -> list[Tensor]:
+    """(1,3,H,W) images in [0,1]: the middle of each picture, at most PHOTO_SIDE wide, cut to multiples of 32."""
     paths = [path for path in files_in(folder) if path.suffix.lower() in PICTURE_SUFFIXES]
     if not paths:
         raise TaesdError(f"There are no pictures in {folder}", "", f"Put {', '.join(PICTURE_SUFFIXES)} files there")
-    return [_middle(read_picture(path), side) for path in paths]
+    return [_middle(read_picture(path)) for path in paths]
 
 
 def files_in(folder: Path) -> list[Path]:
@@ -116,9 +127,9 @@ def files_in(folder: Path) -> list[Path]:
         raise TaesdError(f"Cannot read the folder {folder}", error.strerror or "", "Check the path") from error
 
 
-def _middle(image: Tensor, side: int) -> Tensor:
+def _middle(image: Tensor) -> Tensor:
     edges: list[int] = []
     for length in (image.shape[-1], image.shape[-2]):
-        more = max(32, min(side, length) // 32 * 32) - length  # below zero where the picture is cut
+        more = max(32, min(PHOTO_SIDE, length) // 32 * 32) - length  # below zero where the picture is cut
         edges += [-(-more // 2), more + (-more // 2)]
     return functional.pad(image, edges)

@@ -9,7 +9,6 @@ from dataclasses import dataclass
 import torch
 
 from taesd_ext.codec.codec import Codec
-from taesd_ext.codec.heads import SCALES
 from taesd_ext.commands.measuring import timed
 from taesd_ext.preview.frame import preview_image
 
@@ -38,7 +37,7 @@ def quick_bench(
     for side in sides:
         positions = -(-side // codec.spatial_scale_factor)
         latent = torch.randn(1, codec.latent_channels, positions, positions, generator=generator).to(codec.device)
-        for detail in sorted(codec.details, key=SCALES.__getitem__, reverse=True):
+        for detail in codec.details:
             if is_cancelled():
                 return
             calls = [

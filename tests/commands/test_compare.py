@@ -237,7 +237,7 @@ def test_peak_memory_sees_what_was_taken_and_given_back():
 
 
 def test_peak_memory_may_be_unknown(monkeypatch, tmp_path):
-    monkeypatch.setattr(peak_memory, "_STATUS", tmp_path / "nothing")
+    monkeypatch.setattr(peak_memory, "_PROCESS", tmp_path)
     with PeakMemory() as memory:
         pass
     assert memory.bytes is None

@@ -137,7 +137,7 @@ def test_measures_stored_latents_of_the_family(
         note = note_for(latent, BY_NAME[kind].family, BY_NAME[kind], (64, 72))
         (tmp_path / f"{name}.safetensors").write_bytes(latent_bytes(".safetensors", latent, note))
     assert _learn(tmp_path, weights_dir, "--family", "taesd", "--measure", str(tmp_path)) == 0
-    assert capsys.readouterr().out.splitlines()[0] == "taesd, 2 pictures:"
+    assert "taesd, 2 pictures" in capsys.readouterr().out
     assert _learn(tmp_path, weights_dir, "--family", "taef1", "--measure", str(tmp_path)) == 1
     assert "No latent in" in capsys.readouterr().out
 
