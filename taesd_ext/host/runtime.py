@@ -102,9 +102,9 @@ class Runtime:
                 codec.begin_job()
         if codec and codec.has_decoder:
             self.learning.want(codec)
-        elif detection.format and has_previewer(detection.format.name):
+        if detection.format and has_previewer(detection.format.name):
             with contextlib.suppress(TaesdError):
-                load_previewer(detection.format.name, device=self.host.device(), dtype=PREVIEW_DTYPE)
+                load_previewer(detection.format.name, device=self._preview_device(settings), dtype=PREVIEW_DTYPE)
 
     def preload_beside(self, patience: float = 0.0) -> None:
         """The same in a thread of its own, for which the host's waits so many seconds at most.
@@ -221,6 +221,7 @@ class Runtime:
 
 
 def _linear_image(sample: Tensor, detection: Detection) -> Tensor:
+    sample = sample[:, :, 0] if sample.ndim == 5 else sample
     painter = linear_painter(sample, detection)
     if painter is None:
         return sample.new_full((len(sample), 3, *sample.shape[-2:]), 0.5)

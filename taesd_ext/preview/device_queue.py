@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import weakref
 from collections.abc import Callable, Iterator
+from functools import cache
 
 import torch
 from torch import Tensor
@@ -24,7 +25,7 @@ class DeviceQueue:
     """
 
     def __init__(self) -> None:
-        self._streams: dict[torch.device, torch.cuda.Stream] = {}
+        self._stream_of = cache(torch.cuda.Stream)
         self._ready: tuple[weakref.ref[Tensor], torch.cuda.Event] | None = None
 
     def mark(self, latent: Tensor) -> None:
@@ -43,9 +44,7 @@ class DeviceQueue:
                 copy.flatten()[:1].cpu()  # every device waits here until the copy is there
             yield copy
             return
-        stream = self._streams.get(latent.device)
-        if stream is None:
-            stream = self._streams[latent.device] = torch.cuda.Stream(latent.device)
+        stream = self._stream_of(latent.device)
         marked, event = self._ready or (lambda: None, None)
         if event is not None and marked() is latent:
             stream.wait_event(event)

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
-from dataclasses import dataclass
-from functools import partial
-from typing import Protocol
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -17,11 +16,11 @@ from taesd_ext.errors import TaesdError
 from taesd_ext.latent_formats import (
     LATENT_FORMATS,
     Detection,
-    HostFactors,
     LatentFormat,
     native_format,
     to_family_latent,
 )
+from taesd_ext.learning.readout import Learnt
 from taesd_ext.models.latent_rgb import LATENT_RGB, RgbFactors, latent_to_grey, latent_to_rgb
 from taesd_ext.preview.frame import grid_shape
 from taesd_ext.preview.scene import Scene
@@ -46,13 +45,6 @@ _BYTES_PER_PIXEL = 1024
 """Of a full decode: 64 channels in float32, in and out of a layer and once more for the copies between."""
 
 
-class Learnt(Protocol):
-    """A preview that was learnt from finished pictures."""
-
-    def preview(self, latent: Tensor) -> Tensor:
-        """(B,C,h,w) latent -> (B,3,2h,2w) image in [0,1]."""
-
-
 @dataclass(frozen=True)
 class Painter:
     """One way of drawing a latent."""
@@ -72,90 +64,91 @@ class Painter:
     film_length: Callable[[int], int] = int
     """T' for so many latents."""
 
+    @property
+    def megapixels(self) -> float:
+        """Of the finished picture or grid, or of a frame of a film."""
+        return math.prod(self.whole_size) / 1e6
+
 
 def codec_painter(codec: Codec, family: str, scene: Scene) -> Painter:
     """The tiny decoder, from the detail that was chosen or that ``max_side`` leaves visible down."""
     row, settings = subject_format(family, scene.detection), scene.settings
     size = _whole_size(scene.shown, row)
-    offered = [detail for detail in DETAILS if detail in getattr(codec, "details", ("full",))]
-    rank = 0 if settings.detail == AUTO else DETAILS.index(settings.detail)
-    while settings.max_side and rank < len(DETAILS) - 1 and max(size) >> (rank + 1) >= settings.max_side:
-        rank += 1
-    details = tuple(detail for detail in offered if DETAILS.index(detail) >= rank) or tuple(offered[-1:])
+    finest = 0 if settings.detail == AUTO else DETAILS.index(settings.detail)
+    while settings.max_side and finest < len(DETAILS) - 1 and max(size) >> (finest + 1) >= settings.max_side:
+        finest += 1
+    offered = [detail for detail in DETAILS if detail in codec.details]
+    details = [detail for detail in offered if DETAILS.index(detail) >= finest] or offered[-1:]
+    embedded = embedded_painter(scene.shown, row)
+    if embedded and details != [DETAILS[-1]]:  # twice its size for half its cost
+        details = [*(detail for detail in details if detail != DETAILS[-1]), EMBEDDED]
     if details[0] == "full" and not _fits(codec.device, size):
-        details = details[1:]
+        del details[0]
         if not details:
             raise TaesdError("The preview at full detail does not fit into memory", "", "Choose a smaller detail")
 
     def paint(latent: Tensor, detail: str) -> Tensor:
-        latent = to_family_latent(latent, row)
-        return codec.decode(latent) if detail == "full" else codec.decode(latent, detail=detail)
-
-    if not getattr(codec, "draws_films", False):
-        return Painter(details, paint, codec.device, size, codec.name, codec)
+        if detail == EMBEDDED:
+            return embedded.paint(latent, detail)
+        return codec.decode(to_family_latent(latent, row), detail=detail)
 
     def paint_film(latents: Tensor, detail: str) -> Tensor:
         return codec.decode_film(to_family_latent(latents, row), detail=detail)
 
-    return Painter(details, paint, codec.device, size, codec.name, codec, paint_film, codec.film_length)
+    painter = Painter(tuple(details), paint, codec.device, size, codec.name, codec)
+    if codec.draws_films and not embedded:
+        return replace(painter, paint_film=paint_film, film_length=codec.film_length)
+    return painter
 
 
-def embedded_painter(samples: Tensor, detection: Detection) -> Painter | None:
-    """The shipped previewer of the latent's format, if there is one."""
-    row = detection.format
+def embedded_painter(samples: Tensor, row: LatentFormat | None) -> Painter | None:
+    """The shipped previewer of a latent format, if there is one."""
     if row is None or not has_previewer(row.name) or not row.accepts(samples.shape[1]):
         return None
 
-    def paint(latent: Tensor, detail: str) -> Tensor:
+    def paint(latent: Tensor) -> Tensor:
         return load_previewer(row.name, device=latent.device, dtype=PREVIEW_DTYPE)(to_family_latent(latent, row))
 
-    return Painter((EMBEDDED,), paint, samples.device, _whole_size(samples, row), speed=row)
+    return _rough(EMBEDDED, paint, samples, _whole_size(samples, row), row)
+
+
+def learnt_painter(samples: Tensor, learnt: Learnt | None) -> Painter | None:
+    """What was learnt from the loaded model's finished pictures, if anything was."""
+    return learnt and _rough(LEARNT, learnt.preview, samples, _size_at(samples, _USUAL_STRIDE), learnt)
 
 
 def linear_painter(samples: Tensor, detection: Detection) -> Painter | None:
-    """One pixel per latent position, without any weights: by the known format, by the host's factors, or by a format
-    with as many channels, unless the host has another name for it."""
-    row = linear_format(samples, detection)
-    if detection.format is None and detection.rgb and len(detection.rgb.factors) == samples.shape[1]:
-        return _painter_by_factors(detection.rgb, samples)
+    """One pixel per latent position, without any weights: by the known format; by the host's factors; or, where the
+    host has no name for it, by any format with as many channels."""
+    channels, known, rgb = samples.shape[1], detection.format, detection.rgb
+    if known is None and rgb and len(rgb.factors) == channels:
+        factors = RgbFactors("the host's latent format", rgb.factors, rgb.bias)
+        stride = 1 if channels == 3 else _USUAL_STRIDE  # three channels are the pixels themselves
+        return _rough(LINEAR, lambda latent: latent_to_rgb(latent, factors), samples, _size_at(samples, stride), rgb)
+    rows = (known,) if known else () if detection.named else LATENT_FORMATS
+    row = next((row for row in rows if row.accepts(channels) and (known or row.rgb in LATENT_RGB)), None)
     if row is None:
         return None
 
-    def paint(latent: Tensor, detail: str) -> Tensor:
+    def paint(latent: Tensor) -> Tensor:
         latent = to_family_latent(latent, row)
         return latent_to_rgb(latent, row.rgb) if row.rgb in LATENT_RGB else latent_to_grey(latent)
 
-    return Painter((LINEAR,), paint, samples.device, _whole_size(samples, row), speed=row)
+    return _rough(LINEAR, paint, samples, _whole_size(samples, row), row)
 
 
-def _painter_by_factors(rgb: HostFactors, samples: Tensor) -> Painter:
-    """By the host's factors for a format that only the host knows; three channels are the pixels themselves."""
-    factors = RgbFactors("the host's latent format", rgb.factors, rgb.bias)
-    stride = 1 if samples.shape[1] == 3 else _USUAL_STRIDE
-
-    def paint(latent: Tensor, detail: str) -> Tensor:
-        return latent_to_rgb(latent[:, :, 0] if latent.ndim == 5 else latent, factors)
-
-    return Painter((LINEAR,), paint, samples.device, _size_at(samples, stride), speed=rgb)
-
-
-def learnt_painter(samples: Tensor, learnt_for: Callable[[int], Learnt | None]) -> Painter | None:
-    """What was learnt from the loaded model's finished pictures, if anything was."""
-    learnt = learnt_for(samples.shape[1])
-    if learnt is None:
-        return None
-
-    def paint(latent: Tensor, detail: str) -> Tensor:
-        return learnt.preview(latent[:, :, 0] if latent.ndim == 5 else latent)
-
-    return Painter((LEARNT,), paint, samples.device, _size_at(samples, _USUAL_STRIDE), speed=learnt)
+def _rough(
+    detail: str, paint: Callable[[Tensor], Tensor], samples: Tensor, size: tuple[int, int], speed: object
+) -> Painter:
+    """One that has a single detail."""
+    return Painter((detail,), lambda latent, _detail: paint(latent), samples.device, size, speed=speed)
 
 
 def painters(
     codec_for: Callable[[str], Codec], learnt_for: Callable[[int], Learnt | None], scene: Scene
 ) -> tuple[tuple[str, Callable[[], Painter | None]], ...]:
     """The ways of drawing a scene, best first: a name for each, and what makes it or raises."""
-    detection, chosen = scene.detection, scene.settings.family
+    samples, detection, chosen = scene.shown, scene.detection, scene.settings.family
     family = detection.family if chosen == AUTO else chosen
 
     def by_codec() -> Painter:
@@ -165,9 +158,9 @@ def painters(
 
     return (
         (f"codec {family or detection.reason}", by_codec),
-        (EMBEDDED, partial(embedded_painter, scene.shown, detection)),
-        (LEARNT, partial(learnt_painter, scene.shown, learnt_for)),
-        (LINEAR, partial(linear_painter, scene.shown, detection)),
+        (EMBEDDED, lambda: embedded_painter(samples, detection.format)),
+        (LEARNT, lambda: learnt_painter(samples, learnt_for(samples.shape[1]))),
+        (LINEAR, lambda: linear_painter(samples, detection)),
     )
 
 
@@ -182,15 +175,6 @@ def no_decoder(detection: Detection) -> TaesdError:
     return TaesdError(
         f"There is no tiny decoder for {title} yet", detection.reason, "A rough preview is shown where one is known"
     )
-
-
-def linear_format(samples: Tensor, detection: Detection) -> LatentFormat | None:
-    """The format whose linear preview fits: the known one, else, where the host names none, any with as many channels.
-    """
-    known = detection.format
-    rows = (known,) if known else () if detection.named else LATENT_FORMATS
-    fitting = (row for row in rows if row.accepts(samples.shape[1]) and (known or row.rgb in LATENT_RGB))
-    return next(fitting, None)
 
 
 def pictures_only(image: Tensor, family: str | None) -> Tensor:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import io
 import math
 from dataclasses import dataclass
@@ -60,12 +59,6 @@ class Frame:
     """Steps of the job as far as they were known; 0 = unknown."""
     over_budget: bool = False
     """Whether the detail that was chosen would have cost more than the budget allows."""
-
-    def data_uri(self) -> str:
-        """The frame for an ``<img src>``."""
-        data = base64.b64encode(self.image.data).decode("ascii")
-        return f"data:image/{self.image.wire_format};base64,{data}"
-
 
 def to_pixels(image: Tensor) -> Tensor:
     """(B,3,H,W) image in [0,1] -> (B,H,W,3) uint8 on the CPU, rounded, made where the image is."""

@@ -45,26 +45,38 @@ class Job:
     steps: int
     """Of the current pass."""
     started: float
+    ended: float | None = None
     step: int = 0
     """Of the current pass, counted from 1; 0 = none is done."""
     passes: int = 0
     """So often the steps began anew."""
     steps_before: int = 0
     """Steps of the passes that are over."""
-    active: bool = True
     cancelled: bool = False
     frame: Frame | None = None
     drawn_step: int = 0
     drawn_at: float | None = None
-    frames: int = 0
-    spent: float = 0.0
-    budgets: dict[tuple, PreviewBudget] = field(default_factory=dict)
-    """By what they are made for: model, size and settings may change within a job. They share what is spent."""
     troubled: bool = False
     """Whether anything went wrong, even where another way of drawing helped."""
     failures: int = 0
     resting: dict[str, tuple[float, float]] = field(default_factory=dict)
     """Way of drawing -> (when it may be tried again, the pause before that)."""
+
+    def __post_init__(self) -> None:
+        self.budget = PreviewBudget(self.started)
+
+    @property
+    def active(self) -> bool:
+        return self.ended is None
+
+    @property
+    def frames(self) -> int:
+        """Previews shown."""
+        return self.frame.number if self.frame else 0
+
+    def stats(self, now: float) -> Stats:
+        elapsed = (now if self.ended is None else self.ended) - self.started
+        return Stats(self.frames, self.budget.spent, elapsed, self.frame.detail if self.frame else None)
 
     def advance(self, step: int, steps: int | None) -> None:
         """A step is done; a lower one than before begins another pass."""

@@ -5,15 +5,14 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from itertools import count
+from itertools import count, groupby
 from typing import Any
 
 from torch import Tensor
 
 from taesd_ext.latent_format import LatentFormat
 from taesd_ext.preview.frame import Frame
-from taesd_ext.preview.recorded import KeptLatent, Moment, RecordedFrame, RecordedJob, bytes_of
+from taesd_ext.preview.recorded import KeptLatent, RecordedFrame, RecordedJob, bytes_of
 
 DEFAULT_LIMIT = 64 * 2**20
 """Bytes: about 600 previews of 1024 pixels as JPEG, or 512 latents of such pictures with 4 channels in float16."""
@@ -22,61 +21,11 @@ FEWEST = 8
 """A job is thinned down to so many steps before an older one is given up for it."""
 
 
-@dataclass
-class _Job:
-    about: RecordedJob
-    decoder: str
-    extra: Mapping[str, Any]
-    parameters: list[tuple[str, int | None]] = field(default_factory=list)
-    """(infotext, seed) of each picture, known at the end."""
-    moments: dict[int, Moment] = field(default_factory=dict)
-    latents: list[tuple[Tensor, LatentFormat | None]] = field(default_factory=list)
-    frames: int = 0
-    """Number of the last one."""
-    size: int = 0
-
-    def put(self, step: int, **known: Any) -> None:
-        before = self.moments.get(step, Moment())
-        self.moments[step] = now = replace(before, **known)
-        self.size += now.size - before.size
-
-    def drop(self, step: int) -> None:
-        self.size -= self.moments.pop(step).size
-
-    def thin(self) -> None:
-        """Forget what is missed least: of the steps between others the one whose neighbours are nearest."""
-        steps = sorted(self.moments)
-        if not steps:
-            self.size -= bytes_of(self.latents.pop(0)[0])
-            return
-        inner = range(1, len(steps) - 1)
-        self.drop(steps[min(inner, key=lambda place: steps[place + 1] - steps[place - 1], default=0)])
-
-    def forget(self, finished: int = 0) -> None:
-        """Drop all finished latents but the first so many."""
-        self.size -= sum(bytes_of(latent) for latent, _ in self.latents[finished:])
-        del self.latents[finished:]
-
-    def kept(self, place: int, step: int | None, latent: Tensor, latent_format: LatentFormat | None) -> KeptLatent:
-        about = self.about
-        infotext, seed = self.parameters[place] if place < len(self.parameters) else ("", None)
-        return KeptLatent(
-            about.id, place + 1, step, about.steps, latent, latent_format, about.title, self.decoder, infotext,
-            about.started, {**self.extra, "seed": seed},
-        )  # fmt: skip
-
-    def finished_latents(self) -> list[KeptLatent]:
-        return [self.kept(place, None, *kept) for place, kept in enumerate(self.latents) if kept[0].isfinite().all()]
-
-    def snapshot(self) -> RecordedJob:
-        moments = {step: self.moments[step] for step in sorted(self.moments)}
-        return replace(self.about, moments=moments, latents=tuple(self.finished_latents()))
-
-
 class JobHistory:
     """Keeps the last jobs within ``limit`` bytes. Any thread may call any method; ``clock`` gives epoch seconds.
 
     When it is full, jobs lose steps between others, the oldest first; when only the newest has many, the oldest goes.
+    What is added for a job that is gone, or is not to be kept, is passed over.
     """
 
     def __init__(self, limit: int = DEFAULT_LIMIT, clock: Callable[[], float] = time.time) -> None:
@@ -84,8 +33,8 @@ class JobHistory:
         self._clock = clock
         self._lock = threading.Lock()
         self._ids = count(1)
-        self._frames = self._latents = True
-        self._jobs: list[_Job] = []
+        self._frames = self.keeps_latents = True
+        self._jobs: list[RecordedJob] = []
 
     @property
     def size(self) -> int:
@@ -93,21 +42,17 @@ class JobHistory:
         with self._lock:
             return sum(job.size for job in self._jobs)
 
-    @property
-    def keeps_latents(self) -> bool:
-        return self._latents
-
     def keep(self, *, frames: bool, latents: bool, limit: int = DEFAULT_LIMIT) -> None:
         """What is kept from now on. What is not any more is dropped at once."""
         with self._lock:
-            self._frames, self._latents, self._limit = frames, latents, limit
+            self._frames, self.keeps_latents, self._limit = frames, latents, limit
             for job in self._jobs:
                 for step in list(job.moments):
                     job.put(step, **({} if frames else {"frame": None}), **({} if latents else {"latents": None}))
                     if not job.moments[step].size:
                         job.drop(step)
                 if not latents:
-                    job.forget()
+                    job.drop_latents()
             self._shrink()
 
     def begin(
@@ -116,20 +61,19 @@ class JobHistory:
     ) -> int:  # fmt: skip
         """A new job. One of which nothing was kept is forgotten. Gives its number."""
         with self._lock:
-            about = RecordedJob(next(self._ids), title, steps, self._clock(), inner)
+            job = RecordedJob(next(self._ids), title, steps, self._clock(), inner, decoder, dict(extra or {}))
             self._jobs = [job for job in self._jobs if job.size]
-            if self._frames or self._latents:
-                self._jobs.append(_Job(about, decoder, dict(extra or {})))
-        return about.id
+            if self._frames or self.keeps_latents:
+                self._jobs.append(job)
+        return job.id
 
     def add_frame(self, number: int, frame: Frame | None) -> None:
-        """Keep a preview of this job; one that is there already, or None, is passed over."""
+        """Keep a preview of this job; one that was added already, or None, is passed over."""
         with self._lock:
             job = self._job(number)
-            if job is None or frame is None or not self._frames or frame.number <= job.frames:
+            if job is None or frame is None or not self._frames or frame.number <= job.shown:
                 return
-            image, job.frames = frame.image, frame.number
-            job.about = replace(job.about, steps=max(job.about.steps, frame.steps))
+            image, job.shown, job.steps = frame.image, frame.number, max(job.steps, frame.steps)
             recorded = RecordedFrame(
                 frame.number, frame.step, image.data, image.wire_format, frame.full_size, frame.detail,
                 frame.milliseconds,
@@ -147,11 +91,10 @@ class JobHistory:
         finite = bool(latents.isfinite().all())
         with self._lock:
             job = self._job(number)
-            if job is None or not self._latents or not finite:
-                return
-            job.about = replace(job.about, steps=max(job.about.steps, steps))
-            job.put(step, latents=latents, latent_format=latent_format, first=first)
-            self._shrink()
+            if job and self.keeps_latents and finite:
+                job.steps = max(job.steps, steps)
+                job.put(step, latents=latents, latent_format=latent_format, first=first)
+                self._shrink()
 
     def add_finished(
         self, number: int, latents: Tensor, latent_format: LatentFormat | None, first: int = 0, most: int | None = None
@@ -163,13 +106,12 @@ class JobHistory:
         copies = [part.detach().to("cpu", copy=True) for part in latents.split(1)]
         with self._lock:
             job = self._job(number)
-            if job is None or not self._latents:
-                return
-            batch = [*job.latents[first:], *((copy, latent_format) for copy in copies)]
-            job.forget(first)
-            job.latents += batch[-most:] if most else batch
-            job.size += sum(bytes_of(latent) for latent, _ in job.latents[first:])
-            self._shrink()
+            if job and self.keeps_latents:
+                batch = [*job.latents[first:], *((copy, latent_format) for copy in copies)]
+                job.drop_latents(first)
+                job.latents += batch[-most:] if most else batch
+                job.size += sum(bytes_of(latent) for latent, _ in job.latents[first:])
+                self._shrink()
 
     def finished_count(self, number: int) -> int:
         """How many finished latents of this job are kept."""
@@ -181,60 +123,57 @@ class JobHistory:
         """Only the first so many of this job's finished latents were: sampling goes on from the others."""
         with self._lock:
             if job := self._job(number):
-                job.forget(count)
+                job.drop_latents(count)
 
     def finish(self, number: int, infotexts: Sequence[str] = (), seeds: Sequence[int] = ()) -> None:
         """This job came to its end; the parameters and seeds of its pictures are known."""
         with self._lock:
             if job := self._job(number):
-                job.about = replace(job.about, finished=True)
-                job.parameters = [
-                    (str(infotext), seeds[place] if place < len(seeds) else None)
-                    for place, infotext in enumerate(infotexts)
-                ]
+                job.finished = True
+                job.parameters = [*zip(map(str, infotexts), [*seeds, *[None] * len(infotexts)], strict=False)]
 
     def jobs(self) -> list[RecordedJob]:
-        """The jobs of which something is kept, newest first."""
+        """Copies of the jobs of which something is kept, newest first."""
         with self._lock:
-            return [job.snapshot() for job in reversed(self._jobs) if job.size]
+            return [job.copy() for job in reversed(self._jobs) if job.size]
 
     def job(self, number: int) -> RecordedJob | None:
-        with self._lock:
-            job = self._job(number)
-            return job and job.snapshot()
+        return next((job for job in self.jobs() if job.id == number), None)
 
     def finished(self) -> list[KeptLatent]:
         """The finished pictures' latents, newest first."""
-        with self._lock:
-            return [kept for job in reversed(self._jobs) for kept in reversed(job.finished_latents())]
+        return [kept for job in self.jobs() for kept in reversed(job.finished_latents())]
 
     def moments(self, number: int) -> list[KeptLatent]:
-        """This job's latents, newest first: each picture's of each step, and before them those of finished ones."""
-        with self._lock:
-            job = self._job(number)
-            if job is None:
-                return []
-            steps = [
-                job.kept(moment.first + place, step, latent, moment.latent_format)
-                for step, moment in sorted(job.moments.items(), reverse=True)
-                if moment.latents is not None
-                for place, latent in enumerate(moment.latents.split(1))
-            ]
-            return [*job.finished_latents(), *steps]
+        """All latents of this job, newest first."""
+        job = self.job(number)
+        return job.all_latents() if job else []
 
-    def clear(self) -> None:
-        with self._lock:
-            self._jobs.clear()
-
-    def _job(self, number: int) -> _Job | None:
-        return next((job for job in reversed(self._jobs) if job.about.id == number), None)
+    def _job(self, number: int) -> RecordedJob | None:
+        return next((job for job in reversed(self._jobs) if job.id == number), None)
 
     def _shrink(self) -> None:
         while sum(job.size for job in self._jobs) > self._limit:
             *older, newest = self._jobs
             if job := next((job for job in older if len(job.moments) > FEWEST), None):
-                job.thin()
+                _thin(job)
             elif older:
                 del self._jobs[0]
             else:
-                newest.thin()
+                _thin(newest)
+
+
+def _thin(job: RecordedJob) -> None:
+    """Forget what is missed least: a step between others whose neighbours are nearest, far from those forgotten before,
+    so that those kept are spread evenly."""
+    steps = sorted(job.moments)
+    gaps = [after - before for before, after in zip(steps, steps[2:], strict=False)]
+    if gaps:
+        nearest = min(gaps)
+        runs = [list(run) for near, run in groupby(range(len(gaps)), lambda place: gaps[place] == nearest) if near]
+        longest = max(runs, key=len)
+        job.drop(steps[1 + longest[len(longest) // 2]])
+    elif steps:
+        job.drop(steps[0])
+    else:
+        job.size -= bytes_of(job.latents.pop(0)[0])

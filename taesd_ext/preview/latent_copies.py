@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections import deque
 from collections.abc import Callable
+from functools import cache
 
 import torch
 from torch import Tensor
@@ -24,7 +25,7 @@ class LatentCopies:
 
     def __init__(self) -> None:
         self._under_way: deque[tuple[Tensor, torch.cuda.Event | None, Callable[[Tensor], None]]] = deque()
-        self._streams: dict[torch.device, torch.cuda.Stream] = {}
+        self._stream_of = cache(torch.cuda.Stream)
         self._lock = threading.Lock()
 
     def take(self, latent: Tensor, arrived: Callable[[Tensor], None]) -> None:
@@ -57,9 +58,7 @@ class LatentCopies:
             self._lock.release()
 
     def _sent(self, half: Tensor) -> tuple[Tensor, torch.cuda.Event]:
-        stream = self._streams.get(half.device)
-        if stream is None:
-            stream = self._streams[half.device] = torch.cuda.Stream(half.device)
+        stream = self._stream_of(half.device)
         stream.wait_stream(torch.cuda.current_stream(half.device))
         with torch.cuda.stream(stream):
             half.record_stream(stream)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from PIL import Image
@@ -58,10 +58,6 @@ class KeptLatent:
     extra: Mapping[str, Any] = field(default_factory=dict)
     """What the host needs to save it."""
 
-    @property
-    def size(self) -> int:
-        return bytes_of(self.latent)
-
 
 @dataclass(frozen=True)
 class Moment:
@@ -79,7 +75,7 @@ class Moment:
         return (len(self.frame.data) if self.frame else 0) + bytes_of(self.latents)
 
 
-@dataclass(frozen=True)
+@dataclass
 class RecordedJob:
     """What is kept of one job."""
 
@@ -90,21 +86,66 @@ class RecordedJob:
     """Seconds since the epoch."""
     inner: bool = False
     """Whether another job started it, to work on its picture."""
+    decoder: str = ""
+    """What makes its finished pictures."""
+    extra: Mapping[str, Any] = field(default_factory=dict)
+    """What the host needs to save them."""
     finished: bool = False
     """Whether it came to its end; one that broke off never does."""
-    moments: Mapping[int, Moment] = field(default_factory=dict)
-    """By step, in order."""
-    latents: tuple[KeptLatent, ...] = ()
+    parameters: list[tuple[str, int | None]] = field(default_factory=list)
+    """(infotext, seed) of each picture, known at the end."""
+    moments: dict[int, Moment] = field(default_factory=dict)
+    """By step."""
+    latents: list[tuple[Tensor, LatentFormat | None]] = field(default_factory=list)
     """Of the finished pictures."""
+    shown: int = 0
+    """Number of the last preview that was added."""
+    size: int = 0
+    """Bytes kept."""
 
     @property
     def frames(self) -> tuple[RecordedFrame, ...]:
-        return tuple(moment.frame for moment in self.moments.values() if moment.frame)
+        """In the order of their steps."""
+        return tuple(moment.frame for _, moment in sorted(self.moments.items()) if moment.frame)
 
-    @property
-    def size(self) -> int:
-        """Bytes kept."""
-        return sum(moment.size for moment in self.moments.values()) + sum(kept.size for kept in self.latents)
+    def finished_latents(self) -> list[KeptLatent]:
+        """Those that are pictures: none that hold NaN or Inf."""
+        return [self._kept(place, None, *kept) for place, kept in enumerate(self.latents) if kept[0].isfinite().all()]
+
+    def all_latents(self) -> list[KeptLatent]:
+        """Newest first: each picture's of each step, and before them those of finished ones."""
+        steps = [
+            self._kept(moment.first + place, step, latent, moment.latent_format)
+            for step, moment in sorted(self.moments.items(), reverse=True)
+            if moment.latents is not None
+            for place, latent in enumerate(moment.latents.split(1))
+        ]
+        return [*self.finished_latents(), *steps]
+
+    def copy(self) -> RecordedJob:
+        return replace(self, moments=dict(self.moments), latents=list(self.latents))
+
+    def put(self, step: int, **known: Any) -> None:
+        """Keep this of a step, beside what is kept already."""
+        before = self.moments.get(step, Moment())
+        self.moments[step] = now = replace(before, **known)
+        self.size += now.size - before.size
+
+    def drop(self, step: int) -> None:
+        """Forget a step."""
+        self.size -= self.moments.pop(step).size
+
+    def drop_latents(self, first: int = 0) -> None:
+        """Forget the finished latents from the ``first`` on."""
+        self.size -= sum(bytes_of(latent) for latent, _ in self.latents[first:])
+        del self.latents[first:]
+
+    def _kept(self, place: int, step: int | None, latent: Tensor, latent_format: LatentFormat | None) -> KeptLatent:
+        infotext, seed = self.parameters[place] if place < len(self.parameters) else ("", None)
+        return KeptLatent(
+            self.id, place + 1, step, self.steps, latent, latent_format, self.title, self.decoder, infotext,
+            self.started, {**self.extra, "seed": seed},
+        )  # fmt: skip
 
 
 def bytes_of(latent: Tensor | None) -> int:

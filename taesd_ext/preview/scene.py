@@ -21,7 +21,7 @@ class Scene:
     """The latents at hand and what is known of them."""
 
     latents: Tensor
-    """(B,C,h,w), (B,C,T,h,w), of which the first frame is shown, or the (T,C,h,w) frames of one film."""
+    """(B,C,h,w), of a batch of films the first frames; or the (T,C,h,w) frames of one film."""
     detection: Detection
     settings: PreviewSettings
     film: bool = False
@@ -31,7 +31,7 @@ class Scene:
         """A film where the samples hold several frames and it is to move: the first of a batch."""
         if settings.film == MOVING and samples.ndim == 5 and samples.shape[2] > 1:
             return cls(samples[0].movedim(1, 0), detection, settings, film=True)
-        return cls(samples, detection, settings)
+        return cls(samples[:, :, 0] if samples.ndim == 5 else samples, detection, settings)
 
     @property
     def shown(self) -> Tensor:

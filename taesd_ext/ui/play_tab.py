@@ -17,7 +17,7 @@ from taesd_ext.ui.actions import PanelActions
 from taesd_ext.ui.choices import number, picked
 from taesd_ext.ui.downloads import download, download_label, missing_families
 from taesd_ext.ui.markup import notice, stage, table
-from taesd_ext.ui.pictures import sample_latent, sample_names, sample_picture
+from taesd_ext.ui.pictures import data_uri, sample_latent, sample_names, sample_picture
 from taesd_ext.ui.play import Kept, Plan, Progress, generate
 from taesd_ext.ui.work import Task, interruptible, long_action
 from taesd_ext.weights.installed import installed
@@ -156,6 +156,7 @@ def _shown(progress: Progress, steps: int, shape: tuple[int, int], kept: Kept) -
         words.append(f"detail {frame.detail}")
         words.append(f"{stats.milliseconds:.0f} ms a preview")
         words.append(f"{100 * stats.share:.1f} % of the time")
-    uri, size = (frame.data_uri(), frame.full_size) if frame else (None, shape)
+    uri = frame and data_uri(frame.image.data, frame.image.wire_format)
+    size = frame.full_size if frame else shape
     timings = table((), progress.timings, "taesd-ext-pairs") if progress.timings else ""
     return [stage(uri, size, " · ".join(words), empty=texts.STAGE_WAITING), notice(progress.note) + timings]

@@ -68,10 +68,10 @@ class CodecOnDevice(FakeCodec):
     ) -> None:
         super().__init__()
         self.device = DEVICE
-        self._machine, self._seconds, self._memory = machine, cost, memory or {}
+        self.machine, self._seconds, self._memory = machine, cost, memory or {}
 
     def decode(self, latent, *, detail="full"):
         assert latent.device == DEVICE
-        self._machine.take(self._memory.get(detail, 0))
-        self._machine.enqueue(self._seconds[detail])
+        self.machine.take(self._memory.get(detail, 0))
+        self.machine.enqueue(self._seconds[detail])
         return super().decode(latent, detail=detail).as_subclass(OnDevice)

@@ -7,7 +7,7 @@ import threading
 
 import pytest
 import torch
-from fake_codec import FakeCodec, session_of
+from fake_codec import FakeCodec, session_of, settings
 from PIL import Image
 
 from taesd_ext.codec.codec import Codec
@@ -17,7 +17,7 @@ from taesd_ext.preview.drawing import LINEAR
 from taesd_ext.preview.frame import film_image
 from taesd_ext.preview.job_history import JobHistory
 from taesd_ext.preview.scene import MOST_FRAMES
-from taesd_ext.settings import FIRST_FRAME, PreviewSettings
+from taesd_ext.settings import FIRST_FRAME
 
 pytestmark = pytest.mark.usefixtures("no_embedded_previewer")
 
@@ -32,74 +32,6 @@ class EachFrameItsShade(FakeCodec):
         before, image = self.clock.now, super().decode(latent, detail=detail)
         self.clock.now += (self.clock.now - before) * (len(latent) - 1)
         return image * 0 + latent[:, :1, :1, :1]
-
-
-def video(frames: int, batch: int = 1) -> torch.Tensor:
-    """Each frame is brighter than the one before."""
-    shades = torch.linspace(0, 1, frames).view(1, 1, frames, 1, 1)
-    return shades.expand(batch, 16, frames, 8, 8).clone()
-
-
-def shown(session, *latent_and_detection, **options):
-    """The frame that a poll brings about: a film is encoded beside it."""
-    session.poll(*latent_and_detection, **options)
-    session._films.wait()
-    return session.frame
-
-
-def film_of(frame) -> Image.Image:
-    return Image.open(io.BytesIO(frame.image.data))
-
-
-@pytest.mark.parametrize(("frames", "count"), [(2, 2), (21, 21), (100, MOST_FRAMES)])
-@pytest.mark.parametrize("grid", [False, True])
-def test_a_video_moves_from_its_first_frame_to_its_last(clock, frames, count, grid):
-    session = session_of(EachFrameItsShade(clock), clock, PreviewSettings(min_time=0, budget=0, max_side=32))
-    session.step(1)
-    frame = shown(session, video(frames, batch=2), WAN, grid=grid)
-    film = film_of(frame)
-    assert (film.format, film.n_frames, film.size, frame.full_size) == ("WEBP", count, (32, 32), (32, 32))
-    shades = []
-    for place in range(film.n_frames):
-        film.seek(place)
-        shades.append(film.convert("RGB").getpixel((9, 9))[0])
-    assert shades == sorted(shades)
-    assert shades[0] < 10
-    assert shades[-1] >= 120
-    assert frame.image.picture.getpixel((9, 9))[0] == 0
-
-    history = JobHistory()
-    history.add_frame(history.begin(), frame)
-    assert history.jobs()[0].frames[0].data == frame.image.data, "it moves in the timeline, too"
-
-
-@pytest.mark.parametrize("settings", [{"film": FIRST_FRAME}, {}])
-def test_the_first_frame_where_it_was_chosen_or_is_the_only_one(clock, settings):
-    session = session_of(EachFrameItsShade(clock), clock, PreviewSettings(min_time=0, budget=0, **settings))
-    session.step(1)
-    assert not getattr(film_of(shown(session, video(9 if settings else 1), WAN)), "is_animated", False)
-
-
-def test_frames_are_dropped_before_the_size_and_the_budget_holds(clock):
-    codec = EachFrameItsShade(clock, {"full": 0.5, "1/2": 0.1, "1/4": 0.008, "1/8": 0.002})
-    session = session_of(codec, clock, PreviewSettings(min_time=0, budget=3), steps=30)
-    counts = {}
-    for step in range(1, 31):
-        clock.now += 2
-        session.step(step)
-        frame = shown(session, video(21), WAN)
-        counts.setdefault(frame.detail, set()).add(film_of(frame).n_frames)
-    assert session.stats.share <= 0.031
-    assert session.stats.frames >= 25
-    assert max(counts["1/4"]) < 21
-    assert min(counts["1/4"]) >= 4
-
-
-def test_without_a_decoder_the_linear_preview_moves(clock):
-    session = session_of(FakeCodec(), clock, PreviewSettings(min_time=0, budget=0))
-    session.step(1)
-    frame = shown(session, torch.randn(1, 16, 5, 8, 8), detect(ModelEvidence(channels=16)))
-    assert (frame.detail, film_of(frame).n_frames, frame.full_size) == (LINEAR, 5, (64, 64))
 
 
 class TimeLayers(EachFrameItsShade):
@@ -117,22 +49,85 @@ class TimeLayers(EachFrameItsShade):
         return shades.view(-1, 1, 1, 1).expand(-1, *images.shape[1:])
 
 
+def video(frames: int, batch: int = 1) -> torch.Tensor:
+    """Each frame is brighter than the one before."""
+    shades = torch.linspace(0, 1, frames).view(1, 1, frames, 1, 1)
+    return shades.expand(batch, 16, frames, 8, 8).clone()
+
+
+def shown(session, step: int, latent, detection=WAN, **options):
+    """The frame that a poll brings about: a film is encoded beside it."""
+    session.step(step)
+    session.poll(latent, detection, **options)
+    if session._film.is_alive():
+        session._film.join()
+    return session.frame
+
+
+def film_of(frame) -> Image.Image:
+    return Image.open(io.BytesIO(frame.image.data))
+
+
+@pytest.mark.parametrize(("frames", "count", "grid"), [(2, 2, False), (21, 21, True), (100, MOST_FRAMES, False)])
+def test_a_video_moves_from_its_first_frame_to_its_last(clock, frames, count, grid):
+    session = session_of(EachFrameItsShade(clock), clock, settings(max_side=32))
+    frame = shown(session, 1, video(frames, batch=2), grid=grid)
+    film = film_of(frame)
+    assert (film.format, film.n_frames, film.size, frame.full_size) == ("WEBP", count, (32, 32), (32, 32))
+    shades = []
+    for place in range(film.n_frames):
+        film.seek(place)
+        shades.append(film.convert("RGB").getpixel((9, 9))[0])
+    assert shades == sorted(shades)
+    assert shades[0] < 10
+    assert shades[-1] >= 120
+    assert frame.image.picture.getpixel((9, 9))[0] == 0
+
+    history = JobHistory()
+    history.add_frame(history.begin(), frame)
+    assert history.jobs()[0].frames[0].data == frame.image.data, "it moves in the timeline, too"
+
+
+@pytest.mark.parametrize(("chosen", "frames"), [({"film": FIRST_FRAME}, 9), ({}, 1)])
+def test_the_first_frame_where_it_was_chosen_or_is_the_only_one(clock, chosen, frames):
+    session = session_of(EachFrameItsShade(clock), clock, settings(**chosen))
+    assert not getattr(film_of(shown(session, 1, video(frames))), "is_animated", False)
+
+
+def test_frames_are_dropped_before_the_size_and_the_budget_holds(clock):
+    codec = EachFrameItsShade(clock, {"full": 0.5, "1/2": 0.1, "1/4": 0.008, "1/8": 0.002})
+    session = session_of(codec, clock, settings(budget=3, detail="Auto"), steps=30)
+    counts = {}
+    for step in range(1, 31):
+        clock.now += 2
+        frame = shown(session, step, video(21))
+        counts.setdefault(frame.detail, set()).add(film_of(frame).n_frames)
+    assert session.stats.share <= 0.031
+    assert session.stats.frames >= 25
+    assert max(counts["1/4"]) < 21
+    assert min(counts["1/4"]) >= 4
+
+
+def test_without_a_decoder_the_linear_preview_moves(clock):
+    frame = shown(
+        session_of(FakeCodec(), clock), 1, torch.randn(1, 16, 5, 8, 8), detect(ModelEvidence(channels=16))
+    )  # fmt: skip
+    assert (frame.detail, film_of(frame).n_frames, frame.full_size) == (LINEAR, 5, (64, 64))
+
+
 @pytest.mark.parametrize(("frames", "count"), [(5, 17), (12, 45), (13, 13)])
 def test_time_layers_draw_the_whole_film_or_none_of_it(clock, frames, count):
     codec = TimeLayers(clock)
-    session = session_of(codec, clock, PreviewSettings(min_time=0, budget=0, max_side=32))
-    session.step(1)
-    assert film_of(shown(session, video(frames), WAN)).n_frames == count
+    assert film_of(shown(session_of(codec, clock, settings(max_side=32)), 1, video(frames))).n_frames == count
     assert codec.decoded[-1].endswith("film") == (count > frames)
 
 
 def test_time_layers_wait_until_the_budget_has_room_for_the_whole_film(clock):
     codec = TimeLayers(clock, {"full": 0.5, "1/2": 0.1, "1/4": 0.02, "1/8": 0.004})
-    session = session_of(codec, clock, PreviewSettings(min_time=0, budget=3), steps=30)
+    session = session_of(codec, clock, settings(budget=3, detail="Auto"), steps=30)
     for step in range(1, 31):
         clock.now += 2
-        session.step(step)
-        shown(session, video(3), WAN)
+        shown(session, step, video(3))
     assert not codec.decoded[0].endswith("film")
     assert any(detail.endswith("film") for detail in codec.decoded)
     assert session.stats.share <= 0.035
@@ -146,21 +141,18 @@ def test_a_film_is_encoded_beside_the_poll_and_what_comes_meanwhile_is_dropped(c
         assert go_on.wait(10)
         return film_image(*args, **kwargs)
 
-    monkeypatch.setattr("taesd_ext.preview.session.film_image", slow_film)
+    monkeypatch.setattr("taesd_ext.preview.ladder.film_image", slow_film)
     codec = EachFrameItsShade(clock)
-    session = session_of(codec, clock, PreviewSettings(min_time=0, budget=0, max_side=32))
-    session.step(1)
-    assert session.poll(video(5), WAN) is None
-    assert begun.wait(10)
-    for step in range(2, 6):
+    session = session_of(codec, clock, settings(max_side=32))
+    for step in range(1, 6):
         session.step(step)
         assert session.poll(video(5), WAN) is None
+        assert begun.wait(10)
     assert len(codec.decoded) == 1
     go_on.set()
-    session._films.wait()
+    session._film.join()
     assert (session.frame.number, session.frame.step) == (1, 1)
-    session.step(6)
-    assert (shown(session, video(5), WAN).number, session.frame.step) == (2, 6)
+    assert (shown(session, 6, video(5)).number, session.frame.step) == (2, 6)
 
 
 def test_a_film_of_a_job_that_was_called_off_is_not_shown(clock, monkeypatch):
@@ -168,10 +160,9 @@ def test_a_film_of_a_job_that_was_called_off_is_not_shown(clock, monkeypatch):
         session.cancel()
         return film_image(*args, **kwargs)
 
-    monkeypatch.setattr("taesd_ext.preview.session.film_image", overtaken)
-    session = session_of(EachFrameItsShade(clock), clock, PreviewSettings(min_time=0, budget=0, max_side=32))
-    session.step(1)
-    assert shown(session, video(5), WAN) is None
+    monkeypatch.setattr("taesd_ext.preview.ladder.film_image", overtaken)
+    session = session_of(EachFrameItsShade(clock), clock, settings(max_side=32))
+    assert shown(session, 1, video(5)) is None
 
 
 class Nested:
@@ -184,9 +175,9 @@ class Nested:
 
 
 def test_of_pictures_with_sound_the_pictures_are_shown(clock):
-    session = session_of(EachFrameItsShade(clock), clock, PreviewSettings(min_time=0, budget=0, max_side=32))
+    session = session_of(EachFrameItsShade(clock), clock, settings(max_side=32))
     session.step(1, latent=Nested())
-    assert film_of(shown(session, Nested(), WAN)).n_frames == 4
+    assert film_of(shown(session, 1, Nested())).n_frames == 4
     assert session.last_error is None
 
 
@@ -197,8 +188,7 @@ def test_of_a_result_with_alpha_the_colours_are_shown(clock):
             return torch.cat([image, torch.zeros_like(image[:, :1])], 1)
 
     session = session_of(WithAlpha(), clock)
-    session.step(1)
-    assert session.poll(video(1), WAN).image.picture.getpixel((9, 9)) == (128, 128, 128)
+    assert shown(session, 1, video(1)).image.picture.getpixel((9, 9)) == (128, 128, 128)
     assert session.last_error is None
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import torch
@@ -12,7 +12,6 @@ from taesd_ext.preview.frame import Frame, preview_image
 from taesd_ext.preview.job_history import FEWEST, JobHistory
 from taesd_ext.preview.latent_copies import LatentCopies
 
-MB = 2**20
 SDXL = (1, 4, 128, 128)
 """The latent of a picture of 1024 pixels: 128 KB in half precision."""
 
@@ -23,13 +22,14 @@ def frame_of(number: int, step: int | None = None, side: int = 32, shade: float 
     return Frame(number, step or number, preview_image(image), (side * 4, side * 4), "1/4", "taesd", 1.5)
 
 
-def record(history: JobHistory, frames: int, title: str = "job") -> None:
+def record(history: JobHistory, frames: int, title: str = "job") -> int:
     job = history.begin(title, frames)
     for number in range(1, frames + 1):
         history.add_frame(job, frame_of(number))
+    return job
 
 
-def sample(history: JobHistory, steps: int, shape: tuple[int, ...] = SDXL) -> int:
+def sample(history: JobHistory, steps: int, shape: tuple[int, ...]) -> int:
     job = history.begin("job", steps)
     for step in range(1, steps + 1):
         history.add_latents(job, step, steps, torch.full(shape, step, dtype=torch.float16), None)
@@ -38,55 +38,30 @@ def sample(history: JobHistory, steps: int, shape: tuple[int, ...] = SDXL) -> in
     return job
 
 
-def steps_kept(history: JobHistory, job: int) -> list[int]:
-    """Oldest first."""
-    return [kept.step for kept in reversed(history.moments(job)) if kept.step]
-
-
-def kept_of(jobs: int, steps: int, limit: int, shape: tuple[int, ...] = SDXL) -> dict[int, list[int]]:
-    """Job -> its steps that are kept within ``limit`` bytes, after so many jobs of so many steps."""
-    history = JobHistory(limit)
-    for _ in range(jobs):
-        sample(history, steps, shape)
-        assert history.size <= limit
-    return {job.id: steps_kept(history, job.id) for job in history.jobs()}
-
-
-# Previews
-
-
 def test_frames_come_back_as_they_were_sent_to_the_page():
     history = JobHistory(clock=lambda: 12.0)
     frame = frame_of(1, step=7)
     history.add_frame(history.begin("a cat", 20), frame)
-
     (job,) = history.jobs()
-    assert (job.title, job.steps, job.started) == ("a cat", 20, 12.0)
     (kept,) = job.frames
-    assert kept.data == frame.image.data
-    assert (kept.step, kept.full_size, kept.detail) == (7, (128, 128), "1/4")
+    assert (job.title, job.steps, job.started) == ("a cat", 20, 12.0)
+    assert (kept.data, kept.step, kept.full_size, kept.detail) == (frame.image.data, 7, (128, 128), "1/4")
     assert kept.picture().tobytes() == frame.image.picture.tobytes()
     assert history.size == job.size == len(kept.data)
 
 
-def test_a_frame_polled_again_is_kept_once():
+def test_each_job_has_its_own_frames_once_and_the_newest_comes_first():
     history = JobHistory()
-    job = history.begin()
-    for number in (1, 1, 2, 2, 1):
-        history.add_frame(job, frame_of(number))
-    history.add_frame(job, None)
-
-    assert [frame.step for frame in history.jobs()[0].frames] == [1, 2]
-
-
-def test_each_job_has_its_own_frames_and_the_newest_comes_first():
-    history = JobHistory()
-    record(history, 3, "first")
+    first = record(history, 3, "first")
     history.begin("nobody looked")
     record(history, 2, "second")
-
-    assert [(job.title, len(job.frames)) for job in history.jobs()] == [("second", 2), ("first", 3)]
-    assert history.job(history.jobs()[1].id).title == "first"
+    for number in (3, 1, 4):
+        history.add_frame(first, frame_of(number))
+    history.add_frame(first, None)
+    assert [(job.title, [frame.step for frame in job.frames]) for job in history.jobs()] == [
+        ("second", [1, 2]), ("first", [1, 2, 3, 4]),
+    ]  # fmt: skip
+    assert history.job(first).title == "first"
     assert history.job(99) is None
 
 
@@ -102,46 +77,38 @@ def test_a_job_has_its_number_whether_it_is_kept_or_not_and_is_finished_when_it_
     assert [(job.id, job.finished) for job in history.jobs()] == [(3, True), (2, False)]
 
 
-def test_a_job_too_large_is_thinned_and_keeps_its_newest_frame():
-    one = len(frame_of(1).image.data)
-    history = JobHistory(limit=8 * one)
-    record(history, 50)
-
-    steps = [frame.step for frame in history.jobs()[0].frames]
-    assert (steps[0], steps[-1]) == (1, 50)
-    assert max(b - a for a, b in itertools.pairwise(steps)) <= 20
+@pytest.mark.parametrize("count", [9, 13, 20, 33])
+def test_a_job_too_large_keeps_its_ends_and_an_even_choice_of_steps_between(count):
+    history = JobHistory(limit=count * 2 * 4 * 2 * 2)
+    job = history.begin()
+    for step in range(1, 41):
+        history.add_latents(job, step, 40, torch.zeros(1, 4, 2, 2).half(), None)
+    steps = [kept.step for kept in reversed(history.moments(job))]
+    assert (len(steps), steps[0], steps[-1]) == (count, 1, 40)
+    halves = [sum(step <= 20 for step in steps), sum(step > 20 for step in steps)]
+    assert abs(halves[0] - halves[1]) <= 2
+    assert max(after - before for before, after in itertools.pairwise(steps)) <= 2 * 40 / count
 
 
 def test_what_is_larger_than_everything_is_not_kept():
     history = JobHistory(limit=10)
     record(history, 3)
-    sample(history, 3)
+    sample(history, 3, SDXL)
     assert history.jobs() == []
     assert history.size == 0
 
 
-# Latents
-
-
-@pytest.mark.parametrize(("channels", "least"), [(4, 33), (16, 8)])
-def test_eight_jobs_of_forty_steps_within_64_mb(channels, least):
-    shape = (1, channels, *SDXL[2:])
-    kept = kept_of(8, 40, 64 * MB, shape)
-    for job, steps in kept.items():
-        print(f"job {job}: {len(steps)} of 40 steps: {', '.join(map(str, steps))}")
-    assert list(kept) == [8, 7, 6, 5, 4, 3, 2, 1]
-    for steps in kept.values():
-        assert len(steps) >= least
-        assert (steps[0], steps[-1]) == (1, 40)
-    assert len(kept[8]) == 40
-
-
-def test_two_hundred_jobs_stay_within_the_bound():
-    limit = 100 * 2 * 4 * 8 * 8
-    kept = kept_of(200, 20, limit, (1, 4, 8, 8))
-    assert list(kept) == list(range(200, 200 - len(kept), -1)), "the oldest jobs went"
-    assert len(kept[200]) == 20
-    assert all(len(steps) >= FEWEST for steps in kept.values())
+def test_two_hundred_jobs_stay_within_the_bound_and_the_oldest_went():
+    latent = 2 * 4 * 8 * 8
+    history = JobHistory(100 * latent)
+    for _ in range(200):
+        sample(history, 20, (1, 4, 8, 8))
+        assert history.size <= 100 * latent
+        assert history.size == sum(job.size for job in history.jobs())
+    jobs = history.jobs()
+    assert [job.id for job in jobs] == list(range(200, 200 - len(jobs), -1))
+    assert len(jobs[0].moments) == 20
+    assert all(len(job.moments) >= FEWEST for job in jobs)
 
 
 def test_the_pictures_of_a_batch_have_their_own_parameters():
@@ -152,7 +119,6 @@ def test_the_pictures_of_a_batch_have_their_own_parameters():
         history.add_latents(job, batch + 1, 2, values, None, first=2 * batch)
         history.add_finished(job, values, None)
     history.finish(job, ["p0", "p1", "p2", "p3"], [10, 11, 12, 13])
-
     for kept in history.moments(job):
         place = int(kept.latent.item())
         assert (kept.picture, kept.infotext) == (place + 1, f"p{place}")
@@ -163,8 +129,8 @@ def test_the_pictures_of_a_batch_have_their_own_parameters():
 def test_a_latent_of_nan_is_no_moment_and_no_finished_picture():
     history = JobHistory()
     job = history.begin()
-    for value in (1.0, float("nan"), 3.0):
-        history.add_latents(job, int(value) if value == value else 2, 3, torch.full((1, 4, 2, 2), value), None)
+    for step, value in enumerate((1.0, float("nan"), 3.0), 1):
+        history.add_latents(job, step, 3, torch.full((1, 4, 2, 2), value), None)
         history.add_finished(job, torch.full((1, 4, 2, 2), value), None)
     assert [kept.step for kept in history.moments(job) if kept.step] == [3, 1]
     assert [kept.picture for kept in history.finished()] == [3, 1]
@@ -195,25 +161,15 @@ def test_copies_are_half_precision_and_no_view_of_the_samplers_tensor():
 
 def test_many_threads_may_add_and_look_at_once():
     history = JobHistory(limit=40 * len(frame_of(1).image.data))
-    failures = []
 
     def work(seed: int) -> None:
-        try:
-            job = history.begin(str(seed))
-            for number in range(1, 20):
-                job = history.begin(str(seed)) if number % 7 == 0 else job
-                history.add_frame(job, frame_of(number))
-                history.add_latents(job, number, 20, torch.zeros(1, 4, 4, 4).half(), None)
-                for kept in history.jobs():
-                    assert kept.size > 0
-        except Exception as error:
-            failures.append(error)
+        job = history.begin(str(seed))
+        for number in range(1, 20):
+            job = history.begin(str(seed)) if number % 7 == 0 else job
+            history.add_frame(job, frame_of(number))
+            history.add_latents(job, number, 20, torch.zeros(1, 4, 4, 4).half(), None)
+            assert all(kept.size > 0 for kept in history.jobs())
 
-    running = [threading.Thread(target=work, args=(seed,)) for seed in range(6)]
-    for thread in running:
-        thread.start()
-    for thread in running:
-        thread.join()
-
-    assert not failures
+    with ThreadPoolExecutor(6) as pool:
+        list(pool.map(work, range(6)))
     assert history.size == sum(job.size for job in history.jobs())

@@ -6,54 +6,48 @@ import dataclasses
 
 import pytest
 import torch
-from fake_codec import QUICK, SD1, FakeCodec, latent, session_of
+from fake_codec import SD1, FakeCodec, latent, polls, session_of, settings
 
 from taesd_ext.errors import TaesdError
 from taesd_ext.latent_formats import BY_NAME, LATENT_FORMATS, Detection, HostFactors, ModelEvidence, detect
 from taesd_ext.preview.drawing import EMBEDDED, LEARNT, LINEAR, linear_painter
 from taesd_ext.preview.session import PreviewSession
-from taesd_ext.settings import PreviewSettings
 
 pytestmark = pytest.mark.usefixtures("no_embedded_previewer")
 
-
 NOT_KNOWN = detect(ModelEvidence(channels=7))
+BROKEN = RuntimeError("broken")
 
 
 def test_less_detail_when_more_fails_and_back_after_a_while(clock):
     codec = FakeCodec()
     codec.failing = {"full": torch.cuda.OutOfMemoryError("no memory"), "1/2": float("nan")}
     session = session_of(codec, clock)
-    session.step(1)
-    assert session.poll(latent(), SD1).detail == "1/4"
-    session.step(2)
-    session.poll(latent(), SD1)
+    assert [frame.detail for frame in polls(session, [1, 2])] == ["1/4", "1/4"]
     assert codec.decoded == ["full", "1/2", "1/4", "1/4"]
     assert "NaN" in session.last_error
     codec.failing = {}
-    clock.now += 6
-    session.step(3)
-    assert session.poll(latent(), SD1).detail == "full"
+    assert polls(session, [3], clock, 6)[0].detail == "full"
 
 
-def test_the_linear_preview_when_no_decoder_works(clock):
-    calls = []
+def test_the_linear_preview_until_the_weights_arrive(clock):
+    asked, arrived = [], []
 
-    def no_codec(family):
-        calls.append(family)
-        raise TaesdError("No weights", "none found", "Put them there")
+    def codec_for(family):
+        asked.append(family)
+        if not arrived:
+            raise TaesdError("No weights", "none found", "Put them there")
+        return FakeCodec()
 
-    session = PreviewSession(no_codec, clock)
-    session.start(QUICK, 20)
-    for step in range(1, 6):
-        session.step(step)
-        frame = session.poll(latent(), SD1)
-    assert frame.detail == LINEAR
-    assert frame.image.size == (8, 8)
-    assert frame.full_size == (64, 64)
-    assert frame.number == 5
-    assert calls == ["taesd"]
+    session = PreviewSession(codec_for, clock)
+    session.start(settings(), 20)
+    frame = polls(session, range(1, 6))[-1]
+    assert (frame.number, frame.detail, frame.image.size, frame.full_size) == (5, LINEAR, (8, 8), (64, 64))
+    assert asked == ["taesd"]
     assert session.last_error == "No weights: none found. Put them there."
+    arrived.append(True)
+    assert polls(session, [6], clock, 6)[0].detail == "full"
+    assert session.last_error is None
 
 
 def test_the_embedded_previewer_when_no_decoder_works(clock, monkeypatch):
@@ -64,33 +58,26 @@ def test_the_embedded_previewer_when_no_decoder_works(clock, monkeypatch):
     monkeypatch.setattr("taesd_ext.preview.drawing.has_previewer", lambda name: name == "sd1")
     monkeypatch.setattr("taesd_ext.preview.drawing.load_previewer", previewer)
     codec = FakeCodec()
-    codec.failing = dict.fromkeys(codec.details, RuntimeError("broken"))
-    session = session_of(codec, clock, PreviewSettings(min_time=0, budget=3))
-    session.step(1)
-    frame = session.poll(latent(), SD1)
-    assert (frame.detail, frame.family, frame.image.size, frame.full_size) == (EMBEDDED, None, (16, 16), (64, 64))
-    session.step(2)
-    clock.now += 1
-    assert session.poll(latent(), SD1).number == 2
-    assert codec.decoded == ["1/8"]
+    codec.failing = dict.fromkeys(codec.details, BROKEN)
+    session = session_of(codec, clock, settings(budget=3, detail="Auto"))
+    for number, frame in enumerate(polls(session, [1, 2], clock, 1), 1):
+        assert (frame.number, frame.detail) == (number, EMBEDDED)
+        assert (frame.image.size, frame.full_size) == ((16, 16), (64, 64))
 
 
 def test_the_last_frame_stays_and_previews_stop_when_nothing_works(clock):
     codec = FakeCodec()
     session = session_of(codec, clock)
-    session.step(1)
-    frame = session.poll(latent(), SD1)
-    broken = torch.full((1, 4, 8, 8), float("nan"))
-    codec.failing = dict.fromkeys(codec.details, RuntimeError("broken"))
+    (frame,) = polls(session, [1])
+    codec.failing = dict.fromkeys(codec.details, BROKEN)
     for step in range(2, 19):
         clock.now += 61
         session.step(step)
-        assert session.poll(broken, SD1) is frame
+        assert session.poll(torch.full((1, 4, 8, 8), float("nan")), SD1) is frame
     assert len(codec.decoded) == 1 + 3 * 4
-    session.start(QUICK, 3)
+    session.start(settings(), 3)
     codec.failing = {}
-    session.step(1)
-    assert session.poll(latent(), SD1).detail == "full"
+    assert polls(session, [1])[0].detail == "full"
 
 
 def test_the_last_error_is_kept_until_a_job_ends_that_had_previews_and_no_trouble(clock):
@@ -99,14 +86,14 @@ def test_the_last_error_is_kept_until_a_job_ends_that_had_previews_and_no_troubl
 
     def job(*, steps=range(1, 4), detection=SD1) -> str | None:
         clock.now += 100
-        session.start(QUICK, 3)
+        session.start(settings(), 3)
         for step in steps:
             session.step(step)
             session.poll(latent(), detection)
         session.finish()
         return session.last_error
 
-    codec.failing = {"full": RuntimeError("broken")}
+    codec.failing = {"full": BROKEN}
     assert "broken" in job()
     codec.failing = {}
     assert "broken" in job(steps=())
@@ -119,30 +106,31 @@ def test_the_last_error_is_kept_until_a_job_ends_that_had_previews_and_no_troubl
 def test_unknown_models_show_what_fits_and_say_why(clock):
     codec = FakeCodec()
     session = session_of(codec, clock)
-    session.step(1)
-    assert session.poll(torch.randn(1, 7, 8, 8), NOT_KNOWN) is None
-    assert "7 channels" in session.last_error
-    session.step(2)
-    assert session.poll(torch.randn(1, 16, 8, 8), detect(ModelEvidence(channels=16))).detail == LINEAR
     wan = Detection(dataclasses.replace(BY_NAME["wan21"], family=None), "test")
-    session.step(3)
-    assert session.poll(torch.randn(1, 16, 3, 8, 8), wan).full_size == (64, 64)
-    assert "no tiny decoder for Wan" in session.last_error
+    for step, (shape, detection, size, why) in enumerate(
+        [
+            ((1, 7, 8, 8), NOT_KNOWN, None, "7 channels"),
+            ((1, 16, 8, 8), detect(ModelEvidence(channels=16)), (64, 64), "16 channels"),
+            ((1, 16, 3, 8, 8), wan, (64, 64), "no tiny decoder for Wan"),
+        ],
+        1,
+    ):
+        session.step(step)
+        frame = session.poll(torch.randn(shape), detection)
+        assert (frame and (frame.detail, frame.full_size)) == (size and (LINEAR, size))
+        assert why in session.last_error
     assert codec.decoded == []
 
 
 def test_the_family_chosen_wins_over_the_detected_one(clock):
     asked = []
-    codec = FakeCodec()
-    session = PreviewSession(lambda family: (asked.append(family), codec)[1], clock)
-    session.start(PreviewSettings(family="taesdxl", min_time=0, budget=0), 5)
+    session = PreviewSession(lambda family: (asked.append(family), FakeCodec())[1], clock)
+    session.start(settings(family="taesdxl"), 5)
     session.step(1)
-    session.poll(latent(), NOT_KNOWN)
-    session.update(PreviewSettings(family="built-in TAESD", min_time=0, budget=0))
-    session.step(2)
-    session.poll(latent(), SD1)
+    assert session.poll(latent(), NOT_KNOWN).number == 1
+    session.update(settings(family="built-in TAESD"))
+    assert polls(session, [2])[0].number == 1
     assert asked == ["taesdxl"]
-    assert len(codec.decoded) == 1
 
 
 def test_a_poll_never_raises(clock):
@@ -169,40 +157,12 @@ def test_a_picture_that_is_nan_hides_only_itself(clock):
 
 def test_what_fails_before_the_decode_is_a_rung_too(clock, monkeypatch):
     class NoHome(FakeCodec):
-        @property
-        def details(self):
-            raise RuntimeError("Could not determine home directory")
-
-        @details.setter
-        def details(self, given):
-            pass
+        details = property(lambda self: 1 / 0, lambda self, given: None)
 
     session = session_of(NoHome(), clock)
-    session.step(1)
-    assert session.poll(latent(), SD1).detail == LINEAR
+    assert polls(session, [1])[0].detail == LINEAR
     monkeypatch.setattr("taesd_ext.preview.drawing.has_previewer", lambda name: 1 / 0)
-    session.step(2)
-    assert session.poll(latent(), SD1).number == 2
-
-
-def test_the_last_error_goes_when_the_weights_arrive(clock):
-    arrived = []
-
-    def codec_for(family):
-        if not arrived:
-            raise TaesdError("No weights", "none found")
-        return FakeCodec()
-
-    session = PreviewSession(codec_for, clock)
-    session.start(QUICK, 20)
-    session.step(1)
-    session.poll(latent(), SD1)
-    assert session.last_error
-    arrived.append(True)
-    clock.now += 6
-    session.step(2)
-    assert session.poll(latent(), SD1).detail == "full"
-    assert session.last_error is None
+    assert polls(session, [2])[0].number == 2
 
 
 def test_what_was_learnt_draws_what_has_no_decoder(clock):
@@ -212,13 +172,12 @@ def test_what_was_learnt_draws_what_has_no_decoder(clock):
 
     learnt = Shade()
     session = PreviewSession(lambda family: FakeCodec(), clock, lambda channels: learnt if channels == 7 else None)
-    session.start(QUICK, 20)
+    session.start(settings(), 20)
     for step, shape in enumerate([(1, 7, 8, 8), (1, 7, 1, 8, 8)], 1):
         session.step(step)
         frame = session.poll(torch.randn(shape), NOT_KNOWN)
         assert (frame.number, frame.detail, frame.image.size, frame.full_size) == (step, LEARNT, (16, 16), (64, 64))
-    session.step(3)
-    assert session.poll(latent(), SD1).detail == "full"
+    assert polls(session, [3])[0].detail == "full"
 
 
 @pytest.mark.parametrize(
