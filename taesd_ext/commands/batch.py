@@ -7,13 +7,13 @@ import sys
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
+from taesd_ext.commands.argument_types import at_least_one, shard
 from taesd_ext.commands.batch_ray import run_on_ray
-from taesd_ext.commands.jobs import Job, Work, finish_job
-from taesd_ext.commands.number_arguments import at_least_one
+from taesd_ext.commands.codec_arguments import add_codec_arguments
+from taesd_ext.commands.jobs import Job, Work, finish_job, plan_jobs
 from taesd_ext.commands.outputs import already_there, try_to_write
 from taesd_ext.commands.progress import progress
 
@@ -24,31 +24,11 @@ MOST_REPORTED = 20
 T = TypeVar("T")
 
 
-@dataclass
-class Outcome:
-    """What became of a batch."""
-
-    done: int = 0
-    skipped: int = 0
-    failed: list[tuple[Path, str]] = field(default_factory=list)
-
-    def report(self, verb: str) -> int:
-        """Say it on stderr, broken files last; the exit code."""
-        for source, why in self.failed[:MOST_REPORTED]:
-            print(f"failed: {why if str(source) in why else f'{source}: {why}'}", file=sys.stderr)
-        if len(self.failed) > MOST_REPORTED:
-            print(f"... and {len(self.failed) - MOST_REPORTED} more", file=sys.stderr)
-        words = [f"{self.done} {verb}"]
-        words += [f"{self.skipped} already there (--overwrite makes them again)"] if self.skipped else []
-        words += [f"{len(self.failed)} failed"] if self.failed else []
-        print(", ".join(words) + ".", file=sys.stderr)
-        return 1 if self.failed else 0
-
-
 def add_batch_arguments(parser: argparse.ArgumentParser) -> None:
+    add_codec_arguments(parser)
     parser.add_argument("--overwrite", action="store_true", help="make files again that are already there")
     parser.add_argument(
-        "--shard", type=parse_shard, metavar="I/N", help="do only the I-th of N parts (1/N to N/N) of the files"
+        "--shard", type=shard, metavar="I/N", help="do only the I-th of N parts (1/N to N/N) of the files"
     )
     parser.add_argument(
         "--engine", choices=("local", "ray"), default="local", help="ray: spread the files over a Ray cluster"
@@ -58,41 +38,40 @@ def add_batch_arguments(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def parse_shard(text: str) -> tuple[int, int]:
-    """ "2/8" -> (2, 8)"""
-    index, _, count = text.partition("/")
-    if not (index.isdecimal() and count.isdecimal() and 1 <= int(index) <= int(count)):
-        raise argparse.ArgumentTypeError(f"{text!r} is no shard: 1/4 to 4/4 are the four parts of four")
-    return int(index), int(count)
+def run_batch(args: argparse.Namespace, work: Callable[[argparse.Namespace], Work], source_suffixes: Sequence[str],
+              target_suffixes: Sequence[str], made: str) -> int:  # fmt: skip
+    """Do every job whose output is not there yet; a file that fails is reported and the rest goes on. The exit code.
 
-
-def run_jobs(jobs: Sequence[Job], work: Callable[..., Work], settings: tuple[Any, ...], args: argparse.Namespace,
-             title: str) -> Outcome:  # fmt: skip
-    """Do every job whose output is not there yet; a file that fails is noted and the rest goes on.
-
-    ``work(*settings)`` makes the worker: here, or in each of Ray's workers. ``args`` are those of
-    :func:`add_batch_arguments`, the output and the device. Raises TaesdError where the one file that was named as the
-    output is there already, since it may be another picture's, or where nothing can be written.
+    ``work(args)`` makes the worker: here, or in each of Ray's workers. ``args`` are those of
+    :func:`add_batch_arguments`, the inputs, the output and the format. Raises TaesdError where the one file that was
+    named as the output is there already, since it may be another picture's, or where nothing can be written.
     """
-    outcome = Outcome()
+    jobs = plan_jobs(
+        args.inputs, args.output, made=made, source_suffixes=source_suffixes, target_suffixes=target_suffixes,
+        default_suffix=f".{args.format}", shard=args.shard,
+    )  # fmt: skip
     todo = [job for job in jobs if args.overwrite or not _is_done(job.target)]
-    outcome.skipped = len(jobs) - len(todo)
-    if not todo:
-        if any(job.target == args.output for job in jobs):
-            raise already_there(args.output)
-        return outcome
-    try_to_write(todo[0].target)
-    if args.engine == "ray":
-        results = run_on_ray(todo, work, settings, args.workers, gpus=int(args.device.startswith("cuda")))
-    else:
-        results = run_here(todo, work(*settings))
-    for source, error in progress(results, len(todo), title):
-        if error is None:
-            outcome.done += 1
-        else:
-            outcome.failed.append((source, error))
-    outcome.failed.sort()
-    return outcome
+    failed: list[tuple[Path, str]] = []
+    if todo:
+        try_to_write(todo[0].target)
+        results = run_on_ray(todo, work, args) if args.engine == "ray" else run_here(todo, work(args))
+        failed = sorted((source, why) for source, why in progress(results, len(todo), args.command) if why)
+    elif any(job.target == args.output for job in jobs):
+        raise already_there(args.output)
+    _report(f"{args.command}d", len(todo) - len(failed), len(jobs) - len(todo), failed)
+    return 1 if failed else 0
+
+
+def _report(verb: str, done: int, skipped: int, failed: list[tuple[Path, str]]) -> None:
+    """On stderr, broken files first."""
+    for source, why in failed[:MOST_REPORTED]:
+        print(f"failed: {why if str(source) in why else f'{source}: {why}'}", file=sys.stderr)
+    if len(failed) > MOST_REPORTED:
+        print(f"... and {len(failed) - MOST_REPORTED} more", file=sys.stderr)
+    words = [f"{done} {verb}"]
+    words += [f"{skipped} already there (--overwrite makes them again)"] if skipped else []
+    words += [f"{len(failed)} failed"] if failed else []
+    print(", ".join(words) + ".", file=sys.stderr)
 
 
 def _is_done(target: Path) -> bool:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import argparse
 import logging
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
 import torch
 
@@ -16,10 +16,10 @@ from taesd_ext.errors import TaesdError
 class _Worker:
     """One of Ray's workers: the weights are loaded when it starts."""
 
-    def __init__(self, work: Callable[..., Work], settings: tuple[Any, ...], threads: int) -> None:
+    def __init__(self, work: Callable[[argparse.Namespace], Work], args: argparse.Namespace, threads: int) -> None:
         # Ray gives a worker one thread; sums are rounded alike only when they are split alike.
         torch.set_num_threads(threads)
-        self._work = work(*settings)
+        self._work = work(args)
 
     def __call__(self, row: dict[str, str]) -> dict[str, str]:
         job = Job(Path(row["source"]), Path(row["target"]))
@@ -28,11 +28,11 @@ class _Worker:
 
 
 def run_on_ray(
-    jobs: Sequence[Job], work: Callable[..., Work], settings: tuple[Any, ...], workers: int, gpus: int
+    jobs: Sequence[Job], work: Callable[[argparse.Namespace], Work], args: argparse.Namespace
 ) -> Iterator[tuple[Path, str | None]]:
     """(source, what went wrong or None) for each job, in any order. Starts a local Ray where no cluster is named.
 
-    ``gpus`` is how many each worker needs. Workers compute with as many threads as this process.
+    Workers compute with as many threads as this process, each on a graphics card of its own where ``args`` ask for one.
     """
     try:
         import ray
@@ -46,11 +46,11 @@ def run_on_ray(
         ray.data.DataContext.get_current().enable_progress_bars = False
         logging.getLogger("ray.data").setLevel(logging.ERROR)
         rows = [{"source": str(job.source.resolve()), "target": str(job.target.resolve())} for job in jobs]
-        data = ray.data.from_items(rows, override_num_blocks=min(len(rows), 4 * workers)).map(
+        data = ray.data.from_items(rows, override_num_blocks=min(len(rows), 4 * args.workers)).map(
             _Worker,
-            fn_constructor_args=(work, settings, torch.get_num_threads()),
-            compute=ray.data.ActorPoolStrategy(size=workers),
-            num_gpus=gpus,
+            fn_constructor_args=(work, args, torch.get_num_threads()),
+            compute=ray.data.ActorPoolStrategy(size=args.workers),
+            num_gpus=int(args.device.startswith("cuda")),
         )
         for row in data.iter_rows():
             yield Path(row["source"]), row["error"] or None

@@ -8,15 +8,16 @@ import io
 import math
 from collections.abc import Callable, Sequence
 
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw, ImageFont, ImageOps
 from torch import Tensor
 
 from taesd_ext.codec.latent_view import latent_view
 from taesd_ext.codec.picture_file import image_to_picture
-from taesd_ext.commands.result_row import ResultRow
+from taesd_ext.commands.measuring import megabytes
+from taesd_ext.commands.round_trip import RoundTrip
 from taesd_ext.latent_formats import BY_NAME
 
-Made = Sequence[tuple[str, Tensor, list[ResultRow]]]
+Made = Sequence[tuple[str, Tensor, list[RoundTrip]]]
 """(name, (1,3,H,W) original, its rows) for each picture."""
 
 DIFFERENCE_GAIN = 4
@@ -28,14 +29,14 @@ _LABEL = 40
 _MOST_ON_SHEET = 20
 _INK, _PAPER, _FAINT = (232, 232, 236), (24, 24, 28), (150, 150, 158)
 
-_COLUMNS: tuple[tuple[str, str, Callable[[ResultRow], str]], ...] = (
+_COLUMNS: tuple[tuple[str, str, Callable[[RoundTrip], str]], ...] = (
     ("PSNR", "dB against the original; higher is closer", lambda row: _number(row.psnr, "dB", 2)),
     ("SSIM", "structural similarity to the original; 1 is equal", lambda row: _number(row.ssim, "", 4)),
     ("PSNR, 8-bit", "the same after a stay as an 8-bit PNG", lambda row: _number(row.psnr_8bit, "dB", 2)),
     ("8-bit cost", "8-bit against exact; 40 dB cannot be seen", lambda row: _number(row.psnr_8bit_exact, "dB", 1)),
     ("Encode", "picture to latent", lambda row: _number(1000 * row.encode_seconds, "ms", 0)),
     ("Decode", "latent to picture", lambda row: _number(1000 * row.decode_seconds, "ms", 0)),
-    ("Peak memory", "beyond the weights", lambda row: _megabytes(row.peak_bytes)),
+    ("Peak memory", "beyond the weights", lambda row: megabytes(row.peak_bytes)),
     ("Latent", "channels, height, width", lambda row: "×".join(map(str, row.latent.shape[1:]))),
     ("Latent PNG", "size of the 8-bit file", lambda row: _number(row.latent_png_bytes / 1000, "kB", 1)),
     ("Compression", "raw picture over latent PNG", lambda row: _number(row.compression, "×", 0)),
@@ -49,48 +50,41 @@ def difference_map(a: Tensor, b: Tensor) -> Tensor:
 
 def comparison_sheet(made: Made) -> bytes:
     """A PNG: for each picture a line of what came back, and a line of difference maps below it."""
-    shown = [(name, image, [row for row in rows if row.image is not None]) for name, image, rows in made]
-    shown = shown[:_MOST_ON_SHEET]
-    columns = 1 + max(len(rows) for _, _, rows in shown)
-    sides = [_cell_size(image) for _, image, _ in shown]
-    width = _GAP + columns * (_CELL + _GAP)
-    height = _GAP + sum(2 * (side[1] + _LABEL + _GAP) for side in sides)
-    sheet = Image.new("RGB", (width, height), _PAPER)
-    draw = ImageDraw.Draw(sheet)
+    lines: list[list[Image.Image]] = []
+    for name, image, rows in made[:_MOST_ON_SHEET]:
+        back = [_cell(image, "original", _short(name))]
+        difference = [_cell(None, f"difference to the original, {DIFFERENCE_GAIN}x", "")]
+        for row in (row for row in rows if row.image is not None):
+            costs = f"decode {_number(1000 * row.decode_seconds, 'ms', 0)}   {megabytes(row.peak_bytes)}"
+            latent = f"latent {'x'.join(map(str, row.latent.shape[1:]))}   PNG {row.latent_png_bytes / 1000:.0f} kB"
+            back.append(_cell(row.image, row.codec, f"{_number(row.psnr, 'dB', 2)}   SSIM {_number(row.ssim, '', 3)}"))
+            difference.append(_cell(difference_map(row.image, image), costs, latent))
+        lines += [back, difference]
+    if len(made) > _MOST_ON_SHEET:
+        lines.append([_cell(None, f"and {len(made) - _MOST_ON_SHEET} more pictures", "")])
+    heights = [max(cell.height for cell in line) + _GAP for line in lines]
+    sheet = Image.new("RGB", (_GAP + max(map(len, lines)) * (_CELL + _GAP), _GAP + sum(heights)), _PAPER)
     top = _GAP
-    for (name, image, rows), size in zip(shown, sides, strict=True):
-        lower = top + size[1] + _LABEL + _GAP
-        _place(sheet, draw, image, size, 0, top, "original", _short(name))
-        draw.text((_GAP, lower), f"difference to the original, {DIFFERENCE_GAIN}x", _FAINT, default_font(13))
-        for column, row in enumerate(rows, 1):
-            marks = f"{_number(row.psnr, 'dB', 2)}   SSIM {_number(row.ssim, '', 3)}"
-            costs = f"decode {_number(1000 * row.decode_seconds, 'ms', 0)}   {_megabytes(row.peak_bytes)}"
-            _place(sheet, draw, row.image, size, column, top, row.codec, marks)
-            _place(sheet, draw, difference_map(row.image, image), size, column, lower, costs, _latent_words(row))
-        top = lower + size[1] + _LABEL + _GAP
-    if len(made) > len(shown):
-        draw.text((_GAP, height - _GAP), f"and {len(made) - len(shown)} more pictures", _FAINT, default_font(12))
+    for line, height in zip(lines, heights, strict=True):
+        for column, cell in enumerate(line):
+            sheet.paste(cell, (_GAP + column * (_CELL + _GAP), top))
+        top += height
     buffer = io.BytesIO()
     sheet.save(buffer, "PNG")
     return buffer.getvalue()
 
 
-def _place(
-    sheet: Image.Image, draw: ImageDraw.ImageDraw, image: Tensor, size: tuple[int, int], column: int, top: int,
-    title: str, words: str,
-) -> None:  # fmt: skip
-    left = _GAP + column * (_CELL + _GAP)
-    draw.text((left, top), title, _INK, default_font(15))
-    draw.text((left, top + 19), words, _FAINT, default_font(13))
-    picture = image_to_picture(image)
-    shrunk = picture.resize(size, Image.Resampling.LANCZOS if picture.width > size[0] else Image.Resampling.NEAREST)
-    sheet.paste(shrunk, (left, top + _LABEL))
-
-
-def _cell_size(image: Tensor) -> tuple[int, int]:
-    height, width = image.shape[-2:]
-    scale = min(_CELL / width, _CELL / height)
-    return max(1, round(width * scale)), max(1, round(height * scale))
+def _cell(image: Tensor | None, title: str, words: str) -> Image.Image:
+    """A picture, made as wide or as high as a cell is, below two lines of text."""
+    picture = image_to_picture(image) if image is not None else Image.new("RGB", (_CELL, 1), _PAPER)
+    resampling = Image.Resampling.LANCZOS if max(picture.size) > _CELL else Image.Resampling.NEAREST
+    picture = ImageOps.contain(picture, (_CELL, _CELL), resampling)
+    cell = Image.new("RGB", (_CELL, _LABEL + picture.height), _PAPER)
+    draw = ImageDraw.Draw(cell)
+    draw.text((0, 0), title, _INK, default_font(15))
+    draw.text((0, 19), words, _FAINT, default_font(13))
+    cell.paste(picture, (0, _LABEL))
+    return cell
 
 
 def default_font(size: int) -> ImageFont.ImageFont | ImageFont.FreeTypeFont:
@@ -118,7 +112,7 @@ place. Difference maps are {DIFFERENCE_GAIN} times as bright as the difference.<
 """
 
 
-def _section(name: str, image: Tensor, rows: list[ResultRow]) -> str:
+def _section(name: str, image: Tensor, rows: list[RoundTrip]) -> str:
     good = [row for row in rows if row.image is not None]
     head = "".join(f'<th scope="col" title="{html.escape(what)}">{html.escape(title)}' for title, what, _ in _COLUMNS)
     lines = "\n".join(
@@ -143,7 +137,7 @@ def _section(name: str, image: Tensor, rows: list[ResultRow]) -> str:
 </section>"""
 
 
-def _figure(row: ResultRow, image: Tensor) -> str:
+def _figure(row: RoundTrip, image: Tensor) -> str:
     codec = html.escape(row.codec)
     difference = _uri(image_to_picture(difference_map(row.image, image)), lossy=True)
     view = _uri(latent_view(row.latent, BY_NAME[row.format]))
@@ -171,14 +165,6 @@ def _number(value: float, unit: str, digits: int) -> str:
     if math.isinf(value):
         return "equal"
     return f"{value:.{digits}f} {unit}".rstrip()
-
-
-def _megabytes(count: int | None) -> str:
-    return "–" if count is None else f"{count / 1e6:.0f} MB"
-
-
-def _latent_words(row: ResultRow) -> str:
-    return f"latent {'x'.join(map(str, row.latent.shape[1:]))}   PNG {row.latent_png_bytes / 1000:.0f} kB"
 
 
 def _short(name: str, longest: int = 40) -> str:

@@ -11,9 +11,9 @@ from taesd_ext.codec.codec import Codec
 from taesd_ext.codec.latent_file import LATENT_SUFFIXES, read_latent
 from taesd_ext.codec.latent_note import LatentNote
 from taesd_ext.codec.picture_file import WRITABLE_SUFFIXES, picture_bytes
-from taesd_ext.commands.batch import add_batch_arguments, run_jobs
-from taesd_ext.commands.codec_arguments import CodecChoice, add_codec_arguments, codec_choice
-from taesd_ext.commands.jobs import Job, plan_jobs
+from taesd_ext.commands.batch import add_batch_arguments, run_batch
+from taesd_ext.commands.codec_arguments import load_as_told
+from taesd_ext.commands.jobs import Job
 from taesd_ext.errors import TaesdError
 from taesd_ext.latent_formats import FAMILIES
 from taesd_ext.weights.vae_table import FULL_NAMES
@@ -35,17 +35,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--format", choices=[suffix[1:] for suffix in WRITABLE_SUFFIXES], default="png",
         help="what to write where --output names no file (png)",
     )  # fmt: skip
-    add_codec_arguments(parser)
     add_batch_arguments(parser)
 
 
 class DecodeWork:
     """Decodes one latent at a time by the codec that its file names; made once in each process."""
 
-    def __init__(self, choice: CodecChoice, family: str | None) -> None:
-        self._choice = choice
+    def __init__(self, args: argparse.Namespace) -> None:
+        self._args = args
         self._codecs: dict[str, Codec] = {}
-        self._given = self._codec(family) if family else None
+        self._given = self._codec(args.family) if args.family else None
 
     def load(self, source: Path) -> tuple[Tensor, LatentNote]:
         return read_latent(source, self._given.family if self._given else None)
@@ -64,7 +63,7 @@ class DecodeWork:
 
     def _codec(self, family: str) -> Codec:
         if family not in self._codecs:
-            self._codecs[family] = self._choice.load(family, "decoder")
+            self._codecs[family] = load_as_told(self._args, family, "decoder")
         return self._codecs[family]
 
 
@@ -76,13 +75,4 @@ def _known(family: str) -> str:
 
 
 def run(args: argparse.Namespace) -> int:
-    jobs = plan_jobs(
-        args.inputs,
-        args.output,
-        source_suffixes=LATENT_SUFFIXES,
-        target_suffixes=WRITABLE_SUFFIXES,
-        made="decoded",
-        default_suffix=f".{args.format}",
-        shard=args.shard,
-    )
-    return run_jobs(jobs, DecodeWork, (codec_choice(args), args.family), args, title="decode").report("decoded")
+    return run_batch(args, DecodeWork, LATENT_SUFFIXES, WRITABLE_SUFFIXES, made="decoded")

@@ -10,9 +10,9 @@ from torch import Tensor
 from taesd_ext.codec.latent_file import LATENT_SUFFIXES, latent_bytes
 from taesd_ext.codec.latent_note import note_for
 from taesd_ext.codec.picture_file import PICTURE_SUFFIXES, read_picture
-from taesd_ext.commands.batch import add_batch_arguments, run_jobs
-from taesd_ext.commands.codec_arguments import CodecChoice, add_codec_arguments, codec_choice
-from taesd_ext.commands.jobs import Job, plan_jobs
+from taesd_ext.commands.batch import add_batch_arguments, run_batch
+from taesd_ext.commands.codec_arguments import load_as_told
+from taesd_ext.commands.jobs import Job
 from taesd_ext.errors import TaesdError
 from taesd_ext.latent_formats import FAMILIES
 from taesd_ext.weights.vae_table import FULL_NAMES
@@ -33,18 +33,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--seed", type=int, metavar="N", help="draw the latent of a full VAE from its distribution instead of the mean"
     )
-    add_codec_arguments(parser)
     add_batch_arguments(parser)
 
 
 class EncodeWork:
     """Encodes one picture at a time; made once in each process."""
 
-    def __init__(self, choice: CodecChoice, family: str, seed: int | None) -> None:
-        self.codec = choice.load(family, "encoder")
-        if seed is not None and not self.codec.can_sample:
-            raise TaesdError(f"{family} cannot sample", "its latents are no distribution", "Leave --seed out")
-        self._seed = seed
+    def __init__(self, args: argparse.Namespace) -> None:
+        self.codec = load_as_told(args, args.family, "encoder")
+        self._seed = args.seed
+        if self._seed is not None and not self.codec.can_sample:
+            raise TaesdError(f"{args.family} cannot sample", "its latents are no distribution", "Leave --seed out")
 
     def load(self, source: Path) -> Tensor:
         return read_picture(source)
@@ -57,14 +56,4 @@ class EncodeWork:
 
 
 def run(args: argparse.Namespace) -> int:
-    jobs = plan_jobs(
-        args.inputs,
-        args.output,
-        source_suffixes=PICTURE_SUFFIXES,
-        target_suffixes=LATENT_SUFFIXES,
-        made="latent",
-        default_suffix=f".{args.format}",
-        shard=args.shard,
-    )
-    made_with = codec_choice(args), args.family, args.seed
-    return run_jobs(jobs, EncodeWork, made_with, args, title="encode").report("encoded")
+    return run_batch(args, EncodeWork, PICTURE_SUFFIXES, LATENT_SUFFIXES, made="latent")

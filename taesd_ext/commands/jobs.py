@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import glob
-import os
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -42,15 +41,9 @@ def finish_job(worker: Work, job: Job, loaded: Callable[[], Any]) -> str | None:
 
 
 def plan_jobs(
-    inputs: Sequence[str],
-    output: Path | None,
-    *,
-    made: str,
-    source_suffixes: Sequence[str],
-    target_suffixes: Sequence[str],
-    default_suffix: str,
-    shard: tuple[int, int] | None = None,
-) -> list[Job]:
+    inputs: Sequence[str], output: Path | None, *, made: str, source_suffixes: Sequence[str],
+    target_suffixes: Sequence[str], default_suffix: str, shard: tuple[int, int] | None = None,
+) -> list[Job]:  # fmt: skip
     """The jobs of a command line, in an order that depends on names only.
 
     One input file and an output with one of ``target_suffixes`` is a single job. Otherwise the output is a folder in
@@ -88,61 +81,47 @@ def find_files(
     """(file, its name relative to what was asked for) for files, folders (all below them) and glob patterns.
 
     A file that was named is taken whatever its suffix; one that several inputs give is taken once. Hidden files and
-    those below ``leave_out``, the output folder, are left alone.
+    those below ``leave_out``, the output folder, are left alone. Raises TaesdError for an input that gives nothing.
     """
-    outside = leave_out.resolve() if leave_out else None
     taken: set[Path] = set()
     for text in inputs:
         path = Path(text).expanduser()
-        if path.is_dir():
-            # An output folder inside the input is left out; the input itself as output is caught as a clash.
-            skip = outside if outside != path.resolve() else None
-            pairs = ((file, file.relative_to(path)) for file in _files_below(path, suffixes, skip))
-        elif path.is_file():
-            pairs = iter([(path, Path(path.name))])
+        if path.is_file():
+            pairs = [(path, Path(path.name))]
+        elif path.is_dir():
+            pairs = _matching(path, "**/*", suffixes, leave_out)
         elif glob.has_magic(text):
-            pairs = iter(_files_matching(path, suffixes, outside))
+            root = _fixed_part(path)
+            pairs = _matching(root, str(path.relative_to(root)), suffixes, leave_out)
         else:
             raise TaesdError(f"{text} does not exist", "", "Give files, folders, or patterns such as 'photos/**/*.jpg'")
-        found = False
+        if not pairs:
+            raise TaesdError(f"Nothing to do in {text}", f"no file there ends in {', '.join(suffixes)}")
         for file, relative in pairs:
-            found = True
             if (resolved := file.resolve()) not in taken:
                 taken.add(resolved)
                 yield file, relative
-        if not found:
-            raise TaesdError(f"Nothing to do in {text}", f"no file there ends in {', '.join(suffixes)}")
 
 
-def _files_below(folder: Path, suffixes: Sequence[str], skip: Path | None) -> Iterator[Path]:
-    for root, folders, files in os.walk(folder):
-        here = Path(root)
-        folders[:] = sorted(
-            name for name in folders if not name.startswith(".") and (skip is None or (here / name).resolve() != skip)
-        )
-        for name in sorted(files):
-            if not name.startswith(".") and Path(name).suffix.lower() in suffixes:
-                yield here / name
-
-
-def _files_matching(pattern: Path, suffixes: Sequence[str], skip: Path | None) -> list[tuple[Path, Path]]:
-    root = _fixed_part(pattern)
-    skip = skip if skip != root.resolve() else None
-    pairs = [(file, file.relative_to(root)) for file in sorted(root.glob(str(pattern.relative_to(root))))]
+def _matching(root: Path, pattern: str, suffixes: Sequence[str], leave_out: Path | None) -> list[tuple[Path, Path]]:
+    outside = leave_out.resolve() if leave_out else None
+    if outside == root.resolve():
+        outside = None  # the input itself as output is caught as a clash
+    pairs = [(file, file.relative_to(root)) for file in sorted(root.glob(pattern))]
     return [
         (file, relative)
         for file, relative in pairs
         if file.suffix.lower() in suffixes
-        and file.is_file()
         and not any(part.startswith(".") for part in relative.parts)
-        and skip not in file.resolve().parents
+        and outside not in file.resolve().parents
+        and file.is_file()
     ]
 
 
 def _fixed_part(pattern: Path) -> Path:
     """The part of a pattern before its first wildcard."""
-    fixed = Path(pattern.parts[0]) if pattern.is_absolute() else Path()
-    for part in pattern.parts[1 if pattern.is_absolute() else 0 : -1]:
+    fixed = Path(pattern.anchor)
+    for part in pattern.parts[len(fixed.parts) : -1]:
         if glob.has_magic(part):
             break
         fixed /= part

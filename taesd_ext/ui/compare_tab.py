@@ -11,9 +11,8 @@ from PIL import Image
 from torch import Tensor
 
 from taesd_ext.codec.picture_file import image_to_picture, picture_to_image
-from taesd_ext.commands.compare import measure
 from taesd_ext.commands.compare_page import comparison_page, difference_map
-from taesd_ext.commands.result_row import ResultRow
+from taesd_ext.commands.round_trip import RoundTrip, measure
 from taesd_ext.errors import TaesdError
 from taesd_ext.latent_formats import FAMILIES, LATENT_FORMATS
 from taesd_ext.ui import compat, texts
@@ -34,7 +33,7 @@ class Comparison:
     """A picture and what came of it."""
 
     image: Tensor
-    rows: tuple[ResultRow, ...]
+    rows: tuple[RoundTrip, ...]
 
     def picture(self, name: str) -> Image.Image | None:
         if name == texts.ORIGINAL:
@@ -171,8 +170,8 @@ def build_compare_tab(actions: PanelActions, tab: gr.Tab) -> None:
     export.click(save, made, [result, exported])
 
 
-def _measured(actions: PanelActions, name: str, image: Tensor) -> ResultRow:
+def _measured(actions: PanelActions, name: str, image: Tensor) -> RoundTrip:
     try:
         return measure(actions.codec_for(name), image)
     except TaesdError as error:
-        return ResultRow(name, "", error=str(error))
+        return RoundTrip(name, "", error=str(error))

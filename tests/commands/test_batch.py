@@ -10,7 +10,8 @@ import pytest
 from small_pictures import draw
 
 from taesd_ext import TaesdError
-from taesd_ext.commands.batch import parse_shard, prefetched
+from taesd_ext.commands.argument_types import shard
+from taesd_ext.commands.batch import prefetched
 from taesd_ext.commands.jobs import find_files, plan_jobs
 from taesd_ext.commands.outputs import write_atomically
 
@@ -129,10 +130,10 @@ def test_shards_are_a_partition(tree, tmp_path, count):
 
 
 def test_shards_are_parsed():
-    assert parse_shard("2/8") == (2, 8)
+    assert shard("2/8") == (2, 8)
     for bad in ("0/4", "5/4", "1", "a/b", "1/0", "-1/4", ""):
         with pytest.raises(argparse.ArgumentTypeError):
-            parse_shard(bad)
+            shard(bad)
 
 
 def test_prefetch_is_bounded_ordered_and_in_another_thread():

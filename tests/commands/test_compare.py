@@ -19,11 +19,10 @@ from PIL import Image, ImageDraw, ImageFont
 
 from taesd_ext import cli, load_codec
 from taesd_ext.commands import peak_memory
-from taesd_ext.commands.compare import measure
 from taesd_ext.commands.compare_page import comparison_page, comparison_sheet, difference_map
 from taesd_ext.commands.metrics import psnr, ssim
 from taesd_ext.commands.peak_memory import PeakMemory
-from taesd_ext.commands.result_row import ResultRow
+from taesd_ext.commands.round_trip import RoundTrip, measure
 from taesd_ext.models import tiny
 
 
@@ -52,7 +51,7 @@ def picture(height: int = 40, width: int = 51, seed: int = 0) -> torch.Tensor:
     return torch.rand(1, 3, height, width, generator=torch.Generator().manual_seed(seed))
 
 
-def rows_of(models: Path, *names: str, seed: int = 0) -> list[ResultRow]:
+def rows_of(models: Path, *names: str, seed: int = 0) -> list[RoundTrip]:
     return [measure(load_codec(name, models_dir=models), picture(seed=seed)) for name in names]
 
 
@@ -209,7 +208,7 @@ def test_a_picture_that_is_compared_is_never_replaced(models, tmp_path, capsys):
 
 @pytest.mark.parametrize("output", ["afile", "/proc/nope"])
 def test_no_codec_is_loaded_for_an_output_that_cannot_be(output, models, tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr("taesd_ext.commands.compare._loaded", lambda *_: pytest.fail("it began to compare"))
+    monkeypatch.setattr("taesd_ext.commands.compare.load_as_told", lambda *_: pytest.fail("it began to compare"))
     save(tmp_path / "a.png", picture())
     (tmp_path / "afile").write_bytes(b"mine")
     assert compare("a.png", "-o", output, "--models", models) == 1

@@ -279,12 +279,11 @@ def test_latents_of_an_unknown_model_have_no_decoder(generated):
 
 def test_a_comparison_shows_each_codec_and_where_it_differs(playground):
     from taesd_ext.codec.picture_file import picture_to_image
-    from taesd_ext.commands.compare import measure
-    from taesd_ext.commands.result_row import ResultRow
+    from taesd_ext.commands.round_trip import RoundTrip, measure
 
     assert codec_names(playground.actions()) == ["taesd"]
     image = picture_to_image(fitted(sample_picture("Leaves"), 64))
-    failed = ResultRow("taesd3", "", error="It broke.")
+    failed = RoundTrip("taesd3", "", error="It broke.")
     done = Comparison(image, (measure(playground.codec_for("taesd"), image), failed))
 
     assert done.names == [texts.ORIGINAL, "taesd"]
