@@ -1,14 +1,13 @@
-"""A pickle read as plain data: nothing that it names is imported, called or given a state.
+"""A pickle read as plain data: what it names is not imported, and what it calls is noted down, not called.
 
-Python's own reader does the work. Its C twin, ``pickle.Unpickler``, is not used: it allocates 64 GB for a memo place of
-four thousand million, and cannot be kept from hashing keys, which takes for ever with tuples of tuples.
+Python's own reader does the work. Its C twin, ``pickle.Unpickler``, is not used: its steps cannot be replaced, and it
+allocates 64 GB for a memo place of four thousand million.
 """
 
 from __future__ import annotations
 
 import io
 import pickle
-from collections.abc import Callable
 from typing import Any, ClassVar, NoReturn
 
 # A tensor takes 150 bytes and 80 reads, a whole SDXL checkpoint 0.4 MB and 200,000 reads.
@@ -16,6 +15,7 @@ LARGEST_PICKLE = 8 * 2**20
 _MOST_READS = 600_000
 # Python before 3.10.7 takes quadratic time for a number of many digits.
 _LONGEST_LINE = 4096
+_LONGEST_NAME = 1000
 
 # Nothing is ever run; a file that asks for these is refused because other programs might run it.
 _RUN_CODE = {"os", "posix", "nt", "subprocess", "pty", "runpy", "shutil", "socket", "importlib", "ctypes", "webbrowser"}
@@ -30,28 +30,29 @@ class UnusableFile(BadFile):
     """What a sound file holds that cannot be used here."""
 
 
-class Inert(dict):  # type: ignore[type-arg]
-    """Stands for anything that a pickle names: takes every argument and keeps nothing but entries."""
+class Noted(dict):  # type: ignore[type-arg]
+    """A dict, a set, or what a call would have made: its entries, and the call.
 
-    __slots__ = ()
+    Only entries under texts are kept: to hash tuples of tuples takes for ever.
+    """
 
-    def __new__(cls, *_: object, **__: object) -> Inert:
-        return dict.__new__(cls)
-
-    def __init__(self, *_: object, **__: object) -> None:
+    def __init__(self, function: Any = None, arguments: Any = ()) -> None:
         super().__init__()
+        self.function = function
+        self.arguments = arguments
 
-    def __call__(self, *_: object, **__: object) -> Inert:
-        return Inert()
+    def __setitem__(self, key: Any, value: Any) -> None:
+        if isinstance(key, str):
+            super().__setitem__(key, value)
 
-    def append(self, _: object) -> None:
-        """Of a list's subclass nothing is kept."""
+    def add(self, _: Any) -> None:
+        """Of sets, and of classes made of a list, nothing is kept."""
 
-    extend = append
+    append = extend = add
 
 
 class PickleData(io.BytesIO):
-    """The bytes of one pickle or more, of which each read is counted and must be whole."""
+    """The bytes of one pickle or more, whose reads are counted."""
 
     def __init__(self, data: bytes) -> None:
         super().__init__(data)
@@ -61,31 +62,19 @@ class PickleData(io.BytesIO):
         self._left -= 1
         if self._left < 0:
             raise BadFile("its pickle has more steps than any known weight file")
-        data = super().read(count)
-        if count is not None and len(data) != count:
-            raise BadFile("its pickle is cut off")
-        return data
+        return super().read(count)
 
     def readline(self, _: int | None = -1) -> bytes:
         return super().readline(_LONGEST_LINE)
 
 
 class InertUnpickler(pickle._Unpickler):
-    """Reads one pickle.
+    """Reads one pickle: names are texts, "module.name", and calls, dicts and sets are Noted. States are left out."""
 
-    ``stand_in`` gives what stands for a name of a module (called with the pickle's arguments if it is called there),
-    None for nothing known; ``persistent`` what stands for a reference to something outside of the pickle. Neither may
-    do harm with any argument. Entries of dicts whose key is no text are left out, sets are empty, states are not set.
-    """
-
-    def __init__(
-        self, data: PickleData, stand_in: Callable[[str, str], Any], persistent: Callable[[Any], Any]
-    ) -> None:
+    def __init__(self, data: PickleData) -> None:
         super().__init__(data, encoding="latin-1")
-        self._stand_in = stand_in
-        self._persistent = persistent
         self.names: dict[str, None] = {}
-        """What the pickle named and nothing stands for, as "module.name", in its order."""
+        """What the pickle named, in its order."""
 
     def load(self) -> Any:
         """The pickle's content. Raises BadFile."""
@@ -93,60 +82,53 @@ class InertUnpickler(pickle._Unpickler):
             return super().load()
         except BadFile:
             raise
-        except (Exception, RecursionError) as error:
+        except Exception as error:
             raise BadFile("its pickle is damaged") from error
 
     def find_class(self, module: str, name: str) -> Any:
+        if len(module) + len(name) > _LONGEST_NAME:
+            raise BadFile("its pickle is damaged")
         if module.split(".")[0] in _RUN_CODE or (
             module in ("builtins", "__builtin__") and name in _RUN_CODE_BUILTINS
         ):
             raise BadFile(f"it asks for {module}.{name}: it may be an attack")
-        if (known := self._stand_in(module, name)) is not None:
-            return known
-        self.names[f"{module}.{name}"[:200]] = None
-        return Inert
+        self.names[f"{module}.{name}"] = None
+        return f"{module}.{name}"
 
-    def persistent_load(self, reference: Any) -> Any:
-        return self._persistent(reference)
+    def _note_call(self) -> None:
+        arguments, function = self.stack.pop(), self.stack.pop()
+        self.append(Noted(function, arguments))
 
-    def _set_entries(self, entries: list[Any]) -> None:
-        target = self.stack[-1]  # type: ignore[has-type]
-        if not isinstance(target, dict):
-            raise BadFile("its pickle is damaged")
-        pairs = zip(entries[::2], entries[1::2], strict=True)
-        target.update((key, value) for key, value in pairs if isinstance(key, str))
+    def _note_call_by_names(self) -> None:
+        self.stack.pop()
+        self._note_call()
 
-    def _set_item(self) -> None:
-        value, key = self.stack.pop(), self.stack.pop()
-        self._set_entries([key, value])
+    def _instantiate(self, function: Any, arguments: Any) -> None:
+        self.append(Noted(function, arguments))
 
-    def _set_items(self) -> None:
-        self._set_entries(self.pop_mark())  # type: ignore[attr-defined]
+    def _start_empty(self) -> None:
+        self.append(Noted())
 
-    def _dict(self) -> None:
-        entries = self.pop_mark()  # type: ignore[attr-defined]
-        self.stack.append({})
-        self._set_entries(entries)
-
-    def _frozen_set(self) -> None:
+    def _leave_out(self) -> None:
+        """A frozen set, and a dict with its entries, which no program writes in one step."""
         self.pop_mark()  # type: ignore[attr-defined]
-        self.stack.append(Inert())
+        self.append(Noted())
 
     def _refuse(self) -> NoReturn:
+        """What an extension code stands for is looked up in this very program."""
         raise BadFile("its pickle does what no weights need")
 
+    _python: ClassVar = pickle._Unpickler.dispatch
     dispatch: ClassVar = {
-        **pickle._Unpickler.dispatch,
-        pickle.SETITEM[0]: _set_item,
-        pickle.SETITEMS[0]: _set_items,
-        pickle.DICT[0]: _dict,
-        pickle.EMPTY_SET[0]: lambda self: self.stack.append(Inert()),
-        pickle.ADDITEMS[0]: lambda self: self.pop_mark(),
-        pickle.FROZENSET[0]: _frozen_set,
+        **_python,
+        **dict.fromkeys((pickle.REDUCE[0], pickle.NEWOBJ[0]), _note_call),
+        pickle.NEWOBJ_EX[0]: _note_call_by_names,
+        **dict.fromkeys((pickle.EMPTY_DICT[0], pickle.EMPTY_SET[0]), _start_empty),
+        **dict.fromkeys((pickle.DICT[0], pickle.FROZENSET[0]), _leave_out),
+        **dict.fromkeys((pickle.EXT1[0], pickle.EXT2[0], pickle.EXT4[0]), _refuse),
         pickle.BUILD[0]: lambda self: self.stack.pop(),
         # Frames only say how much may be read at once.
         pickle.FRAME[0]: lambda self: self.read(8),
-        # Python's own reader allocates what this one claims before it reads.
-        pickle.BYTEARRAY8[0]: pickle._Unpickler.dispatch[pickle.BINBYTES8[0]],
-        **dict.fromkeys((pickle.EXT1[0], pickle.EXT2[0], pickle.EXT4[0]), _refuse),
+        # Python's own step allocates what this one claims before it reads.
+        pickle.BYTEARRAY8[0]: _python[pickle.BINBYTES8[0]],
     }

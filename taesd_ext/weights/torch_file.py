@@ -10,7 +10,7 @@ from __future__ import annotations
 import io
 import zipfile
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from taesd_ext.weights.inert_pickle import LARGEST_PICKLE, BadFile, PickleData, UnusableFile
-from taesd_ext.weights.torch_pickle import Storage, StoredTensor, TorchUnpickler
+from taesd_ext.weights.torch_pickle import Storage, StoredTensor, TorchUnpickler, named_tensors
 
 ZIP_START = b"PK\x03\x04"
 # torch.save's first object, from protocol 2 on and before. Source: torch/serialization.py.
@@ -29,30 +29,18 @@ _OLD_START = f"L{_MAGIC}L".encode()
 MOST_TENSORS = 20_000
 # Tied weights lie in a file once; no network ties all of its weights four times.
 _MOST_SHARED, _SPARE_BYTES = 4, 16 * 2**20
-_CHUNK = 2**20
 # A directory of 20,000 tensors has 2 MB.
 _LARGEST_DIRECTORY = 4 * 2**20
 _LARGEST_END = 2**17
 
-# What stands in a file instead of tensors of plain numbers.
-_NOT_PLAIN = {
-    "_rebuild_qtensor": "its tensors are quantised",
-    "_rebuild_sparse_tensor": "its tensors are sparse",
-    "_rebuild_nested_tensor": "its tensors are nested",
-    "_rebuild_meta_tensor_no_storage": "its tensors have shapes but no values",
-    "_rebuild_device_tensor_from_numpy": "its tensors are stored as NumPy arrays",
-    "_rebuild_wrapper_subclass": "its tensors are of a class of their own, as quantised ones are",
-}
-
-
 @dataclass(frozen=True)
 class _Content:
-    """What lies in a file: the pickle's data, and by key the storages' lengths and what reads their bytes."""
+    """What lies in a file: the pickle's data, the storages' lengths by key, and what reads those of some keys."""
 
     root: Any
     names: Iterable[str]
     lengths: dict[str, int]
-    opened: Callable[[], AbstractContextManager[Callable[[str], bytearray]]]
+    read: Callable[[Iterable[str]], Iterator[bytearray]]
 
 
 def is_torch_file(head: bytes) -> bool:
@@ -65,7 +53,7 @@ def read_torch_file(path: Path, size: int) -> tuple[dict[str, tuple[int, ...]], 
     with path.open("rb") as file:
         is_zip = file.read(4) == ZIP_START
     content = _zip(path, size) if is_zip else _stream(path, size)
-    found = _named_tensors(content.root)
+    found = named_tensors(content.root)
     if not found:
         raise _why_nothing(content.names)
     if len(found) > MOST_TENSORS:
@@ -78,43 +66,19 @@ def read_torch_file(path: Path, size: int) -> tuple[dict[str, tuple[int, ...]], 
     return shapes, lambda names: _read(content, [found[name] for name in names])
 
 
-def _named_tensors(root: Any) -> dict[str, StoredTensor]:
-    """Those below "state_dict", else those of the dict itself, else those of the dicts in it."""
-    if not isinstance(root, dict):
-        return {}
-    if isinstance(inner := root.get("state_dict"), dict):
-        root = inner
-    if found := _tensors_of(root):
-        return found
-    groups = {name: found for name, value in root.items() if isinstance(value, dict) and (found := _tensors_of(value))}
-    if len(groups) == 1:
-        return next(iter(groups.values()))
-    return {f"{outer}.{name}": tensor for outer, group in groups.items() for name, tensor in group.items()}
-
-
-def _tensors_of(group: dict[str, Any]) -> dict[str, StoredTensor]:
-    return {name: value for name, value in group.items() if isinstance(value, StoredTensor)}
-
-
 def _why_nothing(names: Iterable[str]) -> UnusableFile:
-    for name in names:
-        if why := _NOT_PLAIN.get(name.rpartition(".")[2]):
-            return UnusableFile(why)
-    first = next(iter(names), "")
-    return UnusableFile(f"it holds no tensors by name, but {first}" if first else "it holds no tensors by name")
+    first = next((name for name in names if name != "collections.OrderedDict"), "")
+    return UnusableFile(f"it holds no plain tensors by name, but {first}" if first else "it holds no tensors by name")
 
 
 def _read(content: _Content, tensors: list[StoredTensor]) -> list[Tensor]:
     """Each with memory of its own, contiguous; a storage that several share is read once."""
-    found: dict[int, Tensor] = {}
     by_storage: dict[str, list[int]] = {}
     for index, tensor in enumerate(tensors):
         by_storage.setdefault(tensor.storage.key, []).append(index)
-    with content.opened() as read:
-        for key, indices in by_storage.items():
-            data = read(key)
-            for index in indices:
-                found[index] = _tensor(data, tensors[index])
+    found: dict[int, Tensor] = {}
+    for indices, data in zip(by_storage.values(), content.read(by_storage), strict=True):
+        found.update((index, _tensor(data, tensors[index])) for index in indices)
     return [found[index] for index in range(len(tensors))]
 
 
@@ -127,14 +91,16 @@ def _tensor(data: bytearray, described: StoredTensor) -> Tensor:
     return flat.as_strided(described.shape, described.stride).clone(memory_format=torch.contiguous_format)
 
 
-class _SmallReads(io.FileIO):
+class _Limited(io.FileIO):
     """A file of which no single read brings much: zipfile reads a directory as large as it claims to be."""
+
+    limit = _LARGEST_DIRECTORY
 
     def read(self, count: int | None = -1) -> bytes:  # type: ignore[override]
         if count is None or count < 0:
             # zipfile reads so the last 64 KB alone.
             count = _LARGEST_END
-        if count > _LARGEST_DIRECTORY:
+        if count > self.limit:
             raise BadFile("its directory is too long")
         return super().read(count)
 
@@ -142,7 +108,8 @@ class _SmallReads(io.FileIO):
 @contextmanager
 def _archive(path: Path) -> Iterator[zipfile.ZipFile]:
     try:
-        with _SmallReads(path) as file, zipfile.ZipFile(file) as archive:
+        with _Limited(path) as file, zipfile.ZipFile(file) as archive:
+            file.limit = path.stat().st_size
             members = archive.infolist()
             if not any(member.CRC for member in members):
                 # As torch.serialization.set_crc32_options(False) writes it; without the attribute zipfile checks none.
@@ -180,12 +147,12 @@ def _zip(path: Path, size: int) -> _Content:
         data = f"{folder}data/"
         lengths = {name[len(data) :]: info.file_size for name, info in members.items() if name.startswith(data)}
 
-    @contextmanager
-    def opened() -> Iterator[Callable[[str], bytearray]]:
+    def read(keys: Iterable[str]) -> Iterator[bytearray]:
         with _archive(path) as archive:
-            yield lambda key: _bytes(archive.open(data + key), lengths[key])
+            for key in keys:
+                yield bytearray(archive.read(data + key))
 
-    return _Content(root, pickle.names, lengths, opened)
+    return _Content(root, pickle.names, lengths, read)
 
 
 def _small(archive: zipfile.ZipFile, name: str) -> bytes:
@@ -208,12 +175,16 @@ def _stream(path: Path, size: int) -> _Content:
         keys = TorchUnpickler(head).load()
         starts, lengths = _storages_of_stream(file, head.tell(), size, keys, pickle.storages)
 
-    @contextmanager
-    def opened() -> Iterator[Callable[[str], bytearray]]:
+    def read(keys: Iterable[str]) -> Iterator[bytearray]:
         with path.open("rb") as file:
-            yield lambda key: file.seek(starts[key]) and _bytes(file, lengths[key])
+            for key in keys:
+                file.seek(starts[key])
+                data = bytearray(file.read(lengths[key]))
+                if len(data) != lengths[key]:
+                    raise BadFile("it became shorter while it was read")
+                yield data
 
-    return _Content(root, pickle.names, lengths, opened)
+    return _Content(root, pickle.names, lengths, read)
 
 
 def _storages_of_stream(
@@ -235,15 +206,3 @@ def _storages_of_stream(
         if lengths[key] < 0 or position > size:
             raise BadFile("it is damaged or cut off")
     return starts, lengths
-
-
-def _bytes(file: IO[bytes], length: int) -> bytearray:
-    data = bytearray(length)
-    view, done = memoryview(data), 0
-    # One read more than there are bytes: at its end zipfile compares the checksum.
-    while got := file.readinto(view[done : done + _CHUNK]):  # type: ignore[attr-defined]
-        done += got
-    file.read(1)
-    if done < length:
-        raise BadFile("it became shorter while it was read")
-    return data

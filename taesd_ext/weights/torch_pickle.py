@@ -7,9 +7,10 @@ from typing import Any, NamedTuple
 
 import torch
 
-from taesd_ext.weights.inert_pickle import BadFile, Inert, InertUnpickler, PickleData, UnusableFile
+from taesd_ext.weights.inert_pickle import BadFile, InertUnpickler, Noted, PickleData, UnusableFile
 
 _MOST_DIMENSIONS = 16
+_MOST_WRAPPERS = 4
 
 _STORAGES = {
     "DoubleStorage": torch.float64, "FloatStorage": torch.float32, "HalfStorage": torch.float16,
@@ -22,7 +23,7 @@ _STORAGES = {
 
 
 class Storage(NamedTuple):
-    """A stretch of bytes that lies beside the pickle, under ``key``."""
+    """Bytes that lie beside the pickle, under ``key``."""
 
     dtype: torch.dtype
     key: str
@@ -65,64 +66,75 @@ class StoredTensor(NamedTuple):
             raise BadFile(f"a tensor of {self.shape} lies outside its {length:,} bytes")
 
 
-def _rebuilt(storage: Any, offset: Any, shape: Any, stride: Any, *_: Any) -> Any:
-    is_storage = isinstance(storage, Storage)
-    return StoredTensor(storage, offset, shape, stride, storage.dtype) if is_storage else Inert()
-
-
-def _rebuilt_v3(storage: Any, offset: Any, shape: Any, stride: Any, _: Any, __: Any, dtype: Any, *___: Any) -> Any:
-    if not isinstance(storage, Storage) or not isinstance(dtype, torch.dtype):
-        return Inert()
-    return StoredTensor(storage, offset, shape, stride, dtype)
-
-
-def _rebuilt_subclass(function: Any, _: Any, arguments: Any, *__: Any) -> Any:
-    """A tensor with attributes, such as a parameter with a note."""
-    return _rebuilt(*arguments) if function is _rebuilt else Inert()
-
-
-def _ordered_dict(pairs: Any = ()) -> dict[str, Any]:
-    """Python 2 gave an OrderedDict its entries as a list."""
-    return {key: value for key, value in pairs if isinstance(key, str)}
-
-
-_REBUILD = {
-    "_rebuild_tensor": _rebuilt,
-    "_rebuild_tensor_v2": _rebuilt,
-    "_rebuild_tensor_v3": _rebuilt_v3,
-    "_rebuild_parameter": lambda data, *_: data,
-    "_rebuild_parameter_with_state": lambda data, *_: data,
-    "_rebuild_from_type_v2": _rebuilt_subclass,
-}
-
-
-def _stand_in(module: str, name: str) -> Any:
-    if module in ("torch._utils", "torch._tensor"):
-        return _REBUILD.get(name)
-    if module in ("torch", "torch.storage", "torch.cuda"):
-        known = _STORAGES.get(name) or vars(torch).get(name)
-        return known if isinstance(known, torch.dtype) else None
-    return _ordered_dict if (module, name) == ("collections", "OrderedDict") else None
-
-
 class TorchUnpickler(InertUnpickler):
-    """Reads a pickle of torch.save; tensors are StoredTensor, ``storages`` all that it refers to."""
+    """Reads a pickle of torch.save; ``storages`` are all that it refers to."""
 
     def __init__(self, data: PickleData) -> None:
-        super().__init__(data, _stand_in, self._storage)
+        super().__init__(data)
         self.storages: dict[str, Storage] = {}
 
-    def _storage(self, reference: Any) -> Any:
-        if not isinstance(reference, tuple) or len(reference) < 4:
-            raise BadFile("its pickle is damaged")
-        if reference[0] == "module":
-            # A class with its source text, which the older format stores so.
-            return reference[1]
-        if reference[0] != "storage" or len(reference) < 5:
-            raise BadFile("its pickle is damaged")
-        _, dtype, key, _, elements, *view = reference
-        if view and view[0] is not None:
-            raise UnusableFile("it was written by a PyTorch older than 0.4")
-        if not isinstance(dtype, torch.dtype) or not isinstance(key, str):
-            return Inert()
-        return self.storages.setdefault(key, Storage(dtype, key, elements))
+    def persistent_load(self, reference: Any) -> Any:
+        match reference:
+            case ("module", kind, *_):  # a class with its source text, which the older format stores so
+                return kind
+            case ("storage", str(kind), str(key), _, elements, *_) if len(reference) <= 6:
+                if reference[5:] not in ((), (None,)):
+                    raise UnusableFile("it was written by a PyTorch older than 0.4")
+                dtype = _STORAGES.get(kind.rpartition(".")[2])
+                return dtype and self.storages.setdefault(key, Storage(dtype, key, elements))
+        raise BadFile("its pickle is damaged")
+
+
+def named_tensors(root: Any) -> dict[str, StoredTensor]:
+    """Those below "state_dict", else those of the dict itself, else those of the dicts in it."""
+    root = _entries(root)
+    root = _entries(root.get("state_dict")) or root
+    if found := _tensors(root):
+        return found
+    # A dict that lies there under many names is looked at once.
+    first = {id(value): name for name, value in reversed(root.items())}
+    groups = {
+        name: found
+        for name, value in root.items()
+        if first[id(value)] == name and (found := _tensors(_entries(value)))
+    }
+    if len(groups) == 1:
+        return next(iter(groups.values()))
+    return {f"{outer}.{name}": tensor for outer, group in groups.items() for name, tensor in group.items()}
+
+
+def _entries(value: Any) -> dict[str, Any]:
+    match value:
+        case Noted(function="collections.OrderedDict", arguments=([*pairs],)):  # as Python 2 gave them
+            pairs = (pair for pair in pairs if isinstance(pair, (list, tuple)) and len(pair) == 2)
+            return {key: item for key, item in pairs if isinstance(key, str)}
+        case Noted():
+            return value
+    return {}
+
+
+def _tensors(group: dict[str, Any]) -> dict[str, StoredTensor]:
+    return {name: found for name, value in group.items() if (found := _tensor(value))}
+
+
+def _tensor(value: Any) -> StoredTensor | None:
+    """What this call makes, where it makes a plain tensor."""
+    for _ in range(_MOST_WRAPPERS):
+        if not isinstance(value, Noted):
+            break
+        match value.function, value.arguments:
+            case "torch._utils._rebuild_parameter" | "torch._utils._rebuild_parameter_with_state", (data, *_):
+                value = data
+            case "torch._tensor._rebuild_from_type_v2", (str(function), _, arguments, *_):  # it has attributes
+                value = Noted(function, arguments)
+            case (
+                "torch._utils._rebuild_tensor" | "torch._utils._rebuild_tensor_v2",
+                (Storage() as storage, offset, shape, stride, *_),
+            ):
+                return StoredTensor(storage, offset, shape, stride, storage.dtype)
+            case "torch._utils._rebuild_tensor_v3", (Storage() as storage, offset, shape, stride, _, _, str(kind), *_):
+                dtype = vars(torch).get(kind.removeprefix("torch."))
+                return StoredTensor(storage, offset, shape, stride, dtype) if isinstance(dtype, torch.dtype) else None
+            case _:
+                return None
+    return None
