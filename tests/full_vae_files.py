@@ -10,10 +10,10 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from taesd_ext.models import autoencoder_kl
+from taesd_ext.weights.folders import DIFFUSERS_STEM
 from taesd_ext.weights.tensor_file import open_tensor_file
 from taesd_ext.weights.vae_file import find_full_vae
 from taesd_ext.weights.vae_layouts import LDM, Layout
-from taesd_ext.weights.vae_table import DIFFUSERS_STEM
 
 State = dict[str, Tensor]
 

@@ -10,11 +10,10 @@ import torch
 from taesd_ext.codec.codec import Codec, Source
 from taesd_ext.codec.full_loading import full_codec
 from taesd_ext.codec.precision import DtypeChoice
-from taesd_ext.errors import TaesdError
+from taesd_ext.errors import TaesdError, log_once
 from taesd_ext.latent_formats import FAMILIES, LatentFormat, native_format
-from taesd_ext.weights.family import say_if_guessed
 from taesd_ext.weights.folders import diffusers_files, given_folders, search_folders
-from taesd_ext.weights.identify import told_by
+from taesd_ext.weights.identify import identify
 from taesd_ext.weights.installed import find_part, no_weights
 from taesd_ext.weights.installed_vaes import find_named_vae
 from taesd_ext.weights.tensor_file import TensorFile, open_tensor_file
@@ -88,12 +87,17 @@ def _weight_file(path: Path) -> Path:
 
 
 def _format_of(file: TensorFile, parts: dict[str, TinyPart]) -> LatentFormat:
-    told = told_by(file, parts)
-    if not told.families:
+    found = identify(file.path)
+    if not found.families:
         raise TaesdError(
             f"{file.path} is a {next(iter(parts.values())).network.kind} tiny autoencoder",
             "no known model has such latents",
             f"The families are {', '.join(FAMILIES)}",
         )
-    say_if_guessed(file, told)
-    return native_format(told.families[0])
+    if found.is_guess:
+        log_once(
+            f"guessed {file.path}",
+            f"{file.path} is of {found.family_words}, and nothing tells which: it is taken for {found.families[0]}. "
+            f"Put the family into its name if the colours are wrong, as in {found.families[1]}_decoder.safetensors.",
+        )
+    return native_format(found.families[0])

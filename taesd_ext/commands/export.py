@@ -16,7 +16,7 @@ from taesd_ext.latent_formats import FAMILIES
 from taesd_ext.models.tiny import TinyNetwork
 from taesd_ext.weights.folders import diffusers_files as files_in_diffusers_folder
 from taesd_ext.weights.folders import given_folders, search_folders
-from taesd_ext.weights.identify import told_by
+from taesd_ext.weights.identify import identify
 from taesd_ext.weights.installed import find_part
 from taesd_ext.weights.tensor_file import open_tensor_file
 from taesd_ext.weights.tiny_file import PARTS, TinyPart, find_tiny_parts
@@ -91,9 +91,8 @@ def find_parts(family_or_path: str, wanted: tuple[str, ...], models: list[str]) 
 
 def _family_of(parts: dict[str, TinyPart]) -> str:
     """What a weight file is of, as it is told elsewhere; of one that nothing tells, its own name."""
-    file = next(iter(parts.values())).file
-    told = told_by(file, parts)
-    return told.families[0] if told.families and not told.is_guess else file.path.stem.split("_")[0]
+    path = next(iter(parts.values())).file.path
+    return identify(path).family or path.stem.split("_")[0]
 
 
 def _targets(args: argparse.Namespace, family: str, parts: tuple[str, ...]) -> list[Path]:

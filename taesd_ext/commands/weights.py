@@ -116,7 +116,7 @@ def _file_as_json(identity: Identity) -> dict[str, object]:
     return {
         "path": str(identity.path),
         "families": list(identity.families),
-        "guess": identity.told.is_guess,
+        "guess": identity.is_guess,
         "parts": list(official.parts if official else identity.parts),
         "version": official.version if official else None,
         "state": identity.state,
@@ -138,15 +138,10 @@ def _as_text(listing: Listing) -> str:
     return "\n".join(lines)
 
 
-def _family_cell(identity: Identity) -> str:
-    """A guess names all that it may be."""
-    return str(identity.told) if identity.told.is_guess else (identity.families or ("-",))[0]
-
-
 def _table(files: Iterable[Identity]) -> str:
     rows = [
         {
-            "family": _family_cell(identity),
+            "family": identity.family_words or "-",
             "parts": " + ".join(identity.official.parts if identity.official else identity.parts) or "-",
             "version": identity.official.version if identity.official else "-",
             "state": identity.state,

@@ -21,8 +21,9 @@ from taesd_ext.ui.markup import REFRESH_CLASS, SMALL, notice
 from taesd_ext.ui.models_table import families_html
 from taesd_ext.ui.report_box import build_report_box
 from taesd_ext.ui.work import Task, long_action
+from taesd_ext.weights.folders import weight_files
 from taesd_ext.weights.identify import Identity, identify
-from taesd_ext.weights.store import add_file, remove_file, weight_files
+from taesd_ext.weights.store import add_file, remove_file
 
 
 def status_html(actions: PanelActions) -> str:

@@ -42,6 +42,8 @@ class OfficialFile:
     git_sha1: str = ""
     sources: tuple[str, ...] = ()
     """The same bytes at several addresses, best first; empty where this version is only recognised."""
+    first_values: tuple[float, ...] = ()
+    """The first eight of a tiny part's first convolution, in bfloat16: they tell a conversion of the file."""
 
     @property
     def has_checksum(self) -> bool:
@@ -55,7 +57,7 @@ _FILE = Path(__file__).resolve().parents[1] / "data" / "official_files.json"
 
 
 def _row(values: dict[str, Any]) -> OfficialFile:
-    lists = {key: tuple(values[key]) for key in ("parts", "sources") if key in values}
+    lists = {key: tuple(values[key]) for key in ("parts", "sources", "first_values") if key in values}
     return OfficialFile(**{**values, **lists})
 
 

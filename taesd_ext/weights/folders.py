@@ -1,19 +1,32 @@
-"""Where weight files lie."""
+"""Where weight files lie, and what lies there: each folder is read once, until its time of change says otherwise."""
 
 from __future__ import annotations
 
 import os
+import threading
+import time
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
 from taesd_ext.errors import TaesdError, log_once
+from taesd_ext.settings import can_be_stored
+from taesd_ext.weights.tensor_file import SUFFIXES
 
 MODELS_VARIABLE = "TAESD_MODELS"
 """Environment variable with folders of weight files, separated as PATH is."""
 
 _HOST_FOLDERS = ("models/VAE-taesd", "models/vae_approx")
 """The folders of A1111 and ComfyUI, as seen from the program's own folder."""
+
+DIFFUSERS_STEM = "diffusion_pytorch_model"
+_DIFFUSERS_NAMES = tuple(f"{DIFFUSERS_STEM}{end}" for end in (".safetensors", ".fp16.safetensors", ".bin", ".fp16.bin"))
+
+_MOST_ENTRIES = 20_000
+"""Names read from one folder: a folder with more is no folder of weights."""
+_SETTLED = 2.0
+"""Seconds: a folder that changed so shortly ago may change again without its time saying so."""
 
 _Found = TypeVar("_Found")
 
@@ -65,13 +78,76 @@ def search_folders(
     return list(dict.fromkeys(folder for folder in folders if folder.is_dir()))
 
 
+@dataclass(frozen=True, eq=False)
+class Listing:
+    """The weight files and the folders directly in a folder, by name."""
+
+    files: dict[str, Path]
+    folders: dict[str, Path]
+    has_config: bool
+    """A config.json is there: it is a folder as diffusers writes them."""
+
+
+_remembered: dict[str, tuple[int, Listing]] = {}
+_lock = threading.Lock()
+
+
+def listing(folder: Path) -> Listing:
+    """The folder's content; empty where it cannot be read."""
+    try:
+        changed = folder.stat().st_mtime_ns
+        with _lock:
+            known = _remembered.get(str(folder))
+        if known and known[0] == changed:
+            return known[1]
+        found = _read(folder)
+    except OSError:
+        return Listing({}, {}, has_config=False)
+    if time.time() - changed / 1e9 > _SETTLED:
+        with _lock:
+            _remembered[str(folder)] = changed, found
+    return found
+
+
+def _read(folder: Path) -> Listing:
+    files, folders, has_config = {}, {}, False
+    with os.scandir(folder) as entries:
+        listed = sorted((entry for entry, _ in zip(entries, range(_MOST_ENTRIES), strict=False)), key=lambda e: e.name)
+    for entry in listed:
+        has_config = has_config or entry.name == "config.json"
+        try:
+            is_file = Path(entry.name).suffix.lower() in SUFFIXES and entry.is_file()
+            if (is_file or entry.is_dir()) and _is_text(entry.name):
+                (files if is_file else folders)[entry.name] = Path(entry.path)
+        except OSError:  # a link that leads nowhere, or in a circle
+            continue
+    return Listing(files, folders, has_config)
+
+
+def _is_text(name: str) -> bool:
+    """No page, no answer and no settings file can hold other names."""
+    if can_be_stored(name):
+        return True
+    shown = os.fsencode(name).decode(errors="backslashreplace")
+    log_once(f"name {shown}", f"{shown} is left out: its name is no text. Rename it to use it.")
+    return False
+
+
 def diffusers_files(folder: Path) -> list[Path]:
     """The weight files of a diffusers folder (with config.json), full precision first."""
-    if not (folder / "config.json").is_file():
-        return []
-    stem = "diffusion_pytorch_model"
-    names = (f"{stem}.safetensors", f"{stem}.fp16.safetensors", f"{stem}.bin", f"{stem}.fp16.bin")
-    return [path for name in names if (path := folder / name).is_file()]
+    found = listing(folder)
+    return [found.files[name] for name in _DIFFUSERS_NAMES if found.has_config and name in found.files]
+
+
+def weight_files(folders: Iterable[Path]) -> list[Path]:
+    """Weight files and diffusers folders' files in these folders (not below them), unopened, by folder and name."""
+    found: list[Path] = []
+    for folder in folders:
+        here = listing(folder)
+        held = {**{name: [path] for name, path in here.files.items()},
+                **{name: diffusers_files(path) for name, path in here.folders.items()}}  # fmt: skip
+        found += [path for name in sorted(held) for path in held[name]]
+    return list(dict.fromkeys(found))
 
 
 def first_good(paths: Iterable[Path], read: Callable[[Path], _Found | None]) -> _Found | None:

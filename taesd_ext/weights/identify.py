@@ -9,9 +9,9 @@ from pathlib import Path
 
 from taesd_ext.errors import TaesdError
 from taesd_ext.weights.catalog import CATALOG, TINY, OfficialFile, by_checksum
-from taesd_ext.weights.family import GUESS, NOTHING_TOLD, Told, tell_family
-from taesd_ext.weights.tensor_file import TensorFile, open_tensor_file
-from taesd_ext.weights.tiny_file import TinyPart, UnknownStructure, find_tiny_parts
+from taesd_ext.weights.family import tell_families
+from taesd_ext.weights.tensor_file import open_tensor_file
+from taesd_ext.weights.tiny_file import UnknownStructure, find_tiny_parts
 
 OFFICIAL, UNVERIFIED, UNKNOWN, UNREADABLE = "official", "unverified", "unknown", "unreadable"
 """What a file can be called. Unknown is a sound one that resembles a tiny autoencoder and cannot be used yet."""
@@ -21,6 +21,10 @@ HASH_UP_TO = 2**30
 
 _CHUNK = 2**20
 _MOST_REMEMBERED = 4096
+# The largest tiny autoencoder, LTX-2.3's wide one, has 30 million weights: 121 MB in float32.
+_LARGEST_TINY = 128 * 2**20
+# The smallest official file of another kind is Stable Diffusion's VAE in half precision, of 167 MB.
+_SMALLEST_OTHER = 150 * 2**20
 
 
 @dataclass(frozen=True)
@@ -34,8 +38,10 @@ class Identity:
     """The parts of a tiny autoencoder that it holds, "encoder" and "decoder"."""
     kind: str = ""
     """The structure of the tiny autoencoder, in words."""
-    told: Told = NOTHING_TOLD
-    """The families that the file's content and name leave."""
+    families: tuple[str, ...] = ()
+    """The family that it is of, or those that it may be of, likeliest first."""
+    by_shape: bool = False
+    """Nothing but the shape of its tensors tells the families."""
     hashed: bool = True
     """Whether the checksum was computed; very large files are not read without need."""
     error: str = ""
@@ -52,14 +58,19 @@ class Identity:
         return UNVERIFIED
 
     @property
-    def families(self) -> tuple[str, ...]:
-        """The family where the content tells it, else those that the structure allows, likeliest first."""
-        return (self.official.family,) if self.official else self.told.families
+    def is_guess(self) -> bool:
+        """It may be of several families, and nothing tells which."""
+        return self.by_shape and len(self.families) > 1
 
     @property
     def family(self) -> str:
         """The family whose decoder or encoder this file is used as; "" where several are left, or none."""
-        return "" if not self.families or self.told.is_guess else self.families[0]
+        return "" if not self.families or self.is_guess else self.families[0]
+
+    @property
+    def family_words(self) -> str:
+        """The family for people; "taesd or taesdxl" where nothing tells which."""
+        return " or ".join(self.families if self.is_guess else self.families[:1])
 
     @property
     def is_autoencoder(self) -> bool:
@@ -68,12 +79,12 @@ class Identity:
     def __str__(self) -> str:
         if self.official:
             return str(self.official)
-        if self.kind:
-            guess = f" of {self.told}, which nothing tells" if self.told.is_guess else ""
-            if self.told.families and self.told.evidence == GUESS and not guess:
-                guess = f", by its shape of {self.told}"
-            return f"{self.kind} tiny {' + '.join(self.parts)}{guess}"
-        return self.error or "no autoencoder known here"
+        if not self.kind:
+            return self.error or "no autoencoder known here"
+        words = f"{self.kind} tiny {' + '.join(self.parts)}"
+        if self.is_guess:
+            return f"{words} of {self.family_words}, which nothing tells"
+        return f"{words}, by its shape of {self.family}" if self.by_shape and self.family else words
 
 
 def checksums(path: Path) -> tuple[str, str]:
@@ -112,11 +123,6 @@ def identify(path: Path | str, *, always_hash: bool = False) -> Identity:
     return known
 
 
-def told_by(file: TensorFile, parts: dict[str, TinyPart]) -> Told:
-    """The families that an opened file with these parts may be of. Raises TaesdError if it is damaged."""
-    return tell_family(file, parts, identify(file.path).official)
-
-
 def _key(path: Path) -> tuple[str, str, int, int]:
     """The folder too: its name may tell what a file is, and the working folder changes."""
     stat = path.stat()
@@ -131,41 +137,32 @@ def _remember(key: tuple[str, str, int, int], identity: Identity) -> None:
 
 
 def _identify(path: Path, size: int, always_hash: bool) -> Identity:
-    found: dict[str, TinyPart] = {}
-    problem: TaesdError | None = None
-    if may_be_tiny(size):
-        try:
-            found = find_tiny_parts(open_tensor_file(path))
-        except TaesdError as error:
-            problem = error
-    hashed = always_hash or bool(found) or (size <= HASH_UP_TO and _size_is_official(size))
+    parts, families, by_shape, problem = {}, (), False, None
+    try:
+        if may_be_tiny(size):
+            file = open_tensor_file(path)
+            if parts := find_tiny_parts(file):
+                families, by_shape = tell_families(file, parts)
+    except TaesdError as error:
+        parts, problem = {}, error
+    hashed = always_hash or bool(parts) or (size <= HASH_UP_TO and _size_is_official(size))
     official = by_checksum(*checksums(path)) if hashed else None
-    told = NOTHING_TOLD
-    if found:
-        try:
-            told = tell_family(next(iter(found.values())).file, found, official)
-        except TaesdError as error:
-            found, problem = {}, error
+    if official:
+        families, by_shape = (official.family,), False
+    kind = next(iter(parts.values())).network.kind if parts else ""
     return Identity(
-        path, size, official, tuple(found), next(iter(found.values())).network.kind if found else "", told, hashed,
-        error=str(problem or ""), sound=problem is None or isinstance(problem, UnknownStructure),
+        path, size, official, tuple(parts), kind, families, by_shape, hashed, str(problem or ""),
+        sound=problem is None or isinstance(problem, UnknownStructure),
     )  # fmt: skip
 
 
-# The largest tiny autoencoder, LTX-2.3's wide one, has 30 million weights: 121 MB in float32.
-_LARGEST_TINY = 128 * 2**20
-# The smallest official file of another kind is Stable Diffusion's VAE in half precision, of 167 MB.
-_SMALLEST_OTHER = 150 * 2**20
-
-
 def may_be_tiny(size: int) -> bool:
+    """Whether a file of so many bytes may hold a tiny autoencoder."""
     return size <= _LARGEST_TINY
 
 
 def _size_is_official(size: int) -> bool:
     """Whether an official file can have this size; of some the size is not known."""
     return any(
-        row.size == size
-        or (row.size is None and row.kind != TINY and size >= _SMALLEST_OTHER)
-        for row in CATALOG
+        row.size == size or (row.size is None and row.kind != TINY and size >= _SMALLEST_OTHER) for row in CATALOG
     )

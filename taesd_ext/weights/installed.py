@@ -11,9 +11,8 @@ from pathlib import Path
 
 from taesd_ext.errors import TaesdError, log_once
 from taesd_ext.latent_formats import FAMILIES, native_format
-from taesd_ext.weights.folders import first_good
+from taesd_ext.weights.folders import first_good, weight_files
 from taesd_ext.weights.identify import Identity, identify, may_be_tiny
-from taesd_ext.weights.store import weight_files
 from taesd_ext.weights.tensor_file import SUFFIXES
 from taesd_ext.weights.tiny_file import PARTS, TinyPart, read_tiny
 
@@ -45,11 +44,8 @@ def find_part(family: str, part: str, folders: Iterable[Path]) -> TinyPart | Non
     """
     files = _tiny_files(folders)
     found = first_good(_serving(family, part, files), lambda path: read_tiny(path).get(part))
-    for identity, _ in files:
-        if _rank(family, part, identity.path) >= len(_stems(family, part)):
-            continue
-        if identity.family == family or (problem := _misnamed(identity, family, part)) is None:
-            continue
+    named = (identity for identity, _ in files if _rank(family, part, identity.path) < len(_stems(family, part)))
+    for problem in filter(None, (_misnamed(identity, family, part) for identity in named)):
         if found is None:
             raise problem
         log_once(f"bad file {problem.what}", f"{problem} Using {found.file.path} instead.")
@@ -58,7 +54,7 @@ def find_part(family: str, part: str, folders: Iterable[Path]) -> TinyPart | Non
 
 def no_weights(family: str, folders: list[Path]) -> TaesdError:
     """That a family has no file, with the cure: a file that may be of it, or where to get one."""
-    unsure = [identity.path for identity, _ in _tiny_files(folders) if _may_be(identity, family)]
+    unsure = [found.path for found, _ in _tiny_files(folders) if found.is_guess and family in found.families]
     looked = ", ".join(map(str, folders)) or "no folder of weights exists"
     author = "taehv" if native_format(family).frames else "taesd"
     cure = f"Download them at TAESD > Models, or put them there from https://github.com/madebyollin/{author}"
@@ -101,19 +97,14 @@ def _rank(family: str, part: str, path: Path) -> int:
     return len(stems) + (path.parent.name != family)
 
 
-def _misnamed(identity: Identity, family: str, part: str) -> TaesdError | None:
+def _misnamed(found: Identity, family: str, part: str) -> TaesdError | None:
     """Why a file under the family's name does not serve it."""
-    if identity.error:
-        return TaesdError(identity.error)
-    if part not in identity.parts:
+    if found.error:
+        return TaesdError(found.error)
+    if found.family == family or part not in found.parts:
         return None
-    right = identity.family or str(identity.told) or identity.kind
     return TaesdError(
-        f"{identity.path} is not a {family} {part}",
-        f"what it holds is of {right}, whatever its name says" if identity.families else f"it is a {identity.kind} one",
+        f"{found.path} is not a {family} {part}",
+        f"what it holds is of {found.family_words}" if found.families else f"it is a {found.kind} one",
         f"Put the right {family}_{part} file in its place",
     )
-
-
-def _may_be(identity: Identity, family: str) -> bool:
-    return identity.told.is_guess and family in identity.families

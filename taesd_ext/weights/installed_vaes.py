@@ -3,21 +3,20 @@
 from __future__ import annotations
 
 import re
-import threading
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
+from functools import lru_cache
 from pathlib import Path
 
 from taesd_ext.errors import TaesdError
 from taesd_ext.latent_formats import LatentFormat
-from taesd_ext.weights.folders import diffusers_files, first_good, search_folders
+from taesd_ext.weights.folders import DIFFUSERS_STEM, Listing, diffusers_files, first_good, listing, search_folders
 from taesd_ext.weights.identify import identify
-from taesd_ext.weights.listing import Listing, listing
 from taesd_ext.weights.store import copy_into
 from taesd_ext.weights.tensor_file import SAFETENSORS_SUFFIXES, SUFFIXES, open_tensor_file
 from taesd_ext.weights.vae_file import FullVAE, find_full_vae, find_layout, find_networks, read_config
 from taesd_ext.weights.vae_layouts import LDM
-from taesd_ext.weights.vae_table import DIFFUSERS_STEM, VAE_BY_NAME, VAES
+from taesd_ext.weights.vae_table import VAE_BY_NAME, VAES
 
 _HOST_FOLDERS = ("models/VAE", "models/vae")
 """Where A1111 and ComfyUI keep full-size VAEs."""
@@ -27,9 +26,6 @@ _MOST_FOLDERS = 200
 _LARGEST = 2**30
 """Bytes. FLUX.1's VAE in float32 has 335 MB."""
 _LONGEST_NAME = 100
-
-_recognised: dict[Path, tuple[tuple[Listing, ...], tuple[Path, ...]]] = {}
-_recognised_lock = threading.Lock()
 
 
 def find_named_vae(name: str, models_dir: Path | str | Iterable[Path | str] | None = None) -> FullVAE:
@@ -129,16 +125,10 @@ def add_vae_file(source: Path | str, folder: Path | str) -> Path:
     A published VAE gets its published name, another one keeps its own, without odd characters. Raises TaesdError when
     the file holds no full-size VAE that a WebUI can load, or when its place is taken.
     """
-    source, folder = Path(source), Path(folder)
+    source = Path(source)
     _check_for_webui(source)
     official = identify(source, always_hash=True).official
-    target = folder / (official.name if official else _own_name(source))
-    if target.is_symlink() or target.exists():
-        raise TaesdError(
-            f"{source.name} was not added", f"{target.name} is already in {folder}", "Remove that one first"
-        )
-    copy_into(source, target)
-    return target
+    return copy_into(source, Path(folder) / (official.name if official else _own_name(source)))
 
 
 def _check_for_webui(source: Path) -> None:
@@ -182,18 +172,16 @@ def _with_subfolders(folders: Iterable[Path]) -> list[Path]:
 
 def _vaes_in(folder: Path) -> tuple[Path, ...]:
     """The full-size VAEs directly in a folder, or in a diffusers folder in it."""
-    own = listing(folder)
-    below = [listing(sub) for sub in own.folders.values()]
-    with _recognised_lock:
-        seen, vaes = _recognised.get(folder, ((), ()))
-    if [*map(id, seen)] != [id(own), *map(id, below)]:
-        seen = (own, *below)
-        files = [path for found in seen if found is own or found.has_config for path in found.files.values()]
-        files.sort(key=lambda path: ".fp16" in path.name)  # of a diffusers folder's two the exact one first
-        vaes = tuple(path for path in files if _is_full_vae(path))
-        with _recognised_lock:
-            _recognised[folder] = seen, vaes
-    return vaes
+    here = listing(folder)
+    return _vaes_among(here, *(below for path in here.folders.values() if (below := listing(path)).has_config))
+
+
+@lru_cache(1024)
+def _vaes_among(*places: Listing) -> tuple[Path, ...]:
+    """Headers are read once: a folder that did not change has the same Listing."""
+    files = [path for place in places for path in place.files.values()]
+    files.sort(key=lambda path: ".fp16" in path.name)  # of a diffusers folder's two the exact one first
+    return tuple(path for path in files if _is_full_vae(path))
 
 
 def _is_full_vae(path: Path) -> bool:

@@ -24,11 +24,12 @@ from taesd_ext.models.autoencoder_wan import last_step
 from taesd_ext.models.full_vae import FullDecoder, FullEncoder, GaussianEncoder, PatchScale
 from taesd_ext.models.layers import BORDERS, Module
 from taesd_ext.models.state_shapes import Arguments, Shapes
+from taesd_ext.weights.folders import DIFFUSERS_STEM
 from taesd_ext.weights.identify import identify
 from taesd_ext.weights.tensor_file import TensorFile
 from taesd_ext.weights.tiny_file import PARTS, UnknownStructure, build_frozen
 from taesd_ext.weights.vae_layouts import LAYOUTS, UNKNOWN, Keys, Layout
-from taesd_ext.weights.vae_table import DIFFUSERS_STEM, VAE_BY_NAME, VAES, NamedVAE
+from taesd_ext.weights.vae_table import VAE_BY_NAME, VAES, NamedVAE
 
 # A config.json of a VAE has 1 kB; nothing larger is read.
 _LARGEST_CONFIG = 2**16

@@ -12,9 +12,9 @@ from functools import cached_property
 
 from taesd_ext.latent_formats import BY_NAME, LatentFormat
 from taesd_ext.weights.catalog import AUTOENCODER_DC, AUTOENCODER_KL, CATALOG
+from taesd_ext.weights.folders import DIFFUSERS_STEM
 
 AUTOENCODER_WAN = "autoencoder_wan"
-DIFFUSERS_STEM = "diffusion_pytorch_model"
 
 
 @dataclass(frozen=True)

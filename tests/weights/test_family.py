@@ -137,7 +137,7 @@ def test_what_is_said_falsely_is_not_believed(tmp_path: Path) -> None:
 def test_names_tell_last(tmp_path: Path, name: str, family: str) -> None:
     path = saved(tmp_path / f"{name}.safetensors", own_weights(channels_of(family)))
     assert used_as(path) == family
-    assert not identify(path).told.is_guess
+    assert not identify(path).is_guess
 
 
 @pytest.mark.parametrize(
@@ -189,4 +189,4 @@ def test_an_export_says_what_the_file_is_and_not_what_it_is_called(tmp_path: Pat
         made = tmp_path / "made" / f"{family}.safetensors"
         assert main(["export", "--family", str(source), "--part", "decoder", "-o", str(made)]) == 0
         assert open_tensor_file(made).metadata["family"] == family
-    assert identify(tmp_path / "made" / "decoder.safetensors").told.is_guess
+    assert identify(tmp_path / "made" / "decoder.safetensors").is_guess

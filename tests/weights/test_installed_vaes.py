@@ -56,7 +56,7 @@ def test_folders_and_headers_are_read_once(tmp_path: Path, monkeypatch: pytest.M
     assert len(first) == 21
     assert first["sdxl-vae"] == tmp_path / "VAE" / "sdxl_vae.safetensors"
     with monkeypatch.context() as patch:
-        patch.setattr("taesd_ext.weights.listing.os.scandir", None)
+        patch.setattr("taesd_ext.weights.folders.os.scandir", None)
         patch.setattr("taesd_ext.weights.installed_vaes.open_tensor_file", None)
         assert installed_vaes_by_name([tmp_path / "VAE"]) == first
     write_vae(tmp_path / "VAE" / "folder3" / "late.safetensors")

@@ -17,8 +17,9 @@ from taesd_ext.errors import TaesdError
 from taesd_ext.models import tiny
 from taesd_ext.weights import identify as identify_module
 from taesd_ext.weights.catalog import CATALOG, TINY, downloadable, downloads
+from taesd_ext.weights.folders import weight_files
 from taesd_ext.weights.identify import OFFICIAL, UNREADABLE, UNVERIFIED, checksums, identify
-from taesd_ext.weights.store import add_file, list_weights, remove_file, weight_files
+from taesd_ext.weights.store import add_file, list_weights, remove_file
 
 linked = pytest.mark.skipif(sys.platform == "win32", reason="links need rights on Windows")
 
