@@ -53,6 +53,10 @@ class LatentFormat:
     """Of an even number of latent frames no decoded frame is dropped."""
     rgb: str = ""
     """Row of the linear preview's factors (data/latent_rgb.json), where it is not its own name."""
+    previewer: bool = False
+    """An embedded previewer is shipped for it (data/previewer_NAME.safetensors)."""
+    approx_nn: str = ""
+    """The file of A1111's own small previewer for it."""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "rgb", self.rgb or self.name)
@@ -80,3 +84,18 @@ class LatentFormat:
         if not values:
             return without
         return torch.tensor(values, dtype=like.dtype, device=like.device).view(1, -1, *[1] * (like.ndim - 2))
+
+
+def picture_part(latent: Tensor) -> Tensor:
+    """Of a video's latent that is nested with that of its sound, what is seen; any other as it is."""
+    return latent.unbind()[0] if getattr(latent, "is_nested", False) else latent
+
+
+def unpack(latent: Tensor, fold: int = 2) -> Tensor:
+    """(B, C*f*f, h, w) -> (B, C, f*h, f*w): channels hold (C, row, column) of each square of positions."""
+    return torch.nn.functional.pixel_shuffle(latent, fold)
+
+
+def pack(latent: Tensor, fold: int = 2) -> Tensor:
+    """(B, C, f*h, f*w) -> (B, C*f*f, h, w), the inverse of :func:`unpack`."""
+    return torch.nn.functional.pixel_unshuffle(latent, fold)

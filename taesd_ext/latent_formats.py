@@ -6,12 +6,20 @@ it, named as its weight files are ("taesd", "taesdxl", ...). Adding a model is a
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
+from pathlib import Path
 
-import torch
 from torch import Tensor
 
-from taesd_ext.latent_format import LatentFormat
+from taesd_ext.latent_format import LatentFormat, pack, picture_part, unpack
+
+_FILE = Path(__file__).parent / "data" / "latent_channels.json"
+_OF_CHANNELS: dict[str, dict[str, tuple[float, ...]]] = {
+    name: {kind: tuple(values) for kind, values in row.items()}
+    for name, row in json.loads(_FILE.read_text(encoding="utf-8")).items()
+}
+"""Means ("shift") and deviations, by row."""
 
 # Sources of names, channels, factors, means and deviations: comfy/latent_formats.py of Comfy-Org/ComfyUI (75399d7),
 # modules_forge/packages/huggingface_guess/latent.py of Forge Neo, vae/config.json of the models' own repositories.
@@ -20,10 +28,11 @@ LATENT_FORMATS: tuple[LatentFormat, ...] = (
     LatentFormat(
         "sd1", "Stable Diffusion 1 and 2", "taesd", 4, 8, host_names=("SD15", "SD20"), flags=("is_sd1", "is_sd2"),
         words=r"sd[ ._-]?v?[12](?:[ ._-]?[015])?(?![a-z0-9])", scaling_factor=0.18215,
+        previewer=True, approx_nn="model.pt",
     ),
     LatentFormat(
         "sdxl", "SDXL, SSD-1B, SDXL refiner", "taesdxl", 4, 8, host_names=("SDXL",), flags=("is_sdxl", "is_ssd"),
-        words=r"sd[ ._-]?xl|xl(?![a-z0-9])", scaling_factor=0.13025,
+        words=r"sd[ ._-]?xl|xl(?![a-z0-9])", scaling_factor=0.13025, previewer=True, approx_nn="vaeapprox-sdxl.pt",
     ),
     LatentFormat(
         "playground25", "Playground 2.5", "taesdxl", 4, 8, host_names=("SDXL_Playground_2_5",), rgb="sdxl",
@@ -33,16 +42,17 @@ LATENT_FORMATS: tuple[LatentFormat, ...] = (
     LatentFormat(
         "sd3", "Stable Diffusion 3 and 3.5", "taesd3", 16, 8, host_names=("SD3",), flags=("is_sd3",),
         words=r"sd[ ._-]?v?3(?:[ ._-]?5)?(?![a-z0-9])", scaling_factor=1.5305, shift=0.0609,
+        previewer=True, approx_nn="vaeapprox-sd3.pt",
     ),
     LatentFormat(
         "flux1", "FLUX.1, Chroma, Z-Image, HiDream, Lumina 2, OmniGen 2, Ovis-Image, LongCat-Image", "taef1", 16, 8,
         host_names=("Flux", "Flux1", "Chroma", "ZImage", "Lumina2", "HiDream"), flags=("is_flux", "is_flux1"),
-        words=r"flux(?:[ ._-]?1)?(?![ ._-]?[23])|f1(?![a-z0-9])", scaling_factor=0.3611, shift=0.1159,
+        words=r"flux(?:[ ._-]?1)?(?![ ._-]?[23])|f1(?![a-z0-9])", scaling_factor=0.3611, shift=0.1159, previewer=True,
     ),
     LatentFormat(
         "flux2", "FLUX.2, FLUX.3, ERNIE-Image, Ideogram 4, Lens, MOSS-Image, Mugen", "taef2", 32, 8,
         packed=2, midblock_norm=True, host_names=("Flux2", "SDXL_Flux2"), flags=("is_flux2",),
-        words=r"flux[ ._-]?[23]|f2(?![a-z0-9])",
+        words=r"flux[ ._-]?[23]|f2(?![a-z0-9])", previewer=True,
     ),
     LatentFormat(
         "sana", "Sana (DC-AE f32c32)", "taesana", 32, 32, host_names=("Sana",), flags=("is_sana",), words=r"sana",
@@ -52,58 +62,17 @@ LATENT_FORMATS: tuple[LatentFormat, ...] = (
         "wan21", "Wan 2.1, Wan 2.2 14B, Qwen Image, Anima, Krea 2, Cosmos-Predict 2", "taew2_1", 16, 8, frames=True,
         host_names=("Wan21", "QwenImage"), flags=("is_wan",), other_decoders=("lighttaew2_1",),
         words=r"wan[ ._-]?v?2[ ._-]?1|qwen[ ._-]?image(?![ ._-]?2)|anima(?![a-z])",
-        shift=(
-            -0.7571, -0.7089, -0.9113, 0.1075, -0.1745, 0.9653, -0.1517, 1.5508,
-            0.4134, -0.0715, 0.5517, -0.3632, -0.1922, -0.9497, 0.2503, -0.2921,
-        ),
-        deviations=(
-            2.8184, 1.4541, 2.3275, 2.6558, 1.2196, 1.7708, 2.6052, 2.0743,
-            3.2687, 2.1526, 2.8652, 1.5579, 1.6382, 1.1253, 2.8251, 1.9160,
-        ),
+        **_OF_CHANNELS["wan21"],
     ),
     LatentFormat(
         "wan22", "Wan 2.2 5B", "taew2_2", 48, 16, frames=True, host_names=("Wan22",),
         other_decoders=("lighttaew2_2", "taew2_2_super"), words=r"wan[ ._-]?v?2[ ._-]?2",
-        shift=(
-            -0.2289, -0.0052, -0.1323, -0.2339, -0.2799, 0.0174, 0.1838, 0.1557,
-            -0.1382, 0.0542, 0.2813, 0.0891, 0.1570, -0.0098, 0.0375, -0.1825,
-            -0.2246, -0.1207, -0.0698, 0.5109, 0.2665, -0.2108, -0.2158, 0.2502,
-            -0.2055, -0.0322, 0.1109, 0.1567, -0.0729, 0.0899, -0.2799, -0.1230,
-            -0.0313, -0.1649, 0.0117, 0.0723, -0.2839, -0.2083, -0.0520, 0.3748,
-            0.0152, 0.1957, 0.1433, -0.2944, 0.3573, -0.0548, -0.1681, -0.0667,
-        ),
-        deviations=(
-            0.4765, 1.0364, 0.4514, 1.1677, 0.5313, 0.4990, 0.4818, 0.5013,
-            0.8158, 1.0344, 0.5894, 1.0901, 0.6885, 0.6165, 0.8454, 0.4978,
-            0.5759, 0.3523, 0.7135, 0.6804, 0.5833, 1.4146, 0.8986, 0.5659,
-            0.7069, 0.5338, 0.4889, 0.4917, 0.4069, 0.4999, 0.6866, 0.4093,
-            0.5709, 0.6065, 0.6415, 0.4944, 0.5726, 1.2042, 0.5458, 1.6887,
-            0.3971, 1.0600, 0.3943, 0.5537, 0.5444, 0.4089, 0.7468, 0.7744,
-        ),
+        **_OF_CHANNELS["wan22"],
     ),
     LatentFormat(
         "qwen21", "Qwen Image 2.1", "taeqi2_1", 64, 16, host_names=("QwenImage21",),
         other_decoders=("taeqi2_1_tinier",), words=r"qwen[ ._-]?image[ ._-]?2[ ._-]?1",
-        shift=(
-            0.5126, 0.7721, -0.0631, 1.3506, -0.7855, -2.1025, -0.3458, 1.3722,
-            1.8873, -1.7177, -0.6510, 0.2732, 0.7562, -0.6163, -1.0277, 3.8363,
-            2.0210, 0.0472, 0.9320, 2.0087, 2.4954, -0.1391, -1.4249, 1.8464,
-            -0.5236, 1.2826, 3.7046, -1.3035, 2.7286, -1.4518, -1.9036, -1.9955,
-            -0.0342, -1.0265, -0.7636, 3.0555, 0.0746, -3.0751, -0.1076, 1.7376,
-            -1.0914, -1.9435, -0.2784, -1.3680, 0.4809, -0.4433, 0.3764, 0.5729,
-            -2.0595, 1.0960, -1.3260, -2.0211, -5.0179, 0.5275, 4.0162, 1.8505,
-            0.3026, 1.9373, 1.4937, 0.2632, 0.5547, -1.7121, -0.1562, 0.0304,
-        ),
-        deviations=(
-            3.2001, 3.2936, 3.4321, 3.0091, 3.1061, 4.0379, 4.0705, 3.7910,
-            3.0785, 3.6500, 3.9308, 3.0904, 2.8778, 3.7675, 3.7320, 5.0756,
-            3.2864, 4.0397, 3.1317, 4.0443, 2.9249, 3.9454, 3.0988, 4.2489,
-            3.4896, 3.8513, 3.9323, 3.4719, 3.7498, 4.2830, 3.5694, 4.2467,
-            3.9037, 3.2947, 5.0770, 3.5075, 3.2700, 3.4767, 2.8063, 5.1125,
-            3.5327, 4.7833, 3.1286, 4.1819, 3.8527, 3.8312, 3.5605, 4.3875,
-            3.9624, 4.0168, 3.5643, 4.0550, 5.5614, 4.2963, 4.4080, 3.4959,
-            3.8747, 3.7608, 3.5735, 3.1490, 3.7662, 3.6746, 3.4563, 3.8161,
-        ),
+        **_OF_CHANNELS["qwen21"],
     ),
     LatentFormat(
         "hunyuan-video", "HunyuanVideo", "taehv", 16, 8, frames=True, host_names=("HunyuanVideo",),
@@ -136,16 +105,7 @@ LATENT_FORMATS: tuple[LatentFormat, ...] = (
     ),
     LatentFormat(
         "mochi", "Mochi 1", "taem1", 12, 8, frames=True, splits=(1, 2, 3), host_names=("Mochi",), words=r"mochi",
-        shift=(
-            -0.06730895953510081, -0.038011381506090416, -0.07477820912866141, -0.05565264470995561,
-            0.012767231469026969, -0.04703542746246419, 0.043896967884726704, -0.09346305707025976,
-            -0.09918314763016893, -0.008729793427399178, -0.011931556316503654, -0.0321993391887285,
-        ),
-        deviations=(
-            0.9263795028493863, 0.9248894543193766, 0.9393059390890617, 0.959253732819592,
-            0.8244560132752793, 0.917259975397747, 0.9294154431013696, 1.3720942357788521,
-            0.881393668867029, 0.9168315692124348, 0.9185249279345552, 0.9274757570805041,
-        ),
+        **_OF_CHANNELS["mochi"],
     ),
     LatentFormat(
         "cogvideox15", "CogVideoX 5B, CogVideoX 1.5", "taecvx", 16, 8, frames=True, whole_if_even=True,
@@ -213,11 +173,6 @@ def to_family_latent(latent: Tensor, latent_format: LatentFormat) -> Tensor:
     return latent if native is None else native.from_vae(latent_format.to_vae(latent))
 
 
-def picture_part(latent: Tensor) -> Tensor:
-    """Of a video's latent that is nested with that of its sound, what is seen; any other as it is."""
-    return latent.unbind()[0] if getattr(latent, "is_nested", False) else latent
-
-
 def from_family_latent(latent: Tensor, latent_format: LatentFormat, *, packed: bool = False) -> Tensor:
     """The family's latent -> the sampler's, packed where the sampler wants it so."""
     native = _native(latent_format)
@@ -233,16 +188,6 @@ def _native(latent_format: LatentFormat) -> LatentFormat | None:
     native = native_format(latent_format.family)
     scales = [(row.scaling_factor, row.shift, row.deviations) for row in (native, latent_format)]
     return native if scales[0] != scales[1] else None
-
-
-def unpack(latent: Tensor, fold: int = 2) -> Tensor:
-    """(B, C*f*f, h, w) -> (B, C, f*h, f*w): channels hold (C, row, column) of each square of positions."""
-    return torch.nn.functional.pixel_shuffle(latent, fold)
-
-
-def pack(latent: Tensor, fold: int = 2) -> Tensor:
-    """(B, C, f*h, f*w) -> (B, C*f*f, h, w), the inverse of :func:`unpack`."""
-    return torch.nn.functional.pixel_unshuffle(latent, fold)
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from taesd_ext.codec.precision import DtypeChoice, resolve_dtype
 from taesd_ext.errors import TaesdError
-from taesd_ext.latent_formats import BY_NAME
+from taesd_ext.latent_formats import BY_NAME, LATENT_FORMATS
 from taesd_ext.models.computing import computing
 from taesd_ext.models.fast import FastNetwork
 from taesd_ext.models.student import Previewer
@@ -22,7 +22,7 @@ from taesd_ext.weights.tiny_file import build_frozen
 DATA = Path(__file__).resolve().parents[1] / "data"
 """The shipped files, made by `python -m taesd_ext learn`."""
 
-PREVIEWER_FORMATS = ("sd1", "sdxl", "sd3", "flux1", "flux2")
+PREVIEWER_FORMATS = tuple(row.name for row in LATENT_FORMATS if row.previewer)
 
 _loaded: dict[tuple[str, str, torch.dtype], Callable[[Tensor], Tensor]] = {}
 _lock = threading.Lock()

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from taesd_ext.errors import TaesdError, log_once
+from taesd_ext.latent_formats import BY_NAME
 from taesd_ext.models.computing import computing
 from taesd_ext.weights.tensor_file import open_tensor_file
 from taesd_ext.weights.tiny_file import build_frozen
@@ -20,7 +21,6 @@ from taesd_ext.weights.tiny_file import build_frozen
 SCALE = 4
 """Full-size pixels along a side of one pixel of its picture."""
 
-_FILES = {"sd1": "model.pt", "sdxl": "vaeapprox-sdxl.pt", "sd3": "vaeapprox-sd3.pt"}
 _CHANNELS = (8, 16, 32, 64, 32, 16, 8, 3)
 _KERNELS = (7, 5, 3, 3, 3, 3, 3, 3)
 _SLOPE = 0.1
@@ -46,7 +46,8 @@ class ApproxNN(nn.Module):
 
 def find_approx_nn(format_name: str, folders: Sequence[Path]) -> Callable[[Tensor], Tensor] | None:
     """The preview of a latent format, latent -> image in [0,1], where its file lies in a folder or its VAE-approx."""
-    name = _FILES.get(format_name)
+    row = BY_NAME.get(format_name)
+    name = row.approx_nn if row else ""
     places = [place / name for folder in folders for place in (folder, folder / "VAE-approx")] if name else []
     path = next((place for place in places if place.is_file()), None)
     if path is None:
