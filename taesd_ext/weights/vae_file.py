@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -24,9 +24,9 @@ from taesd_ext.models.autoencoder_wan import last_step
 from taesd_ext.models.full_vae import FullDecoder, FullEncoder, GaussianEncoder, PatchScale
 from taesd_ext.models.layers import BORDERS, Module
 from taesd_ext.models.state_shapes import Arguments, Shapes
-from taesd_ext.weights.folders import DIFFUSERS_STEM
+from taesd_ext.weights.folders import DIFFUSERS_STEM, weight_files
 from taesd_ext.weights.identify import identify
-from taesd_ext.weights.tensor_file import TensorFile
+from taesd_ext.weights.tensor_file import TensorFile, open_tensor_file
 from taesd_ext.weights.tiny_file import PARTS, UnknownStructure, build_frozen
 from taesd_ext.weights.vae_layouts import LAYOUTS, UNKNOWN, Keys, Layout
 from taesd_ext.weights.vae_table import VAE_BY_NAME, VAES, NamedVAE
@@ -59,17 +59,17 @@ class FullPart:
     network: nn.Module
     """On the meta device: no memory, and the global random state stays as it is."""
     keys: Keys
-    wrap: Callable[[nn.Module], nn.Module]
-    """Gives the network the codec's ranges."""
+    scale: nn.Module
+    """The VAE's own latent -> the diffusion model's, and back."""
 
     def build(self) -> nn.Module:
-        """The module with its weights: in float32, on the CPU, frozen, in evaluation mode."""
-        with torch.device("meta"):
-            network = self.wrap(self.network)
-        shapes = {key: value.shape for key, value in network.state_dict().items()}
-        loaded = self.file.load(list(dict.fromkeys(name for names in self.keys.values() for name in names)))
+        """The module with its weights, in the codec's ranges: in float32, on the CPU, frozen, in evaluation mode."""
+        shapes = {key: value.shape for key, value in self.network.state_dict().items()}
+        loaded = self.file.load([name for names in self.keys.values() for name in names])
         state = {key: _joined([loaded.pop(name) for name in self.keys[key]], shapes[key]) for key in self.keys}
-        return build_frozen(network, state)
+        moments = getattr(self.network, "moments", False)
+        wrapper = FullDecoder if self.network.part == "decoder" else GaussianEncoder if moments else FullEncoder
+        return wrapper(build_frozen(self.network, state), self.scale).eval()
 
 
 @dataclass(frozen=True)
@@ -109,29 +109,33 @@ def find_full_vae(file: TensorFile, variant: str | None = None) -> FullVAE | Non
         return None
     network, _ = next(iter(networks.values()))
     row, reason = _kind_of(file, prefix, _fitting(file.path, layout, network), config, variant)
-    scale_keys = {f"scale.{key}": (f"{prefix}bn.{key}",) for key in ("running_mean", "running_var")}
-    if row.format_name != "flux2":
-        scale, scale_keys = partial(FormatScale, row.latent_format), {}
-    elif scale_keys["scale.running_mean"][0] in file.shapes:
-        scale = partial(PatchScale, row.latent_format.latent_channels)
-    else:
-        raise UnknownStructure(
-            f"{file.path} is a FLUX.2 decoder without the scale of its latents",
-            "the means and variances of FLUX.2's VAE (bn.running_mean, bn.running_var) are in the whole file only",
-            "Use full_encoder_small_decoder.safetensors instead",
-        )
-    parts = {}
-    for part, (network, keys) in networks.items():
-        wrapper = FullDecoder if part == "decoder" else GaussianEncoder if network.moments else FullEncoder
-        keys = {f"network.{own}": names for own, names in keys.items()}
-        parts[part] = FullPart(file, network, keys | scale_keys, partial(_wrapped, wrapper, scale))
+    scale, found_in = _scale(file, prefix, row.latent_format)
+    if found_in != file.path:
+        reason += f"; the scale of its latents is that of {found_in.name}"
     told = file.metadata.get("padding_mode", config.get("padding_mode"))
     borders = told if told in BORDERS else "zeros"
+    parts = {part: FullPart(file, network, keys, scale) for part, (network, keys) in networks.items()}
     return FullVAE(row.name, row.latent_format, parts, reason, row.float16_overflows, borders)
 
 
-def _wrapped(wrapper: type[nn.Module], scale: Callable[[], nn.Module], network: nn.Module) -> nn.Module:
-    return wrapper(network, scale())
+def _scale(file: TensorFile, prefix: str, latent_format: LatentFormat) -> tuple[nn.Module, Path]:
+    """The scale of a VAE's latents, and the file that has it: for FLUX.2's decoder alone, another one beside it."""
+    if latent_format.packed == 1:
+        return FormatScale(latent_format), file.path
+    scale = PatchScale(latent_format.latent_channels)
+    shapes = {key: tuple(value.shape) for key, value in scale.state_dict().items()}
+    for path in (file.path, *weight_files([file.path.parent, file.path.parent.parent])):
+        with suppress(TaesdError):
+            other = file if path == file.path else open_tensor_file(path)
+            names = {key: f"{prefix if other is file else ''}bn.{key}" for key in shapes}
+            if {key: other.shapes.get(name) for key, name in names.items()} == shapes:
+                loaded = other.load(list(names.values()))
+                return build_frozen(scale, {key: loaded[name].float() for key, name in names.items()}), path
+    raise UnknownStructure(
+        f"{file.path} is a FLUX.2 decoder without the scale of its latents",
+        "the means and variances of FLUX.2's VAE (bn.running_mean, bn.running_var) are in the whole file only",
+        "Put FLUX.2's whole VAE beside it, or use full_encoder_small_decoder.safetensors instead",
+    )
 
 
 def find_networks(
@@ -309,7 +313,7 @@ def _by_config(config: dict[str, Any], fitting: list[NamedVAE]) -> tuple[NamedVA
         return None
     for row in fitting:
         known = row.latent_format
-        if isinstance(known.shift, tuple) or row.format_name == "flux2":
+        if isinstance(known.shift, tuple) or known.packed > 1:
             continue
         if abs(known.scaling_factor - factor) < _SAME_FACTOR and abs(known.shift - shift) < _SAME_FACTOR:
             return row, f"its config.json has scaling_factor {factor}"
