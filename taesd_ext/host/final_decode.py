@@ -94,21 +94,20 @@ class FinalDecode:
         """(B,C,h,w) latent -> (B,3,H,W) image in [-1,1]. Raises where it cannot be done."""
         detection = self._detection(tuple(sample.shape))
         codec, family = self._tiny_codec(detection, "decoder")
-        return self._decoded(codec, to_family_latent(sample, subject_format(family, detection)), infotext.record)
+        return self._decoded(codec, to_family_latent(sample, subject_format(family, detection)))
 
     def decode_by(self, vae: str, sample: Tensor) -> Tensor:
         """(B,C,h,w) latent -> (B,3,H,W) image in [-1,1] by a full VAE of ours. Raises where it cannot be done."""
         detection = self._detection(tuple(sample.shape))
         codec = self.vae.codec(vae, detection.format)
-        return self._decoded(codec, latent_for(codec, sample, detection), infotext.record_vae)
+        return self._decoded(codec, latent_for(codec, sample, detection))
 
-    def _decoded(self, codec: Codec, latent: Tensor, record: Callable[..., None]) -> Tensor:
+    def _decoded(self, codec: Codec, latent: Tensor) -> Tensor:
         tiles: list[int] = []
         image = self._bordered(codec).decode(latent, on_tiled=tiles.append)
         _must_be_finite(image, codec)
-        self._note(record, "decoder", codec)
-        for side in tiles:
-            self._note(infotext.record_tiles, side)
+        tiled = {infotext.TILES: tiles[-1]} if tiles else {}
+        self._note(infotext.record, "decoder", {**infotext.made_by(codec, "decoder"), **tiled})
         return image.mul_(2).sub_(1)  # in place: no second picture, and none that belongs to inference mode
 
     def encode(self, image: Tensor) -> Tensor:
@@ -133,7 +132,7 @@ class FinalDecode:
         if latent_format.frames:
             latent = latent.unsqueeze(2)
         _must_be_finite(latent, codec)
-        self._note(infotext.record, "encoder", codec)
+        self._note(infotext.record, "encoder", infotext.made_by(codec, "encoder"))
         return latent.to(self._host.device(), self._host.dtype() or latent.dtype)
 
     def _bordered(self, codec: Codec) -> Codec:
@@ -187,15 +186,15 @@ class FinalDecode:
         """Note that the full VAE stands in for TAESD."""
         line = f"{one_line(error)} The full VAE was used instead."
         log_once(f"full VAE {line}", line)
-        self._note(infotext.record, part, None)
+        self._note(infotext.record, part, {})
         self._note(infotext.comment, f"TAESD: {line}")
 
     def used_built_in(self, part: str) -> None:
-        self._note(infotext.record_built_in, part)
+        self._note(infotext.record, part, infotext.BUILT_IN[part])
 
     def used_hosts_own(self, part: str) -> None:
         if self._generations.in_sampling_thread():  # the panel may compare decoders meanwhile
-            self._note(infotext.record_hosts_own, part)
+            self._note(infotext.forget, part)
 
     def _note(self, record: Callable[..., None], *what: Any) -> None:
         current = self._generations.current

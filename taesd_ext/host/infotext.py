@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -18,78 +20,46 @@ HOST_KEY = {"decoder": "VAE Decoder", "encoder": "VAE Encoder"}
 TILES = "VAE tile size"
 IMAGE_SCALE = "VAE upscale"
 
-_hashes: dict[tuple[Path, int, int], str] = {}
+BUILT_IN = {part: {key: TAESD} for part, key in HOST_KEY.items()}
+"""What the parameters say where the host's own TAESD was used."""
+
+_ONLY_OF_DECODERS = (INFOTEXT_VAE, TILES, IMAGE_SCALE)
+
+
+def made_by(codec: Codec, part: str) -> dict[str, Any]:
+    """The parameters that name a codec of ours: a tiny one by its model, a full VAE by its file."""
+    if codec.name in FAMILIES:
+        return {HOST_KEY[part]: TAESD, INFOTEXT_MODEL: _model_name(codec, part)}
+    scale = {IMAGE_SCALE: codec.image_scale} if codec.image_scale > 1 else {}
+    return {INFOTEXT_VAE: _vae_name(codec), **scale}
 
 
 def begin(processing: Any) -> None:
     """Take out what was noted of an earlier picture: X/Y/Z plot and loopback hand the same parameters on."""
     for part in HOST_KEY:
-        record_hosts_own(processing, part)
+        forget(processing, part)
 
 
-def record(processing: Any, part: str, codec: Codec | None) -> None:
-    """Note that ``codec`` did the decoding or encoding, or that the full VAE did (None).
+def forget(processing: Any, part: str) -> None:
+    """The host's own VAE did it: what was noted here before is true no more; all else is left as it is."""
+    parameters = _parameters(processing)
+    ours = f" {part}" in str(parameters.get(INFOTEXT_MODEL, ""))
+    _without(parameters, part)
+    if ours and parameters.get(HOST_KEY[part]) == TAESD:
+        del parameters[HOST_KEY[part]]
+
+
+def record(processing: Any, part: str, made: Mapping[str, Any]) -> None:
+    """Note what did the decoding or encoding, as ``made_by`` names it; nothing, where the full VAE did.
 
     The host writes its option's name beforehand, and forgets to with hires fix; what is written here is what was done.
     """
-    parameters = getattr(processing, "extra_generation_params", None)
-    if parameters is None:
-        return
-    used = _without(parameters, part)
-    if codec is None:
-        parameters.pop(HOST_KEY[part], None)
-    else:
-        parameters[HOST_KEY[part]] = TAESD
-        parameters[INFOTEXT_MODEL] = " + ".join(sorted([*used, model_name(codec, part)]))
-
-
-def record_vae(processing: Any, part: str, codec: Codec) -> None:
-    """Note that a full VAE of ours did it, whatever the host's decode method is."""
-    parameters = getattr(processing, "extra_generation_params", None)
-    if parameters is not None:
-        record(processing, part, None)
-        parameters[INFOTEXT_VAE] = vae_name(codec)
-        if codec.image_scale > 1:
-            parameters[IMAGE_SCALE] = codec.image_scale
-
-
-def record_tiles(processing: Any, side: int) -> None:
-    """Note that the picture was decoded in tiles of so many pixels a side."""
-    parameters = getattr(processing, "extra_generation_params", None)
-    if parameters is not None:
-        parameters[TILES] = side
-
-
-def record_built_in(processing: Any, part: str) -> None:
-    """Note that the host's own TAESD was used."""
-    parameters = getattr(processing, "extra_generation_params", None)
-    if parameters is not None:
-        _without(parameters, part)
-        parameters[HOST_KEY[part]] = TAESD
-
-
-def record_hosts_own(processing: Any, part: str) -> None:
-    """Note that the host's own VAE did it: what was noted here before is true no more; all else is left as it is."""
-    parameters = getattr(processing, "extra_generation_params", None)
-    if parameters is not None:
-        named = str(parameters.get(INFOTEXT_MODEL, ""))
-        _without(parameters, part)
-        if f" {part}" in named and parameters.get(HOST_KEY[part]) == TAESD:
-            del parameters[HOST_KEY[part]]
-
-
-def _without(parameters: dict[str, Any], part: str) -> list[str]:
-    """Take out what was noted here of a part; the models named for the other remain, and are returned."""
-    if part == "decoder":
-        parameters.pop(INFOTEXT_VAE, None)
-        parameters.pop(TILES, None)
-        parameters.pop(IMAGE_SCALE, None)
-    used = [word for word in str(parameters.get(INFOTEXT_MODEL, "")).split(" + ") if word and f" {part}" not in word]
-    if used:
-        parameters[INFOTEXT_MODEL] = " + ".join(used)
-    else:
-        parameters.pop(INFOTEXT_MODEL, None)
-    return used
+    parameters = _parameters(processing)
+    others = _without(parameters, part)
+    parameters.pop(HOST_KEY[part], None)
+    parameters.update(made)
+    if INFOTEXT_MODEL in made:
+        parameters[INFOTEXT_MODEL] = " + ".join(sorted([*others, made[INFOTEXT_MODEL]]))
 
 
 def comment(processing: Any, text: str) -> None:
@@ -99,12 +69,52 @@ def comment(processing: Any, text: str) -> None:
         say(text)
 
 
-def model_name(codec: Codec, part: str) -> str:
+def decoded_again(infotext: str, codec: Codec | None, step: str = "") -> str:
+    """A picture's generation parameters, changed to what decoded its latent now (None: the full VAE).
+
+    ``step``, "14/24", is the one whose predicted latent it was; of a finished one there is none.
+    """
+    if not infotext:
+        return ""
+    *lines, parameters = infotext.split("\n")
+    # The last line holds the parameters, "Steps: 20, Sampler: Euler, ..."; a quoted value may hold commas.
+    named = re.search(rf"(?:^|, ){INFOTEXT_MODEL}: ([^,]*)", parameters)
+    known = {INFOTEXT_MODEL: named.group(1) if named else ""}
+    _without(known, "decoder")
+    gone = "|".join((HOST_KEY["decoder"], INFOTEXT_MODEL, *_ONLY_OF_DECODERS))
+    parameters = re.sub(rf'(?:^|, )(?:{gone}): (?:"(?:[^"\\]|\\.)*"|[^,]*)', "", parameters)
+    parameters, version, number = parameters.partition(", Version: ")
+    made = made_by(codec, "decoder") if codec else {}
+    models = [model for model in (known.get(INFOTEXT_MODEL), made.pop(INFOTEXT_MODEL, None)) if model]
+    if models:
+        made[INFOTEXT_MODEL] = " + ".join(sorted(models))
+    made[INFOTEXT_STEP if step else "Decoded again"] = step or "yes"
+    added = "".join(f", {key}: {_quoted(str(value))}" for key, value in made.items())
+    return "\n".join([*lines, parameters.removeprefix(", ") + added + version + number])
+
+
+def _parameters(processing: Any) -> dict[str, Any]:
+    parameters = getattr(processing, "extra_generation_params", None)
+    return {} if parameters is None else parameters
+
+
+def _without(parameters: dict[str, Any], part: str) -> list[str]:
+    """Take out what was noted here of a part; the models named for the other remain, and are returned."""
+    for key in _ONLY_OF_DECODERS if part == "decoder" else ():
+        parameters.pop(key, None)
+    named = str(parameters.pop(INFOTEXT_MODEL, "")).split(" + ")
+    others = [model for model in named if model and f" {part}" not in model]
+    if others:
+        parameters[INFOTEXT_MODEL] = " + ".join(others)
+    return others
+
+
+def _model_name(codec: Codec, part: str) -> str:
     """Family, part and the beginning of the file's SHA-256: "taesd decoder 1a2b3c4d"."""
     return f"{codec.name} {part} {_sha256(getattr(codec.source, part))[:8]}".rstrip()
 
 
-def vae_name(codec: Codec) -> str:
+def _vae_name(codec: Codec) -> str:
     """The file's name without its suffix and the beginning of its SHA-256: "kl-f8-anime2 (df3c506e51)"."""
     path = codec.source.decoder
     title, sha256 = file_title(path), _sha256(path)
@@ -124,35 +134,9 @@ def _sha256(path: Path | None) -> str:
         stat = path.stat()
     except (AttributeError, OSError):
         return ""
-    if stat.st_size > HASH_UP_TO:
-        return ""
-    key = (path, stat.st_size, stat.st_mtime_ns)
-    if key not in _hashes:
-        _hashes[key] = checksums(path)[0]
-    return _hashes[key]
+    return _hashed(path, stat.st_size, stat.st_mtime_ns) if stat.st_size <= HASH_UP_TO else ""
 
 
-def decoded_again(infotext: str, codec: Codec | None, step: str = "") -> str:
-    """A picture's generation parameters, changed to what decoded its latent now (None: the full VAE).
-
-    ``step``, "14/24", is the one whose predicted latent it was; of a finished one there is none.
-    """
-    if not infotext:
-        return ""
-    lines = infotext.split("\n")
-    # The last line holds the parameters, "Steps: 20, Sampler: Euler, ..."; a quoted value may hold commas.
-    encoder = re.search(rf"(?:^|, ){INFOTEXT_MODEL}: ([^,]*)", lines[-1])
-    used = [word for word in (encoder.group(1).split(" + ") if encoder else []) if " decoder" not in word]
-    made_by = "|".join((HOST_KEY["decoder"], INFOTEXT_MODEL, INFOTEXT_VAE, TILES, IMAGE_SCALE))
-    parameters = re.sub(rf'(?:^|, )(?:{made_by}): (?:"(?:[^"\\]|\\.)*"|[^,]*)', "", lines[-1])
-    parameters, version, number = parameters.partition(", Version: ")
-    if codec is not None:
-        if codec.name in FAMILIES:
-            used.append(model_name(codec, "decoder"))
-            parameters += f", {HOST_KEY['decoder']}: {TAESD}"
-        else:
-            parameters += f", {INFOTEXT_VAE}: {_quoted(vae_name(codec))}"
-    if used:
-        parameters += f", {INFOTEXT_MODEL}: {' + '.join(sorted(used))}"
-    again = f"{INFOTEXT_STEP}: {step}" if step else "Decoded again: yes"
-    return "\n".join([*lines[:-1], parameters.removeprefix(", ") + f", {again}{version}{number}"])
+@functools.lru_cache
+def _hashed(path: Path, _size: int, _changed: int) -> str:
+    return checksums(path)[0]

@@ -54,6 +54,10 @@ def codec(path: Path, name: str = "") -> SimpleNamespace:
     return SimpleNamespace(name=name or path.stem, image_scale=1, source=SimpleNamespace(encoder=path, decoder=path))
 
 
+def record(p: SimpleNamespace, part: str, by: SimpleNamespace | None) -> None:
+    infotext.record(p, part, infotext.made_by(by, part) if by else {})
+
+
 def chosen_by(parameters: dict[str, str], in_settings: str) -> str:
     """The VAE that makes the next picture when these parameters were sent to the page."""
     control = pasted_final_vae(parameters, in_settings)
@@ -66,7 +70,7 @@ def chosen_by(parameters: dict[str, str], in_settings: str) -> str:
 def test_a_vae_of_any_name_comes_back(title: str, sha256: str, in_settings: str) -> None:
     p = processing()
     with mock.patch.object(infotext, "_sha256", return_value=sha256):
-        infotext.record_vae(p, "decoder", codec(Path("models/VAE") / f"{title}.safetensors"))
+        record(p, "decoder", codec(Path("models/VAE") / f"{title}.safetensors"))
     parameters = parsed(written({**BEFORE, **p.extra_generation_params, "Version": "v1.10.1"}))
     assert parameters["Version"] == "v1.10.1"
     assert parameters["Model"] == BEFORE["Model"]
@@ -76,7 +80,7 @@ def test_a_vae_of_any_name_comes_back(title: str, sha256: str, in_settings: str)
 @given(in_settings=st.sampled_from((HOSTS_VAE, TINY_VAE)) | KNOWN_TITLES)
 def test_a_picture_of_the_hosts_own_vae_asks_for_it_again(in_settings: str) -> None:
     p = processing()
-    infotext.record(p, "decoder", None)
+    record(p, "decoder", None)
     assert p.extra_generation_params == {}
     assert chosen_by(parsed(written(BEFORE)), in_settings) == HOSTS_VAE
 
@@ -87,7 +91,7 @@ def test_the_models_named_are_those_that_worked_last(steps: list[tuple[str, str 
     p, last = processing(), {}
     with mock.patch.object(infotext, "_sha256", return_value=sha256):
         for part, family in steps:
-            infotext.record(p, part, codec(Path("x.pth"), family) if family else None)
+            record(p, part, codec(Path("x.pth"), family) if family else None)
             last[part] = family
     parameters = parsed(written({**BEFORE, **p.extra_generation_params, "Version": "v1.10.1"}))
     named = set(filter(None, parameters.get(INFOTEXT_MODEL, "").split(" + ")))
@@ -103,7 +107,7 @@ def test_decoding_again_changes_what_decoded_and_nothing_else(
 ) -> None:
     p = processing()
     with mock.patch.object(infotext, "_sha256", return_value=sha256):
-        infotext.record_vae(p, "decoder", codec(Path(f"{title}.safetensors")))
+        record(p, "decoder", codec(Path(f"{title}.safetensors")))
         before = written({**BEFORE, **p.extra_generation_params, "Version": "v1.10.1"})
         after = infotext.decoded_again(f"{prompt}\n{before}", codec(Path("x.pth"), family) if family else None)
     assert after.startswith(f"{prompt}\n")
@@ -121,7 +125,7 @@ def test_decoding_again_changes_what_decoded_and_nothing_else(
 def test_decoding_again_by_a_full_vae_asks_for_that_vae(title: str, before: str | None, sha256: str) -> None:
     p = processing()
     with mock.patch.object(infotext, "_sha256", return_value=sha256):
-        infotext.record(p, "decoder", codec(Path("x.pth"), before) if before else None)
+        record(p, "decoder", codec(Path("x.pth"), before) if before else None)
         line = written({**BEFORE, **p.extra_generation_params, "Version": "v1.10.1"})
         after = infotext.decoded_again(f"prompt\n{line}", codec(Path("models/VAE") / f"{title}.safetensors"))
     parameters = parsed(after.removeprefix("prompt\n"))
