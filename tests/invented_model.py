@@ -31,9 +31,9 @@ def folder(host):
     return host.folder
 
 
-def test_the_preview_is_its_decoders(host, runtime, folder):
+def test_the_preview_is_its_decoders(host, extension, folder):
     host.generate(on_step=lambda p, step: host.state.set_current_image())
-    assert runtime.session.frame.family == "taeinvented"
+    assert extension.previews.session.frame.family == "taeinvented"
     assert host.state.current_image is not None
 
 
@@ -45,11 +45,11 @@ def test_the_finished_picture_is_its_decoders(host, folder):
     assert torch.allclose(images, expected, atol=1e-5)
 
 
-def test_without_a_file_it_is_drawn_by_its_colours(host, runtime):
+def test_without_a_file_it_is_drawn_by_its_colours(host, extension):
     host.load_model(channels=16)
     host.model.model_config = SimpleNamespace(latent_format=type("Invented1", (), {})())
     host.generate(on_step=lambda p, step: host.state.set_current_image())
-    assert runtime.session.frame.detail == "linear"
+    assert extension.previews.session.frame.detail == "linear"
 
 
 def test_the_list_of_weights_and_a_foreign_name(folder, capsys):

@@ -76,7 +76,7 @@ class FinalDecode:
             return False
         if family != AUTO:
             return family != BUILT_IN
-        detection = self._detection(None if sample is None else tuple(sample.shape))
+        detection = self._host.detection(None if sample is None else tuple(sample.shape))
         if (detection.family is None or detection.guess) and self._host.model() is not None:
             log_once(f"unknown {detection.reason}", f"Left to the WebUI, {detection.reason}.")
             return False
@@ -92,13 +92,13 @@ class FinalDecode:
 
     def decode(self, sample: Tensor) -> Tensor:
         """(B,C,h,w) latent -> (B,3,H,W) image in [-1,1]. Raises where it cannot be done."""
-        detection = self._detection(tuple(sample.shape))
+        detection = self._host.detection(tuple(sample.shape))
         codec, family = self._tiny_codec(detection, "decoder")
         return self._decoded(codec, to_family_latent(sample, subject_format(family, detection)))
 
     def decode_by(self, vae: str, sample: Tensor) -> Tensor:
         """(B,C,h,w) latent -> (B,3,H,W) image in [-1,1] by a full VAE of ours. Raises where it cannot be done."""
-        detection = self._detection(tuple(sample.shape))
+        detection = self._host.detection(tuple(sample.shape))
         codec = self.vae.codec(vae, detection.format)
         return self._decoded(codec, latent_for(codec, sample, detection))
 
@@ -151,14 +151,11 @@ class FinalDecode:
             codec = self._registry.get(family, **where)
         return codec, family
 
-    def _detection(self, shape: tuple[int, ...] | None = None) -> Detection:
-        return detect(self._host.evidence(shape))
-
     # Before and between
 
     def preload(self) -> None:
         """Load what the running job will need, or let go of what it will not. What fails is said when it is due."""
-        detection, vae = self._detection(), self.choices.vae
+        detection, vae = self._host.detection(), self.choices.vae
         with contextlib.suppress(TaesdError):
             if vae in (HOSTS_VAE, TINY_VAE):
                 self.vae.release()

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import weakref
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
 from torch import Tensor
 
+from taesd_ext.errors import log_once, one_line
+from taesd_ext.host.generation import Generations
 from taesd_ext.host.webui import DECODE_METHOD, WebUI
-from taesd_ext.latent_formats import Detection
 from taesd_ext.preview.frame import Frame
 from taesd_ext.preview.job_history import JobHistory
 from taesd_ext.preview.latent_copies import LatentCopies
@@ -34,22 +36,32 @@ class _Run:
 
 
 class History:
-    """Memory of what was generated. Nothing here may raise into a generation: the callers see to that."""
+    """Memory of what was generated. ``setting(name)`` gives an option's value now."""
 
-    def __init__(self, host: WebUI) -> None:
+    def __init__(self, host: WebUI, generations: Generations, setting: Callable[[str], Any]) -> None:
         self._host = host
+        self._generations = generations
+        self._setting = setting
         self._copies = LatentCopies()
         self._run = _Run(0)
         self.jobs = JobHistory()
 
-    def begin(self, processing: Any, steps: int, *, inner: bool = False) -> None:
-        """A job begins; an inner one works on the picture of another."""
+    def begin(self, steps: int) -> None:
+        """A job begins; one inside another works on its picture."""
+        own = self._host.allows_changes()  # else pages belong to different people: nothing of theirs is kept
+        self.jobs.keep(
+            frames=own and self._setting("timeline"),
+            latents=own and self._setting("keep_latents"),
+            limit=self._setting("history_size") * 2**20,
+        )
+        processing = self._generations.processing
         decoder = getattr(processing, "sd_vae_decode_method", None) or self._host.option(DECODE_METHOD, "Full")
         extra = {
             "tab": "img2img" if hasattr(processing, "init_images") else "txt2img",
             "prompt": str(getattr(processing, "prompt", "")),
             "processing": weakref.ref(processing) if processing is not None else lambda: None,
         }
+        inner = self._generations.nested
         number = self.jobs.begin(_title(processing), steps, inner=inner, decoder=str(decoder), extra=extra)
         self._run = _Run(number)
         if processing is not None:  # copies of the object share its attributes, and a script may run it again
@@ -60,14 +72,12 @@ class History:
         run = self._run_of(processing)
         run.finished, run.decoded, run.sampled = self.jobs.finished_count(run.job), 0, False
 
-    def step(
-        self, processing: Any, latents: Tensor | None, detection: Detection, step: tuple[int, int],
-        progress: tuple[int, int],
-    ) -> None:  # fmt: skip
+    def step(self, latents: Tensor | None, step: tuple[int, int], progress: tuple[int, int]) -> None:
         """A step is done; ``latents`` (B,C,h,w) are what was predicted.
 
         ``step`` and ``progress`` are (done, in all), of this pass and of the whole job; a pass may begin with 0.
         """
+        processing = self._generations.processing
         run = self._run_of(processing)
         run.sampled, run.unfinished = True, step[0] < step[1]
         if run.decoded:  # that was a look at them, or hires fix
@@ -76,10 +86,40 @@ class History:
         if not self.jobs.keeps_latents or latents is None or latents.ndim != 4 or not step[0]:
             return
         first = int(getattr(processing, "iteration", 0) or 0) * int(getattr(processing, "batch_size", 1) or 1)
-        add = partial(self.jobs.add_latents, run.job, *progress, latent_format=detection.format, first=first)
+        latent_format = self._host.detection(tuple(latents.shape)).format
+        add = partial(self.jobs.add_latents, run.job, *progress, latent_format=latent_format, first=first)
         self._copies.take(latents, add)
 
-    def predicted(self, processing: Any, samples: Tensor) -> Tensor:
+    def decoding(self, samples: Tensor) -> Tensor:
+        """Final latents, (B,C,h,w), are to be decoded: what is decoded instead, after it was kept. Never raises.
+
+        Of a job that was broken off it is the prediction, where that is wanted.
+        """
+        generation = self._generations.current
+        if generation and generation.open and self._generations.in_sampling_thread():
+            processing = generation.processing()
+            try:
+                if self._host.broken_off() and self._setting("interrupted"):
+                    samples = self._predicted(processing, samples)
+                self._finished(processing, samples)
+            except Exception as error:
+                log_once(f"history {one_line(error)}", one_line(error))
+        return samples
+
+    def frame(self, frame: Frame) -> None:
+        """A preview was shown."""
+        self._copies.settle()
+        self.jobs.add_frame(self._run_of(self._generations.processing).job, frame)
+
+    def saved(self, processing: Any, processed: Any) -> None:
+        """The job is done: its pictures' parameters are known, in their order."""
+        self._copies.settle()
+        first = int(getattr(processed, "index_of_first_image", 0) or 0)
+        infotexts = list(getattr(processed, "infotexts", None) or [])[first:]
+        seeds = list(getattr(processed, "all_seeds", None) or [])
+        self.jobs.finish(self._run_of(processing).job, infotexts, seeds)
+
+    def _predicted(self, processing: Any, samples: Tensor) -> Tensor:
         """What the preview showed of a batch whose sampling broke off; else the samples themselves."""
         run, seen = self._run_of(processing), self._host.state.current_latent
         if not (run.sampled and run.unfinished) or seen is None:
@@ -89,26 +129,15 @@ class History:
             return samples
         return shown.detach().half().to(samples)  # as it is kept
 
-    def finished(self, processing: Any, samples: Tensor, detection: Detection) -> None:
-        """(B,C,h,w) latents were decoded: the job's next pictures, unless a step follows."""
+    def _finished(self, processing: Any, samples: Tensor) -> None:
+        """The job's next pictures, unless a step follows."""
         run = self._run_of(processing)
         if run.sampled:
             run.decoded += len(samples)
-            most = getattr(processing, "batch_size", None)
-            self.jobs.add_finished(run.job, samples, detection.format, run.finished, most)
-
-    def frame(self, frame: Frame, processing: Any = None) -> None:
-        """A preview was shown."""
-        self._copies.settle()
-        self.jobs.add_frame(self._run_of(processing).job, frame)
-
-    def saved(self, processing: Any, processed: Any) -> None:
-        """The job is done: its pictures' parameters are known, in their order."""
-        self._copies.settle()
-        first = int(getattr(processed, "index_of_first_image", 0) or 0)
-        infotexts = list(getattr(processed, "infotexts", None) or [])[first:]
-        seeds = list(getattr(processed, "all_seeds", None) or [])
-        self.jobs.finish(self._run_of(processing).job, infotexts, seeds)
+            latent_format = self._host.detection(tuple(samples.shape)).format
+            self.jobs.add_finished(
+                run.job, samples, latent_format, run.finished, getattr(processing, "batch_size", None)
+            )
 
     def _run_of(self, processing: Any) -> _Run:
         return getattr(processing, _RUN, self._run)

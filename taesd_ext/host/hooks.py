@@ -12,9 +12,12 @@ from typing import Any
 from torch import Tensor
 
 from taesd_ext.errors import log_once, one_line
+from taesd_ext.host.final_decode import FinalDecode
+from taesd_ext.host.generation import Generations
+from taesd_ext.host.history import History
 from taesd_ext.host.patch import HostPatch
-from taesd_ext.host.runtime import Runtime
-from taesd_ext.host.webui import DECODE_METHOD, ENCODE_METHOD
+from taesd_ext.host.previews import Previews
+from taesd_ext.host.webui import DECODE_METHOD, ENCODE_METHOD, WebUI
 from taesd_ext.settings import HOSTS_VAE, TINY_VAE
 
 FULL = 0
@@ -24,11 +27,16 @@ FULL = 0
 class Hooks:
     """The replacements and their patches."""
 
-    def __init__(self, runtime: Runtime) -> None:
-        self._runtime = runtime
-        self._final = runtime.final
-        self._session = runtime.session
-        self._host = runtime.host
+    def __init__(
+        self, host: WebUI, generations: Generations, previews: Previews, final: FinalDecode, history: History,
+        learn: Callable[[Tensor, Tensor], None],
+    ) -> None:  # fmt: skip
+        self._host = host
+        self._generations = generations
+        self._previews = previews
+        self._final = final
+        self._history = history
+        self._learn = learn
         self._thread = threading.local()
         self.patches = tuple(self._patches())
 
@@ -66,9 +74,10 @@ class Hooks:
         if approximation is None:
             return self._preview(original, sample, model)
         interrupted = self._host.fast_interrupt()
-        sample = self._final_latent(sample, approximation)
+        if self._host.is_final(approximation):
+            sample = self._history.decoding(sample)
         chosen = self._final.decoder_for(sample, approximation, interrupted=interrupted)
-        with self._session.suspended():
+        with self._previews.session.suspended():
             if chosen not in (HOSTS_VAE, TINY_VAE):
                 return self._finished(partial(self._final.decode_by, chosen), original, sample, model, interrupted)
             if chosen == TINY_VAE:
@@ -81,23 +90,8 @@ class Hooks:
         elif interrupted or (self._host.is_final(approximation) and not self._host.uses_taesd(DECODE_METHOD)):
             self._final.used_hosts_own("decoder")  # else it is only a look at it
             if not interrupted:
-                self._runtime.learnt.finished(sample, image)
+                self._learn(sample, image)
         return image
-
-    def _final_latent(self, sample: Tensor, approximation: int) -> Tensor:
-        """What is to be decoded, after it was kept: of a job that was broken off the prediction, where it is wanted."""
-        generation, history = self._runtime.generations.current, self._runtime.history
-        own = generation and generation.open and self._runtime.generations.in_sampling_thread()
-        if not (own and self._host.is_final(approximation)):
-            return sample
-        try:
-            processing = generation.processing()
-            if self._host.broken_off() and self._runtime.options.value("interrupted"):
-                sample = history.predicted(processing, sample)
-            history.finished(processing, sample, self._runtime.detection(tuple(sample.shape)))
-        except Exception as error:
-            log_once(f"history {one_line(error)}", one_line(error))
-        return sample
 
     def _finished(
         self,
@@ -118,15 +112,14 @@ class Hooks:
             return original(sample, FULL, model)
 
     def _preview(self, original: Callable[..., Tensor], sample: Tensor, model: Any) -> Tensor:
-        runtime = self._runtime
-        ours = runtime.draws_previews(sample)
-        if (ours or not runtime.generations.choices.enabled) and _caller("store_latent"):
+        ours = self._previews.are_ours(sample)
+        if (ours or not self._generations.choices.enabled) and _caller("store_latent"):
             # Under --medvram and --lowvram the host makes the sampler wait for a preview that perhaps nobody looks at.
             # Ours are made when somebody asks; what comes of this call is not shown.
             self._thread.drop = "preview" in self._host.supports
             if self._thread.drop:
                 return sample.new_zeros(len(sample), 3, 1, 1)
-        return runtime.preview_tensor(sample) if ours else original(sample, None, model)
+        return self._previews.as_tensor(sample) if ours else original(sample, None, model)
 
     # Pictures -> latents
 
@@ -157,11 +150,10 @@ class Hooks:
         """Somebody polls. Whatever the host holds, nothing of ours raises into the answer."""
         if _skips_image():
             return
-        runtime = self._runtime
         try:
-            shown = not runtime.generations.choices.enabled
-            if not shown and self._host.previews_wanted() and runtime.draws_previews(state.current_latent):
-                runtime.show_preview(state)
+            shown = not self._generations.choices.enabled
+            if not shown and self._host.previews_wanted() and self._previews.are_ours(state.current_latent):
+                self._previews.show(state)
                 shown = True
         except Exception as error:
             log_once(f"poll {one_line(error)}", one_line(error))

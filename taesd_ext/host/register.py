@@ -3,26 +3,49 @@
 from __future__ import annotations
 
 import math
+import threading
 from collections.abc import Sequence
 from typing import Any
 
+from taesd_ext.codec.registry import CodecRegistry
 from taesd_ext.errors import log, log_once, one_line
-from taesd_ext.host import accordion, infotext, runtime
+from taesd_ext.host import accordion, infotext
 from taesd_ext.host.axes import add_axes
+from taesd_ext.host.final_decode import FinalDecode
+from taesd_ext.host.generation import Generations
+from taesd_ext.host.history import History
 from taesd_ext.host.hooks import Hooks
-from taesd_ext.host.runtime import Runtime
+from taesd_ext.host.idle import IdleLearning
+from taesd_ext.host.learnt_previews import LearntPreviews
+from taesd_ext.host.options import HostOptions
+from taesd_ext.host.previews import Previews
 from taesd_ext.host.webui import webui
 from taesd_ext.ui.markup import cost_words
 from taesd_ext.ui.work import leave_all
+from taesd_ext.weights.folders import search_folders
+from taesd_ext.weights.installed import candidates
+
+PATIENCE = 0.05
+"""Seconds that a generation waits for what it will need: as good as nothing, and enough for what is loaded already."""
 
 
 class Extension:
-    """What is in force between register() and unregister(). The host's callbacks and script hooks end here."""
+    """What is in force between register() and unregister(): its parts, and the host's callbacks and script hooks."""
 
     def __init__(self) -> None:
-        self.host = webui()
-        self.runtime = Runtime(self.host)
-        self.hooks = Hooks(self.runtime)
+        self.host = host = webui()
+        self.options = HostOptions(host, {"final_vae": lambda: self.final.vae.choices()})
+        self.registry = CodecRegistry(host.weights_folders)
+        self.generations = Generations()
+        self.history = History(host, self.generations, self.options.value)
+        self.final = FinalDecode(host, self.registry, self.generations, self.options.value)
+        self.learning = IdleLearning(host.is_busy)
+        self.learnt = LearntPreviews(
+            host, lambda: self.options.value("learn") and host.allows_changes(), self._has_decoder,
+            self.learning.want_work,
+        )  # fmt: skip
+        self.previews = Previews(host, self.registry, self.generations, self.options, self.history, self.learnt.find)
+        self.hooks = Hooks(host, self.generations, self.previews, self.final, self.history, self.learnt.finished)
         self._evaluation: tuple[int, int] | None = None
         self._closed = False
 
@@ -41,65 +64,86 @@ class Extension:
             if not self.host.on(event, callback):
                 log_once(f"callback {event}", f"This WebUI has no callback on_{event}.")
 
+    def close(self) -> None:
+        self._closed = True
+        leave_all()
+        self.hooks.undo()
+        self.learning.close()
+        self.previews.session.cancel()
+        self.generations.clear()
+        self.registry.release()
+        self.final.vae.release()
+
+    # Pages and settings
+
     def before_ui(self) -> None:
         self.hooks.apply()
         add_axes(self.host)
 
     def add_options(self) -> None:
         if "options" in self.host.supports:
-            self.runtime.options.add()
+            self.options.add()
 
     def build_tab(self) -> list[Any]:
         # Imported here: a panel that this host's gradio cannot show does not take the previews with it.
         from taesd_ext.host import tab
 
-        return tab.build(self.runtime)
+        return tab.build(self.actions())
 
     def add_routes(self, _page: Any, app: Any) -> None:
-        from taesd_ext.host import api, tab
+        from taesd_ext.host import api
 
-        api.add_routes(app, self.runtime, tab.HostActions(self.runtime).actions())
+        api.add_routes(app, self.host.command_line, self.previews.status, self.actions())
 
-    def model_loaded(self, model: Any) -> None:
-        """A checkpoint is there, perhaps in the middle of a generation: have its decoder ready."""
-        self.runtime.preload_beside()
+    def actions(self) -> Any:
+        from taesd_ext.host.tab import HostActions
 
-    def evaluation_begins(self, params: Any) -> None:
-        """The sampler asks its model once more; second-order samplers do so twice a step."""
-        denoiser = getattr(params, "denoiser", None)
-        step, total = getattr(denoiser, "step", None), getattr(denoiser, "total_steps", None)
-        self._evaluation = (step, total) if isinstance(step, int) and isinstance(total, int) and total > 0 else None
-
-    def evaluation_done(self, params: Any) -> None:
-        self.runtime.final.sampling()
-        steps = int(params.total_sampling_steps or 0)
-        if self._evaluation is None:
-            self.runtime.step_done(int(params.sampling_step) + 1, steps)
-            return
-        evaluation, total = self._evaluation
-        if evaluation == 0:
-            self.runtime.step_done(0, steps)
-        self.runtime.step_done(math.ceil((evaluation + 1) * steps / total), steps)
-
-    def close(self) -> None:
-        self._closed = True
-        leave_all()
-        self.hooks.undo()
-        self.runtime.close()
-
-    # Script hooks
+        return HostActions(self.host, self.options, self.registry, self.previews, self.final).actions(
+            self.history.jobs, self.learnt
+        )
 
     def build_controls(self, script: Any) -> list[Any]:
-        final, options = self.runtime.final, self.runtime.options
+        """The accordion of a script of ours."""
         controls = accordion.build(
-            script.elem_id, self.runtime.generations.change, final.vae.choices(),
-            lambda: cost_words(self.runtime.session.stats),
+            script.elem_id, self.generations.change, self.final.vae.choices(),
+            lambda: cost_words(self.previews.session.stats),
         )  # fmt: skip
         chosen = controls[accordion.ARGUMENTS.index("final_vae")]
         script.infotext_fields = [
-            (chosen, lambda parameters: accordion.pasted_final_vae(parameters, options.value("final_vae")))
+            (chosen, lambda parameters: accordion.pasted_final_vae(parameters, self.options.value("final_vae")))
         ]
         return controls
+
+    # Loading
+
+    def model_loaded(self, model: Any) -> None:
+        """A checkpoint is there, perhaps in the middle of a generation: have its decoder ready."""
+        self.preload_beside()
+
+    def preload(self) -> None:
+        """Load what the settings will need, before sampling begins. What fails is reported when it is needed."""
+        self.final.preload()
+        self.learnt.begin()
+        if codec := self.previews.preload():
+            self.learning.want(codec)
+
+    def preload_beside(self, patience: float = 0.0) -> None:
+        """The same in a thread of its own, for which the host's waits so many seconds at most.
+
+        Polls that come before it is ready get a rougher preview; the finished picture waits for what it needs.
+        """
+        thread = threading.Thread(target=self._preload_quietly, name="taesd-ext-preload", daemon=True)
+        thread.start()
+        thread.join(patience)
+
+    def _preload_quietly(self) -> None:
+        try:
+            self.preload()
+        except Exception as error:  # the model may be swapped once more meanwhile
+            log_once(f"preload {one_line(error)}", one_line(error))
+
+    def _has_decoder(self, family: str) -> bool:
+        return bool(candidates(family, "decoder", search_folders(self.host.weights_folders())))
 
     # What the host tells of a generation; after a Reload UI a job goes on with the scripts of before.
 
@@ -110,30 +154,47 @@ class Extension:
         self.hooks.apply()
         infotext.begin(processing)
         choices, page = accordion.choices_of(arguments), accordion.page_of(arguments)
-        self.runtime.generations.begin(processing, choices, self.host.job(), page)
+        self.generations.begin(processing, choices, self.host.job(), page)
 
     def process(self, processing: Any) -> None:
         """Options and model are those of the generation; sampling is next."""
         if self._closed:
             return
-        self.runtime.generations.fix(processing, self.runtime.final.choices_now())
-        self.runtime.preload_beside(runtime.PATIENCE)
-        self.runtime.begin_previews(int(getattr(processing, "steps", 0) or 0))
+        self.generations.fix(processing, self.final.choices_now())
+        self.preload_beside(PATIENCE)
+        self.previews.begin(int(getattr(processing, "steps", 0) or 0))
 
     def process_batch(self, processing: Any) -> None:
         """A batch is about to be sampled."""
-        self.runtime.generations.open(processing, True)
-        self.runtime.history.batch(processing)
+        self.generations.open(processing, True)
+        self.history.batch(processing)
+
+    def evaluation_begins(self, params: Any) -> None:
+        """The sampler asks its model once more; second-order samplers do so twice a step."""
+        denoiser = getattr(params, "denoiser", None)
+        step, total = getattr(denoiser, "step", None), getattr(denoiser, "total_steps", None)
+        self._evaluation = (step, total) if isinstance(step, int) and isinstance(total, int) and total > 0 else None
+
+    def evaluation_done(self, params: Any) -> None:
+        self.final.sampling()
+        steps = int(params.total_sampling_steps or 0)
+        if self._evaluation is None:
+            self.previews.step_done(int(params.sampling_step) + 1, steps)
+            return
+        evaluation, total = self._evaluation
+        if evaluation == 0:
+            self.previews.step_done(0, steps)
+        self.previews.step_done(math.ceil((evaluation + 1) * steps / total), steps)
 
     def postprocess_batch(self, processing: Any) -> None:
         """A batch is decoded; scripts may work on its pictures now, and decode others."""
-        self.runtime.generations.open(processing, False)
+        self.generations.open(processing, False)
 
     def postprocess(self, processing: Any, processed: Any = None) -> None:
-        self.runtime.history.saved(processing, processed)
-        self.runtime.generations.end(processing)
-        if self.runtime.generations.current is None:
-            self.runtime.session.finish()
+        self.history.saved(processing, processed)
+        self.generations.end(processing)
+        if self.generations.current is None:
+            self.previews.session.finish()
 
 
 _extension: Extension | None = None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -10,12 +11,18 @@ from PIL import Image
 from torch import Tensor
 
 from taesd_ext.codec.codec import Codec
+from taesd_ext.codec.registry import CodecRegistry
 from taesd_ext.host import infotext
+from taesd_ext.host.final_decode import FinalDecode
 from taesd_ext.host.hooks import FULL
+from taesd_ext.host.learnt_previews import LearntPreviews
+from taesd_ext.host.options import HostOptions
 from taesd_ext.host.preview_offer import preview_offer
-from taesd_ext.host.runtime import Runtime
+from taesd_ext.host.previews import Previews
 from taesd_ext.host.stored_options import QUICK_SETTINGS
-from taesd_ext.latent_formats import Detection, LatentFormat
+from taesd_ext.host.webui import WebUI
+from taesd_ext.latent_formats import Detection
+from taesd_ext.preview.job_history import JobHistory
 from taesd_ext.preview.recorded import KeptLatent
 from taesd_ext.settings import OPTIONS
 from taesd_ext.ui.actions import ExtraDecoder, HostVAEs, LearntPreviewers, PanelActions
@@ -30,79 +37,67 @@ SD_VAE = "sd_vae"
 FULL_VAE = "full VAE of the loaded checkpoint"
 
 
-def build(runtime: Runtime) -> list[Any]:
+def build(actions: PanelActions) -> list[Any]:
     """What the host wants of a tab: [(page, title, id)]."""
-    return [(build_page(HostActions(runtime).actions()), TITLE, ELEM_ID)]
+    return [(build_page(actions), TITLE, ELEM_ID)]
 
 
+@dataclass(frozen=True)
 class HostActions:
     """The panel's callables in a WebUI."""
 
-    def __init__(self, runtime: Runtime) -> None:
-        self.runtime = runtime
-        self.host = runtime.host
+    host: WebUI
+    options: HostOptions
+    registry: CodecRegistry
+    previews: Previews
+    final: FinalDecode
 
-    def actions(self) -> PanelActions:
-        runtime = self.runtime
+    def actions(self, history: JobHistory, learnt: LearntPreviews) -> PanelActions:
+        host, session = self.host, self.previews.session
         return PanelActions(
-            folders=self.folders,
-            own_folder=self.own_folder,
-            codec_for=self.codec_for,
+            folders=lambda: search_folders(host.weights_folders()),
+            own_folder=lambda: host.own_weights_folder() or cache_folder(),
+            codec_for=lambda name: self.registry.get(name, device=host.device()),
             files_changed=self.files_changed,
-            read_settings=runtime.options.values,
-            write_setting=runtime.options.set,
-            session=lambda: runtime.session,
-            history=runtime.history.jobs,
-            allowed_to_change=self.host.allows_changes,
+            read_settings=self.options.values,
+            write_setting=self.options.set,
+            session=lambda: session,
+            history=history,
+            allowed_to_change=host.allows_changes,
             detection=self.detection,
-            last_error=lambda: runtime.session.last_error,
-            exclusive=self.host.exclusive,
+            last_error=lambda: session.last_error,
+            exclusive=host.exclusive,
             extra_decoders=self.extra_decoders,
             save_picture=self.save_picture,
             parameters=self.parameters,
-            bind_send=self.host.bind_send if self.host.can_send else None,
-            hosts_controls=self.hosts_controls(),
+            bind_send=host.bind_send if host.can_send else None,
+            hosts_controls={
+                option.name: control for option in OPTIONS if (control := host.settings_control(option.key)) is not None
+            },
             has_checkpoint=True,
-            program=f"{self.host.name} {self.host.version}",
-            names={"final_vae": runtime.final.vae.choices},
+            program=f"{host.name} {host.version}",
+            names={"final_vae": self.final.vae.choices},
             host_vaes=self.host_vaes(),
-            preview_offer=preview_offer(self.host, runtime.options),
-            learnt=LearntPreviewers(runtime.learnt.learnt, runtime.learnt.forget),
+            preview_offer=preview_offer(host, self.options),
+            learnt=LearntPreviewers(learnt.learnt, learnt.forget),
         )
 
-    def folders(self) -> list[Path]:
-        return search_folders(self.host.weights_folders())
-
-    def own_folder(self) -> Path:
-        return self.host.own_weights_folder() or cache_folder()
-
-    def codec_for(self, name: str) -> Codec:
-        return self.runtime.registry.get(name, device=self.host.device())
-
     def files_changed(self) -> None:
-        self.runtime.registry.release()
-        self.runtime.session.forget_error()
-
-    def hosts_controls(self) -> dict[str, Any]:
-        found = {option.name: self.host.settings_control(option.key) for option in OPTIONS}
-        return {name: control for name, control in found.items() if control is not None}
+        self.registry.release()
+        self.previews.session.forget_error()
 
     def detection(self) -> Detection | None:
-        return None if self.host.model() is None else self.runtime.detection()
+        return None if self.host.model() is None else self.host.detection()
 
     def extra_decoders(self) -> list[ExtraDecoder]:
         """The loaded checkpoint's own VAE, for latents of the same format."""
         now = self.detection()
         if now is None or now.format is None:
             return []
-
-        def accepts(latent_format: LatentFormat) -> bool:
-            return latent_format == now.format
-
-        return [ExtraDecoder(FULL_VAE, self._decode_in_full, accepts)]
+        return [ExtraDecoder(FULL_VAE, self._decode_in_full, lambda latent_format: latent_format == now.format)]
 
     def _decode_in_full(self, latent: Tensor) -> Tensor:
-        with torch.no_grad(), self.runtime.final.hosts_vae():
+        with torch.no_grad(), self.final.hosts_vae():
             image = self.host.common.samples_to_images_tensor(latent.to(self.host.device(), torch.float32), FULL)
             return image.float().mul(0.5).add(0.5).clamp(0, 1).cpu()
 

@@ -14,7 +14,7 @@ from typing import Any
 from taesd_ext.errors import TaesdError, log_once, one_line
 from taesd_ext.host.model_evidence import evidence_of, vae_digest
 from taesd_ext.host.stored_options import StoredOptions
-from taesd_ext.latent_formats import ModelEvidence
+from taesd_ext.latent_formats import Detection, ModelEvidence, detect
 
 TAESD = "TAESD"
 """The host's name for its tiny decoder, which we take over."""
@@ -172,6 +172,10 @@ class WebUI(StoredOptions):
     def evidence(self, shape: tuple[int, ...] | None = None) -> ModelEvidence:
         """What the loaded model says about its latents; ``shape`` is that of one at hand."""
         return evidence_of(self.model(), shape)
+
+    def detection(self, shape: tuple[int, ...] | None = None) -> Detection:
+        """Which latent format the loaded model has; it may change within a generation."""
+        return detect(self.evidence(shape))
 
     def vae_digest(self) -> str:
         """What tells the loaded VAE from others of its kind; empty where it cannot be told."""

@@ -111,7 +111,7 @@ def test_forges_flux_format_names_no_decoder(source, host):
     latent_format = extract(source, LATENT_FORMATS["forge"], "LatentFormat", "SD3", "Flux", torch=torch)["Flux"]()
     assert latent_format.taesd_decoder_name is None
     host.model.model_config = SimpleNamespace(latent_format=latent_format)
-    detection = register.register().runtime.detection(tuple(LATENT.shape))
+    detection = register.register().host.detection(tuple(LATENT.shape))
     assert detection.family == "taef1", detection.reason
 
 

@@ -61,6 +61,6 @@ def test_families_are_named(family: str) -> None:
 
 
 def test_routes_are_listed() -> None:
-    source = text_of("taesd_ext/host/api.py") + text_of("taesd_ext/host/api_moments.py")
+    source = text_of("taesd_ext/host/api_routes.py")
     for path in re.findall(r'\("(/[\w{}/]+)", "(?:GET|POST)"', source):
         assert f"{path}`" in text_of("docs/api.md")

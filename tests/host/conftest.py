@@ -12,7 +12,6 @@ import torch
 from safetensors.torch import save_file
 
 from taesd_ext.host import register as register_module
-from taesd_ext.host import runtime as runtime_module
 from taesd_ext.host import webui as webui_module
 from taesd_ext.models.tiny import Decoder, Encoder
 
@@ -79,7 +78,7 @@ def bare_host(monkeypatch, tmp_path):
     monkeypatch.syspath_prepend(str(TESTS / "fake_webui"))
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    monkeypatch.setattr(runtime_module, "PATIENCE", 30)  # on a busy machine the first step finds all loaded
+    monkeypatch.setattr(register_module, "PATIENCE", 30)  # on a busy machine the first step finds all loaded
     _forget_host()
     yield Host(tmp_path / "models")
     register_module.unregister()
@@ -105,8 +104,8 @@ def host(bare_host):
 
 
 @pytest.fixture
-def runtime(host):
-    return register_module.register().runtime
+def extension(host):
+    return register_module.register()
 
 
 def _forget_host() -> None:

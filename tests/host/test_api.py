@@ -27,23 +27,22 @@ from pydantic import BaseModel
 from taesd_ext.codec.picture_file import image_to_picture, picture_to_image
 from taesd_ext.errors import TaesdError
 from taesd_ext.host import api
-from taesd_ext.host.tab import HostActions
 from taesd_ext.settings import OPTIONS
 
 GET = ("status", "families", "files", "error", "settings", "timeline", "timeline/1/frames/1", "timeline/1/animation")
 POST = ("settings", "encode", "decode", "benchmark")
 
 
-def client_of(host, runtime, **arguments) -> TestClient:
+def client_of(host, extension, **arguments) -> TestClient:
     host.shared.cmd_opts = SimpleNamespace(**{"api": True, "nowebui": False, "api_auth": None, **arguments})
     app = FastAPI()
-    api.add_routes(app, runtime, HostActions(runtime).actions())
+    extension.add_routes(None, app)
     return TestClient(app, raise_server_exceptions=False)
 
 
 @pytest.fixture
-def client(host, runtime):
-    return client_of(host, runtime)
+def client(host, extension):
+    return client_of(host, extension)
 
 
 def picture_of(text: str) -> Image.Image:
@@ -55,16 +54,16 @@ def generate_while_polled(host, steps=4) -> None:
     host.generate(steps=steps, on_step=lambda _p, _step: host.state.set_current_image())
 
 
-def test_without_the_hosts_api_there_is_only_the_badges_route(host, runtime):
-    client = client_of(host, runtime, api=False)
+def test_without_the_hosts_api_there_is_only_the_badges_route(host, extension):
+    client = client_of(host, extension, api=False)
 
     assert client.get(api.BADGE).status_code == 200
     assert all(client.get(f"{api.PREFIX}/{path}").status_code == 404 for path in GET)
     assert all(client.post(f"{api.PREFIX}/{path}", json={}).status_code == 404 for path in POST)
 
 
-def test_with_a_log_in_every_route_refuses_strangers_as_the_host_does(host, runtime):
-    client = client_of(host, runtime, api_auth="anna:secret:with:colons,otto:geheim")
+def test_with_a_log_in_every_route_refuses_strangers_as_the_host_does(host, extension):
+    client = client_of(host, extension, api_auth="anna:secret:with:colons,otto:geheim")
 
     for credentials in (None, ("anna", "wrong"), ("nobody", "secret"), ("anna", ""), ("", ""), ("änna", "ß")):
         answers = [client.get(f"{api.PREFIX}/{path}", auth=credentials) for path in GET]
@@ -114,21 +113,21 @@ def test_a_job_is_active_while_it_runs_and_not_after_it_broke_off(client, host, 
     assert not client.get(api.BADGE).json()["active"]
 
 
-def test_a_webui_that_is_open_to_strangers_changes_nothing_and_shows_nobodys_pictures(host, runtime):
+def test_a_webui_that_is_open_to_strangers_changes_nothing_and_shows_nobodys_pictures(host, extension):
     """A1111 sets it with --share and --listen."""
-    client = client_of(host, runtime, disable_extension_access=True)
+    client = client_of(host, extension, disable_extension_access=True)
     generate_while_polled(host)
 
     assert client.post(f"{api.PREFIX}/settings", json={"name": "interval", "value": 7}).status_code == 403
     assert host.opts.taesd_ext_interval == 1
     with pytest.raises(TaesdError):
-        runtime.options.set("interval", 7)
+        extension.options.set("interval", 7)
     assert client.get(f"{api.PREFIX}/timeline").json() == []
-    assert runtime.history.jobs.finished() == []
+    assert extension.history.jobs.finished() == []
     assert client.get(api.BADGE).json()["frames"] == 4
 
 
-def test_the_hosts_own_list_of_options_has_ours(host, runtime):
+def test_the_hosts_own_list_of_options_has_ours(host, extension):
     """Though it was described before they were added, as Forge does it."""
 
     class Described(BaseModel):
@@ -143,7 +142,7 @@ def test_the_hosts_own_list_of_options_has_ours(host, runtime):
         app.add_api_route("/sdapi/v1/options", lambda: host.opts.data, response_model=Described, methods=["GET"],
                           dependencies=dependencies)  # fmt: skip
         app.add_api_route("/{path:path}", lambda path: "everything else", methods=["GET"])
-        api.add_routes(app, runtime, HostActions(runtime).actions())
+        extension.add_routes(None, app)
         answer = TestClient(app).get("/sdapi/v1/options")
         assert answer.status_code == code
         assert (
@@ -165,10 +164,10 @@ def test_families_and_files(client):
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="other systems keep no such names")
-def test_a_file_whose_name_is_no_text_harms_nothing(client, runtime, host, caplog):
+def test_a_file_whose_name_is_no_text_harms_nothing(client, extension, host, caplog):
     before = client.get(f"{api.PREFIX}/files").json()
     good = host.folder / "taesd_decoder.safetensors"
-    for folder in (host.folder, *runtime.host.vae_folders()):
+    for folder in (host.folder, *extension.host.vae_folders()):
         folder.mkdir(exist_ok=True)
         shutil.copy(good, os.fsdecode(os.fsencode(folder) + b"/caf\xe9.safetensors"))
         Path(os.fsdecode(os.fsencode(folder) + b"/of no interest \xe9.txt")).touch()
@@ -176,14 +175,14 @@ def test_a_file_whose_name_is_no_text_harms_nothing(client, runtime, host, caplo
     answer = client.get(f"{api.PREFIX}/files")
     assert (answer.status_code, answer.json()) == (200, before)
     assert client.get(f"{api.PREFIX}/settings").status_code == 200
-    json.dumps(runtime.options.choices("final_vae"), ensure_ascii=False).encode()
+    json.dumps(extension.options.choices("final_vae"), ensure_ascii=False).encode()
     (said,) = {record.getMessage() for record in caplog.records if "caf" in record.getMessage()}
     assert r"caf\xe9.safetensors is left out" in said
 
 
-def test_the_last_error_is_the_one_with_its_cure(client, runtime, monkeypatch):
+def test_the_last_error_is_the_one_with_its_cure(client, extension, monkeypatch):
     assert client.get(f"{api.PREFIX}/error").json() == {"error": None}
-    monkeypatch.setattr(type(runtime.session), "last_error", "It broke. Mend it.")
+    monkeypatch.setattr(type(extension.previews.session), "last_error", "It broke. Mend it.")
     assert client.get(f"{api.PREFIX}/error").json() == {"error": "It broke. Mend it."}
 
 
@@ -212,13 +211,13 @@ def test_settings_that_nothing_could_store_are_refused(client, host, name, value
 
 
 @pytest.mark.parametrize("form", ["png", "safetensors"])
-def test_there_and_back_is_the_codecs_own_output(client, runtime, form):
+def test_there_and_back_is_the_codecs_own_output(client, extension, form):
     picture = base64_picture()
     latent = client.post(f"{api.PREFIX}/encode", json={"image": picture, "format": form}).json()
     assert (latent["family"], latent["width"], latent["height"]) == ("taesd", 40, 24)
     answer = client.post(f"{api.PREFIX}/decode", json={"latent": latent["latent"]}).json()
 
-    codec = runtime.registry.get("taesd", device="cpu")
+    codec = extension.registry.get("taesd", device="cpu")
     image = picture_to_image(picture_of(picture))
     wanted = image_to_picture(codec.decode(codec.encode(image), size=(24, 40)))
     got = picture_of(answer["image"])
@@ -290,17 +289,17 @@ def test_a_moment_is_decoded_in_full(client, host):
     assert client.get(f"{api.PREFIX}/timeline/1/moments/9/picture").status_code == 404
 
 
-def test_the_benchmark_measures_each_detail(client, runtime):
+def test_the_benchmark_measures_each_detail(client, extension):
     answer = client.post(f"{api.PREFIX}/benchmark", json={"side": 64, "runs": 1}).json()
-    assert {row["detail"] for row in answer} == set(runtime.registry.get("taesd", device="cpu").details)
+    assert {row["detail"] for row in answer} == set(extension.registry.get("taesd", device="cpu").details)
     assert all(row["milliseconds"] > 0 for row in answer)
 
 
-def test_no_memory_is_no_crash(client, runtime, monkeypatch):
+def test_no_memory_is_no_crash(client, extension, monkeypatch):
     def out_of_memory(*_args, **_kwargs):
         raise torch.cuda.OutOfMemoryError("no memory")
 
-    monkeypatch.setattr(runtime.registry.get("taesd", device="cpu"), "encode", out_of_memory)
+    monkeypatch.setattr(extension.registry.get("taesd", device="cpu"), "encode", out_of_memory)
     assert client.post(f"{api.PREFIX}/encode", json={"image": base64_picture()}).status_code == 503
 
 

@@ -198,15 +198,15 @@ def test_what_scripts_decode_and_encode_on_finished_pictures_is_not_the_pictures
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.float32])
-def test_pictures_are_made_in_the_dtype_of_the_hosts_vae(host, runtime, monkeypatch, dtype):
+def test_pictures_are_made_in_the_dtype_of_the_hosts_vae(host, extension, monkeypatch, dtype):
     used = []
-    monkeypatch.setattr(runtime.registry, "get", lambda family, **how: used.append(how["dtype"]) or load_codec(
+    monkeypatch.setattr(extension.registry, "get", lambda family, **how: used.append(how["dtype"]) or load_codec(
         family, models_dir=host.folder))  # fmt: skip
     monkeypatch.setattr(host.devices, "dtype_vae", dtype, raising=False)
-    monkeypatch.setattr(type(runtime.host), "device", lambda _host: torch.device("meta"))
-    runtime.final.decode(torch.zeros(1, 4, 2, 2))
-    monkeypatch.setattr(type(runtime.host), "device", lambda _host: torch.device("cpu"))
-    runtime.final.decode(torch.zeros(1, 4, 2, 2))
+    monkeypatch.setattr(type(extension.host), "device", lambda _host: torch.device("meta"))
+    extension.final.decode(torch.zeros(1, 4, 2, 2))
+    monkeypatch.setattr(type(extension.host), "device", lambda _host: torch.device("cpu"))
+    extension.final.decode(torch.zeros(1, 4, 2, 2))
     assert used == [dtype, None]
 
 
@@ -281,30 +281,30 @@ def test_a_picture_asked_for_in_full_is_full(host):
     assert image.getpixel((0, 0)) == (255, 255, 255)
 
 
-def test_no_preview_is_decoded_while_a_picture_is_finished(host, runtime, monkeypatch):
+def test_no_preview_is_decoded_while_a_picture_is_finished(host, extension, monkeypatch):
     host.opts.sd_vae_decode_method = "Full"
 
     def full(sample):
-        frames = runtime.session.stats.frames
-        runtime.session.step(9)
+        frames = extension.previews.session.stats.frames
+        extension.previews.session.step(9)
         host.state.set_current_image()
-        assert runtime.session.stats.frames == frames
+        assert extension.previews.session.stats.frames == frames
         return sample.new_ones(1, 3, 16, 16)
 
     host.model.decode_first_stage = full
     host.generate(on_step=lambda p, step: host.state.set_current_image())
-    assert runtime.session.stats.frames == 4
+    assert extension.previews.session.stats.frames == 4
 
 
-def test_packed_latents_for_hosts_that_pack_them(host, runtime, monkeypatch):
+def test_packed_latents_for_hosts_that_pack_them(host, extension, monkeypatch):
     from taesd_ext.latent_formats import native_format, pack
     from taesd_ext.models.tiny import Encoder
 
     codec = Codec("taef2", native_format("taef2"), encoder=Encoder(32, midblock_norm=True))
-    monkeypatch.setattr(runtime.registry, "get", lambda family, **k: codec)
+    monkeypatch.setattr(extension.registry, "get", lambda family, **k: codec)
     host.opts.taesd_ext_family = "taef2"
     picture = torch.rand(1, 3, 32, 32)
     host.load_model(channels=128)
-    assert torch.equal(runtime.final.encode(picture), pack(codec.encode(picture)))
+    assert torch.equal(extension.final.encode(picture), pack(codec.encode(picture)))
     host.load_model(channels=32)
-    assert torch.equal(runtime.final.encode(picture), codec.encode(picture))
+    assert torch.equal(extension.final.encode(picture), codec.encode(picture))

@@ -38,16 +38,16 @@ def shown(image):
     return ((image * 2 - 1 + 1) / 2).clamp(0, 1)
 
 
-def test_those_that_are_there_can_be_chosen(host, runtime, vaes):
-    assert runtime.final.vae.choices() == [HOSTS_VAE, TINY_VAE, "sd-vae-ft-mse", "sdxl-vae", "anime.vae"]
+def test_those_that_are_there_can_be_chosen(host, extension, vaes):
+    assert extension.final.vae.choices() == [HOSTS_VAE, TINY_VAE, "sd-vae-ft-mse", "sdxl-vae", "anime.vae"]
 
 
-def test_headers_are_read_once(runtime, vaes, monkeypatch):
+def test_headers_are_read_once(extension, vaes, monkeypatch):
     for folder in (vaes, vaes / "more"):
         os.utime(folder, (1, 1))
-    before = runtime.final.vae.choices()
+    before = extension.final.vae.choices()
     monkeypatch.setattr("taesd_ext.weights.installed_vaes.open_tensor_file", None)
-    assert runtime.final.vae.choices() == before
+    assert extension.final.vae.choices() == before
 
 
 @pytest.mark.parametrize("method", ["Full", "TAESD"])
@@ -92,10 +92,10 @@ def test_one_generation_chooses_for_itself(host, vaes):
     assert host.opts.taesd_ext_final_vae == "anime.vae"
 
 
-def test_previews_stay_taesds(host, runtime, vaes):
+def test_previews_stay_taesds(host, extension, vaes):
     host.opts.taesd_ext_final_vae = "anime.vae"
     host.generate(on_step=lambda p, step: host.state.set_current_image())
-    assert runtime.session.frame.family == "taesd"
+    assert extension.previews.session.frame.family == "taesd"
 
 
 @pytest.mark.parametrize(
@@ -121,29 +121,29 @@ def test_a_vae_of_another_model_or_none_is_an_error_or_the_hosts(host, vaes, cho
     assert "full VAE was used instead" in p.comments[-1]
 
 
-def test_a_file_that_does_not_tell_is_taken_for_the_loaded_models(host, runtime, vaes):
+def test_a_file_that_does_not_tell_is_taken_for_the_loaded_models(host, extension, vaes):
     host.opts.taesd_ext_final_vae = "anime.vae"
     for flags, name in (({"is_sd1": True}, "sd1"), ({"is_sdxl": True}, "sdxl")):
         host.load_model(**flags)
         host.generate()
-        assert runtime.final.vae.codec("anime.vae", runtime.detection().format).format.name == name
+        assert extension.final.vae.codec("anime.vae", extension.host.detection().format).format.name == name
 
 
-def test_it_is_loaded_once_and_let_go(host, runtime, vaes, monkeypatch):
+def test_it_is_loaded_once_and_let_go(host, extension, vaes, monkeypatch):
     loads, load = [], final_vae.full_codec
     monkeypatch.setattr(final_vae, "full_codec", lambda *args: loads.append(1) or load(*args))
     host.opts.taesd_ext_final_vae = "anime.vae"
     host.generate()
     host.generate(enable_hr=True)
     assert len(loads) == 1
-    assert runtime.final.vae._codec is not None
+    assert extension.final.vae._codec is not None
     host.opts.taesd_ext_final_vae = HOSTS_VAE
     host.generate()
-    assert runtime.final.vae._codec is None
+    assert extension.final.vae._codec is None
 
 
 @pytest.mark.parametrize("short", ["medvram", "lowvram", None])
-def test_where_memory_is_short_it_waits_on_the_cpu_while_sampling(host, runtime, vaes, monkeypatch, short):
+def test_where_memory_is_short_it_waits_on_the_cpu_while_sampling(host, extension, vaes, monkeypatch, short):
     parked = []
     monkeypatch.setattr(Codec, "park", lambda codec: parked.append(codec.name))
     host.shared.cmd_opts = SimpleNamespace(**{short: True} if short else {})
@@ -152,17 +152,17 @@ def test_where_memory_is_short_it_waits_on_the_cpu_while_sampling(host, runtime,
     assert parked == ["anime.vae"] * (2 if short else 0), "when it is loaded, and at each step"
 
 
-def test_a_picture_asks_for_no_list_of_files(host, runtime, vaes, monkeypatch):
+def test_a_picture_asks_for_no_list_of_files(host, extension, vaes, monkeypatch):
     host.opts.taesd_ext_final_vae = "anime.vae"
     host.generate(steps=1)
-    listed = runtime.final.vae.choices()
+    listed = extension.final.vae.choices()
     monkeypatch.setattr(final_vae, "installed_vaes_by_name", None)
     monkeypatch.setattr(final_vae, "find_installed_vae", None)
     host.generate(steps=1)
-    assert runtime.final.vae.choices() == listed, "nor does a page, while no file comes or goes"
+    assert extension.final.vae.choices() == listed, "nor does a page, while no file comes or goes"
     monkeypatch.undo()
     write_vae(vaes / "more" / "new.safetensors")
-    assert "new" in runtime.final.vae.choices()
+    assert "new" in extension.final.vae.choices()
 
 
 def test_a_changed_file_is_read_again(host, vaes):
@@ -191,12 +191,12 @@ def test_a_rough_picture_that_an_extension_asks_for_stays_one(host, vaes):
     assert image.shape == (1, 3, 2, 2)
 
 
-def test_the_hosts_own_vae_can_still_be_asked_for(host, runtime, vaes):
+def test_the_hosts_own_vae_can_still_be_asked_for(host, extension, vaes):
     host.opts.taesd_ext_final_vae = "anime.vae"
-    with runtime.final.hosts_vae():
+    with extension.final.hosts_vae():
         image = host.sd_samplers_common.samples_to_images_tensor(torch.zeros(1, 4, 2, 2), 0)
     assert image.unique().tolist() == [1.0]
-    assert runtime.final.choices.vae == "anime.vae"
+    assert extension.final.choices.vae == "anime.vae"
 
 
 @pytest.mark.parametrize(

@@ -61,14 +61,14 @@ def test_the_sd_vae_setting_is_in_force_where_it_offers_files(host, monkeypatch,
 # Models
 
 
-def test_forge_has_a_stand_in_for_a_model_before_the_first_generation(host, runtime):
+def test_forge_has_a_stand_in_for_a_model_before_the_first_generation(host, extension):
     stand_in = type("FakeInitialModel", (), {"cond_stage_model": None, "chunk_length": 75})
     host.sd_models.model_data.sd_model = stand_in()
     assert webui().model() is None
     host.sd_models.model_data.sd_model = SimpleNamespace()
     assert webui().model() is not None
-    assert "does not say" in runtime.detection().reason
-    assert runtime.detection((1, 48, 4, 4)).family == "taew2_2"
+    assert "does not say" in extension.host.detection().reason
+    assert extension.host.detection((1, 48, 4, 4)).family == "taew2_2"
 
 
 @pytest.mark.parametrize(
@@ -84,7 +84,7 @@ def test_forge_has_a_stand_in_for_a_model_before_the_first_generation(host, runt
         ("none", None, {"is_sdxl": True}, 32, None),
     ],
 )
-def test_families_by_what_each_fork_says(host, runtime, where, model_format, flags, channels, family):
+def test_families_by_what_each_fork_says(host, extension, where, model_format, flags, channels, family):
     host.load_model(channels=channels, **flags)
     for flag in ("is_sd2", "is_sd3", "is_ssd"):  # absent in some
         vars(host.model).pop(flag, None)
@@ -94,7 +94,7 @@ def test_families_by_what_each_fork_says(host, runtime, where, model_format, fla
         host.model.model_config = config
     unet = SimpleNamespace(model=SimpleNamespace(model_config=config if where == "unet" else None))
     host.model.forge_objects = SimpleNamespace(unet=unet, vae=vae)
-    assert runtime.detection((1, channels, 4, 4)).family == family
+    assert extension.host.detection((1, channels, 4, 4)).family == family
 
 
 # Latents
@@ -145,7 +145,7 @@ def test_a_film_is_left_to_the_host_and_previewed_by_its_first_frame(host, wan):
 
 def test_without_its_decoder_a_video_model_has_the_linear_preview(host, wan):
     (host.folder / "taew2_1.safetensors").unlink()
-    register.register().runtime.registry.release()
+    register.register().registry.release()
     preview = decode(host, torch.randn(1, 16, 1, 4, 6), None)
     assert preview.shape[:2] == (1, 3)
     assert preview.isfinite().all()

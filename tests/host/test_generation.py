@@ -16,32 +16,32 @@ from taesd_ext.host.register import register
 from taesd_ext.settings import FAIL_TO_FULL_VAE as FULL
 
 
-def settings_seen(host, runtime, *args, **kwargs):
+def settings_seen(host, extension, *args, **kwargs):
     seen = []
-    host.generate(*args, on_step=lambda p, step: seen.append(runtime.preview_settings()), **kwargs)
+    host.generate(*args, on_step=lambda p, step: seen.append(extension.previews.settings), **kwargs)
     return seen[-1]
 
 
-def test_choices_hold_for_one_generation_and_leave_the_options_alone(host, runtime):
+def test_choices_hold_for_one_generation_and_leave_the_options_alone(host, extension):
     before = dict(host.opts.data)
-    seen = settings_seen(host, runtime, True, "taesdxl", 3, "1/4")
+    seen = settings_seen(host, extension, True, "taesdxl", 3, "1/4")
     assert (seen.enabled, seen.family, seen.interval, seen.detail) == (True, "taesdxl", 3, "1/4")
-    after = runtime.preview_settings()
+    after = extension.previews.settings
     assert (after.family, after.interval, after.detail) == ("Auto", 1, "full")
     assert host.opts.data == before
 
 
-def test_choices_are_dropped_after_a_generation_that_failed(host, runtime):
+def test_choices_are_dropped_after_a_generation_that_failed(host, extension):
     def broken(p, step):
         raise RuntimeError("sampler")
 
     with pytest.raises(RuntimeError):
         host.generate(False, on_step=broken)
-    assert settings_seen(host, runtime).enabled
-    assert runtime.preview_settings().enabled
+    assert settings_seen(host, extension).enabled
+    assert extension.previews.settings.enabled
 
 
-def test_switched_off_for_one_generation(host, runtime):
+def test_switched_off_for_one_generation(host, extension):
     polls = []
 
     def on_step(p, step):
@@ -62,7 +62,7 @@ def test_switched_off_for_one_generation(host, runtime):
 MINE, ANOTHERS = "my page", "another's page"
 
 
-def test_a_change_in_the_page_acts_on_the_previews_of_its_own_job(host, runtime):
+def test_a_change_in_the_page_acts_on_the_previews_of_its_own_job(host, extension):
     seen = []
 
     def on_step(p, step):
@@ -72,9 +72,9 @@ def test_a_change_in_the_page_acts_on_the_previews_of_its_own_job(host, runtime)
             (2, Choices(enabled=False, final_vae="TAESD"), MINE),
         ):
             if step == at:
-                runtime.generations.change(choices, page)
-        settings = runtime.preview_settings()
-        seen.append((settings.detail, settings.enabled, runtime.final.choices.vae))
+                extension.generations.change(choices, page)
+        settings = extension.previews.settings
+        seen.append((settings.detail, settings.enabled, extension.final.choices.vae))
 
     host.generate(True, None, None, None, "anime", MINE, on_step=on_step, override={"taesd_ext_decode_failure": FULL})
     assert seen == [("full", True, "anime")] * 2 + [("full", False, "anime")] * 2
@@ -82,19 +82,19 @@ def test_a_change_in_the_page_acts_on_the_previews_of_its_own_job(host, runtime)
 
 @pytest.mark.parametrize("page", ["", MINE])
 @pytest.mark.parametrize(("option", "to"), [("final_vae", "TAESD"), ("family", "taesd3"), ("decode_failure", "error")])
-def test_nothing_set_while_a_job_runs_changes_what_makes_its_pictures(host, runtime, option, to, page):
+def test_nothing_set_while_a_job_runs_changes_what_makes_its_pictures(host, extension, option, to, page):
     host.opts.taesd_ext_decode_failure = FULL
 
     def on_step(p, step):
         setattr(host.opts, f"taesd_ext_{option}", to)
-        runtime.generations.change(Choices(final_vae="TAESD", family="taesd3"), page)
-        seen.append(runtime.final.choices)
+        extension.generations.change(Choices(final_vae="TAESD", family="taesd3"), page)
+        seen.append(extension.final.choices)
 
     seen = []
     host.generate(True, None, None, None, None, page, on_step=on_step)
     assert seen == [FinalChoices("the WebUI's", "Auto", FULL)] * 4
     host.opts.taesd_ext_decode_failure = FULL
-    host.generate(on_step=lambda p, step: seen.append(runtime.final.choices))
+    host.generate(on_step=lambda p, step: seen.append(extension.final.choices))
     assert seen[-1] != seen[0] or option == "decode_failure"
 
 
@@ -206,8 +206,8 @@ def test_the_script_gives_the_same_controls_each_time(host):
     assert register() is register()
 
 
-def test_an_override_of_an_option_for_one_generation(host, runtime):
+def test_an_override_of_an_option_for_one_generation(host, extension):
     """The host's own mechanism works for our options, and does not leak."""
-    seen = settings_seen(host, runtime, override={"taesd_ext_interval": 9})
+    seen = settings_seen(host, extension, override={"taesd_ext_interval": 9})
     assert seen.interval == 9
-    assert runtime.preview_settings().interval == 1
+    assert extension.previews.settings.interval == 1

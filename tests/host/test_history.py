@@ -18,9 +18,9 @@ def seen_steps(host, **kwargs):
     return p, seen, pictures
 
 
-def moments(runtime) -> list:
+def moments(extension) -> list:
     """Of the newest job, oldest first."""
-    return runtime.history.jobs.moments(runtime.history.jobs.jobs()[0].id)[::-1]
+    return extension.history.jobs.moments(extension.history.jobs.jobs()[0].id)[::-1]
 
 
 @pytest.mark.parametrize(("kwargs", "batch", "sides"), [
@@ -28,9 +28,9 @@ def moments(runtime) -> list:
     ({"batch": 2}, 2, [16] * 4),
     ({"enable_hr": True}, 1, [16] * 4 + [32] * 4),
 ], ids=["txt2img", "batch", "hires fix"])  # fmt: skip
-def test_every_step_and_the_finished_pictures_are_kept(host, runtime, kwargs, batch, sides):
+def test_every_step_and_the_finished_pictures_are_kept(host, extension, kwargs, batch, sides):
     p, seen, _ = seen_steps(host, **kwargs)
-    kept = moments(runtime)
+    kept = moments(extension)
     steps = [moment for moment in kept if moment.step]
     finished = [moment for moment in kept if moment.step is None]
 
@@ -43,19 +43,19 @@ def test_every_step_and_the_finished_pictures_are_kept(host, runtime, kwargs, ba
     assert torch.equal(torch.cat([moment.latent for moment in finished[::-1]]), p.latents[-1])
 
 
-def test_the_same_seed_gives_the_same_picture_with_and_without(host, runtime):
+def test_the_same_seed_gives_the_same_picture_with_and_without(host, extension):
     pictures = []
     for on in (True, False):
         host.opts.taesd_ext_keep_latents = host.opts.taesd_ext_timeline = on
         torch.manual_seed(3)
         pictures.append(host.generate()[1])
-    assert runtime.history.jobs.jobs() == []
+    assert extension.history.jobs.jobs() == []
     assert torch.equal(*pictures)
 
 
 @pytest.mark.parametrize("wanted", [False, True])
 @pytest.mark.parametrize("batch", [1, 2])
-def test_an_interrupted_picture_is_what_the_preview_showed_where_that_is_wanted(host, runtime, wanted, batch):
+def test_an_interrupted_picture_is_what_the_preview_showed_where_that_is_wanted(host, extension, wanted, batch):
     host.opts.taesd_ext_interrupted = wanted
     seam = host.sd_samplers_common.samples_to_images_tensor.__wrapped__
 
@@ -65,16 +65,16 @@ def test_an_interrupted_picture_is_what_the_preview_showed_where_that_is_wanted(
             host.state.current_latent = torch.full_like(host.state.current_latent, 0.123)
 
     _, pictures = host.generate(on_step=interrupt, batch=batch)
-    finished = [moment.latent for moment in moments(runtime) if moment.step is None]
+    finished = [moment.latent for moment in moments(extension) if moment.step is None]
     assert len(finished) == batch
     predicted = torch.full_like(finished[0], 0.123).half().float()
     assert all(torch.equal(latent, predicted) for latent in finished) == wanted
-    with runtime.final.hosts_vae():
+    with extension.final.hosts_vae():
         alone = torch.cat([seam(latent.float(), 0) for latent in finished])
     assert torch.equal(pictures, ((alone + 1) / 2).clamp(0, 1))
 
 
-def test_decodes_that_are_no_picture_of_the_job_are_not_kept(host, runtime):
+def test_decodes_that_are_no_picture_of_the_job_are_not_kept(host, extension):
     """A look at what is being sampled, by an extension, and what scripts make of finished pictures."""
     look = torch.zeros(1, 4, 2, 2)
 
@@ -83,16 +83,16 @@ def test_decodes_that_are_no_picture_of_the_job_are_not_kept(host, runtime):
 
     decode()
     p, _ = host.generate(on_step=decode, on_pictures=decode)
-    assert [moment.picture for moment in moments(runtime) if moment.step is None] == [1]
-    assert torch.equal(runtime.history.jobs.finished()[0].latent, p.latents[-1])
+    assert [moment.picture for moment in moments(extension) if moment.step is None] == [1]
+    assert torch.equal(extension.history.jobs.finished()[0].latent, p.latents[-1])
 
 
-def test_a_job_inside_another_is_marked_and_the_outer_goes_on_as_itself(host, runtime):
+def test_a_job_inside_another_is_marked_and_the_outer_goes_on_as_itself(host, extension):
     def inner(_):
         host.processing._process_images(host.processing.Processing(scripts=[host.script], steps=2))
 
     host.generate(on_pictures=inner)
-    first, second = runtime.history.jobs.jobs()[::-1]
+    first, second = extension.history.jobs.jobs()[::-1]
     assert (first.inner, second.inner) == (False, True)
     assert (len(first.moments), len(second.moments)) == (4, 2)
     assert first.finished
@@ -108,38 +108,38 @@ def generated(p, *seeds: int) -> None:
         extension.process_batch(p)
         latent = torch.full((1, 4, 2, 2), float(seed))
         extension.host.state.current_latent = latent
-        extension.runtime.step_done(1, 1)
-        extension.hooks._final_latent(latent, 0)
+        extension.previews.step_done(1, 1)
+        extension.history.decoding(latent)
         extension.postprocess_batch(p)
     infotexts = [f"picture {seed}" for seed in seeds]
     extension.postprocess(p, SimpleNamespace(infotexts=infotexts, all_seeds=list(seeds), index_of_first_image=0))
 
 
-def kept(runtime) -> list[tuple[float, str, int | None]]:
+def kept(extension) -> list[tuple[float, str, int | None]]:
     """(what the latent holds, parameters, seed), oldest first."""
     return [
         (latent.latent.mean().item(), latent.infotext, latent.extra["seed"])
-        for latent in reversed(runtime.history.jobs.finished())
+        for latent in reversed(extension.history.jobs.finished())
     ]
 
 
-def test_a_script_that_runs_the_same_object_again(host, runtime):
+def test_a_script_that_runs_the_same_object_again(host, extension):
     """A1111's loopback."""
     p = host.processing.Processing()
     for number in range(3):
         generated(p, number)
-    assert kept(runtime) == [(number, f"picture {number}", number) for number in range(3)]
+    assert kept(extension) == [(number, f"picture {number}", number) for number in range(3)]
 
 
-def test_copies_of_an_object_and_batches(host, runtime):
+def test_copies_of_an_object_and_batches(host, extension):
     """A1111's X/Y/Z plot."""
     p = host.processing.Processing()
     for seeds in ([0, 1], [2], [3, 4]):
         generated(copy.copy(p), *seeds)
-    assert kept(runtime) == [(seed, f"picture {seed}", seed) for seed in range(5)]
+    assert kept(extension) == [(seed, f"picture {seed}", seed) for seed in range(5)]
 
 
-def test_after_a_generation_that_broke_off(host, runtime):
+def test_after_a_generation_that_broke_off(host, extension):
     p = host.processing.Processing()
 
     def break_off(p):
@@ -148,9 +148,9 @@ def test_after_a_generation_that_broke_off(host, runtime):
     with pytest.raises(RuntimeError):
         host.generate(on_pictures=break_off)
     generated(p, 8)
-    assert [infotext for _, infotext, _ in kept(runtime)] == ["", "picture 8"]
+    assert [infotext for _, infotext, _ in kept(extension)] == ["", "picture 8"]
 
 
-def test_a_picture_of_nan_is_not_a_finished_one(host, runtime):
+def test_a_picture_of_nan_is_not_a_finished_one(host, extension):
     generated(host.processing.Processing(), 1, float("nan"), 3)
-    assert kept(runtime) == [(1, "picture 1", 1), (3, "picture 3", 3)]
+    assert kept(extension) == [(1, "picture 1", 1), (3, "picture 3", 3)]

@@ -132,15 +132,15 @@ def test_vaes_are_told_apart_by_their_weights_whatever_these_are_stored_in():
     assert vae_digest(SimpleNamespace()) == vae_digest(None) == ""
 
 
-def test_in_a_webui_it_serves_the_next_job_and_goes_by_its_option_and_by_who_may_look(host, runtime, monkeypatch):
+def test_in_a_webui_it_serves_the_next_job_and_goes_by_its_option_and_by_who_may_look(host, extension, monkeypatch):
     host.load_model(latent_channels=CHANNELS)
     host.sd_models.model_data.sd_model.model_config = SimpleNamespace(latent_format=type("Invented", (), {})())
     latent, image = job(0)
-    assert not runtime.draws_previews(latent)
-    finish(runtime.learnt, latent, image)
-    assert runtime.draws_previews(latent)
+    assert not extension.previews.are_ours(latent)
+    finish(extension.learnt, latent, image)
+    assert extension.previews.are_ours(latent)
     host.opts.taesd_ext_learn = False
-    assert not runtime.draws_previews(latent)
+    assert not extension.previews.are_ours(latent)
     host.opts.taesd_ext_learn = True
-    monkeypatch.setattr(runtime.host, "allows_changes", lambda: False)
-    assert not runtime.draws_previews(latent)
+    monkeypatch.setattr(extension.host, "allows_changes", lambda: False)
+    assert not extension.previews.are_ours(latent)

@@ -9,7 +9,6 @@ import pytest
 from shown_texts import shown_texts
 
 from taesd_ext.errors import TaesdError
-from taesd_ext.host.tab import HostActions
 from taesd_ext.settings import HOSTS_VAE, OPTION, OPTIONS
 
 LOCALIZATIONS = sorted((Path(__file__).resolve().parents[2] / "localizations").glob("*.json"))
@@ -34,46 +33,44 @@ def config(host, monkeypatch, tmp_path):
 
 
 @pytest.mark.parametrize("was_set", [True, False])
-def test_an_option_that_cannot_be_saved_stays_as_it_was_and_so_do_all_others(host, runtime, config, was_set):
+def test_an_option_that_cannot_be_saved_stays_as_it_was_and_so_do_all_others(host, extension, config, was_set):
     if not was_set:
         del host.opts.data["taesd_ext_final_vae"]
-    runtime.host.set_option("taesd_ext_interval", 7)
+    extension.host.set_option("taesd_ext_interval", 7)
     before = config()
     with pytest.raises(TaesdError, match="was not changed"):
-        runtime.host.set_option("taesd_ext_final_vae", "\ud800")
+        extension.host.set_option("taesd_ext_final_vae", "\ud800")
     assert host.opts.taesd_ext_final_vae == HOSTS_VAE
     assert config() == before
     assert ("taesd_ext_final_vae" in before) is was_set
 
 
-def test_an_option_that_the_host_keeps_is_said_to_be_unchanged(host, runtime, monkeypatch):
+def test_an_option_that_the_host_keeps_is_said_to_be_unchanged(host, extension, monkeypatch):
     monkeypatch.setattr(type(host.opts), "set", lambda *_args, **_more: False)
     with pytest.raises(TaesdError, match="was not changed"):
-        runtime.options.set("interval", 9)
+        extension.options.set("interval", 9)
 
 
-def test_only_what_is_offered_can_be_chosen(host, runtime, config):
+def test_only_what_is_offered_can_be_chosen(host, extension, config):
     for name, option in OPTION.items():
-        if runtime.options.choices(name):
+        if extension.options.choices(name):
             with pytest.raises(ValueError, match="was expected"):
-                runtime.options.set(name, "no such choice")
-            runtime.options.set(name, runtime.options.choices(name)[-1])
-            assert config()[option.key] == runtime.options.choices(name)[-1]
+                extension.options.set(name, "no such choice")
+            extension.options.set(name, extension.options.choices(name)[-1])
+            assert config()[option.key] == extension.options.choices(name)[-1]
 
 
-def test_a_chosen_vae_whose_file_is_gone_is_still_shown_and_can_be_left(host, runtime):
+def test_a_chosen_vae_whose_file_is_gone_is_still_shown_and_can_be_left(host, extension):
     host.opts.taesd_ext_final_vae = "gone"
-    runtime.options.set("final_vae", "gone")  # a page that shows it gives it back
-    assert runtime.options.value("final_vae") == "gone"
-    runtime.options.set("final_vae", HOSTS_VAE)
+    extension.options.set("final_vae", "gone")  # a page that shows it gives it back
+    assert extension.options.value("final_vae") == "gone"
+    extension.options.set("final_vae", HOSTS_VAE)
     with pytest.raises(ValueError, match="was expected"):
-        runtime.options.set("final_vae", "gone")
+        extension.options.set("final_vae", "gone")
 
 
-def test_the_controls_of_the_hosts_settings_tab_are_found(host, runtime, monkeypatch):
-    actions = HostActions(runtime)
-    assert actions.hosts_controls() == {}
+def test_the_controls_of_the_hosts_settings_tab_are_found(host, extension, monkeypatch):
+    assert extension.actions().hosts_controls == {}
     shown = {"taesd_ext_detail": object(), "sd_vae": object()}  # the others may be quick settings
     monkeypatch.setattr(host.shared, "settings_components", shown, raising=False)
-    assert actions.hosts_controls() == {"detail": shown["taesd_ext_detail"]}
-    assert actions.actions().hosts_controls == actions.hosts_controls()
+    assert extension.actions().hosts_controls == {"detail": shown["taesd_ext_detail"]}

@@ -13,17 +13,17 @@ from taesd_ext.ui.preview_offer import offer_html
 
 
 @pytest.fixture
-def offer(host, runtime):
+def offer(host, extension):
     host.opts.show_progress_type = "Approx NN"
-    return preview_offer(runtime.host, runtime.options)
+    return preview_offer(extension.host, extension.options)
 
 
-def test_accepting_it_makes_the_next_previews_ours_and_is_saved(offer, host, runtime):
+def test_accepting_it_makes_the_next_previews_ours_and_is_saved(offer, host, extension):
     host.opts.show_progress_every_n_steps = 10
     assert "Approx NN" in offer_html(offer)
-    assert not runtime.draws_previews()
+    assert not extension.previews.are_ours()
     offer.accept()
-    assert runtime.draws_previews()
+    assert extension.previews.are_ours()
     assert host.opts.data[METHOD] == "TAESD"
     assert host.opts.data[PERIOD] == 1
     assert offer_html(offer) == ""

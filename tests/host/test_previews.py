@@ -27,16 +27,16 @@ def polling(host, frames):
     return on_step
 
 
-def test_a_frame_for_each_step_and_only_when_somebody_polls(host, runtime):
+def test_a_frame_for_each_step_and_only_when_somebody_polls(host, extension):
     frames = []
     host.generate(on_step=polling(host, frames))
     assert [frame.size for frame in frames] == [(16, 16)] * 4
     assert len(set(map(id, frames))) == 4
     assert host.state.id_live_preview == 4
-    assert not runtime.session.active
+    assert not extension.previews.session.active
     host.generate()
     assert host.state.id_live_preview == 0
-    assert runtime.session.stats.frames == 0
+    assert extension.previews.session.stats.frames == 0
 
 
 def test_many_pollers_get_one_frame(host):
@@ -122,21 +122,21 @@ def test_who_reads_the_state_gets_one_size_and_the_format_asked_for(host, detail
         assert (saved.format, saved.size, frame.size) == ("PNG", (16, 16), (16, 16))
 
 
-def test_the_family_follows_the_model_within_a_generation(host, runtime):
+def test_the_family_follows_the_model_within_a_generation(host, extension):
     families = []
 
     def on_step(p, step):
         if step == 2:
             host.load_model(is_sdxl=True)
-            runtime.preload()  # as after model_loaded, when it is done
+            extension.preload()  # as after model_loaded, when it is done
         host.state.set_current_image()
-        families.append(runtime.session.frame.family)
+        families.append(extension.previews.session.frame.family)
 
     host.generate(on_step=on_step)
     assert families == ["taesd", "taesd", "taesdxl", "taesdxl"]
 
 
-def test_settings_changed_while_a_job_runs_act_at_once(host, runtime):
+def test_settings_changed_while_a_job_runs_act_at_once(host, extension):
     details = []
 
     def on_step(p, step):
@@ -157,23 +157,22 @@ def test_hires_fix_is_shown_in_both_passes(host):
     assert [frame.size for frame in frames] == [(16, 16), (32, 32)]
 
 
-def test_short_of_memory_previews_are_drawn_between_steps_and_only_if_somebody_polls(host, runtime, monkeypatch):
+def test_short_of_memory_previews_are_drawn_between_steps_and_only_if_somebody_polls(host, extension, monkeypatch):
     """The sampler's own peak leaves no room for a decode beside it."""
     drawn_in = []
-    decode = type(runtime.session).poll
-    monkeypatch.setattr(
-        type(runtime.session), "poll", lambda *a, **k: (drawn_in.append(threading.get_ident()), decode(*a, **k))[1]
-    )
+    session = type(extension.previews.session)
+    poll = session.poll
+    monkeypatch.setattr(session, "poll", lambda *a, **k: (drawn_in.append(threading.get_ident()), poll(*a, **k))[1])
     host.shared.parallel_processing_allowed = False
     host.opts.show_progress_every_n_steps = 1
     host.generate()
     assert host.state.id_live_preview == 0
-    assert runtime.session.stats.frames == 0
+    assert extension.previews.session.stats.frames == 0
     frames = []
     host.generate(batch=4, on_step=polling(host, frames))
     assert [frame and frame.size for frame in frames] == [None, *[(32, 32)] * 3]
     assert set(drawn_in) == {threading.get_ident()}
-    assert runtime.session.settings.detail == "1/4"
+    assert extension.previews.session.settings.detail == "1/4"
     host.opts.show_progress_type = "Approx cheap"
     host.generate()
     assert host.state.id_live_preview == 4
@@ -233,7 +232,7 @@ class Broken:
 
 @pytest.mark.parametrize("failure", [RuntimeError("boom"), torch.cuda.OutOfMemoryError("memory"), float("nan")])
 @pytest.mark.parametrize("lowvram", [False, True])
-def test_a_broken_decoder_never_stops_a_generation(host, runtime, monkeypatch, failure, lowvram):
+def test_a_broken_decoder_never_stops_a_generation(host, extension, monkeypatch, failure, lowvram):
     host.opts.show_progress_every_n_steps = 1
     host.shared.parallel_processing_allowed = not lowvram
     monkeypatch.setattr("taesd_ext.codec.codec.Codec.decode", lambda self, latent, **k: Broken(failure)(latent))
@@ -241,31 +240,31 @@ def test_a_broken_decoder_never_stops_a_generation(host, runtime, monkeypatch, f
     _, images = host.generate(on_step=polling(host, frames))
     assert images.unique().tolist() == [1.0]
     assert [frame and frame.size for frame in frames] == [*[None] * lowvram, *[(16, 16)] * (4 - lowvram)]
-    assert runtime.session.frame.detail == "embedded"
-    assert runtime.session.last_error
+    assert extension.previews.session.frame.detail == "embedded"
+    assert extension.previews.session.last_error
     assert host.state.exceptions == []
 
 
-def test_without_weights_the_embedded_previewer_and_no_download(host, runtime):
+def test_without_weights_the_embedded_previewer_and_no_download(host, extension):
     for path in host.folder.iterdir():
         path.unlink()
     frames = []
     host.generate(on_step=polling(host, frames))
     assert [frame.size for frame in frames] == [(16, 16)] * 4
-    assert runtime.session.frame.detail == "embedded"
-    assert runtime.session.last_error is None  # it is no fault
+    assert extension.previews.session.frame.detail == "embedded"
+    assert extension.previews.session.last_error is None  # it is no fault
     assert host.state.exceptions == []
 
 
-def test_nothing_is_loaded_in_the_sampling_thread(host, runtime, monkeypatch):
+def test_nothing_is_loaded_in_the_sampling_thread(host, extension, monkeypatch):
     loads = []
-    load = runtime.registry._load
+    load = extension.registry._load
 
     def watched(family, **kwargs):
         loads.append((family, host.state.sampling_steps))
         return load(family, **kwargs)
 
-    runtime.registry._load = watched
+    extension.registry._load = watched
 
     def on_step(p, step):
         host.load_model(is_sdxl=True)
@@ -273,7 +272,7 @@ def test_nothing_is_loaded_in_the_sampling_thread(host, runtime, monkeypatch):
 
     host.generate(on_step=on_step)
     assert loads == [("taesd", 0)]
-    assert runtime.session.frame.detail == "embedded"
+    assert extension.previews.session.frame.detail == "embedded"
 
 
 def test_nobody_loads_the_hosts_model(host):
@@ -284,7 +283,7 @@ def test_nobody_loads_the_hosts_model(host):
     assert host.state.exceptions == []
 
 
-def test_the_hosts_preview_functions_never_fail(host, runtime):
+def test_the_hosts_preview_functions_never_fail(host, extension):
     for channels in (4, 7):
         image = host.sd_samplers_common.sample_to_image(torch.zeros(1, channels, 2, 2))
         assert image.size in ((16, 16), (2, 2))
@@ -321,12 +320,12 @@ def test_who_skips_the_image_costs_no_decode(host):
 
 @pytest.mark.parametrize("what", ["not a tensor", 7, torch.zeros(2), torch.zeros(0, 4, 2, 2), torch.zeros(1, 4, 2, 2)])
 @pytest.mark.parametrize("broken", [None, "evidence", "option", "job"])
-def test_a_poll_never_raises(host, runtime, monkeypatch, what, broken):
+def test_a_poll_never_raises(host, extension, monkeypatch, what, broken):
     def on_step(p, step):
         host.state.current_latent = what
         with monkeypatch.context() as patch:
             if broken:
-                patch.setattr(type(runtime.host), broken, Broken(RuntimeError("boom")))
+                patch.setattr(type(extension.host), broken, Broken(RuntimeError("boom")))
             host.state.set_current_image()
             polled.append(step)
 
@@ -335,7 +334,7 @@ def test_a_poll_never_raises(host, runtime, monkeypatch, what, broken):
     assert len(polled) == 4
 
 
-def test_a_job_that_broke_off_does_not_swallow_the_next(host, runtime):
+def test_a_job_that_broke_off_does_not_swallow_the_next(host, extension):
     """Neither of the two runs scripts: nobody tells us where one ends and the other begins."""
 
     def job(on_step):
@@ -347,64 +346,64 @@ def test_a_job_that_broke_off_does_not_swallow_the_next(host, runtime):
 
     with pytest.raises(RuntimeError):
         job(breaks)
-    assert runtime.session.stats.frames == 1
-    assert not runtime.active
+    assert extension.previews.session.stats.frames == 1
+    assert not extension.previews.active
     job(lambda p, step: host.state.set_current_image())
-    assert runtime.session.stats.frames == 4
+    assert extension.previews.session.stats.frames == 4
 
 
-def test_previews_of_a_model_that_we_do_not_know_are_the_hosts(host, runtime):
+def test_previews_of_a_model_that_we_do_not_know_are_the_hosts(host, extension):
     host.load_model(channels=7)
     host.opts.show_progress_every_n_steps = 0
     frames = []
     host.generate(on_step=polling(host, frames))
     assert {frame.getpixel((0, 0)) for frame in frames} == {(159, 159, 159)}, "its built-in TAESD's"
-    assert runtime.session.stats.frames == 0
+    assert extension.previews.session.stats.frames == 0
 
 
-def test_a_checkpoint_that_loads_does_not_wait_for_us(host, runtime, monkeypatch):
+def test_a_checkpoint_that_loads_does_not_wait_for_us(host, extension, monkeypatch):
     going, may_go = threading.Event(), threading.Event()
-    monkeypatch.setattr(runtime, "preload", lambda: going.set() or may_go.wait(30))
+    monkeypatch.setattr(extension, "preload", lambda: going.set() or may_go.wait(30))
     host.script_callbacks.call("model_loaded", host.model)
     assert going.wait(30)
     assert not may_go.is_set()
     may_go.set()
 
 
-def test_a_model_that_is_being_torn_down_is_unknown(host, runtime):
+def test_a_model_that_is_being_torn_down_is_unknown(host, extension):
     class TornDown:
         def __getattribute__(self, name):
             raise TypeError("argument of type 'NoneType' is not iterable")
 
     host.sd_models.model_data.sd_model = TornDown()
-    assert runtime.detection((1, 16, 2, 2)).format is None
+    assert extension.host.detection((1, 16, 2, 2)).format is None
     with pytest.raises(TaesdError, match="no tiny decoder"):
-        runtime.final.decode(torch.zeros(1, 16, 2, 2))
+        extension.final.decode(torch.zeros(1, 16, 2, 2))
 
 
 @pytest.mark.parametrize("frames", [False, True])
-def test_a_format_that_only_the_host_knows_is_drawn_by_its_own_factors(host, runtime, frames):
+def test_a_format_that_only_the_host_knows_is_drawn_by_its_own_factors(host, extension, frames):
     factors = torch.rand(48, 3)
     known = {"latent_rgb_factors": factors.tolist(), "latent_rgb_factors_bias": [0.1, 0.2, 0.3]}
     host.load_model(channels=48)
     host.model.model_config = SimpleNamespace(latent_format=type("Invented", (), known)())
-    runtime.begin_previews(20)
+    extension.previews.begin(20)
     host.state.current_latent = 0.01 * torch.randn(1, 48, *[1] * frames, 2, 3)
-    runtime.step_done(1, 20)
+    extension.previews.step_done(1, 20)
     host.state.set_current_image()
-    drawn = np.asarray(runtime.session.frame.image.picture) / 255
+    drawn = np.asarray(extension.previews.session.frame.image.picture) / 255
     latent = host.state.current_latent.reshape(48, 2, 3)
     expected = torch.einsum("chw,cr->hwr", latent, factors) + torch.tensor([0.1, 0.2, 0.3])
     assert drawn == pytest.approx(((expected + 1) / 2).clamp(0, 1).numpy(), abs=1 / 255)
 
 
-def test_pixels_that_the_sampler_holds_are_shown_as_they_are(host, runtime):
+def test_pixels_that_the_sampler_holds_are_shown_as_they_are(host, extension):
     identity = [[1.0, 0, 0], [0, 1.0, 0], [0, 0, 1.0]]
     host.load_model(channels=3)
     host.model.model_config = SimpleNamespace(latent_format=type("RGB", (), {"latent_rgb_factors": identity})())
-    runtime.begin_previews(20)
+    extension.previews.begin(20)
     host.state.current_latent = torch.rand(1, 3, 32, 24) * 2 - 1
-    runtime.step_done(1, 20)
+    extension.previews.step_done(1, 20)
     host.state.set_current_image()
     assert host.state.current_image.size == (24, 32)
     shown = np.asarray(host.state.current_image) / 255

@@ -135,19 +135,19 @@ def _polled(host):
     return host.state.current_image
 
 
-def test_unloaded_it_leaves_no_thread_and_no_codec(host, runtime):
+def test_unloaded_it_leaves_no_thread_and_no_codec(host, extension):
     class Untaught:
         name, has_decoder, details = "taesd", True, ("full",)
         source = Source(decoder="own.pth")
 
-    runtime.learning.want(Untaught())
+    extension.learning.want(Untaught())
     assert any(thread.name.startswith("taesd-ext") for thread in threading.enumerate())
     host.generate(on_step=lambda p, step: host.state.set_current_image())
-    assert runtime.registry.families
+    assert extension.registry.families
     unregister()
     assert not any(thread.name.startswith("taesd-ext") for thread in threading.enumerate())
-    assert runtime.registry.families == ()
-    assert runtime.generations.current is None
+    assert extension.registry.families == ()
+    assert extension.generations.current is None
 
 
 def test_after_an_update_reload_ui_runs_the_new_code(host, monkeypatch):
@@ -200,4 +200,4 @@ def test_values_set_by_the_user_survive_a_reload(host):
     host.opts.taesd_ext_interval = 7
     host.reload_ui()
     assert host.opts.taesd_ext_interval == 7
-    assert register().runtime.preview_settings().interval == 7
+    assert register().previews.settings.interval == 7

@@ -95,12 +95,12 @@ def test_a_job_whose_last_picture_is_made_by_the_host_after_all(host, p):
     assert made == {}
 
 
-def test_a_look_at_another_decoder_meanwhile_changes_nothing(host, p, runtime):
+def test_a_look_at_another_decoder_meanwhile_changes_nothing(host, p, extension):
     """Another extension's, in the same thread, and our panel's, in another."""
     latent = torch.zeros(1, 4, 2, 2)
 
     def full():
-        with runtime.final.hosts_vae():
+        with extension.final.hosts_vae():
             host.sd_samplers_common.samples_to_images_tensor(latent, 0)
 
     class Looking:

@@ -31,9 +31,9 @@ Image.Image.save = counting_save
 def timed(original):
     """Keeps how many milliseconds each loading of a model waited for us."""
 
-    def preload_beside(runtime, patience=0.0):
+    def preload_beside(extension, patience=0.0):
         began = time.perf_counter()
-        original(runtime, patience)
+        original(extension, patience)
         if patience == 0:  # a job's beginning has some
             preload_beside.took.append(round(1000 * (time.perf_counter() - began), 1))
 
@@ -57,14 +57,14 @@ def state():
         extension = register._extension
     except ImportError:
         extension = None
-    session = extension.runtime.session if extension else None
+    session = extension.previews.session if extension else None
     labels = shared.opts.data_labels
     return {
         "family": session and session.frame and session.frame.family,
         "detail": session and session.frame and session.frame.detail,
         "last_error": session and session.last_error,
         "encoded": encoded,
-        "model_loaded_ms": extension and extension.runtime.preload_beside.took,
+        "model_loaded_ms": extension and extension.preload_beside.took,
         "share": session and session.stats.share,
         "depth": {
             "decode": depth(sd_samplers_common.samples_to_images_tensor),
@@ -101,12 +101,12 @@ def decode_wanted():
 
 def on_app_started(demo, app):
     try:
-        from taesd_ext.host.runtime import Runtime
+        from taesd_ext.host.register import Extension
     except ImportError:
         pass
     else:
-        if not hasattr(Runtime.preload_beside, "took"):  # new code comes with Reload UI
-            Runtime.preload_beside = timed(Runtime.preload_beside)
+        if not hasattr(Extension.preload_beside, "took"):  # new code comes with Reload UI
+            Extension.preload_beside = timed(Extension.preload_beside)
     app.add_api_route("/probe/state", state, methods=["GET"])
     app.add_api_route("/probe/decode", decode_wanted, methods=["POST"])
     app.add_api_route("/probe/reload", lambda: shared.state.request_restart(), methods=["POST"])
