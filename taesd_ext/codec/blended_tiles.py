@@ -6,13 +6,13 @@ as it does for a tiny autoencoder: the overlap is blended linearly and what is l
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
 
+from taesd_ext.codec.tiling import even_spans
 from taesd_ext.models.fast import is_trusted
 from taesd_ext.models.full_vae import Progress, Tile
 
@@ -89,11 +89,7 @@ class BlendedTiler:
         tile, stride = (max(1, side[axis] // self.spatial_scale_factor) for side in (self.tile, self.stride))
         if not self.spread:
             return [slice(start, min(start + tile, length)) for start in range(0, length, stride)]
-        if length <= tile:
-            return [slice(0, length)]
-        steps = math.ceil((length - tile) / stride)
-        starts = [round(step * (length - tile) / steps) for step in range(steps + 1)]
-        return [slice(start, start + tile) for start in starts]
+        return even_spans(length, tile, stride)
 
     def _blend(
         self, run: Callable[[slice, slice], Tensor], height: int, width: int, zoom: int, progress: Progress | None

@@ -23,13 +23,12 @@ from taesd_ext.codec.tiling import (
     Progress,
     TileChoice,
     check_tile,
-    decode_in_tiles,
-    encode_in_tiles,
+    run_layers,
 )
 from taesd_ext.errors import TaesdError, log_once
 from taesd_ext.latent_formats import LatentFormat, from_family_latent, to_family_latent
 from taesd_ext.models.computing import computing
-from taesd_ext.models.fast import FastDecoder, FastEncoder, is_trusted
+from taesd_ext.models.fast import FastDecoder, FastEncoder, FastNetwork, is_trusted
 from taesd_ext.models.full_vae import FullDecoder, FullEncoder, GaussianEncoder
 from taesd_ext.models.layers import circular
 
@@ -151,7 +150,7 @@ class Codec:
         def work(tile: TileChoice) -> Tensor:
             padded = padded_to(self.spatial_scale_factor, image.to(self.device, self.dtype))
             if isinstance(encoder, FastEncoder):
-                raw = encode_in_tiles(encoder.layers(), padded, tile, output, whole_bytes=self._whole_bytes)
+                raw = self._run_layers(encoder.layers(), padded, 1, tile, output, FastEncoder)
             else:
                 raw = self._run(encoder, padded, tile, padded.shape[-2:], output, options)
             return from_family_latent(raw, self.format)
@@ -183,7 +182,8 @@ class Codec:
         A tiny autoencoder does what would take much memory in exact tiles, which change nothing in the result, a
         full-size VAE in blended ones. ``tile`` "auto" does it where memory asks for it: by the size on a CPU, by what
         is free on a graphics card, and when memory runs out in smaller and smaller tiles; "off" never does it, a
-        number is the tiles' side in pixels. ``on_tiled`` is told their side once a picture was made in tiles.
+        number is the tiles' side in pixels (exact ones are 184 at least). ``on_tiled`` is told their side once a
+        picture was made in tiles.
         ``progress`` is told after each tile which part is done, up to 1; what it raises stops the decode.
         """
         scale = scale_of(detail)
@@ -208,7 +208,7 @@ class Codec:
         def work(tile: TileChoice) -> Tensor:
             own = to_family_latent(latent.to(self.device, self.dtype), self.format)
             if layers is not None:
-                image = decode_in_tiles(layers, own, factor, tile, output, whole_bytes=self._whole_bytes)
+                image = self._run_layers(layers, own, factor, tile, output, FastDecoder)
             else:
                 image = self._run(decoder, own, tile, [factor * side for side in own.shape[-2:]], output, {})
             if scale > 1 and not reduced:
@@ -276,6 +276,13 @@ class Codec:
                 tile = "off"
             output.tile_side = network.tiler.chosen(tile).side_for(*size)
         return output.whole(network(x, tile=tile, progress=output.progress, **options))
+
+    def _run_layers(
+        self, layers: Sequence[nn.Module], x: Tensor, pixels: int, tile: TileChoice, output: Output,
+        form: type[FastNetwork],
+    ) -> Tensor:  # fmt: skip
+        layout = form.layout(x.device, x.dtype)
+        return run_layers(layers, x, pixels, tile, output, layout=layout, whole_bytes=self._whole_bytes)
 
     @property
     def _whole_bytes(self) -> float | None:

@@ -1,22 +1,24 @@
 """Big pictures in exact tiles: the same result as at once, in a bounded amount of memory.
 
-A network is a row of *levels* of one resolution each. Coarse levels are cheap and have the widest halo in pixels: they
-run over the whole picture, or large parts of it. A level that would take too much memory runs over halves, and halves
-of those, each with what its convolutions read around it; only what is right is kept, so that no seam is left to hide.
+The coarse layers run over the whole picture: they are cheap, see far, and some look at all of it. The fine ones run
+over tiles, each with the margin that their convolutions read around it; only what is right is kept, so that no seam is
+left to hide.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+import math
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from itertools import product
+from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
-from taesd_ext.codec.tile_levels import Level, Rect, levels_of, through
 from taesd_ext.errors import TaesdError
-from taesd_ext.models.fast import FastDecoder, FastEncoder, is_trusted
+from taesd_ext.models.fast import Doubling, is_trusted
+from taesd_ext.models.tiny import WIDTH
 
 TileChoice = int | Literal["auto", "off"]
 """Longest side of a tile in pixels; "auto": only what would take too much memory; "off": never."""
@@ -25,16 +27,20 @@ Progress = Callable[[float], None]
 """Told after each tile which part of the picture is done, up to 1. What it raises stops the work."""
 
 WHOLE_BYTES = 512 << 20
-"""A picture whose largest step takes no more is done at once: 836x836 in float32, 1182x1182 in half precision."""
+"""A picture that takes no more is done at once: 836x836 in float32, 1182x1182 in half precision."""
 
-PIECE_BYTES = 128 << 20
-"""What a step of a bigger picture may take. The coarser steps of the same tile stay in memory beside it."""
+TENSORS_AT_ONCE = 3
+"""A residual block holds its input, one convolution's input and its output."""
 
-LEAST_PIXELS = 32
-"""Side of a tile below which memory alone is no reason to cut it further."""
+TILE = 512
+"""Pixels."""
 
-TILED_SCALE = 2
-"""Tiles of a given side are cut from this many pixels a position on; coarser levels run over the whole picture."""
+TILED_SCALE = 4
+"""Pixels a position of the coarsest layers that run over tiles."""
+
+LEAST_POSITIONS = 512
+"""Of the coarse picture, in a tile. The CPU's convolutions add up in another order below about 400 positions, or 20480
+numbers (ATen's Convolution.cpp, use_mkldnn), and a tile would differ in the last bit from a whole picture above."""
 
 
 @dataclass
@@ -50,50 +56,20 @@ class Output:
 
     def whole(self, result: Tensor) -> Tensor:
         """A result in one piece, as a tensor of its own."""
-        result = self.finish(result)
-        stored = result.to(self.device, self.dtype).contiguous()
+        stored = self.finish(result).to(self.device, self.dtype).contiguous()
         if self.progress:
             self.progress(1.0)
         return stored
 
-    def gathered(self, parts: Iterator[tuple[int, Rect, Tensor]], count: int, height: int, width: int) -> Tensor:
-        """The parts of ``count`` pictures, each told with its picture's number and its place in it."""
-        result, done = None, 0
-        for number, place, part in parts:
-            finished = self.finish(part)
-            if result is None:
-                where = self.device if is_trusted(self.device) else "cpu"
-                result = torch.empty((count, finished.shape[1], height, width), dtype=self.dtype, device=where)
-            place.of(result[number : number + 1], Rect.whole(height, width)).copy_(finished)
-            done += place.area
-            if self.progress:
-                self.progress(done / (count * height * width))
-        return result.to(self.device)
 
+class Level(NamedTuple):
+    """Layers of one size; the first may change it."""
 
-def decode_in_tiles(
-    layers: Sequence[nn.Module], latent: Tensor, pixels: int, tile: TileChoice, output: Output, *,
-    whole_bytes: float | None = None,
-) -> Tensor:  # fmt: skip
-    """(B,C,h,w) -> (B,3,H,W) through a decoder's layers. ``pixels``: of the image, per position of the latent.
-
-    ``whole_bytes``: what may be taken at once, instead of :data:`WHOLE_BYTES`.
-    """
-    layout = FastDecoder.layout(latent.device, latent.dtype)
-    x = latent.contiguous(memory_format=layout)
-    job = _Job.needed(layers, x, pixels, layout, tile, whole_bytes)
-    return output.whole(through(layers, x)) if job is None else job.run(job.decode, x, output)
-
-
-def encode_in_tiles(
-    layers: Sequence[nn.Module], image: Tensor, tile: TileChoice, output: Output, *,
-    whole_bytes: float | None = None,
-) -> Tensor:  # fmt: skip
-    """(B,3,H,W) -> (B,C,h,w) through an encoder's layers."""
-    layout = FastEncoder.layout(image.device, image.dtype)
-    x = image.contiguous(memory_format=layout)
-    job = _Job.needed(layers, x, 1, layout, tile, whole_bytes)
-    return output.whole(through(layers, x)) if job is None else job.run(job.encode, x, output)
+    layers: list[nn.Module]
+    zoom: float
+    """Positions made of each that is read, along a side."""
+    margin: int
+    """Positions to read around a tile for all that follows to be right."""
 
 
 def check_tile(tile: TileChoice) -> None:
@@ -101,105 +77,129 @@ def check_tile(tile: TileChoice) -> None:
         raise TaesdError(f"Cannot use tiles of {tile!r}", 'a number of pixels, "auto" or "off" was expected')
 
 
-@dataclass
-class _Job:
-    """Levels, and the picture's size before each of them and after the last."""
+def run_layers(
+    layers: Sequence[nn.Module], x: Tensor, pixels: int, tile: TileChoice, output: Output, *,
+    layout: torch.memory_format, whole_bytes: float | None = None,
+) -> Tensor:  # fmt: skip
+    """A decoder's layers over a latent (B,C,h,w), or an encoder's over an image (B,3,H,W), in tiles where need be.
 
-    levels: list[Level]
-    sizes: list[tuple[int, int]]
-    itemsize: int
-    layout: torch.memory_format
-    side: int | None
-    """Of a tile, in pixels; None: as memory asks for it."""
-    cut_to: int = 0
-    """The longest side in pixels of the smallest parts so far; 0: nothing was cut."""
+    ``pixels``: of the image, per position of ``x``. ``whole_bytes``: what may be taken at once, instead of
+    :data:`WHOLE_BYTES`.
+    """
+    x = x.contiguous(memory_format=layout)
+    before, fine, after, grain = _cut(layers, pixels)
+    finest = x[:, 0].numel() * max(1, math.prod(map(_zoom, layers))) ** 2
+    most = WHOLE_BYTES if whole_bytes is None else whole_bytes
+    whole = tile == "auto" and finest * WIDTH * TENSORS_AT_ONCE * x.element_size() <= most
+    if whole or tile == "off" or not fine:
+        return output.whole(_through(layers, x))
+    x = _one_by_one(before, x)
+    side = TILE if tile == "auto" else tile
+    if pixels > 1:
+        return _tiled(levels_of(fine), x, 1, grain, side, output)
+    between = Output(x.dtype, x.device, progress=output.progress)
+    x = _tiled(levels_of(fine), x, grain, grain, side, between).contiguous(memory_format=layout)
+    output.progress, output.tile_side = None, between.tile_side
+    return output.whole(_one_by_one(after, x))
 
-    @classmethod
-    def needed(
-        cls, layers: Sequence[nn.Module], x: Tensor, pixels: int, layout: torch.memory_format, tile: TileChoice,
-        whole_bytes: float | None,
-    ) -> _Job | None:  # fmt: skip
-        """None where the picture is done at once."""
-        if tile == "off":
-            return None
-        side = None if tile == "auto" else tile
-        job = cls(levels_of(layers, pixels), [tuple(x.shape[-2:])], x.element_size(), layout, side)
-        for level in job.levels:
-            job.sizes.append(tuple(map(level.length_after, job.sizes[-1])))
-        most = WHOLE_BYTES if whole_bytes is None else whole_bytes
-        return None if tile == "auto" and job.peak_bytes() * len(x) <= most else job
 
-    def peak_bytes(self) -> int:
-        """What the level that needs most takes when a picture is done at once."""
-        places = (Rect.whole(*size) for size in self.sizes)
-        return max(level.bytes(place, self.itemsize) for level, place in zip(self.levels, places, strict=False))
-
-    def run(self, parts: Callable[[Tensor], Iterator[tuple[Rect, Tensor]]], x: Tensor, output: Output) -> Tensor:
-        numbered = ((number, *part) for number, one in enumerate(x.split(1)) for part in parts(one))
-        result = output.gathered(numbered, len(x), *self.sizes[-1])
-        output.tile_side = self.cut_to
-        return result
-
-    def decode(self, x: Tensor) -> Iterator[tuple[Rect, Tensor]]:
-        """Coarse to fine: what a level gives is read by the next, for all parts of its own part of the image."""
-        return self._finer(0, x, Rect.whole(*self.sizes[0]), Rect.whole(*self.sizes[-1]))
-
-    def _finer(self, number: int, x: Tensor, place: Rect, final: Rect) -> Iterator[tuple[Rect, Tensor]]:
-        if number == len(self.levels):
-            yield final, x
-            return
-        level = self.levels[number]
-
-        def reads(part: Rect) -> Rect:
-            return level.reads(self._wanted(number, part), self.sizes[number])
-
-        for part in self._parts(level, final, self.levels[-1].pixels, reads):
-            wanted, read = self._wanted(number, part), reads(part)
-            yield from self._finer(number + 1, level.run(self._own(read.of(x, place)), read, wanted), wanted, part)
-
-    def _wanted(self, number: int, final: Rect) -> Rect:
-        """What a level must give so that the last one can give ``final``."""
-        for later in range(len(self.levels) - 1, number, -1):
-            final = self.levels[later].reads(final, self.sizes[later])
-        return final
-
-    def encode(self, x: Tensor) -> Iterator[tuple[Rect, Tensor]]:
-        """Fine to coarse: what a level reads is put together from the parts that the one before gives."""
-        return self._coarser(len(self.levels) - 1, x, Rect.whole(*self.sizes[-1]))
-
-    def _coarser(self, number: int, x: Tensor, gives: Rect) -> Iterator[tuple[Rect, Tensor]]:
-        level, size = self.levels[number], self.sizes[number]
-        for part in self._parts(level, gives, level.pixels * (1 + level.halves), lambda one: level.reads(one, size)):
-            read = level.reads(part, size)
-            if number == 0:
-                source = self._own(read.of(x, Rect.whole(*size)))
-            else:
-                source = None
-                for place, made in self._coarser(number - 1, x, read):
-                    if source is None:
-                        shape = (1, made.shape[1], read.rows.length, read.columns.length)
-                        source = torch.empty(shape, dtype=x.dtype, device=x.device, memory_format=self.layout)
-                    place.of(source, read).copy_(made)
-            yield part, level.run(source, read, part)
-
-    def _parts(self, level: Level, whole: Rect, pixels: int, reads: Callable[[Rect], Rect]) -> Iterator[Rect]:
-        """Halves, and halves of those, until each is small enough; never too small.
-
-        ``whole`` has ``pixels`` of the image per position.
-        """
-        longest = max(span.length for span in whole) * pixels
-        if self.side is None:
-            enough = level.bytes(reads(whole), self.itemsize) <= PIECE_BYTES or longest <= LEAST_PIXELS
+def levels_of(layers: Sequence[nn.Module]) -> list[Level]:
+    """Cut layers before each change of the size."""
+    levels: list[Level] = []
+    own: list[nn.Module] = []
+    margin = 0
+    for index in range(len(layers) - 1, -1, -1):
+        layer, zoom = layers[index], _zoom(layers[index])
+        own.insert(0, layer)
+        if zoom > 1:  # output 2i is made of inputs i-1 and i, output 2i+1 of i and i+1
+            margin = margin // 2 + 1
+        elif zoom < 1:  # output i is made of 2i-1 to 2i+1, and a part must begin at an even position
+            margin = 2 * margin + 2
         else:
-            enough = level.pixels > TILED_SCALE or longest <= self.side
-        halves = None if enough or level.reads_all else whole.halves(max(1, 8 // pixels))
-        if halves is None or min(level.positions(reads(half)) for half in halves) < level.least_positions:
-            yield whole
-            return
-        half_side = max(span.length for span in halves[0]) * pixels
-        self.cut_to = min(self.cut_to or half_side, half_side)
-        for half in halves:
-            yield from self._parts(level, half, pixels, reads)
+            margin += sum(m.kernel_size[0] // 2 for m in layer.modules() if isinstance(m, nn.Conv2d))
+        if zoom != 1 or index == 0:
+            levels.insert(0, Level(own, zoom, margin))
+            own = []
+    return levels
 
-    def _own(self, part: Tensor) -> Tensor:
-        return part.contiguous(memory_format=self.layout)
+
+def even_spans(length: int, tile: int, stride: int) -> list[slice]:
+    """Places of full tiles, evenly spread over ``length`` and at most ``stride`` apart; one where it fits a tile."""
+    steps = max(0, math.ceil((length - tile) / stride))
+    starts = [round(step * (length - tile) / steps) for step in range(steps + 1)] if steps else [0]
+    return [slice(start, min(start + tile, length)) for start in starts]
+
+
+def _zoom(layer: nn.Module) -> float:
+    if isinstance(layer, Doubling):
+        return 2
+    return 0.5 if isinstance(layer, nn.Conv2d) and layer.stride == (2, 2) else 1
+
+
+def _cut(layers: Sequence[nn.Module], pixels: int) -> tuple[list, list, list, int]:
+    """The layers before, in and after the part that runs over tiles, and the pixels a position where it is coarsest."""
+    scale = pixels
+    for index, layer in enumerate(layers):
+        scale, coarser = scale / _zoom(layer), scale
+        if pixels > 1 and scale <= TILED_SCALE:
+            return list(layers[:index]), list(layers[index:]), [], int(coarser)
+        if pixels == 1 and scale == TILED_SCALE:
+            return [], list(layers[: index + 1]), list(layers[index + 1 :]), int(scale)
+    return list(layers), [], [], pixels
+
+
+def _through(layers: Sequence[nn.Module], x: Tensor) -> Tensor:
+    """All layers over all of ``x``; each result is let go as soon as the next layer has read it."""
+    for layer in layers:
+        x = layer(x)
+    return x
+
+
+def _one_by_one(layers: Sequence[nn.Module], x: Tensor) -> Tensor:
+    return torch.cat([_through(layers, picture) for picture in x.split(1)]) if layers else x
+
+
+def _tiled(levels: list[Level], x: Tensor, unit: int, grain: int, side: int, output: Output) -> Tensor:
+    """Levels over tiles of a coarse grid, ``unit`` positions of ``x`` and ``grain`` pixels to one of it."""
+    grid = [length // unit for length in x.shape[-2:]]
+    least = max(side // grain, math.isqrt(LEAST_POSITIONS - 1) + 1)
+    sides = [max(least, -(-LEAST_POSITIONS // min(least, other))) for other in reversed(grid)]
+    places = list(product(*map(even_spans, grid, sides, sides)))
+    if len(places) > 1:
+        output.tile_side = grain * max(min(pair) for pair in zip(sides, grid, strict=True))
+    zoom, result = unit * math.prod(level.zoom for level in levels), None
+    for done, ((rows, columns), number) in enumerate(product(places, range(len(x))), start=1):
+        part = output.finish(_tile(levels, x[number : number + 1], (rows, columns), grid, unit))
+        if result is None:
+            where = output.device if is_trusted(output.device) else "cpu"
+            size = (int(length * zoom) for length in grid)
+            result = torch.empty((len(x), part.shape[1], *size), dtype=output.dtype, device=where)
+        result[(number, slice(None), *(_times(span, zoom) for span in (rows, columns)))] = part[0]
+        if output.progress:
+            output.progress(done / (len(places) * len(x)))
+    return result.to(output.device)
+
+
+def _tile(levels: list[Level], x: Tensor, place: tuple[slice, slice], grid: list[int], unit: float) -> Tensor:
+    """What belongs to a place in the grid, and nothing beside it."""
+
+    def around(margin: int) -> list[slice]:
+        return [
+            slice(max(0, span.start - margin), min(int(unit * length), span.stop + margin))
+            for span, length in zip((_times(span, unit) for span in place), grid, strict=True)
+        ]
+
+    layout = torch.channels_last if x.is_contiguous(memory_format=torch.channels_last) else torch.contiguous_format
+    read = around(levels[0].margin)
+    part = x[(..., *read)]
+    for level, margin in zip(levels, (*(level.margin for level in levels[1:]), 0), strict=True):
+        part = _through(level.layers, part.contiguous(memory_format=layout))
+        unit *= level.zoom
+        starts = [_times(span, level.zoom).start for span in read]
+        read = around(margin)
+        part = part[(..., *(slice(s.start - start, s.stop - start) for s, start in zip(read, starts, strict=True)))]
+    return part
+
+
+def _times(span: slice, factor: float) -> slice:
+    return slice(int(span.start * factor), int(span.stop * factor))

@@ -113,9 +113,9 @@ def codec():
 
 
 def test_a_picture_is_tiled_as_little_as_memory_allows(codec, monkeypatch):
-    latent, sides = torch.randn(1, 4, 40, 40), []
+    latent, sides = torch.randn(1, 4, 48, 48), []
     whole = codec.decode(latent, on_tiled=sides.append)
-    monkeypatch.setattr(memory, "TILE_SIDES", (160,))
+    monkeypatch.setattr(memory, "TILE_SIDES", (192,))
     run, calls = Codec._checked, []
 
     def fails_at_first(self, part, given):
@@ -127,21 +127,20 @@ def test_a_picture_is_tiled_as_little_as_memory_allows(codec, monkeypatch):
     monkeypatch.setattr(Codec, "_checked", fails_at_first)
     assert torch.equal(codec.decode(latent, on_tiled=sides.append), whole)
     assert len(calls) == 1 + 4
-    assert sides == [160]
+    assert sides == [192]
 
 
 def test_what_is_free_on_a_card_decides(codec, monkeypatch):
-    latent, sides = torch.randn(1, 4, 48, 48), []
+    latent, image, sides = torch.randn(1, 4, 25, 25), torch.rand(1, 3, 200, 200), []
+    monkeypatch.setattr("taesd_ext.codec.tiling.TILE", 184)
     monkeypatch.setattr("taesd_ext.codec.codec.free_bytes", lambda device: 1 << 20)
     tiled = codec.decode(latent, on_tiled=sides.append)
-    monkeypatch.setattr("taesd_ext.codec.tiling.PIECE_BYTES", 8 << 20)
-    codec.encode(torch.rand(1, 3, 384, 384), on_tiled=sides.append)
-    assert len(sides) >= 1
-    sides.clear()
+    codec.encode(image, on_tiled=sides.append)
+    assert sides == [184, 184]
     monkeypatch.setattr("taesd_ext.codec.codec.free_bytes", lambda device: 8 << 30)
     monkeypatch.setattr("taesd_ext.codec.tiling.WHOLE_BYTES", 0)
     assert torch.equal(codec.decode(latent, on_tiled=sides.append), tiled)
-    assert sides == []
+    assert len(sides) == 2
 
 
 def test_nobody_says_what_is_free_on_a_cpu():
