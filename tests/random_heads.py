@@ -10,7 +10,7 @@ from taesd_ext.codec.codec import Codec
 from taesd_ext.codec.heads import save_heads
 from taesd_ext.latent_formats import BY_NAME
 from taesd_ext.models import tiny
-from taesd_ext.models.fast import FastDecoder
+from taesd_ext.models.fast import FastNetwork
 from taesd_ext.models.student import Head
 
 NETWORKS = {
@@ -49,5 +49,5 @@ def ship(codec: Codec, folder: Path) -> Path:
     """Put heads for this codec's decoder where shipped ones lie."""
     path = folder / f"heads_{codec.family}.safetensors"
     with torch.no_grad():
-        save_heads(random_heads(), path, FastDecoder(codec.decoder), codec.family)
+        save_heads(random_heads(), path, FastNetwork(codec.decoder), codec.family)
     return path

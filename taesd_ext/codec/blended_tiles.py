@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from taesd_ext.codec.tiling import even_spans
-from taesd_ext.models.fast import is_trusted
+from taesd_ext.models.fast_layers import is_trusted
 from taesd_ext.models.full_vae import Progress, Tile
 
 TILE = 1024

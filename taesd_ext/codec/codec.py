@@ -3,33 +3,26 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from taesd_ext.codec.blended_tiles import BYTES_PER_PIXEL
 from taesd_ext.codec.heads import SCALES, DecoderHeads
-from taesd_ext.codec.memory import USABLE, free_bytes, in_less_memory
-from taesd_ext.codec.placement import placed
-from taesd_ext.codec.precision import DtypeChoice, is_finite, resolve_dtype
-from taesd_ext.codec.sizes import cropped, float_dtype, padded_to, scale_of
-from taesd_ext.codec.tiling import (
-    Output,
-    Progress,
-    TileChoice,
-    check_tile,
-    run_layers,
-)
-from taesd_ext.errors import TaesdError, log_once
+from taesd_ext.codec.memory import in_less_memory
+from taesd_ext.codec.placement import placed, run
+from taesd_ext.codec.precision import DtypeChoice, Overflow, is_finite, or_in_float32, resolve_dtype
+from taesd_ext.codec.sizes import check_image, check_latent, cropped, float_dtype, padded_to, scale_of
+from taesd_ext.codec.tiling import Output, Progress, TileChoice, check_tile
+from taesd_ext.errors import TaesdError
 from taesd_ext.latent_formats import LatentFormat, from_family_latent, to_family_latent
 from taesd_ext.models.computing import computing
-from taesd_ext.models.fast import FastDecoder, FastEncoder, FastNetwork, is_trusted
-from taesd_ext.models.full_vae import FullDecoder, FullEncoder, GaussianEncoder
+from taesd_ext.models.fast import FastNetwork
+from taesd_ext.models.fast_layers import is_trusted
+from taesd_ext.models.full_vae import GaussianEncoder
 from taesd_ext.models.layers import circular
 
 OnTiled = Callable[[int], None]
@@ -44,10 +37,6 @@ class Source:
     decoder: Path | None = None
     reason: str = ""
     """How the latent format was told, where the file alone does not say it."""
-
-
-class _Overflow(Exception):
-    """A narrow dtype could not hold what a network computes."""
 
 
 class Codec:
@@ -78,18 +67,16 @@ class Codec:
         """As it was loaded, in the layout of the weight files; :meth:`encode` runs its fast form. A full-size VAE in
         float32 is its fast form itself."""
         self.decoder = decoder
-        self._encoder, self._decoder = (
-            placed(network, part, latent_format, self.device, self.dtype)
-            for part, network in (("encoder", encoder), ("decoder", decoder))
-        )
+        self._encoder = placed(encoder, "encoder", latent_format, self.device, self.dtype)
+        self._decoder = placed(decoder, "decoder", latent_format, self.device, self.dtype)
         self.heads: DecoderHeads | None = None
         """Of a tiny decoder."""
-        if isinstance(self._decoder, FastDecoder):
+        if isinstance(self._decoder, FastNetwork):
             self.heads = DecoderHeads(name, self._decoder, decoder)
         self._float32: Codec | None = None
         self._circular: Codec | None = None
         self._wraps = False
-        self._overflowed = False
+        self.overflowed = False
 
     @property
     def family(self) -> str:
@@ -119,9 +106,10 @@ class Codec:
 
     @property
     def can_sample(self) -> bool:
-        """Whether its encoder gives a distribution, from which :meth:`encode` may draw."""
+        """Whether :meth:`encode` may draw from a distribution."""
         return isinstance(self._encoder, GaussianEncoder)
 
+    @or_in_float32
     def encode(
         self,
         image: Tensor,
@@ -138,28 +126,21 @@ class Codec:
         distribution, or with ``sample`` (a seed for each picture, or a CPU generator) a latent drawn from it.
         ``tile``, ``progress`` and ``on_tiled`` are those of :meth:`decode`.
         """
-        check_tile(tile)
         encoder = self._need(self._encoder, "encoder")
-        if image.ndim != 4 or image.shape[1] != 3 or 0 in image.shape:
-            raise TaesdError(f"Cannot encode a tensor of shape {tuple(image.shape)}", "an image (B,3,H,W) was expected")
-        output = Output(float_dtype(image), image.device, lambda part: self._checked(part, image), progress)
+        check_image(image)
         if sample is not None and not self.can_sample:
             raise TaesdError(f"{self.name} cannot sample", "its latents are no distribution", "Leave the seed out")
+        output = Output(float_dtype(image), image.device, lambda part: self._checked(part, image), progress)
         options = {} if sample is None else {"sample": sample}
 
         def work(tile: TileChoice) -> Tensor:
             padded = padded_to(self.spatial_scale_factor, image.to(self.device, self.dtype))
-            if isinstance(encoder, FastEncoder):
-                raw = self._run_layers(encoder.layers(), padded, 1, tile, output, FastEncoder)
-            else:
-                raw = self._run(encoder, padded, tile, padded.shape[-2:], output, options)
+            raw = run(encoder, padded, 1, tile, output, **options)
             return from_family_latent(raw, self.format)
 
-        try:
-            return self._computed(work, tile, output, on_tiled)
-        except _Overflow:
-            return self.in_float32().encode(image, sample=sample, tile=tile, progress=progress, on_tiled=on_tiled)
+        return self._computed(work, tile, output, on_tiled)
 
+    @or_in_float32
     def decode(
         self,
         latent: Tensor,
@@ -187,40 +168,26 @@ class Codec:
         ``progress`` is told after each tile which part is done, up to 1; what it raises stops the decode.
         """
         scale = scale_of(detail)
-        check_tile(tile)
         decoder = self._need(self._decoder, "decoder")
-        self._check_latent(latent)
+        check_latent(latent, self.name, self.format)
 
         def finish(part: Tensor) -> Tensor:
             part = self._checked(part, latent)
             return part.clamp_(0, 1) if is_trusted(part.device) else part.clamp(0, 1)
 
         output = Output(float_dtype(latent), torch.device(device or latent.device), finish, progress)
-        layers = self.heads.layers(scale) if scale > 1 and self.heads else None
-        if scale in getattr(decoder, "coarse_scales", ()):
-            decoder, reduced = partial(decoder, scale=scale), True
-        else:
-            reduced = layers is not None
-        if layers is None and isinstance(decoder, FastDecoder):
-            layers = decoder.layers()
+        head = self.heads.layers(scale) if scale > 1 and self.heads else None
+        coarse = {"scale": scale} if scale in getattr(decoder, "coarse_scales", ()) else {}
         factor = self.spatial_scale_factor
 
         def work(tile: TileChoice) -> Tensor:
             own = to_family_latent(latent.to(self.device, self.dtype), self.format)
-            if layers is not None:
-                image = self._run_layers(layers, own, factor, tile, output, FastDecoder)
-            else:
-                image = self._run(decoder, own, tile, [factor * side for side in own.shape[-2:]], output, {})
-            if scale > 1 and not reduced:
+            image = run(decoder, own, factor, tile, output, layers=head, **coarse)
+            if scale > 1 and not (head or coarse):
                 image = functional.avg_pool2d(image, scale)
             return image if size is None else cropped(image, size, factor, scale, self.image_scale)
 
-        try:
-            return self._computed(work, tile, output, on_tiled)
-        except _Overflow:
-            return self.in_float32().decode(
-                latent, size=size, detail=detail, tile=tile, progress=progress, on_tiled=on_tiled, device=device
-            )
+        return self._computed(work, tile, output, on_tiled)
 
     @property
     def draws_films(self) -> bool:
@@ -231,6 +198,7 @@ class Codec:
         """How many images :meth:`decode_film` makes of so many latents."""
         return self._need(self._decoder, "decoder").film_length(latents)
 
+    @or_in_float32
     def decode_film(self, latents: Tensor, *, detail: str = "full", device: str | torch.device | None = None) -> Tensor:
         """(T,C,h,w) latents of a film, in their order -> (T',3,f*h,f*w) images in [0,1], on ``device`` or the latents'.
 
@@ -248,51 +216,21 @@ class Codec:
             images = decoder.decode_frames(own.movedim(0, 1)[None], scale)[0].movedim(1, 0)
             return output.whole(images)
 
-        try:
-            return self._computed(work, "off", output, None)
-        except _Overflow:
-            return self.in_float32().decode_film(latents, detail=detail, device=device)
+        return self._computed(work, "off", output, None)
 
     def _computed(
         self, work: Callable[[TileChoice], Tensor], tile: TileChoice, output: Output, on_tiled: OnTiled | None
     ) -> Tensor:
-        if self._overflowed:
-            raise _Overflow
+        check_tile(tile)
         with computing(self.device):
             result = in_less_memory(work, "off" if self._wraps else tile).contiguous()
         if on_tiled and output.tile_side:
             on_tiled(output.tile_side)
         return result
 
-    def _run(
-        self, network: nn.Module, x: Tensor, tile: TileChoice, size: Sequence[int], output: Output, options: dict
-    ) -> Tensor:
-        """A full-size VAE cuts and blends tiles itself; any other network is run at once. ``size`` is the image's."""
-        if not isinstance(network, (FullEncoder, FullDecoder)):
-            return output.whole(network(x))
-        if network.tiler:
-            most = self._whole_bytes
-            if tile == "auto" and most and size[0] * size[1] * BYTES_PER_PIXEL * x.element_size() <= most:
-                tile = "off"
-            output.tile_side = network.tiler.chosen(tile).side_for(*size)
-        return output.whole(network(x, tile=tile, progress=output.progress, **options))
-
-    def _run_layers(
-        self, layers: Sequence[nn.Module], x: Tensor, pixels: int, tile: TileChoice, output: Output,
-        form: type[FastNetwork],
-    ) -> Tensor:  # fmt: skip
-        layout = form.layout(x.device, x.dtype)
-        return run_layers(layers, x, pixels, tile, output, layout=layout, whole_bytes=self._whole_bytes)
-
-    @property
-    def _whole_bytes(self) -> float | None:
-        """What a picture may take that is done at once; None where the device does not tell what is free."""
-        free = free_bytes(self.device)
-        return None if free is None else USABLE * free
-
     @property
     def details(self) -> tuple[str, ...]:
-        """Details that :meth:`decode` gives at a part of the full decode's cost, cheapest first, and "full"."""
+        """Details that :meth:`decode` gives at a part of the full cost, cheapest first, and "full"."""
         cheap = self.heads.scales if self.heads else getattr(self._decoder, "coarse_scales", ())
         scales = (*cheap, 1)
         return tuple(detail for detail, scale in SCALES.items() if scale in scales)
@@ -339,27 +277,13 @@ class Codec:
 
     def begin_job(self) -> None:
         """Try the codec's own dtype again. After an overflow everything is computed in float32 until this is called."""
-        self._overflowed = False
+        self.overflowed = False
 
     def _checked(self, result: Tensor, given: Tensor) -> Tensor:
-        """The result, unless a narrow dtype made NaN or infinity of something finite: then float32 does the job."""
+        """The result, unless a narrow dtype made NaN or infinity of something finite."""
         if self.dtype != torch.float32 and not is_finite(result) and is_finite(given):
-            self._overflowed = True
-            log_once(
-                f"overflow {self.name} {self.dtype}",
-                f"{self.name} overflowed in {str(self.dtype).removeprefix('torch.')}: this job goes on in float32.",
-            )
-            raise _Overflow
+            raise Overflow
         return result
-
-    def _check_latent(self, latent: Tensor) -> None:
-        channels = latent.shape[1] if latent.ndim in (4, 5) else 0
-        if 0 in latent.shape or not self.format.accepts(channels):
-            raise TaesdError(
-                f"{self.name} cannot decode a latent of shape {tuple(latent.shape)}",
-                f"it reads {self.latent_channels} channels",
-                "Choose the family that fits the model, or Auto",
-            )
 
     def _need(self, network: nn.Module | None, part: str) -> nn.Module:
         if network is None:
@@ -374,5 +298,4 @@ class Codec:
         return network
 
     def __repr__(self) -> str:
-        parts = [part for part in ("encoder", "decoder") if getattr(self, f"has_{part}")]
-        return f"Codec({self.name}, {' + '.join(parts) or 'empty'}, {self.dtype}, {self.device})"
+        return f"Codec({self.name}, {self.dtype}, {self.device})"

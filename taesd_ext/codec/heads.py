@@ -22,7 +22,8 @@ from taesd_ext.codec.noise import power_law_latent, seeded
 from taesd_ext.codec.previewer import DATA
 from taesd_ext.errors import TaesdError, log_once, one_line
 from taesd_ext.models.computing import computing
-from taesd_ext.models.fast import FastDecoder, fast_decoder
+from taesd_ext.models.fast import FastNetwork
+from taesd_ext.models.fast_layers import layout_on
 from taesd_ext.models.layers import Conv2d
 from taesd_ext.models.student import Head
 from taesd_ext.weights.folders import cache_folder
@@ -48,7 +49,7 @@ Heads = dict[int, Head]
 class DecoderHeads:
     """The heads of one loaded decoder, found on first use. Any thread may call."""
 
-    def __init__(self, family: str, decoder: FastDecoder, plain_decoder: nn.Module) -> None:
+    def __init__(self, family: str, decoder: FastNetwork, plain_decoder: nn.Module) -> None:
         """``decoder`` computes; the plain float32 network is what it was made from and what heads are known by."""
         self._family = family
         self._decoder = decoder
@@ -79,7 +80,7 @@ class DecoderHeads:
     def keep(self, heads: Heads) -> None:
         """Use heads that were learnt for this decoder, from now on and, by the user's cache, in later runs."""
         try:
-            save_heads(heads, self._cache_file(), fast_decoder(self._plain_decoder).place(self._device), self._family)
+            save_heads(heads, self._cache_file(), FastNetwork(self._plain_decoder).place(self._device), self._family)
         except OSError as error:
             log_once("heads not kept", f"Heads for reduced detail could not be kept: {one_line(error)}.")
         with self._lock:
@@ -124,14 +125,14 @@ class DecoderHeads:
     def _placed(self, heads: Heads) -> Heads:
         like = next(self._decoder.parameters())
         for head in heads.values():
-            head.to(like.device, like.dtype, memory_format=FastDecoder.layout(like.device, like.dtype))
+            head.to(like.device, like.dtype, memory_format=layout_on(like.device))
         return heads
 
     def _cache_file(self) -> Path:
         return cache_folder() / "heads" / f"{weights_hash(self._plain_decoder)}.safetensors"
 
 
-def latent_channels(decoder: FastDecoder) -> int:
+def latent_channels(decoder: FastNetwork) -> int:
     return next(layer.in_channels for layer in decoder.stages[0] if isinstance(layer, Conv2d))
 
 
@@ -148,7 +149,7 @@ def weights_hash(decoder: nn.Module) -> str:
     return digest.hexdigest()[:32]
 
 
-def check_heads(heads: Heads, decoder: FastDecoder) -> dict[int, float]:
+def check_heads(heads: Heads, decoder: FastNetwork) -> dict[int, float]:
     """PSNR of each head in dB on two seeded latents, against the area-averaged full decode. About 0.1 s."""
     like = next(decoder.parameters())
     generator, channels = seeded(_CHECK_SEED), latent_channels(decoder)
@@ -166,7 +167,7 @@ def check_heads(heads: Heads, decoder: FastDecoder) -> dict[int, float]:
     return marks
 
 
-def save_heads(heads: Heads, path: Path, decoder: FastDecoder, family: str) -> None:
+def save_heads(heads: Heads, path: Path, decoder: FastNetwork, family: str) -> None:
     """Write heads as float16, with how they do in :func:`check_heads` on their own float32 decoder. Atomic."""
     tensors = {
         f"{scale}.{name}": value.to("cpu", torch.float16).contiguous()

@@ -1,20 +1,21 @@
-"""Networks onto a device, in their fast form where that is right there."""
+"""Networks onto a device, in their fast form where that is right there, and over pictures of any size."""
 
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
 
-from taesd_ext.codec.memory import is_out_of_memory
+from taesd_ext.codec.blended_tiles import BYTES_PER_PIXEL
+from taesd_ext.codec.memory import is_out_of_memory, usable_bytes
 from taesd_ext.codec.noise import seeded
+from taesd_ext.codec.tiling import Output, TileChoice, run_layers
 from taesd_ext.errors import log_once, one_line
 from taesd_ext.latent_formats import LatentFormat
 from taesd_ext.models.computing import computing
-from taesd_ext.models.fast import FastNetwork, fast_decoder, fast_encoder
-from taesd_ext.models.fast_full import fast_full
+from taesd_ext.models.fast import FastNetwork, fast_form
 from taesd_ext.models.full_vae import FullDecoder, FullEncoder
 
 LARGEST_DIFFERENCE = {torch.float32: 3e-3, torch.float16: 1e-2, torch.bfloat16: 5e-2}
@@ -40,22 +41,19 @@ def placed(
     with computing(device):
         if isinstance(plain, (FullEncoder, FullDecoder)):
             vae = plain if dtype == torch.float32 else copy.deepcopy(plain)
-            vae.network = _quickest(vae.network, fast_full, part, latent_format, device, dtype)
+            vae.network = _quickest(vae.network, part, latent_format, device, dtype)
             return vae.to(device, dtype).requires_grad_(False).eval()
-        fast = fast_encoder if part == "encoder" else fast_decoder
-        return _quickest(plain, fast, part, latent_format, device, dtype)
+        return _quickest(plain, part, latent_format, device, dtype)
 
 
 def _quickest(
-    plain: nn.Module, fast_form: Callable[[nn.Module], nn.Module], part: str, latent_format: LatentFormat,
-    device: torch.device, dtype: torch.dtype,
-) -> nn.Module:  # fmt: skip
+    plain: nn.Module, part: str, latent_format: LatentFormat, device: torch.device, dtype: torch.dtype
+) -> nn.Module:
     fast = fast_form(plain)
     if fast is plain:
         own = plain if dtype == torch.float32 else copy.deepcopy(plain)
         return own.to(device, dtype).requires_grad_(False).eval()
-    form = type(fast) if isinstance(fast, FastNetwork) else FastNetwork
-    fast.to(device, dtype).to(memory_format=form.layout(device, dtype))
+    fast.place(device, dtype)
     if device.type == "cpu":
         return fast
     there = copy.deepcopy(plain).to(device, dtype)
@@ -86,3 +84,22 @@ def _sample(part: str, latent_format: LatentFormat) -> Tensor:
         sides = (latent_format.spatial_scale_factor * side for side in _CHECK_SIDES)
         return torch.rand(1, 3, *sides, generator=seeded(_CHECK_SEED))
     return torch.randn(1, latent_format.latent_channels, *_CHECK_SIDES, generator=seeded(_CHECK_SEED))
+
+
+def run(
+    network: nn.Module, x: Tensor, pixels: int, tile: TileChoice, output: Output, *,
+    layers: Sequence[nn.Module] | None = None, **options: object,
+) -> Tensor:  # fmt: skip
+    """A network over ``x``, whose positions are ``pixels`` wide; or some ``layers`` of a fast one and a head."""
+    usable = usable_bytes(x.device)
+    if isinstance(network, FastNetwork):
+        layout = network.layout(x.device, x.dtype)
+        return run_layers(layers or network.layers(), x, pixels, tile, output, layout=layout, whole_bytes=usable)
+    if not isinstance(network, (FullEncoder, FullDecoder)):
+        return output.whole(network(x, **options))
+    if network.tiler:  # a full-size VAE cuts and blends tiles itself
+        height, width = (pixels * side for side in x.shape[-2:])
+        if tile == "auto" and usable and height * width * BYTES_PER_PIXEL * x.element_size() <= usable:
+            tile = "off"
+        output.tile_side = network.tiler.chosen(tile).side_for(height, width)
+    return output.whole(network(x, tile=tile, progress=output.progress, **options))

@@ -1,4 +1,4 @@
-"""Which floating-point type a codec computes in, where the user leaves that to the device.
+"""Which floating-point type a codec computes in where the user leaves that to the device, and what if it is too narrow.
 
 The types differ in speed by up to four times and in accuracy by far more than a preview shows: against float32 a
 decode in float16 agrees to about 72 dB and in bfloat16 to about 54 dB (an 8-bit picture resolves about 59 dB).
@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import functools
 import platform
+from collections.abc import Callable
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal, TypeVar
 
 import torch
 from torch import Tensor
 
-from taesd_ext.errors import TaesdError
+from taesd_ext.errors import TaesdError, log_once
 
 DtypeChoice = torch.dtype | Literal["auto"] | None
 """None is float32, "auto" is what the device does best."""
@@ -81,6 +82,31 @@ def _cpu_has(name: str) -> bool:
 def is_finite(tensor: Tensor) -> bool:
     """Whether a tensor is free of NaN and infinity, in one pass: either would survive the sum."""
     return bool(torch.isfinite(tensor.sum(dtype=torch.float32)))
+
+
+class Overflow(Exception):
+    """A narrow dtype could not hold what a network computes."""
+
+
+Method = TypeVar("Method", bound=Callable[..., Tensor])
+
+
+def or_in_float32(method: Method) -> Method:
+    """A codec's method that is done again in float32 where it overflows, and from then on for the rest of the job."""
+
+    @functools.wraps(method)
+    def run(codec: Any, *given: Any, **options: Any) -> Tensor:
+        if not codec.overflowed:
+            try:
+                return method(codec, *given, **options)
+            except Overflow:
+                codec.overflowed = True
+                narrow = str(codec.dtype).removeprefix("torch.")
+                what = f"{codec.name} overflowed in {narrow}"
+                log_once(what, f"{what}: this job goes on in float32.")
+        return method(codec.in_float32(), *given, **options)
+
+    return run
 
 
 def cpu_model() -> str:

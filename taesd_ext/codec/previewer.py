@@ -14,7 +14,7 @@ from taesd_ext.codec.precision import DtypeChoice, resolve_dtype
 from taesd_ext.errors import TaesdError
 from taesd_ext.latent_formats import BY_NAME, LATENT_FORMATS
 from taesd_ext.models.computing import computing
-from taesd_ext.models.fast import FastNetwork
+from taesd_ext.models.fast_layers import layout_on
 from taesd_ext.models.student import Previewer
 from taesd_ext.weights.tensor_file import open_tensor_file
 from taesd_ext.weights.tiny_file import build_frozen
@@ -77,7 +77,7 @@ def _read(name: str) -> Previewer:
 
 
 def _placed(network: Previewer, device: str | torch.device, dtype: torch.dtype) -> Previewer:
-    return network.to(device, dtype, memory_format=FastNetwork.layout(torch.device(device), dtype))
+    return network.to(device, dtype, memory_format=layout_on(torch.device(device)))
 
 
 def _preview_with(network: Previewer) -> Callable[[Tensor], Tensor]:
@@ -86,7 +86,7 @@ def _preview_with(network: Previewer) -> Callable[[Tensor], Tensor]:
     @computing(weight.device)
     def preview(latent: Tensor) -> Tensor:
         x = latent.to(weight.device, weight.dtype)
-        x = x.contiguous(memory_format=FastNetwork.layout(x.device, x.dtype))
+        x = x.contiguous(memory_format=layout_on(x.device))
         return network(x).clamp(0, 1).to(latent.device, torch.float32).contiguous()
 
     return preview

@@ -10,6 +10,22 @@ from torch.nn import functional
 
 from taesd_ext.codec.heads import SCALES
 from taesd_ext.errors import TaesdError, log_once
+from taesd_ext.latent_formats import LatentFormat
+
+
+def check_image(image: Tensor) -> None:
+    if image.ndim != 4 or image.shape[1] != 3 or 0 in image.shape:
+        raise TaesdError(f"Cannot encode a tensor of shape {tuple(image.shape)}", "an image (B,3,H,W) was expected")
+
+
+def check_latent(latent: Tensor, name: str, latent_format: LatentFormat) -> None:
+    channels = latent.shape[1] if latent.ndim in (4, 5) else 0
+    if 0 in latent.shape or not latent_format.accepts(channels):
+        raise TaesdError(
+            f"{name} cannot decode a latent of shape {tuple(latent.shape)}",
+            f"it reads {latent_format.latent_channels} channels",
+            "Choose the family that fits the model, or Auto",
+        )
 
 
 def padded_to(factor: int, image: Tensor) -> Tensor:

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from taesd_ext.errors import TaesdError
-from taesd_ext.models.fast import Doubling, is_trusted
+from taesd_ext.models.fast_layers import Doubling, is_trusted
 from taesd_ext.models.tiny import WIDTH
 
 TileChoice = int | Literal["auto", "off"]

@@ -27,7 +27,7 @@ from taesd_ext.latent_formats import FAMILIES, native_format
 from taesd_ext.learning.heads import fit_heads
 from taesd_ext.learning.linear import PICTURES, fit_linear, row_text
 from taesd_ext.learning.previewers import train_previewer
-from taesd_ext.models.fast import FastDecoder, FastEncoder
+from taesd_ext.models.fast import FastNetwork
 from taesd_ext.models.tiny import Decoder, F32Decoder
 
 HEAD_LESSONS = 128
@@ -105,8 +105,8 @@ def _make_heads(codec: Codec, args: argparse.Namespace) -> None:
     log = _open_log(path, f"seed {args.seed}, {steps} steps, {lessons} latents")
     started = time.process_time()
     # The decoder teaches in bfloat16: 48 dB, where a head has 35.
-    decoder = FastDecoder(codec.decoder).to(torch.bfloat16)
-    encoder = FastEncoder(codec.encoder).to(torch.bfloat16) if codec.has_encoder else None
+    decoder = FastNetwork(codec.decoder).to(torch.bfloat16)
+    encoder = FastNetwork(codec.encoder).to(torch.bfloat16) if codec.has_encoder else None
     work = fit_heads(decoder, encoder, lessons=lessons, steps=steps, seed=args.seed)
     results = run_with_progress(work, path.stem)
     for scale, result in results.items():
@@ -116,7 +116,7 @@ def _make_heads(codec: Codec, args: argparse.Namespace) -> None:
         )
     log(f"{time.process_time() - started:.0f} CPU s")
     heads = {scale: result.head for scale, result in results.items()}
-    save_heads(heads, path, FastDecoder(codec.decoder), codec.family)
+    save_heads(heads, path, FastNetwork(codec.decoder), codec.family)
     log(f"wrote {path.name}, {path.stat().st_size:,} bytes")
 
 

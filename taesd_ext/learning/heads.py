@@ -22,7 +22,8 @@ from taesd_ext.codec.precision import resolve_dtype
 from taesd_ext.learning.descent import Rates, descend
 from taesd_ext.learning.lessons import lesson_latents
 from taesd_ext.learning.ridge import ConvolutionFit
-from taesd_ext.models.fast import FastBlock, FastDecoder, fast_decoder, fast_encoder
+from taesd_ext.models.fast import FastNetwork, fast_form
+from taesd_ext.models.fast_layers import FastBlock
 from taesd_ext.models.student import Head
 
 Tap = tuple[int, int]
@@ -97,8 +98,8 @@ def learn_heads(codec: Codec, *, lessons: int = LESSONS) -> Iterator[float]:
     # Where a CPU is quick in narrow types, the time that they save is spent on training.
     dtype = resolve_dtype("auto", codec.device) if codec.device.type == "cpu" else torch.float32
     quick = dtype != torch.float32
-    decoder = fast_decoder(codec.decoder).to(codec.device, dtype)
-    encoder = None if codec.encoder is None else fast_encoder(codec.encoder).to(codec.device, dtype)
+    decoder = fast_form(codec.decoder).to(codec.device, dtype)
+    encoder = None if codec.encoder is None else fast_form(codec.encoder).to(codec.device, dtype)
     results = yield from fit_heads(decoder, encoder, lessons=lessons, steps=STEPS if quick else 0)
     if results:
         codec.heads.keep({scale: result.head for scale, result in results.items()})
@@ -107,7 +108,7 @@ def learn_heads(codec: Codec, *, lessons: int = LESSONS) -> Iterator[float]:
 @torch.inference_mode(False)
 @torch.no_grad()
 def fit_heads(
-    decoder: FastDecoder, encoder: nn.Module | None, *, lessons: int, steps: int, seed: int = 0
+    decoder: FastNetwork, encoder: nn.Module | None, *, lessons: int, steps: int, seed: int = 0
 ) -> Generator[float, None, dict[int, HeadResult]]:
     """Scale -> the head fitted there, where it passes on held-back latents. Yields the share that is done.
 
@@ -153,7 +154,7 @@ def fit_heads(
     return results
 
 
-def _latents(decoder: FastDecoder, encoder: nn.Module | None, count: int, seed: int) -> Iterator[Tensor]:
+def _latents(decoder: FastNetwork, encoder: nn.Module | None, count: int, seed: int) -> Iterator[Tensor]:
     like, channels, factor = next(decoder.parameters()), latent_channels(decoder), decoder.stages[0].scale
 
     def on_cpu(network: nn.Module | None) -> Callable[[Tensor], Tensor] | None:
@@ -163,7 +164,7 @@ def _latents(decoder: FastDecoder, encoder: nn.Module | None, count: int, seed: 
 
 
 def _decode_with_taps(
-    decoder: FastDecoder, latent: Tensor, wanted: Collection[Tap]
+    decoder: FastNetwork, latent: Tensor, wanted: Collection[Tap]
 ) -> tuple[dict[int, Tensor], dict[Tap, Tensor], Tensor]:
     """Features after each stage, the wanted blocks before their last ReLU, and the image in [0,1], on the CPU."""
     features: dict[int, Tensor] = {}

@@ -18,7 +18,7 @@ from taesd_ext.learning.descent import Rates, descend
 from taesd_ext.learning.lessons import PICTURES, lesson_latents
 from taesd_ext.learning.ridge import ConvolutionFit
 from taesd_ext.models.computing import computing
-from taesd_ext.models.fast import FastDecoder, FastEncoder
+from taesd_ext.models.fast import FastNetwork
 from taesd_ext.models.student import Previewer
 
 BATCH = 16
@@ -66,10 +66,7 @@ def train_previewer(
 @torch.no_grad()
 def teacher_pairs(codec: Codec, count: int, seed: int) -> Generator[float, None, tuple[Tensor, Tensor]]:
     """(N,C,h,w) latents and the (N,3,2h,2w) pictures, area-averaged from clamped full decodes. In bfloat16: 48 dB."""
-    decoder, encoder = (
-        _in_bfloat16(form(network))
-        for form, network in ((FastDecoder, codec.decoder), (FastEncoder, codec.encoder))
-    )
+    decoder, encoder = (_in_bfloat16(FastNetwork(network)) for network in (codec.decoder, codec.encoder))
     lessons, targets = [], []
     channels, factor = codec.latent_channels, codec.spatial_scale_factor
     for latent in lesson_latents(decoder, encoder, channels, factor, count, seed, PICTURES):

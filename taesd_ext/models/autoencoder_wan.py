@@ -12,10 +12,9 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
 from taesd_ext.models.autoencoder_kl import DecoderShape, EncoderShape, Halve, blocks, conv1x1, conv3x3, middle
-from taesd_ext.models.layers import Module, SiLU, Upsample
+from taesd_ext.models.layers import Module, PixelShuffle, SiLU, Upsample
 from taesd_ext.models.state_shapes import Arguments, Shapes
 
 WIDTHS = (96, 192, 384, 384)
@@ -85,6 +84,7 @@ class Decoder(DecoderShape):
             *blocks(c // 2, b, 3, RMSNorm), *double_and_halve_channels(b),
             *blocks(b // 2, a, 3, RMSNorm),
             RMSNorm(a), SiLU(), conv3x3(a, image_channels),
+            *([PixelShuffle(2)] if image_channels == 12 else []),
         )  # fmt: skip
         self.latent_channels = latent_channels
         self.image_scale = 2 if image_channels == 12 else 1
@@ -96,9 +96,6 @@ class Decoder(DecoderShape):
         if not found or not found.pop("quant_conv") or end[:1] not in ((3,), (12,)):
             return None
         return {**found, "image_channels": end[0]}
-
-    def forward(self, x: Tensor) -> Tensor:
-        return functional.pixel_shuffle(super().forward(x), self.image_scale)
 
 
 def last_step(weight: Tensor) -> Tensor:

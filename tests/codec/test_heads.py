@@ -13,7 +13,7 @@ from taesd_ext import TaesdError
 from taesd_ext.codec import heads
 from taesd_ext.codec.codec import Codec
 from taesd_ext.codec.heads import SCALES, check_heads, load_heads, weights_hash
-from taesd_ext.models.fast import FastDecoder
+from taesd_ext.models.fast import FastNetwork
 
 ALL = tuple(SCALES)
 
@@ -42,7 +42,7 @@ def test_a_head_reads_the_features_of_its_stage(name: str, data: Path) -> None:
     codec = make_codec(name)
     assert codec.details == ALL
     latent = torch.randn(1, codec.latent_channels, 2, 3)
-    before, decoder, kept = latent.clone(), FastDecoder(codec.decoder), random_heads()
+    before, decoder, kept = latent.clone(), FastNetwork(codec.decoder), random_heads()
     features = latent
     for index, stage in enumerate(decoder.stages):
         features = decoder.run(features, index, index + 1)
@@ -121,7 +121,7 @@ def test_saved_heads_come_back(tmp_path: Path) -> None:
     codec = make_codec()
     found, marks = load_heads(ship(codec, tmp_path))
     assert sorted(found) == sorted(marks) == [2, 4, 8]
-    again = check_heads(found, FastDecoder(codec.decoder))
+    again = check_heads(found, FastNetwork(codec.decoder))
     assert all(abs(again[scale] - marks[scale]) < 0.1 for scale in marks), "float16 costs something"
 
 

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import pytest
 import torch
+from torch.nn import functional
 
 from taesd_ext.codec import placement
 from taesd_ext.codec.codec import Codec
 from taesd_ext.codec.placement import difference
 from taesd_ext.latent_formats import BY_NAME, native_format
-from taesd_ext.models import autoencoder_kl, fast, tiny
-from taesd_ext.models.fast import FastDecoder
-from taesd_ext.models.fast_full import FastResBlock
+from taesd_ext.models import autoencoder_kl, fast_layers, tiny
+from taesd_ext.models.fast import FastNetwork
+from taesd_ext.models.fast_layers import FastResBlock
 from taesd_ext.models.full_vae import FullDecoder, Scale
 
 
@@ -30,7 +31,7 @@ def plain():
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_sound_fast_forms_are_taken(plain, dtype):
     assert isinstance(
-        placement.placed(plain, "decoder", native_format("taesd"), OtherDevice("cpu"), dtype), FastDecoder
+        placement.placed(plain, "decoder", native_format("taesd"), OtherDevice("cpu"), dtype), FastNetwork
     )
 
 
@@ -46,11 +47,11 @@ def faulty_doubling(fault):
 
 @pytest.mark.parametrize("fault", ["zeros", "raises", "nan"])
 def test_the_plain_network_computes_where_the_fast_one_is_wrong(plain, fault, monkeypatch):
-    monkeypatch.setattr(fast.Doubling, "forward", faulty_doubling(fault))
+    monkeypatch.setattr(fast_layers.Doubling, "forward", faulty_doubling(fault))
     row, x = native_format("taesd"), torch.randn(1, 4, 5, 6)
     network = placement.placed(plain, "decoder", row, OtherDevice("cpu"), torch.float32)
     assert torch.equal(network(x), plain(x))
-    assert isinstance(placement.placed(plain, "decoder", row, torch.device("cpu"), torch.float32), FastDecoder)
+    assert isinstance(placement.placed(plain, "decoder", row, torch.device("cpu"), torch.float32), FastNetwork)
 
 
 @pytest.mark.parametrize("fault", [None, "zeros"])
@@ -61,7 +62,7 @@ def test_a_full_vae_is_compared_too(fault, monkeypatch):
     with torch.no_grad():
         wanted = vae(x)
     if fault:
-        monkeypatch.setattr(fast.Doubling, "forward", faulty_doubling(fault))
+        monkeypatch.setattr(fast_layers.Doubling, "forward", faulty_doubling(fault))
     network = placement.placed(vae, "decoder", BY_NAME["sd1"], OtherDevice("cpu"), torch.float32)
     assert any(isinstance(layer, FastResBlock) for layer in network.modules()) == (fault is None)
     assert torch.allclose(network(x), wanted, atol=1e-5)
@@ -71,21 +72,21 @@ def test_memory_that_runs_out_in_the_comparison_is_no_fault_of_the_fast_form(pla
     def no_memory(self, x):
         raise RuntimeError("MPS backend out of memory")
 
-    monkeypatch.setattr(fast.Doubling, "forward", no_memory)
+    monkeypatch.setattr(fast_layers.Doubling, "forward", no_memory)
     with pytest.raises(RuntimeError, match="out of memory"):
-        difference(FastDecoder(plain), plain, torch.randn(1, 4, 5, 6))
+        difference(FastNetwork(plain), plain, torch.randn(1, 4, 5, 6))
 
 
 def test_devices_that_are_not_trusted_get_plain_tensors(plain, monkeypatch):
     x = torch.randn(2, 4, 5, 6)
-    wanted = FastDecoder(plain)(x)
-    monkeypatch.setattr(fast, "_TRUSTED", ())
-    network, seen = FastDecoder(plain), []
-    monkeypatch.setattr(fast, "_bordered", lambda y: torch.nn.functional.pad(y, (1, 1, 1, 1)))  # of the CPU alone
+    wanted = FastNetwork(plain)(x)
+    monkeypatch.setattr(fast_layers, "_TRUSTED", ())
+    network, seen = FastNetwork(plain), []
+    monkeypatch.setattr(fast_layers, "_bordered", lambda y: functional.pad(y, (1, 1, 1, 1)))  # on the CPU
     for name in ("relu_", "add_", "tanh_", "mul_", "clamp_"):
         monkeypatch.setattr(torch.Tensor, name, lambda *_: pytest.fail("written in place"))
-    convolve = torch.nn.functional.conv2d
-    monkeypatch.setattr(torch.nn.functional, "conv2d", lambda y, *rest: seen.append(y) or convolve(y, *rest))
+    convolve = functional.conv2d
+    monkeypatch.setattr(functional, "conv2d", lambda y, *rest: seen.append(y) or convolve(y, *rest))
     assert torch.allclose(network(x), wanted, atol=1e-5)
     assert all(y.is_contiguous() for y in seen)
     codec = Codec("taesd", native_format("taesd"), decoder=plain)

@@ -15,7 +15,7 @@ from taesd_ext.codec.tiling import Output, run_layers
 from taesd_ext.errors import TaesdError
 from taesd_ext.latent_formats import native_format
 from taesd_ext.models import tiny
-from taesd_ext.models.fast import FastDecoder, FastEncoder
+from taesd_ext.models.fast import FastNetwork
 
 SAME_BITS = platform.machine() in ("x86_64", "AMD64") and not torch.__version__.startswith("2.1.")
 """Elsewhere other libraries do the convolutions, and nobody has looked at the order of their sums; PyTorch 2.1 changes
@@ -42,7 +42,7 @@ def lively(network):
 @pytest.fixture(scope="module", params=KINDS)
 def networks(request):
     scale, channels, decoder, encoder = KINDS[request.param]
-    return scale, channels, FastDecoder(lively(decoder())), FastEncoder(lively(encoder()))
+    return scale, channels, FastNetwork(lively(decoder())), FastNetwork(lively(encoder()))
 
 
 @pytest.fixture

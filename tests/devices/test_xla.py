@@ -15,7 +15,7 @@ from taesd_ext.codec.loading import load_codec
 from taesd_ext.codec.registry import CodecRegistry
 from taesd_ext.latent_formats import BY_NAME, Detection
 from taesd_ext.models.autoencoder_kl import Decoder, Encoder
-from taesd_ext.models.fast import FastDecoder, FastEncoder
+from taesd_ext.models.fast import FastNetwork
 from taesd_ext.models.full_vae import FullDecoder, GaussianEncoder, Scale
 from taesd_ext.preview.session import PreviewSession
 from taesd_ext.settings import PreviewSettings
@@ -43,8 +43,8 @@ def latent():
 
 
 def test_the_fast_form_passed_the_comparison(codecs):
-    assert isinstance(codecs[1]._decoder, FastDecoder)
-    assert isinstance(codecs[1]._encoder, FastEncoder)
+    assert isinstance(codecs[1]._decoder, FastNetwork)
+    assert isinstance(codecs[1]._encoder, FastNetwork)
 
 
 @pytest.mark.parametrize("detail", ["full", "1/2", "1/4", "1/8"])

@@ -15,7 +15,7 @@ import torch
 from taesd_ext.codec.codec import Codec
 from taesd_ext.codec.loading import load_codec
 from taesd_ext.latent_formats import BY_NAME, Detection
-from taesd_ext.models.fast import FastDecoder, FastEncoder
+from taesd_ext.models.fast import FastNetwork
 from taesd_ext.preview.session import PreviewSession
 from taesd_ext.settings import PreviewSettings
 
@@ -50,8 +50,8 @@ def latent_of(side: int) -> torch.Tensor:
 
 
 def test_the_fast_form_passed_the_comparison(on_card):
-    assert isinstance(on_card._decoder, FastDecoder)
-    assert isinstance(on_card._encoder, FastEncoder)
+    assert isinstance(on_card._decoder, FastNetwork)
+    assert isinstance(on_card._encoder, FastNetwork)
 
 
 @pytest.mark.parametrize("detail", DETAILS)

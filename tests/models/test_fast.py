@@ -9,7 +9,8 @@ from PIL import Image
 from torch import nn
 
 from taesd_ext.models import tiny
-from taesd_ext.models.fast import FastDecoder, FastEncoder, fold_doubling
+from taesd_ext.models.fast import FastNetwork
+from taesd_ext.models.fast_layers import fold_doubling
 from taesd_ext.weights.tiny_file import read_tiny
 
 ROUNDING = 2e-6
@@ -43,7 +44,7 @@ def test_decoder_gives_the_plain_output(network, options, size):
     plain = _random_network(network, options)
     latent = torch.randn(2, plain[1].in_channels, *size) * 2
     before = latent.clone()
-    _close(FastDecoder(plain)(latent), plain(latent))
+    _close(FastNetwork(plain)(latent), plain(latent))
     assert torch.equal(latent, before)
 
 
@@ -52,7 +53,7 @@ def test_encoder_gives_the_plain_output(network, options):
     plain = _random_network(network, options)
     image = torch.rand(2, 3, 64, 96)
     before = image.clone()
-    _close(FastEncoder(plain)(image), plain(image))
+    _close(FastNetwork(plain)(image), plain(image))
     assert torch.equal(image, before)
 
 
@@ -60,7 +61,7 @@ def test_channels_last_input_is_not_written_into():
     plain = _random_network(tiny.Decoder, {})
     latent = torch.randn(1, 4, 4, 4).contiguous(memory_format=torch.channels_last)
     before = latent.clone()
-    fast = FastDecoder(plain)
+    fast = FastNetwork(plain)
     fast(latent)
     assert torch.equal(latent, before)
     features = fast.run(latent, 0, 2)
@@ -71,7 +72,7 @@ def test_channels_last_input_is_not_written_into():
 
 @pytest.mark.parametrize(("network", "options"), DECODERS)
 def test_stages_join_to_the_whole(network, options):
-    fast = FastDecoder(_random_network(network, options))
+    fast = FastNetwork(_random_network(network, options))
     latent = torch.randn(1, fast.stages[0][1].in_channels, 2, 3)
     whole = fast(latent)
     for cut in range(1, len(fast.stages)):
@@ -82,11 +83,11 @@ def test_stages_join_to_the_whole(network, options):
 
 
 def test_scales():
-    scales = [stage.scale for stage in FastDecoder(_random_network(tiny.Decoder, {})).stages]
+    scales = [stage.scale for stage in FastNetwork(_random_network(tiny.Decoder, {})).stages]
     assert scales == [8, 4, 2, 1]
-    assert [stage.scale for stage in FastDecoder(_random_network(tiny.F32Decoder, {})).stages] == [32, 16, 8, 4, 2, 1]
-    assert [stage.scale for stage in FastEncoder(_random_network(tiny.Encoder, {})).stages] == [1, 2, 4, 8]
-    assert [stage.scale for stage in FastEncoder(_random_network(tiny.F32Encoder, {})).stages] == [2, 4, 8, 16, 32]
+    assert [stage.scale for stage in FastNetwork(_random_network(tiny.F32Decoder, {})).stages] == [32, 16, 8, 4, 2, 1]
+    assert [stage.scale for stage in FastNetwork(_random_network(tiny.Encoder, {})).stages] == [1, 2, 4, 8]
+    assert [stage.scale for stage in FastNetwork(_random_network(tiny.F32Encoder, {})).stages] == [2, 4, 8, 16, 32]
 
 
 @pytest.mark.parametrize("bias", [False, True])
@@ -101,7 +102,7 @@ def test_folded_doubling(bias):
 def test_plain_network_stays_as_it_was():
     plain = _random_network(tiny.Decoder, {"midblock_norm": True})
     before = {key: value.clone() for key, value in plain.state_dict().items()}
-    fast = FastDecoder(plain)
+    fast = FastNetwork(plain)
     for weight in fast.parameters():
         weight.zero_()
     assert all(torch.equal(value, before[key]) for key, value in plain.state_dict().items())
@@ -116,8 +117,8 @@ def test_real_weights(family, weights_dir, reference_dir):
         pixels = torch.from_numpy(np.array(picture.convert("RGB").crop((0, 0, 128, 128))))
     image = pixels.permute(2, 0, 1)[None].float() / 255
     latent = encoder(image)
-    assert (FastDecoder(decoder)(latent) - decoder(latent)).abs().max() <= ROUNDING
+    assert (FastNetwork(decoder)(latent) - decoder(latent)).abs().max() <= ROUNDING
     # The encoders amplify rounding (SDXL's to 1e-4 of a latent's unit), so the yardstick is the plain one's own error.
     exact = encoder.double()(image.double())
     own_error = (latent - exact).abs().max()
-    assert (FastEncoder(encoder.float())(image) - exact).abs().max() <= 3 * own_error + ROUNDING
+    assert (FastNetwork(encoder.float())(image) - exact).abs().max() <= 3 * own_error + ROUNDING

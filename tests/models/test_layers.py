@@ -11,8 +11,7 @@ from torch.nn import functional
 
 from taesd_ext.models import autoencoder_dc, autoencoder_kl, autoencoder_wan, tiny, tiny_video
 from taesd_ext.models.computing import computing
-from taesd_ext.models.fast import FastDecoder, FastEncoder
-from taesd_ext.models.fast_full import fast_full
+from taesd_ext.models.fast import FastNetwork, fast_form
 from taesd_ext.models.layers import circular
 from taesd_ext.models.student import Head, Previewer
 
@@ -27,17 +26,17 @@ NETWORKS = {
     "tiny encoder": (lambda: tiny.Encoder(4), (3, 48, 40)),
     "norm": (lambda: tiny.Decoder(32, midblock_norm=True), (32, 6, 5)),
     "16x decoder": (tiny.F16Decoder, (64, 3, 4)),
-    "fast decoder": (lambda: FastDecoder(tiny.Decoder(32, midblock_norm=True)), (32, 6, 5)),
-    "fast encoder": (lambda: FastEncoder(tiny.Encoder(4)), (3, 48, 40)),
+    "fast decoder": (lambda: FastNetwork(tiny.Decoder(32, midblock_norm=True)), (32, 6, 5)),
+    "fast encoder": (lambda: FastNetwork(tiny.Encoder(4)), (3, 48, 40)),
     "video decoder": (tiny_video.VideoDecoder, (16, 4, 5)),
     "video encoder": (tiny_video.VideoEncoder, (3, 32, 40)),
     "head": (lambda: Head(2), (64, 6, 5)),
     "previewer": (lambda: Previewer(32, overview=True), (32, 6, 5)),
     "KL decoder": (lambda: autoencoder_kl.Decoder(**KL), (4, 4, 5)),
     "KL encoder": (lambda: autoencoder_kl.Encoder(**KL), (3, 32, 40)),
-    "fast KL decoder": (lambda: fast_full(autoencoder_kl.Decoder(**KL)), (4, 4, 5)),
-    "fast KL encoder": (lambda: fast_full(autoencoder_kl.Encoder(**KL)), (3, 32, 40)),
-    "fast Wan decoder": (lambda: fast_full(autoencoder_wan.Decoder(**KL)), (4, 4, 5)),
+    "fast KL decoder": (lambda: fast_form(autoencoder_kl.Decoder(**KL)), (4, 4, 5)),
+    "fast KL encoder": (lambda: fast_form(autoencoder_kl.Encoder(**KL)), (3, 32, 40)),
+    "fast Wan decoder": (lambda: fast_form(autoencoder_wan.Decoder(**KL)), (4, 4, 5)),
     "DC decoder": (lambda: autoencoder_dc.Decoder(4, DC, plain=True, head_channels=4), (4, 4, 5)),
     "DC encoder": (lambda: autoencoder_dc.Encoder(4, DC, plain=False, head_channels=4), (3, 16, 20)),
 }
