@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import importlib
-import importlib.util
 import io
 import logging
 import os
@@ -12,7 +11,7 @@ import sys
 from collections.abc import Sequence
 
 from taesd_ext import __version__
-from taesd_ext.commands.needed_packages import NEEDED
+from taesd_ext.commands.packages import explain_import_error
 from taesd_ext.errors import TaesdError, one_line
 
 # Name -> (module, what it does). Each module has add_arguments(parser) and run(args) -> exit code.
@@ -54,7 +53,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except ImportError as error:
         if (error.name or "").partition(".")[0] == "taesd_ext":
             raise
-        print(f"taesd_ext: {_missing(error)}", file=sys.stderr)
+        print(f"taesd_ext: {explain_import_error(error)}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         print("taesd_ext: stopped.", file=sys.stderr)
@@ -107,18 +106,6 @@ def _in_words(error: Exception) -> TaesdError:
 
 def _reason(error: OSError) -> str:
     return error.strerror or one_line(error)
-
-
-def _missing(error: ImportError) -> TaesdError:
-    """Which packages this Python lacks, all at once, and which Python has them."""
-    names = [pip for module, pip in NEEDED.items() if importlib.util.find_spec(module) is None]
-    cure = f"`make demo` sets everything up; use .venv/bin/python then. Or: {sys.executable} -m pip"
-    if names:
-        return TaesdError(f"{sys.executable} lacks {', '.join(names)}", "", f"{cure} install {' '.join(names)}")
-    if isinstance(error, ModuleNotFoundError):
-        return TaesdError(f"{sys.executable} lacks {error.name}", "", f"{cure} install {error.name}")
-    package = (error.name or "a package").partition(".")[0]
-    return TaesdError(f"{package} cannot be used", one_line(error), f"{cure} install --force-reinstall {package}")
 
 
 def _parser(chosen: str | None) -> argparse.ArgumentParser:

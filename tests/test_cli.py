@@ -12,7 +12,7 @@ import pytest
 
 from taesd_ext import cli
 from taesd_ext.cli import COMMANDS, main
-from taesd_ext.commands.needed_packages import NEEDED
+from taesd_ext.commands.packages import NEEDED
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -92,20 +92,40 @@ main(sys.argv[1:])
     assert all(name in done.stdout for name in COMMANDS)
 
 
-@pytest.mark.parametrize("arguments", [["encode", "a.png", "-o", "b.png"], ["doctor"], ["demo"]])
-def test_missing_packages_are_named_with_their_cure(arguments: list[str], tmp_path) -> None:
-    """A Python with the standard library alone."""
+@pytest.fixture
+def bare_python(tmp_path):
+    """Runs the command line with the standard library alone."""
     python = Path(getattr(sys, "_base_executable", "") or sys.executable)
     if subprocess.run([python, "-ISc", "import torch"], capture_output=True).returncode == 0:
         pytest.skip("needs a Python that has no torch outside of its site-packages")
-    command = [python, "-S", "-m", "taesd_ext", *arguments]
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
+
+    def run(*arguments: str) -> subprocess.CompletedProcess:
+        environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+        command = [python, "-S", "-m", "taesd_ext", *arguments]
+        return subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
+
+    return run
+
+
+@pytest.mark.parametrize("arguments", [["encode", "a.png", "-o", "b.png"], ["demo"]])
+def test_missing_packages_are_named_with_their_cure(arguments: list[str], bare_python) -> None:
+    done = bare_python(*arguments)
     assert done.returncode == 1
     assert len(done.stderr.splitlines()) == 1
     assert f"lacks {', '.join(NEEDED.values())}." in done.stderr
     assert "make demo" in done.stderr
     assert ".venv/bin/python" in done.stderr
+
+
+def test_the_doctor_reports_without_any_package(bare_python, tmp_path) -> None:
+    done = bare_python("doctor")
+    assert (done.returncode, done.stderr) == (1, "")
+    titles = [line for line in done.stdout.splitlines() if not line.startswith(" ")]
+    assert titles == ["Versions:", "Host:", "Last errors:", "Timings:", "To do:"]
+    assert all(f"pip install {name}" in done.stdout for name in NEEDED.values())
+    (tmp_path / "config.json").write_text("{}")
+    assert bare_python("doctor", "--fix").returncode == 0
+    assert "TAESD" in (tmp_path / "config.json").read_text()
 
 
 def test_a_mistake_of_our_own_is_no_missing_package(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,7 +11,7 @@ from random_weights import random_weights
 from safetensors.torch import save_file
 
 from taesd_ext.cli import main
-from taesd_ext.commands import doctor
+from taesd_ext.commands import doctor_files, packages
 from taesd_ext.commands.doctor import diagnose
 from taesd_ext.commands.private_text import without_private
 from taesd_ext.models import tiny
@@ -47,7 +47,7 @@ def test_bad_file_and_bad_environment_are_problems(tmp_path: Path, monkeypatch: 
     (tmp_path / "home" / "taesd_decoder.pth").write_bytes(b"<html>log in</html>")
     monkeypatch.setenv("TAESD_MODELS", str(tmp_path / "absent"))
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
-    monkeypatch.setattr(doctor, "_version", lambda name: {"torch": "1.13.1", "gradio": ""}.get(name, "99.0"))
+    monkeypatch.setattr(packages, "_version", lambda name: {"torch": "1.13.1", "gradio": ""}.get(name, "99.0"))
     problems = "\n".join(diagnose([tmp_path / "home"]).problems)
     for words in ("web page", "absent, which is no folder", "HF_HUB_OFFLINE", "torch 1.13.1 is older", "gradio is mis"):
         assert words in problems
@@ -178,5 +178,5 @@ def test_the_terminal_names_no_place_either(
 def test_only_a_large_file_is_called_too_large(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "work" / "taesd_decoder.pth").write_bytes(b"<html>")
     assert "too large" not in diagnose([tmp_path / "work"]).text
-    monkeypatch.setattr(doctor, "HASH_UP_TO", 3)
+    monkeypatch.setattr(doctor_files, "HASH_UP_TO", 3)
     assert "too large" in diagnose([tmp_path / "work"]).text
