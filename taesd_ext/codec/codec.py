@@ -35,6 +35,8 @@ class Source:
 
     encoder: Path | None = None
     decoder: Path | None = None
+    embedded: tuple[str, ...] = ()
+    """The parts that are no file's, but the embedded codec's."""
     reason: str = ""
     """How the latent format was told, where the file alone does not say it."""
 
@@ -82,6 +84,13 @@ class Codec:
     def family(self) -> str:
         """The name under which :func:`taesd_ext.load_codec` knows this codec."""
         return self.name
+
+    @property
+    def title(self) -> str:
+        """For people: "taesd", "taesd (embedded)", "taesd (embedded encoder)"."""
+        parts = self.source.embedded
+        word = f"embedded {parts[0]}" if len(parts) == 1 else "embedded"
+        return f"{self.name} ({word})" if parts else self.name
 
     @property
     def latent_channels(self) -> int:

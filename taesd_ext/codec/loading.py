@@ -8,6 +8,7 @@ from pathlib import Path
 import torch
 
 from taesd_ext.codec.codec import Codec, Source
+from taesd_ext.codec.embedded import EMBEDDED_SUFFIX, embedded_networks
 from taesd_ext.codec.full_loading import full_codec
 from taesd_ext.codec.precision import DtypeChoice
 from taesd_ext.errors import TaesdError, log_once
@@ -29,20 +30,28 @@ def load_codec(
     device: str | torch.device = "cpu",
     dtype: DtypeChoice = None,
     variant: str | None = None,
+    embedded: bool = True,
 ) -> Codec:
     """Load an autoencoder by its name ("taesd", "sd-vae-ft-mse", ...), or from a weight file or diffusers folder.
 
-    A family may lack its encoder or its decoder file: the codec then does the other half. ``dtype`` None is float32
-    and "auto" what the device does best, on a CPU found by a second's timing once per machine. ``variant`` says what a
-    file is that does not tell it itself ("sd15-vae", "sdxl-vae", ...).
+    A part without a file is the embedded one, if ``embedded`` and the family has one; else the codec does the other
+    half only. "taesd-embedded" is the embedded codec in any case. ``dtype`` None is float32 and "auto" what the device
+    does best, on a CPU found by its instruction sets. ``variant`` says what a file is that does not tell it itself
+    ("sd15-vae", "sdxl-vae", ...).
     Raises TaesdError when nothing usable is found, and when ``models_dir`` is not there.
     """
     name, models_dir = str(family_or_path), given_folders(models_dir)
     if name in FULL_NAMES:
         return full_codec(find_named_vae(name, models_dir), device, dtype)
-    if name in FAMILIES:
-        parts = _family_parts(name, search_folders(models_dir))
-        latent_format = native_format(name)
+    family = name.removesuffix(EMBEDDED_SUFFIX)
+    if family in FAMILIES:
+        folders = search_folders(models_dir) if name == family else []
+        parts = {part: found for part in PARTS if (found := find_part(family, part, folders))}
+        latent_format = native_format(family)
+        lacking = len(parts) < len(PARTS) and (embedded or name != family)
+        small = embedded_networks(latent_format) if lacking else {}
+        if not parts and not small:
+            raise no_weights(family, folders)
     else:
         path = _weight_file(Path(family_or_path).expanduser())
         file = open_tensor_file(path)
@@ -55,18 +64,12 @@ def load_codec(
                 f"none of its {len(file.shapes)} tensors is named and shaped like one of TAESD's or of a VAE's",
                 "Use a file such as taesd_decoder.safetensors or vae-ft-mse-840000-ema-pruned.safetensors",
             )
-        latent_format = _format_of(file, parts)
-        name = latent_format.family
-    networks = {part: found.build(latent_format) for part, found in parts.items()}
-    source = Source(**{part: found.file.path for part, found in parts.items()})
-    return Codec(name, latent_format, device=device, dtype=dtype, source=source, **networks)
-
-
-def _family_parts(family: str, folders: list[Path]) -> dict[str, TinyPart]:
-    parts = {part: found for part in PARTS if (found := find_part(family, part, folders))}
-    if not parts:
-        raise no_weights(family, folders)
-    return parts
+        latent_format, small = _format_of(file, parts), {}
+        family = latent_format.family
+    networks = small | {part: found.build(latent_format) for part, found in parts.items()}
+    files = {part: found.file.path for part, found in parts.items()}
+    source = Source(**files, embedded=tuple(part for part in small if part not in parts))
+    return Codec(family, latent_format, device=device, dtype=dtype, source=source, **networks)
 
 
 def _weight_file(path: Path) -> Path:

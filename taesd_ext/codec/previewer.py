@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import torch
@@ -48,7 +48,7 @@ def load_previewer(
     key = (name, str(device), dtype)
     with _lock:
         if key not in _loaded:
-            _loaded[key] = _preview_with(_placed(_read(name), device, dtype))
+            _loaded[key] = _preview_with(_placed(read_previewer(name), device, dtype))
         return _loaded[key]
 
 
@@ -58,22 +58,28 @@ def has_previewer(format_name: str) -> bool:
     return row is not None and row.rgb in PREVIEWER_FORMATS and _file(row.rgb).is_file()
 
 
-def save_previewer(network: Previewer, format_name: str, path: Path) -> None:
-    """Write the network as float16, which costs less than 0.01 dB."""
-    tensors = {name: value.to(torch.float16).contiguous() for name, value in network.state_dict().items()}
-    save_file(tensors, path, metadata={"kind": "previewer", "format": format_name})
+def read_previewer(name: str) -> Previewer:
+    """The shipped network of a latent format, float32 on the CPU."""
+    state = read_shipped(_file(name))
+    with torch.device("meta"):
+        network = Previewer(BY_NAME[name].latent_channels, overview="overview.mix.weight" in state)
+    return build_frozen(network, state)
+
+
+def read_shipped(path: Path) -> dict[str, Tensor]:
+    """A shipped network's weights in float32."""
+    file = open_tensor_file(path)
+    return {key: value.float() for key, value in file.load(list(file.shapes)).items()}
+
+
+def save_shipped(state: Mapping[str, Tensor], path: Path, kind: str, format_name: str) -> None:
+    """Write a network's weights as float16, which costs less than 0.01 dB."""
+    tensors = {name: value.to(torch.float16).contiguous() for name, value in state.items()}
+    save_file(tensors, path, metadata={"kind": kind, "format": format_name})
 
 
 def _file(name: str) -> Path:
     return DATA / f"previewer_{name}.safetensors"
-
-
-def _read(name: str) -> Previewer:
-    file = open_tensor_file(_file(name))
-    state = {key: value.float() for key, value in file.load(list(file.shapes)).items()}
-    with torch.device("meta"):
-        network = Previewer(BY_NAME[name].latent_channels, overview="overview.mix.weight" in state)
-    return build_frozen(network, state)
 
 
 def _placed(network: Previewer, device: str | torch.device, dtype: torch.dtype) -> Previewer:

@@ -76,7 +76,7 @@ class Bench:
         """With the real weights, or with made-up ones, which take as long."""
         folders = [Path(path) for path in self.models] or None
         try:
-            found = load_codec(self.family, models_dir=folders, dtype=DTYPES[dtype])
+            found = load_codec(self.family, models_dir=folders, dtype=DTYPES[dtype], embedded=False)
             if found.has_decoder:
                 return found
         except TaesdError:

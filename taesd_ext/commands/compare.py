@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from taesd_ext.codec.embedded import embedded_families
 from taesd_ext.codec.picture_file import PICTURE_SUFFIXES, read_picture
 from taesd_ext.commands.argument_types import at_least_one
 from taesd_ext.commands.codec_arguments import add_codec_arguments, load_as_told
@@ -63,10 +64,10 @@ def run(args: argparse.Namespace) -> int:
         except TaesdError as error:
             failed.append(str(error))
             continue
-        for name, image in progress(images.items(), len(images), codec.family):
+        for name, image in progress(images.items(), len(images), codec.title):
             rows[name].append(row := measure(codec, image))
             if row.error:
-                failed.append(f"{codec.family} with {name}: {row.error}")
+                failed.append(f"{codec.title} with {name}: {row.error}")
     made = [(name, image, rows[name]) for name, image in images.items()]
     if not any(row.image is not None for found in rows.values() for row in found):
         raise TaesdError("Nothing could be compared", failed[0] if failed else "", "See the lines above")
@@ -81,8 +82,9 @@ def run(args: argparse.Namespace) -> int:
 
 
 def usable_codecs(models: list[str]) -> list[str]:
-    """Names of the codecs of which both halves are there, judged by names and headers of files."""
-    names = [family for family, parts in installed(search_folders(given_folders(models))).items() if len(parts) == 2]
+    """Names of the codecs of which both halves are there, judged by names and headers of files, or are embedded."""
+    files, own = installed(search_folders(given_folders(models))), embedded_families()
+    names = [family for family in FAMILIES if len(files.get(family, ())) == 2 or family in own]
     for name in FULL_NAMES:
         try:
             if len(find_named_vae(name, models or None).parts) == 2:

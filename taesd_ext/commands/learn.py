@@ -1,4 +1,4 @@
-"""learn: make what is shipped in taesd_ext/data: heads for reduced detail, embedded previewers.
+"""learn: make what is shipped in taesd_ext/data: heads for reduced detail, embedded previewers and codecs.
 
 Everything is learnt from synthetic pictures and latents, seeded, and measured on others that were held back.
 """
@@ -14,9 +14,10 @@ import torch
 
 from taesd_ext import __version__
 from taesd_ext.codec.codec import Codec
+from taesd_ext.codec.embedded import save_embedded
 from taesd_ext.codec.heads import save_heads
 from taesd_ext.codec.loading import load_codec
-from taesd_ext.codec.previewer import DATA, PREVIEWER_FORMATS, save_previewer
+from taesd_ext.codec.previewer import DATA, PREVIEWER_FORMATS, has_previewer, read_previewer, save_shipped
 from taesd_ext.commands.argument_types import at_least_one
 from taesd_ext.commands.learning_curve import learning_curve
 from taesd_ext.commands.outputs import add_overwrite_argument, check_outputs
@@ -27,6 +28,7 @@ from taesd_ext.latent_formats import FAMILIES, native_format
 from taesd_ext.learning.heads import fit_heads
 from taesd_ext.learning.linear import PICTURES, fit_linear, row_text
 from taesd_ext.learning.previewers import train_previewer
+from taesd_ext.learning.small_codec import train_small_codec
 from taesd_ext.models.fast import FastNetwork
 from taesd_ext.models.tiny import Decoder, F32Decoder
 
@@ -34,6 +36,8 @@ HEAD_LESSONS = 128
 HEAD_STEPS = 500
 PREVIEWER_STEPS = 8000
 PREVIEWER_LATENTS = 768
+CODEC_STEPS = 600
+CODEC_PICTURES = 240
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -42,6 +46,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--models", type=Path, metavar="DIR", help="folder of weight files")
     kind = parser.add_mutually_exclusive_group()
     kind.add_argument("--previewer", action="store_true", help="train the previewer that needs no decoder")
+    kind.add_argument("--codec", action="store_true", help="train the embedded encoder and decoder")
     kind.add_argument("--linear", action="store_true", help="fit the row of the linear preview (data/latent_rgb.json)")
     kind.add_argument(
         "--measure",
@@ -56,11 +61,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="make nothing; measure what is learnt from 1 to 24 crops of a folder's pictures, on others",
     )
     parser.add_argument(
-        "--steps", type=int, help=f"training steps (default {HEAD_STEPS} a head, {PREVIEWER_STEPS} a previewer)"
-    )
+        "--steps", type=int,
+        help=f"training steps (default {HEAD_STEPS} a head, {PREVIEWER_STEPS} a previewer, {CODEC_STEPS} a codec part)",
+    )  # fmt: skip
     parser.add_argument(
         "--latents", type=at_least_one,
-        help=f"latents to learn from (default {HEAD_LESSONS}, previewers {PREVIEWER_LATENTS})",
+        help=f"latents to learn from (default {HEAD_LESSONS}, previewers {PREVIEWER_LATENTS}, codecs {CODEC_PICTURES})",
     )  # fmt: skip
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--threads", type=at_least_one, default=1, help="(1, which gives the same result each time)")
@@ -74,14 +80,14 @@ def run(args: argparse.Namespace) -> int:
         make = _measure if args.measure else _measure_learning
         files_in(folder)
     else:
-        make = _make_previewer if args.previewer else _make_linear if args.linear else _make_heads
+        make = next((make for kind, make in _MAKERS.items() if getattr(args, kind)), _make_heads)
         targets = [_target(family, args) for family in families]
         made = targets if not args.linear else []
         check_outputs([*made, *(path.with_suffix(".log") for path in targets)], overwrite=args.overwrite)
     failed = 0
     for family in families:
         try:
-            codec = load_codec(family, models_dir=args.models)
+            codec = load_codec(family, models_dir=args.models, embedded=False)
             make(codec, args)
         except TaesdError as error:
             print(f"{family}: {error}")
@@ -91,8 +97,9 @@ def run(args: argparse.Namespace) -> int:
 
 def _target(family: str, args: argparse.Namespace) -> Path:
     """What is made of a family; a log of the same name lies beside it, and is all that --linear writes."""
-    if args.previewer:
-        return args.output / f"previewer_{native_format(family).name}.safetensors"
+    for kind in ("previewer", "codec"):
+        if getattr(args, kind):
+            return args.output / f"{kind}_{native_format(family).name}.safetensors"
     return args.output / (f"linear_{family}" if args.linear else f"heads_{family}.safetensors")
 
 
@@ -130,7 +137,21 @@ def _make_previewer(codec: Codec, args: argparse.Namespace) -> None:
     log = _open_log(path, f"seed {args.seed}, {steps} steps, {latents} latents")
     work = train_previewer(codec, steps=steps, latents=latents, seed=args.seed, log=log)
     network = run_with_progress(work, path.stem)
-    save_previewer(network, name, path)
+    save_shipped(network.state_dict(), path, "previewer", name)
+    log(f"wrote {path.name}, {path.stat().st_size:,} bytes")
+
+
+def _make_codec(codec: Codec, args: argparse.Namespace) -> None:
+    name = codec.format.name
+    if not (has_previewer(name) and codec.has_encoder and codec.has_decoder):
+        raise TaesdError("no codec was made", "it takes an 8x family's encoder and decoder, and its previewer")
+    steps = CODEC_STEPS if args.steps is None else args.steps
+    pictures = args.latents or CODEC_PICTURES
+    path = _target(codec.family, args)
+    log = _open_log(path, f"seed {args.seed}, {steps} steps, {pictures} pictures")
+    work = train_small_codec(codec, read_previewer(name), steps=steps, pictures=pictures, seed=args.seed, log=log)
+    networks = run_with_progress(work, path.stem)
+    save_embedded(*networks, path, name)
     log(f"wrote {path.name}, {path.stat().st_size:,} bytes")
 
 
@@ -139,6 +160,10 @@ def _make_linear(codec: Codec, args: argparse.Namespace) -> None:
     log = _open_log(_target(codec.family, args), f"seed {args.seed}, {pictures} pictures")
     factors, bias, psnr = run_with_progress(fit_linear(codec, pictures=pictures, seed=args.seed), codec.family)
     log(f"{row_text(factors, bias)}\nheld back {psnr:.2f} dB at 1/{codec.spatial_scale_factor} of the size")
+
+
+_MAKERS = {"previewer": _make_previewer, "codec": _make_codec, "linear": _make_linear}
+"""Argument -> what it asks for; heads without any."""
 
 
 def _measure(codec: Codec, args: argparse.Namespace) -> None:

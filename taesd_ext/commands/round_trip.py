@@ -85,9 +85,9 @@ def measure(codec: Codec, image: Tensor) -> RoundTrip:
         if codec.image_scale > 1:  # judged at the picture's own size
             decoded, from_png = (functional.avg_pool2d(one, codec.image_scale) for one in (decoded, from_png))
     except Exception as error:
-        return RoundTrip(codec.family, codec.format.name, error=one_line(error))
+        return RoundTrip(codec.title, codec.format.name, error=one_line(error))
     return RoundTrip(
-        codec.family,
+        codec.title,
         codec.format.name,
         dtype=str(codec.dtype).removeprefix("torch."),
         device=str(codec.device),

@@ -9,6 +9,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
+from taesd_ext.codec.embedded import embedded_families
 from taesd_ext.commands.measuring import table
 from taesd_ext.commands.progress import download_progress
 from taesd_ext.errors import TaesdError
@@ -108,6 +109,7 @@ def _as_json(listing: Listing) -> dict[str, object]:
             family: {part: str(path) if (path := listing.used.get(family, {}).get(part)) else None for part in PARTS}
             for family in FAMILIES
         },
+        "embedded": list(embedded_families()),
     }
 
 
@@ -132,7 +134,8 @@ def _as_text(listing: Listing) -> str:
     for family, missing in listing.lacking.items():
         known = {part for row in CATALOG if row.family == family and row.kind == TINY for part in row.parts}
         get = f": python -m taesd_ext weights download {family}" if known.issuperset(missing) else ""
-        lines.append(f"{family} lacks its {' and '.join(missing)}{get}")
+        own = ", embedded until then" if family in embedded_families() else ""
+        lines.append(f"{family} lacks its {' and '.join(missing)}{own}{get}")
     if any(identity.state == UNVERIFIED for identity in listing.files):
         lines.append("unverified: no official checksum is known for this content; its structure was checked.")
     return "\n".join(lines)

@@ -11,7 +11,9 @@ from typing import Any
 from torch import Tensor
 
 from taesd_ext.codec.codec import Codec
+from taesd_ext.codec.embedded import embedded_names
 from taesd_ext.codec.full_loading import full_codec
+from taesd_ext.codec.loading import load_codec
 from taesd_ext.errors import TaesdError, one_line
 from taesd_ext.host.webui import WebUI
 from taesd_ext.latent_formats import Detection, LatentFormat, to_family_latent
@@ -38,7 +40,7 @@ class FinalVAE:
             if self._folders != folders:
                 self._names = list(installed_vaes_by_name(self._host.vae_folders(), self._host.weights_folders()))
                 self._folders = folders
-            return [*OPTION["final_vae"].choices, *self._names]
+            return [*OPTION["final_vae"].choices, *self._names, *embedded_names()]
 
     def codec(self, name: str, fitting: LatentFormat | None) -> Codec:
         """The VAE of this name; ``fitting`` is the loaded model's format, for a file that does not tell its own.
@@ -50,15 +52,20 @@ class FinalVAE:
         with self._lock:
             if self._codec is None or self._key != (*key, *_stat(self._codec.source.decoder)):
                 self._codec = None
-                found = find_installed_vae(name, self._host.vae_folders(), self._host.weights_folders(), fitting)
                 # A host may call from inference mode; tensors made there could not be used outside it.
                 try:
                     with computing(device):
-                        self._codec = full_codec(found, device, dtype)
+                        self._codec = self._load(name, fitting, device, dtype)
                 except Exception as error:
                     raise error if isinstance(error, TaesdError) else _not_loaded(name, error) from error
                 self._key = (*key, *_stat(self._codec.source.decoder))
             return self._codec
+
+    def _load(self, name: str, fitting: LatentFormat | None, device: Any, dtype: Any) -> Codec:
+        if name in embedded_names():
+            return load_codec(name, device=device, dtype=dtype)
+        found = find_installed_vae(name, self._host.vae_folders(), self._host.weights_folders(), fitting)
+        return full_codec(found, device, dtype)
 
     def park(self) -> None:
         """Let its weights wait on the CPU until the next decode."""

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from taesd_ext.codec.codec import Codec
+from taesd_ext.codec.embedded import EMBEDDED_SUFFIX
 from taesd_ext.host.webui import TAESD
 from taesd_ext.latent_formats import FAMILIES
 from taesd_ext.settings import INFOTEXT_MODEL, INFOTEXT_STEP, INFOTEXT_VAE
@@ -28,6 +29,8 @@ _ONLY_OF_DECODERS = (INFOTEXT_VAE, TILES, IMAGE_SCALE)
 
 def made_by(codec: Codec, part: str) -> dict[str, Any]:
     """The parameters that name a codec of ours: a tiny one by its model, a full VAE by its file."""
+    if part in codec.source.embedded:
+        return {INFOTEXT_VAE: f"{codec.name}{EMBEDDED_SUFFIX}"}
     if codec.name in FAMILIES:
         return {HOST_KEY[part]: TAESD, INFOTEXT_MODEL: _model_name(codec, part)}
     scale = {IMAGE_SCALE: codec.image_scale} if codec.image_scale > 1 else {}

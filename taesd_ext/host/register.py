@@ -5,8 +5,10 @@ from __future__ import annotations
 import math
 import threading
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
+from taesd_ext.codec.loading import load_codec
 from taesd_ext.codec.registry import CodecRegistry
 from taesd_ext.errors import log, log_once, one_line
 from taesd_ext.host import accordion, infotext
@@ -35,7 +37,7 @@ class Extension:
     def __init__(self) -> None:
         self.host = host = webui()
         self.options = HostOptions(host, {"final_vae": lambda: self.final.vae.choices()})
-        self.registry = CodecRegistry(host.weights_folders)
+        self.registry = CodecRegistry(host.weights_folders, load=partial(load_codec, embedded=False))
         self.generations = Generations()
         self.history = History(host, self.generations, self.options.value)
         self.final = FinalDecode(host, self.registry, self.generations, self.options.value)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Generator
+from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -29,7 +30,11 @@ HELD_BACK = 24
 PAIRS_SHARE = 0.25
 """Of the whole work, roughly: making the pairs."""
 
+READOUTS = ("correction", "linear")
+"""The last layers of a previewer and of the small codecs."""
+
 Log = Callable[[str], None]
+Network = TypeVar("Network", bound=nn.Module)
 
 
 def train_previewer(
@@ -78,7 +83,7 @@ def teacher_pairs(codec: Codec, count: int, seed: int) -> Generator[float, None,
 
 def start_previewer(lessons: Tensor, targets: Tensor, seed: int, *, overview: bool = False) -> Previewer:
     """The previewer whose linear part is solved in closed form and whose correction is still zero."""
-    network = _seeded_previewer(lessons.shape[1], overview, torch.Generator().manual_seed(seed))
+    network = seeded_network(lambda: Previewer(lessons.shape[1], overview=overview), seed)
     generator = torch.Generator().manual_seed(seed)
     fit = ConvolutionFit(network.latent_channels, 12)
     with computing():
@@ -95,22 +100,30 @@ def start_previewer(lessons: Tensor, targets: Tensor, seed: int, *, overview: bo
     return network.to(memory_format=torch.channels_last)
 
 
-def _seeded_previewer(channels: int, overview: bool, generator: torch.Generator) -> Previewer:
-    """With the weights that torch would draw, but not from the random state that all threads share."""
+def seeded_network(make: Callable[[], Network], seed: int) -> Network:
+    """With the weights that torch would draw, but not from the random state that all threads share.
+
+    Parts that have their weights already keep them.
+    """
     with torch.device("meta"):
-        network = Previewer(channels, overview=overview)
-    network.to_empty(device="cpu")
+        network = make()
+    generator = torch.Generator().manual_seed(seed)
     for layer in network.modules():
-        if isinstance(layer, (nn.Conv2d, nn.Linear)):
+        if isinstance(layer, (nn.Conv2d, nn.Linear)) and layer.weight.is_meta:
+            layer.to_empty(device="cpu")
             bound = layer.weight[0].numel() ** -0.5
             for weights in (layer.weight, layer.bias):
                 weights.data.uniform_(-bound, bound, generator=generator)
     return network
 
 
-def hidden_kernels(network: Previewer) -> list[Tensor]:
-    """What Muon trains."""
-    return [network.entry.weight, *(weight for weight in network.pairs.parameters() if weight.ndim == 4)]
+def hidden_kernels(network: nn.Module) -> list[Tensor]:
+    """What Muon trains: every kernel but those of the read-outs."""
+    return [
+        weight
+        for name, weight in network.named_parameters()
+        if weight.ndim == 4 and weight.requires_grad and name.partition(".")[0] not in READOUTS
+    ]
 
 
 @computing()

@@ -10,6 +10,7 @@ import gradio as gr
 from PIL import Image
 from torch import Tensor
 
+from taesd_ext.codec.embedded import embedded_names
 from taesd_ext.codec.picture_file import image_to_picture, picture_to_image
 from taesd_ext.commands.compare_page import comparison_page, difference_map
 from taesd_ext.commands.round_trip import RoundTrip, measure
@@ -53,11 +54,11 @@ class Comparison:
 
 
 def codec_names(actions: PanelActions) -> list[str]:
-    """Codecs with both halves there: tiny ones, then full-size ones."""
+    """Codecs with both halves there: tiny ones, full-size ones, embedded ones."""
     folders = actions.folders()
     tiny = [family for family in FAMILIES if len(installed(folders).get(family, {})) == 2]
     full = [name for row in LATENT_FORMATS for name in installed_vaes(row, folders)]
-    return list(dict.fromkeys([*tiny, *full]))
+    return list(dict.fromkeys([*tiny, *full, *embedded_names()]))
 
 
 def table_html(comparison: Comparison) -> str:

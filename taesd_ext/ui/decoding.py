@@ -9,6 +9,7 @@ import torch
 from PIL import Image
 
 from taesd_ext.codec.codec import Codec
+from taesd_ext.codec.embedded import EMBEDDED_SUFFIX, embedded_families
 from taesd_ext.codec.picture_file import image_to_picture
 from taesd_ext.errors import TaesdError
 from taesd_ext.latent_formats import to_family_latent
@@ -39,7 +40,7 @@ class Decoded:
 
 
 def decoder_names(actions: PanelActions, kept: KeptLatent | None) -> list[str]:
-    """The decoders that can read this latent: the host's own, installed full-size VAEs, tiny ones."""
+    """The decoders that can read this latent: the host's own, installed full-size VAEs, tiny ones, the embedded."""
     if kept is None or kept.latent_format is None:
         return []
     row = kept.latent_format
@@ -48,6 +49,8 @@ def decoder_names(actions: PanelActions, kept: KeptLatent | None) -> list[str]:
     names += installed_vaes(row, folders)
     if row.family and "decoder" in installed(folders).get(row.family, {}):
         names.append(row.family)
+    if row.family in embedded_families():
+        names.append(f"{row.family}{EMBEDDED_SUFFIX}")
     return names
 
 

@@ -141,7 +141,7 @@ def generate(
         took = 1000 * (time.perf_counter() - began)
         error = (image - picture_to_image(picture)).square().mean().clamp_min(1e-10)
         number = frame.number + 1 if frame else 1
-        frame = Frame(number, plan.steps, preview_image(image), picture.size, "full", codec.name, took)
+        frame = Frame(number, plan.steps, preview_image(image), picture.size, "full", codec.title, took)
         timings.append(("Final decode", f"{took:.0f} ms, {-10 * math.log10(error):.1f} dB PSNR"))
     yield Progress(plan.steps, frame, tuple(timings), note)
 

@@ -10,6 +10,7 @@ from typing import Any
 import gradio as gr
 from PIL import Image
 
+from taesd_ext.codec.embedded import embedded_families
 from taesd_ext.latent_formats import FAMILIES, native_format
 from taesd_ext.settings import OPTION, PreviewSettings
 from taesd_ext.ui import compat, texts
@@ -31,7 +32,8 @@ def family_choices(installed: Mapping[str, Mapping[str, Path]]) -> list[str]:
     ready = [family for family in FAMILIES if len(installed.get(family, ())) == 2]
     rest = [family for family in FAMILIES if family not in ready]
     named = [compat.choice(family, native_format(family).title) for family in ready]
-    return named + [compat.choice(family, f"{native_format(family).title}, no weights") for family in rest]
+    lacking = {family: "embedded" if family in embedded_families() else "no weights" for family in rest}
+    return named + [compat.choice(family, f"{native_format(family).title}, {how}") for family, how in lacking.items()]
 
 
 def build_play_tab(actions: PanelActions, kept: Kept, tab: gr.Tab, page: gr.Blocks) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 from PIL import Image
+from safetensors.torch import load_file
 
 from taesd_ext.cli import main
 from taesd_ext.codec.heads import load_heads
@@ -17,7 +18,7 @@ from taesd_ext.codec.picture_file import picture_to_image
 from taesd_ext.commands.progress import run_with_progress
 from taesd_ext.commands.quality import read_photos
 from taesd_ext.latent_formats import BY_NAME
-from taesd_ext.learning import heads, lessons, previewers
+from taesd_ext.learning import heads, lessons, previewers, small_codec
 from taesd_ext.learning.descent import orthogonal
 from taesd_ext.learning.linear import fit_linear, row_text
 from taesd_ext.models.latent_rgb import LATENT_RGB
@@ -31,6 +32,8 @@ def _small(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(heads, "HELD_BACK", 2)
     monkeypatch.setattr(heads, "WORST_ALLOWED", 0.0)
     monkeypatch.setattr(previewers, "HELD_BACK", 2)
+    monkeypatch.setattr(small_codec, "HELD_BACK", 2)
+    monkeypatch.setattr(small_codec, "SIDE", 64)
     threads = torch.get_num_threads()
     yield
     torch.set_num_threads(threads)
@@ -62,11 +65,22 @@ def test_a_previewer(weights_dir: Path, tmp_path: Path) -> None:
     assert sum(line.startswith("step ") for line in log) == 8
 
 
+def test_a_codec(weights_dir: Path, tmp_path: Path) -> None:
+    options = ("--codec", "--family", "taesd", "--latents", "8", "--steps", "8")
+    for folder in ("a", "b"):
+        assert _learn(tmp_path / folder, weights_dir, *options) == 0
+    first, again = (load_file(tmp_path / folder / "codec_sd1.safetensors") for folder in ("a", "b"))
+    assert all(torch.equal(value, again[name]) for name, value in first.items())
+    log = (tmp_path / "a" / "codec_sd1.log").read_text(encoding="utf-8").splitlines()
+    assert sum(line.startswith("step ") for line in log) == 2 * 8
+
+
 def test_what_cannot_be_made_is_said(weights_dir: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert _learn(tmp_path, weights_dir, "--family", "taesana") == 1
     assert _learn(tmp_path, weights_dir, "--family", "taesana", "--previewer") == 1
+    assert _learn(tmp_path, weights_dir, "--family", "taesana", "--codec") == 1
     said = capsys.readouterr().out.splitlines()
-    assert [line.split(":")[0] for line in said] == ["taesana", "taesana"]
+    assert [line.split(":")[0] for line in said] == ["taesana"] * 3
 
 
 def test_measures_what_finished_pictures_teach(

@@ -11,6 +11,7 @@ from unittest import mock
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from taesd_ext.codec.codec import Source
 from taesd_ext.host import infotext
 from taesd_ext.host.accordion import ARGUMENTS, AS_SET, choices_of, pasted_final_vae
 from taesd_ext.latent_formats import FAMILIES
@@ -51,7 +52,7 @@ def processing() -> SimpleNamespace:
 
 
 def codec(path: Path, name: str = "") -> SimpleNamespace:
-    return SimpleNamespace(name=name or path.stem, image_scale=1, source=SimpleNamespace(encoder=path, decoder=path))
+    return SimpleNamespace(name=name or path.stem, image_scale=1, source=Source(path, path))
 
 
 def record(p: SimpleNamespace, part: str, by: SimpleNamespace | None) -> None:
