@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from host_contract import COMMON, OPTIONS, SEAMS, STATE, imports, indexes, never_imported, option, takes
+from host_contract import COMMON, SEAMS, imports, indexes, never_imported, option, takes
 from host_source import HostSource, Missing
 
 FILES = {
@@ -24,23 +24,6 @@ def single_sample_to_image(sample, approximation=None):
 options_templates.update(options_section(("ui", "Live previews", "ui"), {
     "show_progress_type": OptionInfo("Full", "Method", gr.Radio, {"choices": ("Full", "TAESD")}).info("x").html("y"),
 }))
-""",
-    STATE: """
-class State:
-    job = ""
-    sampling_step: int = 0
-
-    def __init__(self):
-        self.vae_stream = None
-
-    @torch.inference_mode()
-    def set_current_image(self):
-        pass
-""",
-    OPTIONS: """
-class OptionInfo:
-    def __init__(self, default=None, label="", *extra, section=None, **rest):
-        pass
 """,
 }
 
@@ -102,17 +85,3 @@ def test_a_seam_that_comes_back_is_noticed(write: Callable[..., HostSource]) -> 
     assert seam.broken(host) is None
     host.kind = "forge"
     assert "is there now" in (seam.broken(host) or "")
-
-
-def test_parameters_of_a_class_are_those_of_its_init(write: Callable[..., HostSource]) -> None:
-    assert write().parameters(OPTIONS, "OptionInfo") == ["default", "label", "*extra", "section", "**rest"]
-
-
-def test_attributes_are_of_the_class_and_of_its_instances(write: Callable[..., HostSource]) -> None:
-    assert write().attributes(STATE, "State") >= {"job", "sampling_step", "vae_stream", "set_current_image"}
-
-
-def test_a_folder_that_is_no_webui_is_unknown_and_raises_nothing(tmp_path: Path) -> None:
-    host = HostSource(tmp_path)
-    assert host.kind == "unknown"
-    assert all(seam.broken(host) for seam in SEAMS)

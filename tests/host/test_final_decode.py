@@ -246,8 +246,8 @@ def test_fast_interrupt_never_loses_the_picture(host, interrupting):
     assert "VAE Decoder" not in p.extra_generation_params
 
 
-@pytest.mark.parametrize("before", [False, True])
-def test_an_interrupt_while_the_full_vae_stands_in_is_heard(host, before):
+@pytest.mark.parametrize("pressed", ["before", "meanwhile", "never"])
+def test_an_interrupt_while_the_full_vae_stands_in_is_heard(host, pressed):
     """Neither lost nor, where there was one, forgotten."""
     for path in host.folder.iterdir():
         path.unlink()
@@ -255,23 +255,14 @@ def test_an_interrupt_while_the_full_vae_stands_in_is_heard(host, before):
     host.opts.sd_vae_decode_method = "TAESD"
     full = host.model.decode_first_stage
 
-    def pressed_meanwhile(sample):
-        host.state.interrupted = True
+    def decode(sample):
+        host.state.interrupted = host.state.interrupted or pressed == "meanwhile"
         return full(sample)
 
-    host.model.decode_first_stage = full if before else pressed_meanwhile
-    host.generate(on_step=lambda p, step: setattr(host.state, "interrupted", before))
+    host.model.decode_first_stage = decode
+    host.generate(on_step=lambda p, step: setattr(host.state, "interrupted", pressed == "before"))
     assert host.model.full_decodes == 1
-    assert host.state.interrupted
-
-
-def test_a_job_that_nobody_interrupts_is_not_interrupted(host):
-    host.opts.taesd_ext_decode_failure = "full VAE"
-    host.opts.sd_vae_decode_method = "TAESD"
-    for path in host.folder.iterdir():
-        path.unlink()
-    host.generate()
-    assert not host.state.interrupted
+    assert host.state.interrupted is (pressed != "never")
 
 
 def test_a_picture_asked_for_in_full_is_full(host):

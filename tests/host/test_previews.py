@@ -63,20 +63,16 @@ def test_a_batch_is_a_grid(host):
     assert frames[-1].size == (16, 16)
 
 
-def test_the_hosts_other_methods_stay_the_hosts(host):
-    host.opts.show_progress_type = "Approx cheap"
-    host.opts.show_progress_every_n_steps = 0
+@pytest.mark.parametrize(
+    ("options", "side", "grey"),
+    [({"show_progress_type": "Approx cheap"}, 2, None), ({"taesd_ext_family": "built-in TAESD"}, 16, 159)],
+)
+def test_the_hosts_other_methods_stay_the_hosts(host, options, side, grey):
+    host.opts.data.update(options, show_progress_every_n_steps=0)
     frames = []
     host.generate(on_step=polling(host, frames))
-    assert frames[-1].size == (2, 2)
-
-
-def test_the_built_in_taesd_stays_when_chosen(host):
-    host.opts.taesd_ext_family = "built-in TAESD"
-    host.opts.show_progress_every_n_steps = 0
-    frames = []
-    host.generate(on_step=polling(host, frames))
-    assert frames[-1].getpixel((0, 0)) == (159, 159, 159)
+    assert frames[-1].size == (side, side)
+    assert grey is None or frames[-1].getpixel((0, 0)) == (grey, grey, grey)
 
 
 def test_previews_switched_off_in_the_host_are_off(host):

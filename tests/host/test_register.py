@@ -53,37 +53,6 @@ def test_script_bodies_executed_again_do_not_wrap_twice(host):
     assert images.shape == (1, 3, 16, 16)
 
 
-def test_unregister_after_a_failed_generation(host, bare_host):
-    def broken(p, step):
-        raise RuntimeError("sampler")
-
-    with pytest.raises(RuntimeError, match="sampler"):
-        host.generate(False, "taesdxl", 3, "1/8", on_step=broken)
-    unregister()
-    assert "taesd_ext" not in host.sd_samplers_common.samples_to_images_tensor.__module__
-
-
-def test_wrapped_by_another_extension_and_unloaded_in_the_wrong_order(host):
-    ours = host.sd_samplers_common.samples_to_images_tensor
-    seen = []
-
-    def theirs(*args, **kwargs):
-        seen.append(1)
-        return ours(*args, **kwargs)
-
-    host.sd_samplers_common.samples_to_images_tensor = theirs
-    host.opts.sd_vae_decode_method = "TAESD"
-    host.generate()
-    assert seen == [1]
-    assert host.model.full_decodes == 0
-    unregister()
-    assert host.sd_samplers_common.samples_to_images_tensor is theirs
-    _, images = host.generate()
-    assert images.unique().tolist() == [0.625], "the built-in TAESD of the fake host, through both"
-    host.sd_samplers_common.samples_to_images_tensor = ours
-    _, images = host.generate()
-    assert images.unique().tolist() == [0.625]
-
 
 @pytest.mark.parametrize("before", [True, False])
 def test_another_extension_wraps_the_same_functions_before_or_after_us(bare_host, before):
@@ -186,14 +155,6 @@ def test_outside_a_webui_it_stays_off(bare_host, monkeypatch, caplog):
     assert register() is None
     assert "There is no WebUI here" in caplog.text
 
-
-def test_options_stand_beside_the_hosts_own(host):
-    labels = host.opts.data_labels
-    for option in OPTIONS:
-        neighbour = {"previews": "show_progress_type", "vae": "sd_vae_decode_method"}[option.section]
-        assert labels[option.key].section == labels[neighbour].section
-        assert option.help in labels[option.key].comment_after
-    assert labels["show_progress_type"].component_args["choices"] == ["Full", "Approx NN", "Approx cheap", "TAESD"]
 
 
 def test_values_set_by_the_user_survive_a_reload(host):
