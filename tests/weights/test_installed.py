@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from safetensors.torch import load_file, save_file
+from narrow_files import NARROW, both_parts, narrow, own_weights, saved
 from torch import nn
 
 from taesd_ext import load_codec
@@ -17,48 +17,12 @@ from taesd_ext.models import tiny, tiny_video
 from taesd_ext.weights.identify import UNKNOWN, UNREADABLE, UNVERIFIED, identify
 from taesd_ext.weights.installed import candidates, find_part, installed
 from taesd_ext.weights.store import add_file
-from taesd_ext.weights.tiny_file import PARTS
-
-NARROW = (8, 8, 8, 8)
-
-
-def narrow(family: str, part: str) -> nn.Module:
-    """The family's network with few channels inside: what a family is told by is at its ends."""
-    row = native_format(family)
-    channels, factor = row.latent_channels, row.spatial_scale_factor
-    encoder = part == "encoder"
-    if row.frames:
-        patch = factor // 8
-        if encoder:
-            return tiny_video.VideoEncoder(channels, row.splits[::-1], patch, 8)
-        return tiny_video.VideoDecoder(channels, NARROW, row.splits, patch)
-    if factor == 16:
-        return (tiny.F16Encoder if encoder else tiny.F16Decoder)(channels, widths=NARROW)
-    if factor == 32:
-        return tiny.F32Encoder(channels, (8,) * 5) if encoder else tiny.F32Decoder(channels, (8,) * 6)
-    return (tiny.Encoder if encoder else tiny.Decoder)(channels, NARROW, midblock_norm=row.midblock_norm)
-
-
-def write(path: Path, **networks: nn.Module) -> Path:
-    """Both parts behind their names, one under plain keys."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    state = {
-        (f"{part}.{key}" if len(networks) > 1 else key): value.detach().clone()
-        for part, network in networks.items()
-        for key, value in network.state_dict().items()
-    }
-    save_file(state, path)
-    return path
-
-
-def write_family(path: Path, family: str) -> Path:
-    return write(path, **{part: narrow(family, part) for part in PARTS})
-
+from taesd_ext.weights.tiny_file import PARTS, fits
 
 VARIANTS: dict[str, tuple[str, nn.Module]] = {
-    "lighttaew2_1": ("taew2_1", narrow("taew2_1", "decoder")),
-    "lighttaew2_2": ("taew2_2", narrow("taew2_2", "decoder")),
-    "lighttaehy1_5": ("taehv1_5", narrow("taehv1_5", "decoder")),
+    "lighttaew2_1": ("taew2_1", narrow("taew2_1")),
+    "lighttaew2_2": ("taew2_2", narrow("taew2_2")),
+    "lighttaehy1_5": ("taehv1_5", narrow("taehv1_5")),
     "taeltx2_3_wide": ("taeltx2_3", tiny_video.VideoDecoder(128, NARROW, (2, 2, 2), 4, wide=True)),
     "taehv1_5_super": ("taehv1_5", tiny_video.SuperVideoDecoder(32, NARROW)),
     "taew2_2_super": ("taew2_2", tiny_video.SuperVideoDecoder(48, NARROW)),
@@ -68,9 +32,8 @@ VARIANTS: dict[str, tuple[str, nn.Module]] = {
 
 @pytest.mark.parametrize("name", [*FAMILIES, *VARIANTS])
 def test_every_published_kind_serves_its_family_and_no_other(name: str, tmp_path: Path) -> None:
-    family, network = VARIANTS.get(name, (name, None))
-    path = tmp_path / f"{name}.safetensors"
-    write(path, encoder=narrow(family, "encoder"), decoder=network or narrow(family, "decoder"))
+    family, decoder = VARIANTS.get(name, (name, None))
+    path = saved(tmp_path / f"{name}.safetensors", both_parts(family, decoder))
     found = identify(path)
     assert (found.state, found.family, found.parts) == (UNVERIFIED, family, PARTS)
     for other in FAMILIES:
@@ -86,28 +49,19 @@ def test_every_published_kind_serves_its_family_and_no_other(name: str, tmp_path
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_without_a_name_only_the_shape_tells_and_that_is_called_a_guess(family: str, tmp_path: Path) -> None:
-    found = identify(write_family(tmp_path / "x" / "file.safetensors", family))
+    path = saved(tmp_path / "x" / "file.safetensors", both_parts(family))
+    found = identify(path)
     assert found.by_shape
-    rows = [native_format(name) for name in FAMILIES]
-    row = native_format(family)
-    alike = {
-        other.family
-        for other in rows
-        if (other.latent_channels, other.spatial_scale_factor, other.frames)
-        == (row.latent_channels, row.spatial_scale_factor, row.frames)
-    }
-    assert set(found.families) == alike
+    assert set(found.families) == {other for other in FAMILIES if fits(narrow(family), native_format(other))}
+    if found.is_guess:
+        with pytest.raises(TaesdError):
+            add_file(path, tmp_path / "models")
 
 
 @pytest.mark.parametrize("name", ["taehv", "hunyuan video tiny", "TAEHV (1)"])
 def test_a_file_of_hunyuan_video_never_becomes_wans(name: str, tmp_path: Path) -> None:
-    source = write_family(tmp_path / f"{name}.safetensors", "taehv")
+    source = saved(tmp_path / f"{name}.safetensors", both_parts("taehv"))
     assert add_file(source, tmp_path / "models").path.name == "taehv.safetensors"
-
-
-def test_a_video_file_that_nothing_tells_is_not_stored_under_a_familys_name(tmp_path: Path) -> None:
-    with pytest.raises(TaesdError):
-        add_file(write_family(tmp_path / "x" / "video.safetensors", "taehv"), tmp_path / "models")
 
 
 @pytest.mark.parametrize(
@@ -121,31 +75,48 @@ def test_a_file_is_found_under_any_name(weights_dir: Path, tmp_path: Path, name:
     assert "taesdxl" not in installed([tmp_path])
 
 
-def test_a_loose_diffusers_file_of_both_parts_is_found(tmp_path: Path, weights_dir: Path) -> None:
-    state = {}
-    for part, less in (("encoder", 0), ("decoder", 1)):
-        for key, value in load_file(weights_dir / f"taesdxl_{part}.safetensors").items():
+@pytest.mark.parametrize(
+    ("family", "named"), [("taesdxl", "taesd"), ("taew2_1", "taesd3"), ("taesd3", "taew2_1")], ids="-".join
+)
+def test_a_name_does_not_make_it_another_family(weights_dir: Path, tmp_path: Path, family: str, named: str) -> None:
+    path = tmp_path / f"{named}_decoder.safetensors"
+    if family == "taesdxl":
+        shutil.copy(weights_dir / "taesdxl_decoder.safetensors", path)
+    else:
+        saved(path, own_weights(family))
+    with pytest.raises(TaesdError, match=f"is not a {named} decoder"):
+        find_part(named, "decoder", [tmp_path])
+
+
+@pytest.mark.parametrize(("family", "counted"), [("taesdxl", 1), ("taeqi2_1", 0), ("taeqi2_1", 1)])
+def test_a_loose_diffusers_file_of_both_parts_is_found(tmp_path: Path, family: str, counted: int) -> None:
+    """diffusers' decoder counts without the clamp; whether an encoder counts what folds pixels is not published."""
+    states = {part: own_weights(family, part) for part in PARTS}
+    less = {"encoder": 1 - counted if family == "taeqi2_1" else 0, "decoder": 1}
+    renamed = {}
+    for part, state in states.items():
+        for key, value in state.items():
             index, rest = key.split(".", 1)
-            state[f"{part}.layers.{int(index) - less}.{rest}"] = value
-    save_file(state, tmp_path / "diffusion_pytorch_model.safetensors")
-    codec = load_codec("taesdxl", models_dir=tmp_path)
-    assert codec.has_encoder
-    assert codec.has_decoder
+            renamed[f"{part}.layers.{int(index) - less[part]}.{rest}"] = value
+    saved(tmp_path / family / "diffusion_pytorch_model.safetensors", renamed)
+    for part, state in states.items():
+        found = find_part(family, part, [tmp_path / family])
+        assert found.layout == "diffusers"
+        assert all(torch.equal(value, state[key]) for key, value in found.build().state_dict().items())
 
 
 def test_a_name_decides_between_files_of_the_same_content(weights_dir: Path, tmp_path: Path) -> None:
-    for name in ("a.safetensors", "taesd_decoder.safetensors", "taesd.safetensors"):
+    for name in ("a.safetensors", "taesd_decoder.safetensors", "taesd.safetensors", "first/b.safetensors"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
         shutil.copy(weights_dir / "taesd_decoder.safetensors", tmp_path / name)
     names = [path.name for path in candidates("taesd", "decoder", [tmp_path])]
     assert names == ["taesd_decoder.safetensors", "taesd.safetensors", "a.safetensors"]
-    (tmp_path / "first").mkdir()
-    shutil.copy(weights_dir / "taesd_decoder.safetensors", tmp_path / "first" / "b.safetensors")
     assert find_part("taesd", "decoder", [tmp_path / "first", tmp_path]).file.path.name == "b.safetensors"
 
 
 def test_the_cure_names_a_file_that_is_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    path = write(tmp_path / "x" / "mine.safetensors", decoder=tiny.Decoder(4, NARROW))
+    path = saved(tmp_path / "x" / "mine.safetensors")
     with pytest.raises(TaesdError) as caught:
         load_codec("taesdxl", models_dir=path.parent)
     assert str(path) in caught.value.cure
@@ -155,7 +126,7 @@ def test_the_cure_names_a_file_that_is_there(tmp_path: Path, monkeypatch: pytest
 
 def test_files_are_read_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for family in ("taesd", "taef2"):
-        write_family(tmp_path / f"{family}.safetensors", family)
+        saved(tmp_path / f"{family}.safetensors", both_parts(family))
     first = installed([tmp_path])
     monkeypatch.setattr("taesd_ext.weights.identify.open_tensor_file", None)
     assert installed([tmp_path]) == first
@@ -163,17 +134,16 @@ def test_files_are_read_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
 
 @pytest.mark.parametrize("change", ["more blocks", "other kernel", "a tensor less"])
 def test_what_resembles_ours_and_is_none_is_unknown_and_not_damaged(change: str, tmp_path: Path) -> None:
-    state = {key: value.detach() for key, value in narrow("taesd", "decoder").state_dict().items()}
+    state = own_weights()
     if change == "more blocks":
         state["3.conv.6.weight"] = torch.zeros(8, 8, 3, 3)
     elif change == "other kernel":
         state["4.conv.0.weight"] = torch.zeros(8, 8, 5, 5)
     else:
         del state["5.conv.2.bias"]
-    save_file(state, tmp_path / "taesd_decoder.safetensors")
-    found = identify(tmp_path / "taesd_decoder.safetensors")
-    assert (found.state, found.family) == (UNKNOWN, "")
+    path = saved(tmp_path / "taesd_decoder.safetensors", state)
+    assert (identify(path).state, identify(path).family) == (UNKNOWN, "")
     with pytest.raises(TaesdError, match="conv"):
         load_codec("taesd", models_dir=tmp_path)
-    (tmp_path / "cut.safetensors").write_bytes((tmp_path / "taesd_decoder.safetensors").read_bytes()[:999])
+    (tmp_path / "cut.safetensors").write_bytes(path.read_bytes()[:999])
     assert identify(tmp_path / "cut.safetensors").state == UNREADABLE

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import shutil
 import sys
 import time
 from dataclasses import replace
@@ -11,10 +12,9 @@ from pathlib import Path
 
 import pytest
 import torch
-from safetensors.torch import save_file
+from narrow_files import own_weights, saved
 
 from taesd_ext.errors import TaesdError
-from taesd_ext.models import tiny
 from taesd_ext.weights import identify as identify_module
 from taesd_ext.weights.catalog import CATALOG, TINY, downloadable, downloads
 from taesd_ext.weights.folders import weight_files
@@ -24,64 +24,41 @@ from taesd_ext.weights.store import add_file, list_weights, remove_file
 linked = pytest.mark.skipif(sys.platform == "win32", reason="links need rights on Windows")
 
 
-def write_tiny(path: Path, part: str = "decoder", channels: int = 4) -> Path:
-    network = (tiny.Decoder if part == "decoder" else tiny.Encoder)(channels)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    state = {key: torch.zeros_like(value, dtype=torch.float16) for key, value in network.state_dict().items()}
-    if path.suffix == ".safetensors":
-        save_file(state, path)
-    else:
-        torch.save(state, path)
-    return path
+@pytest.fixture
+def hashed(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The files whose checksums were computed."""
+    names: list[str] = []
+    monkeypatch.setattr(identify_module, "checksums", lambda path: names.append(path.name) or checksums(path))
+    return names
 
 
-@pytest.mark.parametrize(
-    ("name", "said"),
-    [
-        ("taef2_decoder.pth", "taef2 decoder 1.0"),
-        ("taef2_encoder.pth", "taef2 encoder 1.0"),
-        ("taesana_encoder.pth", "taesana encoder 1.0"),
-    ],
-)
-def test_official_files_are_told_by_content(weights_dir: Path, tmp_path: Path, name: str, said: str) -> None:
+@pytest.mark.parametrize("name", ["taef2_decoder", "taef2_encoder", "taesana_encoder"])
+def test_official_files_are_told_by_content(weights_dir: Path, tmp_path: Path, name: str) -> None:
     copy = tmp_path / "misleading_taesd3_decoder.pth"
-    copy.write_bytes((weights_dir / name).read_bytes())
+    copy.write_bytes((weights_dir / f"{name}.pth").read_bytes())
     found = identify(copy)
-    assert (found.state, str(found), found.families) == (OFFICIAL, said, (said.split()[0],))
-    assert found.official
-    assert found.official.licence == "MIT"
+    family, part = name.split("_")
+    assert (found.state, str(found), found.families) == (OFFICIAL, f"{family} {part} 1.0", (family,))
     with copy.open("r+b") as file:
         file.seek(-1, os.SEEK_END)
         file.write(b"\1")
     assert identify(copy).state != OFFICIAL
 
 
-def test_conversions_are_unverified(weights_dir: Path) -> None:
-    """The same weights in another file have another checksum: nobody vouches for them."""
-    found = identify(weights_dir / "taesdxl_decoder.safetensors")
-    assert found.state == UNVERIFIED
-    assert found.families == ("taesdxl",)
-    assert found.parts == ("decoder",)
-
-
 def test_git_names_a_file_as_we_do(tmp_path: Path) -> None:
-    """The empty blob's and a greeting's names are known to everybody who uses git."""
-    (tmp_path / "a").write_bytes(b"")
-    assert checksums(tmp_path / "a") == (hashlib.sha256(b"").hexdigest(), "e69de29bb2d1d6434b8b29ae775ad8c2e48c5391")
+    """A greeting's name is known to everybody who uses git."""
     (tmp_path / "a").write_bytes(b"hello\n")
-    assert checksums(tmp_path / "a")[1] == "ce013625030ba8dba906f756967f9e9ca394464a"
+    known = hashlib.sha256(b"hello\n").hexdigest(), "ce013625030ba8dba906f756967f9e9ca394464a"
+    assert checksums(tmp_path / "a") == known
 
 
-def test_answer_is_remembered_until_the_file_changes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    path = write_tiny(tmp_path / "a.safetensors")
-    reads: list[Path] = []
-    real = identify_module.checksums
-    monkeypatch.setattr(identify_module, "checksums", lambda path: reads.append(path) or real(path))
+def test_answer_is_remembered_until_the_file_changes(tmp_path: Path, hashed: list[str]) -> None:
+    path = saved(tmp_path / "a.safetensors")
     assert identify(path) == identify(path)
-    assert len(reads) == 1
+    assert len(hashed) == 1
     os.utime(path, ns=(1, time.time_ns()))
     identify(path)
-    assert len(reads) == 2
+    assert len(hashed) == 2
 
 
 def test_bad_files_are_said_not_raised(tmp_path: Path) -> None:
@@ -90,102 +67,87 @@ def test_bad_files_are_said_not_raised(tmp_path: Path) -> None:
     assert found.state == UNREADABLE
     assert "bad.pth" in found.error
     assert identify(tmp_path / "absent.pth").state == UNREADABLE
-    assert list_weights([tmp_path]) == list_weights([tmp_path], strays=True) == [found]
-    save_file({"lora.weight": torch.zeros(4)}, tmp_path / "lora.safetensors")
+    saved(tmp_path / "lora.safetensors", {"lora.weight": torch.zeros(4)})
     assert list_weights([tmp_path]) == [found]
     assert len(list_weights([tmp_path], strays=True)) == 2
 
 
 def test_large_files_are_hashed_only_when_asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(identify_module, "_LARGEST_TINY", 1000)
-    monkeypatch.setattr(identify_module, "HASH_UP_TO", 1000)
     data = bytes(5000)
     row = replace(CATALOG[-1], size=len(data), sha256=hashlib.sha256(data).hexdigest())
+    for name, value in (("_LARGEST_TINY", 1000), ("HASH_UP_TO", 1000), ("CATALOG", (row,))):
+        monkeypatch.setattr(identify_module, name, value)
     monkeypatch.setattr("taesd_ext.weights.catalog.CATALOG", (row,))
-    monkeypatch.setattr(identify_module, "CATALOG", (row,))
-    (tmp_path / "large.safetensors").write_bytes(data)
-    assert identify(tmp_path / "large.safetensors").hashed is False
-    assert identify(tmp_path / "large.safetensors", always_hash=True).official == row
-    assert identify(tmp_path / "large.safetensors").official == row
+    path = tmp_path / "large.safetensors"
+    path.write_bytes(data)
+    assert identify(path).hashed is False
+    assert identify(path, always_hash=True).official == identify(path).official == row
 
 
-def test_stray_files_are_listed_without_being_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """1,000 strays beside one decoder: texts are not opened, foreign weights not hashed."""
-    for index in range(700):
-        (tmp_path / f"{index}.txt").write_bytes(b"notes")
-        if index < 300:
-            save_file({"lora.weight": torch.zeros(4)}, tmp_path / f"lora{index}.safetensors")
-    write_tiny(tmp_path / "taesd_decoder.safetensors")
-    hashed: list[Path] = []
-    real = identify_module.checksums
-    monkeypatch.setattr(identify_module, "checksums", lambda path: hashed.append(path) or real(path))
-    assert [found.path.name for found in list_weights([tmp_path])] == ["taesd_decoder.safetensors"]
-    assert [path.name for path in hashed] == ["taesd_decoder.safetensors"]
-    assert len(weight_files([tmp_path])) == 301
-
-
-def test_diffusers_folders_are_listed(tmp_path: Path) -> None:
-    write_tiny(tmp_path / "taesd" / "diffusion_pytorch_model.safetensors")
-    (tmp_path / "taesd" / "config.json").write_text("{}")
-    write_tiny(tmp_path / "other" / "diffusion_pytorch_model.safetensors")
-    assert [path.parent.name for path in weight_files([tmp_path])] == ["taesd"]
+def test_only_weights_are_listed_and_foreign_ones_not_hashed(tmp_path: Path, hashed: list[str]) -> None:
+    for name in ("notes.txt", "other/diffusion_pytorch_model.safetensors", "taesd/config.json"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_bytes(b"{}")
+    saved(tmp_path / "lora.safetensors", {"lora.weight": torch.zeros(4)})
+    own = [saved(tmp_path / "taesd" / "diffusion_pytorch_model.safetensors"), saved(tmp_path / "taesd_1.safetensors")]
+    assert [found.path for found in list_weights([tmp_path])] == own
+    assert hashed == [path.name for path in own]
+    assert weight_files([tmp_path]) == [tmp_path / "lora.safetensors", *own]
 
 
 @linked
 def test_links_are_read_but_circles_are_not(tmp_path: Path) -> None:
-    outside = write_tiny(tmp_path / "elsewhere" / "mine.safetensors")
     folder = tmp_path / "models"
     folder.mkdir()
-    (folder / "taesd_decoder.safetensors").symlink_to(outside)
+    (folder / "taesd_decoder.safetensors").symlink_to(saved(tmp_path / "elsewhere" / "mine.safetensors"))
     (folder / "circle.safetensors").symlink_to(folder / "circle.safetensors")
     (folder / "nowhere.safetensors").symlink_to(tmp_path / "absent")
     assert [found.path.name for found in list_weights([folder])] == ["taesd_decoder.safetensors"]
 
 
 @pytest.mark.parametrize(
-    ("suffix", "part", "channels", "name"),
+    ("family", "part", "name", "stored"),
     [
-        (".pth", "decoder", 4, "taesd_decoder.pth"),
-        (".ckpt", "encoder", 4, "taesd_encoder.pth"),
-        (".safetensors", "decoder", 16, "taesd3_decoder.safetensors"),
+        ("taesd", "decoder", "..weird taesd; rm -rf.pth", "taesd_decoder.pth"),
+        ("taesd", "encoder", "sd1.ckpt", "taesd_encoder.pth"),
+        ("taef1", "decoder", "my_taef1_v2.safetensors", "taef1_decoder.safetensors"),
     ],
 )
 def test_own_file_gets_a_name_by_which_it_is_found(
-    tmp_path: Path, suffix: str, part: str, channels: int, name: str
+    tmp_path: Path, family: str, part: str, name: str, stored: str
 ) -> None:
-    source = write_tiny(tmp_path / f"..weird {Path(name).stem}; rm -rf{suffix}", part, channels)
-    folder = tmp_path / "models"
+    source, folder = saved(tmp_path / name, own_weights(family, part)), tmp_path / "models"
     found = add_file(source, folder)
-    assert found.path == folder / name
+    assert found.path == folder / stored
     assert (found.state, found.parts) == (UNVERIFIED, (part,))
-    assert [path.name for path in folder.iterdir()] == [name]
+    assert [path.name for path in folder.iterdir()] == [stored]
     with pytest.raises(TaesdError, match="already in"):
         add_file(source, folder)
 
 
-def test_family_in_the_name_decides_where_the_structure_leaves_two(tmp_path: Path) -> None:
-    source = write_tiny(tmp_path / "my_taef1_v2.safetensors", "decoder", 16)
-    assert add_file(source, tmp_path / "models").path.name == "taef1_decoder.safetensors"
+@pytest.mark.parametrize(("family", "name"), [("taef1", "flux preview"), ("taesdxl", "decoder (1)"), ("taesd", "x")])
+def test_an_official_file_gets_its_own_name(weights_dir: Path, tmp_path: Path, family: str, name: str) -> None:
+    source = shutil.copy(weights_dir / f"{family}_decoder.safetensors", tmp_path / f"{name}.safetensors")
+    assert add_file(source, tmp_path / "models").path.name == f"{family}_decoder.safetensors"
 
 
-@pytest.mark.parametrize("content", [b"", b"PK\x03\x04", b"<html>", b"\x80\x02}."])
-def test_bad_files_are_not_taken(tmp_path: Path, content: bytes) -> None:
-    (tmp_path / "x.pth").write_bytes(content)
+@pytest.mark.parametrize("content", [b"", b"PK\x03\x04", b"<html>", b"\x80\x02}.", b"\x89HDF\r\n\x1a\n" + bytes(100)])
+def test_bad_files_and_files_of_hdf5_are_not_taken(tmp_path: Path, content: bytes) -> None:
+    """Whatever it is called: HDF5's library is C code and not for a stranger's files, which a page brings."""
+    (tmp_path / "taesd_decoder.pth").write_bytes(content)
     with pytest.raises(TaesdError, match="was not added"):
-        add_file(tmp_path / "x.pth", tmp_path / "models")
+        add_file(tmp_path / "taesd_decoder.pth", tmp_path / "models")
     assert not (tmp_path / "models").exists()
 
 
 @linked
 def test_nothing_is_put_through_links(tmp_path: Path) -> None:
-    precious = tmp_path / "precious"
+    precious, folder = tmp_path / "precious", tmp_path / "models"
     precious.write_bytes(b"precious")
-    folder = tmp_path / "models"
     folder.mkdir()
     (folder / "taesd_decoder.safetensors").symlink_to(precious)
     with pytest.raises(TaesdError, match="already in"):
-        add_file(write_tiny(tmp_path / "sd1.safetensors"), folder)
-    assert precious.read_bytes() == b"precious"
+        add_file(saved(tmp_path / "sd1.safetensors"), folder)
     remove_file(folder / "taesd_decoder.safetensors", [folder])
     assert precious.read_bytes() == b"precious"
     assert list(folder.iterdir()) == []
@@ -193,8 +155,7 @@ def test_nothing_is_put_through_links(tmp_path: Path) -> None:
 
 def test_only_weight_files_inside_the_folders_are_removed(tmp_path: Path) -> None:
     folder = tmp_path / "models"
-    inside = write_tiny(folder / "taesd_decoder.safetensors")
-    outside = write_tiny(tmp_path / "other.safetensors")
+    inside, outside = saved(folder / "taesd_decoder.safetensors"), saved(tmp_path / "other.safetensors")
     (folder / "notes.txt").write_text("mine")
     for path in (outside, folder / ".." / "other.safetensors", folder / "notes.txt", folder, Path("/etc/passwd")):
         with pytest.raises(TaesdError, match="was not removed"):
@@ -210,21 +171,13 @@ def test_catalogue_is_sound() -> None:
     for row in CATALOG:
         assert len(row.sha256) in (0, 64)
         assert len(row.git_sha1) in (0, 40)
-        assert all(character in "0123456789abcdef" for character in row.sha256 + row.git_sha1)
         assert row.licence
+        assert row.name == Path(row.name).name
+        assert row.has_checksum or not row.sources
+        assert all(source.startswith("https://") for source in row.sources)
     for family in downloadable():
         for way in downloads(family):
             assert {part for row in way for part in row.parts} >= {"decoder"}
     for family in ("taesd", "taesdxl", "taesd3", "taef1", "taef2"):
         assert len(downloads(family)) == 2, "there is a second way to each of the old families"
         assert all(row.kind == TINY for way in downloads(family) for row in way)
-
-
-@pytest.mark.parametrize("name", ["taesd_decoder.h5", "taesd_decoder.safetensors"])
-def test_no_page_adds_an_hdf5_file(tmp_path: Path, name: str) -> None:
-    """Whatever it is called: its library's C code is not for a stranger's files."""
-    (tmp_path / name).write_bytes(b"\x89HDF\r\n\x1a\n" + bytes(100))
-    (tmp_path / "own").mkdir()
-    with pytest.raises(TaesdError, match="was not added: it is a Keras file"):
-        add_file(tmp_path / name, tmp_path / "own")
-    assert not list((tmp_path / "own").iterdir())
