@@ -14,7 +14,7 @@ import os
 import shutil
 import threading
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -99,24 +99,22 @@ def download_file(
     row: OfficialFile,
     folder: Path | str,
     *,
-    sources: Sequence[str] | None = None,
     offline: bool = False,
-    replace: bool = False,
     progress: Progress | None = None,
     cancel: threading.Event | None = None,
     patience: Patience | None = None,
 ) -> Path:
     """Download one official file into the folder and give its path; at once where it is already there.
 
-    An older official version is replaced; any other file of that name only with ``replace``. ``sources`` stand in for
-    the row's own. Raises TaesdError: DownloadFailed when no source gave it, Cancelled, or what is wrong on this side.
+    An older official version is replaced, and no other file of that name. Raises TaesdError: DownloadFailed when no
+    source gave it, Cancelled, or what is wrong on this side.
     """
     folder, patience = Path(folder), patience or Patience()
     if not row.has_checksum:
         raise TaesdError(f"{row.name} is not downloaded", "no checksum of it was ever published")
     target = folder / row.name
     try:
-        if _is_there(row, target, replace):
+        if _is_there(row, target):
             return target
         part = folder / f".{row.name}.part"
         cached = _in_cache(row)
@@ -125,30 +123,28 @@ def download_file(
         folder.mkdir(parents=True, exist_ok=True)
         _refuse_full_disk(row, folder)
         with _lock(folder / f".{row.name}.lock", target, patience.lock_wait, cancel):
-            if _is_there(row, target, replace):
+            if _is_there(row, target):
                 return target
             if cached:
                 part.unlink(missing_ok=True)
                 shutil.copyfile(cached, part)
                 _check(row, part, resumed=True)
             else:
-                _from_any(row, sources or row.sources, part, progress, cancel, patience)
+                _from_any(row, part, progress, cancel, patience)
             _put_in_place(part, target)
     except OSError as error:
         raise _local_failure(row, folder, error) from error
     return target
 
 
-def _is_there(row: OfficialFile, target: Path, replace: bool) -> bool:
+def _is_there(row: OfficialFile, target: Path) -> bool:
     """Whether the file is in place. Raises TaesdError for a stranger there, which is not ours to replace."""
-    if target.is_symlink() and not target.exists():
-        raise TaesdError(f"{target} is a link that leads nowhere", "", "Remove it and try again")
     if not target.exists():
         return False
     if _matches(row, target):
         return True
     official = identify(target, always_hash=True).official
-    if replace or (official is not None and official.family == row.family and not target.is_symlink()):
+    if official is not None and official.family == row.family and not target.is_symlink():
         return False
     raise TaesdError(
         f"{target} is another file than {row}",
@@ -206,15 +202,10 @@ def _in_cache(row: OfficialFile) -> Path | None:
 
 
 def _from_any(
-    row: OfficialFile,
-    sources: Iterable[str],
-    part: Path,
-    progress: Progress | None,
-    cancel: threading.Event | None,
-    patience: Patience,
+    row: OfficialFile, part: Path, progress: Progress | None, cancel: threading.Event | None, patience: Patience
 ) -> None:
     """Fill ``part`` with the right bytes from the first source that has them."""
-    left = list(sources)
+    left = list(row.sources)
     failures: dict[str, TaesdError] = {}
     fruitless = 0
     for round_ in range(_MOST_ROUNDS):

@@ -23,8 +23,13 @@ QUICK = Patience(attempts=3, first_pause=0.01, timeout=0.5, lock_wait=20)
 
 
 def get(server: Server, folder: Path, *how: str, row: OfficialFile = ROW, **options: object) -> Path:
+    """Download from the server's addresses of these kinds, one after the other."""
+    return get_from(folder, *map(server.url, how), row=row, **options)
+
+
+def get_from(folder: Path, *sources: str, row: OfficialFile = ROW, **options: object) -> Path:
     options = {"patience": QUICK, **options}
-    return download_file(row, folder, sources=[server.url(each) for each in how], **options)  # type: ignore[arg-type]
+    return download_file(replace(row, sources=sources or row.sources), folder, **options)  # type: ignore[arg-type]
 
 
 def names(folder: Path) -> list[str]:

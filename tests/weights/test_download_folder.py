@@ -30,7 +30,6 @@ def test_stranger_is_kept(server: Server, tmp_path: Path) -> None:
     with pytest.raises(TaesdError, match="kept as it is"):
         get(server, tmp_path, "good")
     assert (tmp_path / ROW.name).read_bytes() == b"my own training"
-    assert get(server, tmp_path, "good", replace=True).read_bytes() == CONTENT
 
 
 def test_older_official_version_is_replaced(
@@ -73,33 +72,16 @@ def test_offline_by_environment(
     assert not server.requests
 
 
-def test_offline_by_option(server: Server, tmp_path: Path) -> None:
+def test_no_request_when_offline_or_on_a_full_disk(
+    server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     with pytest.raises(TaesdError, match="switched off"):
         get(server, tmp_path, "good", offline=True)
-    assert not server.requests
-    assert names(tmp_path) == []
-
-
-def test_full_disk_before(server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    usage = type("Usage", (), {"free": 1000})
-    monkeypatch.setattr(download_module.shutil, "disk_usage", lambda _: usage)
+    monkeypatch.setattr(download_module.shutil, "disk_usage", lambda _: type("Usage", (), {"free": 1000}))
     with pytest.raises(TaesdError, match=r"disk is full. Make room"):
         get(server, tmp_path, "good")
     assert names(tmp_path) == []
     assert not server.requests
-
-
-def fail_to_open_parts(monkeypatch: pytest.MonkeyPatch, error: int) -> None:
-    """Writing into a temporary file fails with this error of the system."""
-    real = Path.open
-
-    def failing(path: Path, mode: str = "r", *args: object, **kwargs: object) -> object:
-        if path.suffix == ".part" and mode != "rb":
-            real(path, "wb").close()
-            raise OSError(error, os.strerror(error))
-        return real(path, mode, *args, **kwargs)  # type: ignore[arg-type]
-
-    monkeypatch.setattr(Path, "open", failing)
 
 
 @pytest.mark.parametrize(
@@ -109,7 +91,15 @@ def fail_to_open_parts(monkeypatch: pytest.MonkeyPatch, error: int) -> None:
 def test_disk_errors_meanwhile(
     server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: int, words: str
 ) -> None:
-    fail_to_open_parts(monkeypatch, error)
+    real = Path.open
+
+    def failing(path: Path, mode: str = "r", *args: object, **kwargs: object) -> object:
+        if path.suffix == ".part" and mode != "rb":
+            real(path, "wb").close()
+            raise OSError(error, os.strerror(error))
+        return real(path, mode, *args, **kwargs)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(Path, "open", failing)
     with pytest.raises(TaesdError, match=f"cannot be written into .*{words}"):
         get(server, tmp_path, "good")
     assert ROW.name not in names(tmp_path)
@@ -127,8 +117,7 @@ def test_concurrent_processes_share_one_download(server: Server, tmp_path: Path)
     code = (
         "import sys, hashlib; sys.path[:0] = sys.argv[4:]\n"
         "import pathlib, download_case as t\n"
-        "from taesd_ext.weights.download import download_file\n"
-        "p = download_file(t.ROW, sys.argv[1], sources=[sys.argv[2]], patience=t.QUICK)\n"
+        "p = t.get_from(pathlib.Path(sys.argv[1]), sys.argv[2])\n"
         "assert p.read_bytes() == t.CONTENT\n"
     )
     folders = (Path(download_module.__file__).parents[2], Path(__file__).parent, Path(__file__).parents[1])

@@ -47,7 +47,7 @@ def test_mirror_and_token(mirror: Server, tmp_path: Path) -> None:
 
 
 def test_token_is_for_hugging_face_alone(mirror: Server, tmp_path: Path) -> None:
-    download_file(HERE, tmp_path / "models", sources=[mirror.url("good")], patience=QUICK)
+    download_file(replace(HERE, sources=(mirror.url("good"),)), tmp_path / "models", patience=QUICK)
     assert mirror.tokens == [None]
 
 

@@ -2,6 +2,7 @@
 
 import threading
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -78,7 +79,7 @@ def download(wanted: dict):
     refused = ""
     try:
         downloading.download_file(
-            row, Path(paths.models_path) / "VAE-taesd", sources=[wanted["source"]],
+            replace(row, sources=(wanted["source"],)), Path(paths.models_path) / "VAE-taesd",
             patience=downloading.Patience(attempts=2, first_pause=0.01, timeout=0.3, lock_wait=5),
         )
     except TaesdError as error:
