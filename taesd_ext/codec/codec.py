@@ -72,8 +72,8 @@ class Codec:
         self._encoder = placed(encoder, "encoder", latent_format, self.device, self.dtype)
         self._decoder = placed(decoder, "decoder", latent_format, self.device, self.dtype)
         self.heads: DecoderHeads | None = None
-        """Of a tiny decoder."""
-        if isinstance(self._decoder, FastNetwork):
+        """Of a tiny decoder whose features they know: one that draws pixels, not squares of them."""
+        if isinstance(self._decoder, FastNetwork) and decoder.patch == 1:
             self.heads = DecoderHeads(name, self._decoder, decoder)
         self._float32: Codec | None = None
         self._circular: Codec | None = None

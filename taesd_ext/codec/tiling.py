@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from taesd_ext.errors import TaesdError
-from taesd_ext.models.fast_layers import Doubling, is_trusted
+from taesd_ext.models.fast_layers import is_trusted, zoom_of
 from taesd_ext.models.tiny import WIDTH
 
 TileChoice = int | Literal["auto", "off"]
@@ -88,7 +88,7 @@ def run_layers(
     """
     x = x.contiguous(memory_format=layout)
     before, fine, after, grain = _cut(layers, pixels)
-    finest = x[:, 0].numel() * max(1, math.prod(map(_zoom, layers))) ** 2
+    finest = x[:, 0].numel() * max(1, math.prod(map(zoom_of, layers))) ** 2
     most = WHOLE_BYTES if whole_bytes is None else whole_bytes
     whole = tile == "auto" and finest * WIDTH * TENSORS_AT_ONCE * x.element_size() <= most
     if whole or tile == "off" or not fine:
@@ -109,7 +109,7 @@ def levels_of(layers: Sequence[nn.Module]) -> list[Level]:
     own: list[nn.Module] = []
     margin = 0
     for index in range(len(layers) - 1, -1, -1):
-        layer, zoom = layers[index], _zoom(layers[index])
+        layer, zoom = layers[index], zoom_of(layers[index])
         own.insert(0, layer)
         if zoom > 1:  # output 2i is made of inputs i-1 and i, output 2i+1 of i and i+1
             margin = margin // 2 + 1
@@ -130,17 +130,11 @@ def even_spans(length: int, tile: int, stride: int) -> list[slice]:
     return [slice(start, min(start + tile, length)) for start in starts]
 
 
-def _zoom(layer: nn.Module) -> float:
-    if isinstance(layer, Doubling):
-        return 2
-    return 0.5 if isinstance(layer, nn.Conv2d) and layer.stride == (2, 2) else 1
-
-
 def _cut(layers: Sequence[nn.Module], pixels: int) -> tuple[list, list, list, int]:
     """The layers before, in and after the part that runs over tiles, and the pixels a position where it is coarsest."""
     scale = pixels
     for index, layer in enumerate(layers):
-        scale, coarser = scale / _zoom(layer), scale
+        scale, coarser = scale / zoom_of(layer), scale
         if pixels > 1 and scale <= TILED_SCALE:
             return list(layers[:index]), list(layers[index:]), [], int(coarser)
         if pixels == 1 and scale == TILED_SCALE:

@@ -30,7 +30,6 @@ from taesd_ext.learning.linear import PICTURES, fit_linear, row_text
 from taesd_ext.learning.previewers import train_previewer
 from taesd_ext.learning.small_codec import train_small_codec
 from taesd_ext.models.fast import FastNetwork
-from taesd_ext.models.tiny import Decoder, F32Decoder
 
 HEAD_LESSONS = 128
 HEAD_STEPS = 500
@@ -104,7 +103,7 @@ def _target(family: str, args: argparse.Namespace) -> Path:
 
 
 def _make_heads(codec: Codec, args: argparse.Namespace) -> None:
-    if not isinstance(codec.decoder, (Decoder, F32Decoder)):
+    if codec.heads is None:
         raise TaesdError("no heads were made", "they take a tiny decoder")
     steps = HEAD_STEPS if args.steps is None else args.steps
     lessons = args.latents or HEAD_LESSONS

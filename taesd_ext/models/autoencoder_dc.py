@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from taesd_ext.models.layers import BatchNorm2d, Conv2d, Module, ReLU, Sequential, SiLU
+from taesd_ext.models.layers import BatchNorm2d, Conv2d, Module, ReLU, Sequential, SiLU, conv1x1, conv3x3
 from taesd_ext.models.state_shapes import Arguments, Shapes
 
 NORM_EPS = 1e-5
@@ -45,14 +45,6 @@ class Stage:
     @property
     def activation(self) -> str:
         return "relu" if self.batch_norm else "silu"
-
-
-def conv3x3(channels_in: int, channels_out: int, *, stride: int = 1, bias: bool = True) -> Conv2d:
-    return Conv2d(channels_in, channels_out, kernel_size=3, stride=stride, padding=1, bias=bias)
-
-
-def conv1x1(channels_in: int, channels_out: int, *, bias: bool = False, groups: int = 1) -> Conv2d:
-    return Conv2d(channels_in, channels_out, kernel_size=1, bias=bias, groups=groups)
 
 
 def norm_of(stage: Stage) -> nn.Module:
@@ -99,15 +91,15 @@ class LinearAttention(Module):
         heads = stage.width // head_channels
         inner = heads * head_channels
         self.head_channels = head_channels
-        self.qkv = conv1x1(stage.width, 3 * inner)
+        self.qkv = conv1x1(stage.width, 3 * inner, bias=False)
         self.scales = nn.ModuleList(
             Sequential(
                 Conv2d(3 * inner, 3 * inner, size, padding=size // 2, groups=3 * inner, bias=False),
-                conv1x1(3 * inner, 3 * inner, groups=3 * heads),
+                conv1x1(3 * inner, 3 * inner, groups=3 * heads, bias=False),
             )
             for size in stage.scales
         )
-        self.out = conv1x1(inner * (1 + len(stage.scales)), stage.width)
+        self.out = conv1x1(inner * (1 + len(stage.scales)), stage.width, bias=False)
         self.norm = norm_of(stage)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -141,9 +133,9 @@ class GatedConv(Module):
     def __init__(self, channels: int) -> None:
         super().__init__()
         wide = MLP_RATIO * channels
-        self.inverted = conv1x1(channels, 2 * wide, bias=True)
+        self.inverted = conv1x1(channels, 2 * wide)
         self.depth = Conv2d(2 * wide, 2 * wide, kernel_size=3, padding=1, groups=2 * wide)
-        self.point = conv1x1(wide, channels)
+        self.point = conv1x1(wide, channels, bias=False)
         self.norm = RMSNorm(channels)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -248,13 +240,7 @@ class Encoder(Sequential):
     @classmethod
     def arguments_of(cls, shapes: Shapes) -> Arguments | None:
         """None where the shapes are of no such network."""
-        if (found := _structure(shapes)) is None:
-            return None
-        convs, stages, head_channels = found
-        skips = convs[0][0] != stages[0].width
-        plain = not skips and len(stages) > 1 and convs[1][0] == stages[1].width
-        stages = (Stage(stages[0].width, 0), *stages) if skips else stages
-        return {"latent_channels": convs[-1][0], "stages": stages, "plain": plain, "head_channels": head_channels}
+        return _arguments_of(shapes, encodes=True)
 
 
 class Decoder(Sequential):
@@ -286,18 +272,10 @@ class Decoder(Sequential):
     @classmethod
     def arguments_of(cls, shapes: Shapes) -> Arguments | None:
         """None where the shapes are of no such network."""
-        if (found := _structure(shapes)) is None:
-            return None
-        convs, stages, head_channels = found
-        stages = stages[::-1]
-        skips = convs[-1][0] != 3
-        plain = not skips and len(stages) > 1 and convs[1][0] == stages[-2].width
-        stages = (Stage(stages[0].width, 0), *stages) if skips else stages
-        return {"latent_channels": convs[0][1], "stages": stages, "plain": plain, "head_channels": head_channels}
+        return _arguments_of(shapes, encodes=False)
 
 
-def _structure(shapes: Shapes) -> tuple[list[tuple[int, ...]], tuple[Stage, ...], int] | None:
-    """The shapes of the convolutions between the sizes, the stages between them, and the channels of a head."""
+def _arguments_of(shapes: Shapes, *, encodes: bool) -> Arguments | None:
     layers: dict[int, dict[str, tuple[int, ...]]] = {}
     for key, shape in shapes.items():
         index, _, rest = key.partition(".")
@@ -313,7 +291,15 @@ def _structure(shapes: Shapes) -> tuple[list[tuple[int, ...]], tuple[Stage, ...]
             head_channels = found[0].get("attention.scales.0.1.weight", (0, head_channels))[1]
     if len(convs) != len(stages) + 1 or not stages or any(len(shape) != 4 for shape in convs):
         return None
-    return convs, tuple(stages), head_channels
+    skips = convs[0][0] != stages[0].width if encodes else convs[-1][0] != 3
+    plain = not skips and len(stages) > 1 and convs[1][0] == stages[1].width
+    stages = stages if encodes else stages[::-1]
+    if skips:
+        stages.insert(0, Stage(stages[0].width, 0))
+    latent_channels = convs[-1][0] if encodes else convs[0][1]
+    return {
+        "latent_channels": latent_channels, "stages": tuple(stages), "plain": plain, "head_channels": head_channels
+    }  # fmt: skip
 
 
 def _stage(layers: list[dict[str, tuple[int, ...]]]) -> Stage | None:

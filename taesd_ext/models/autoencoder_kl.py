@@ -11,11 +11,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import partial
+from itertools import pairwise
 
 from torch import Tensor, nn
 from torch.nn import functional
 
-from taesd_ext.models.layers import Conv2d, GroupNorm, Module, Sequential, SiLU, Upsample
+from taesd_ext.models.layers import Conv2d, GroupNorm, Module, Sequential, SiLU, Upsample, conv1x1, conv3x3
 from taesd_ext.models.state_shapes import Arguments, Shapes
 
 WIDTHS = (128, 256, 512, 512)
@@ -23,14 +24,6 @@ WIDTHS = (128, 256, 512, 512)
 
 NORM_GROUPS = 32
 NORM_EPS = 1e-6
-
-
-def conv3x3(channels_in: int, channels_out: int) -> Conv2d:
-    return Conv2d(channels_in, channels_out, kernel_size=3, padding=1)
-
-
-def conv1x1(channels_in: int, channels_out: int) -> Conv2d:
-    return Conv2d(channels_in, channels_out, kernel_size=1)
 
 
 def group_norm(channels: int, groups: int = NORM_GROUPS) -> GroupNorm:
@@ -84,17 +77,35 @@ class Halve(Conv2d):
         return super().forward(functional.pad(x, (0, 1, 0, 1)))
 
 
-def double(channels: int) -> list[nn.Module]:
-    """(B,C,h,w) -> (B,C,2h,2w)"""
-    return [Upsample(), conv3x3(channels, channels)]
-
-
-def blocks(channels_in: int, channels_out: int, count: int, norm: Norm = group_norm) -> list[nn.Module]:
+def _blocks(channels_in: int, channels_out: int, count: int, norm: Norm) -> list[nn.Module]:
     return [ResBlock(channels_out if i else channels_in, channels_out, norm) for i in range(count)]
 
 
-def middle(channels: int, norm: Norm = group_norm) -> list[nn.Module]:
+def _middle(channels: int, norm: Norm) -> list[nn.Module]:
     return [ResBlock(channels, channels, norm), Attention(channels, norm), ResBlock(channels, channels, norm)]
+
+
+def encoder_layers(latent_channels: int, widths: Sequence[int], norm: Norm, *, quant_conv: bool) -> list[nn.Module]:
+    moments, last = 2 * latent_channels, widths[-1]
+    layers = [conv3x3(3, widths[0]), *_blocks(widths[0], widths[0], 2, norm)]
+    for finer, width in pairwise(widths):
+        layers += [Halve(finer), *_blocks(finer, width, 2, norm)]
+    layers += [*_middle(last, norm), norm(last), SiLU(), conv3x3(last, moments)]
+    return [*layers, conv1x1(moments, moments)] if quant_conv else layers
+
+
+def decoder_layers(
+    latent_channels: int, widths: Sequence[int], norm: Norm, *, quant_conv: bool, image_channels: int = 3,
+    narrow: int = 1,
+) -> list[nn.Module]:  # fmt: skip
+    """``narrow``: by what the channels are divided where the size is doubled."""
+    first, *_, last = widths
+    layers: list[nn.Module] = [conv1x1(latent_channels, latent_channels)] if quant_conv else []
+    layers += [conv3x3(latent_channels, last), *_middle(last, norm), *_blocks(last, last, 3, norm)]
+    for coarser, width in pairwise(reversed(widths)):
+        narrowed = coarser // narrow
+        layers += [Upsample(), conv3x3(coarser, narrowed), *_blocks(narrowed, width, 3, norm)]
+    return [*layers, norm(first), SiLU(), conv3x3(first, image_channels)]
 
 
 class EncoderShape(Sequential):
@@ -142,26 +153,11 @@ class Encoder(EncoderShape):
     """(B,3,H,W) pixels in [-1,1] -> (B,2C,H/8,W/8): means, then logarithms of variances. H and W are multiples of 8."""
 
     def __init__(
-        self,
-        latent_channels: int = 4,
-        widths: tuple[int, int, int, int] = WIDTHS,
-        *,
-        groups: int = NORM_GROUPS,
+        self, latent_channels: int = 4, widths: Sequence[int] = WIDTHS, *, groups: int = NORM_GROUPS,
         quant_conv: bool = True,
-    ) -> None:
-        a, b, c, d = widths
-        moments = 2 * latent_channels
+    ) -> None:  # fmt: skip
         norm = partial(group_norm, groups=groups)
-        super().__init__(
-            conv3x3(3, a),
-            *blocks(a, a, 2, norm), Halve(a),
-            *blocks(a, b, 2, norm), Halve(b),
-            *blocks(b, c, 2, norm), Halve(c),
-            *blocks(c, d, 2, norm),
-            *middle(d, norm),
-            norm(d), SiLU(), conv3x3(d, moments),
-            *([conv1x1(moments, moments)] if quant_conv else []),
-        )  # fmt: skip
+        super().__init__(*encoder_layers(latent_channels, widths, norm, quant_conv=quant_conv))
         self.latent_channels = latent_channels
 
 
@@ -169,23 +165,9 @@ class Decoder(DecoderShape):
     """(B,C,h,w) latent -> (B,3,8h,8w) pixels, about [-1,1] and not clamped."""
 
     def __init__(
-        self,
-        latent_channels: int = 4,
-        widths: tuple[int, int, int, int] = WIDTHS,
-        *,
-        groups: int = NORM_GROUPS,
+        self, latent_channels: int = 4, widths: Sequence[int] = WIDTHS, *, groups: int = NORM_GROUPS,
         quant_conv: bool = True,
-    ) -> None:
-        a, b, c, d = widths
+    ) -> None:  # fmt: skip
         norm = partial(group_norm, groups=groups)
-        super().__init__(
-            *([conv1x1(latent_channels, latent_channels)] if quant_conv else []),
-            conv3x3(latent_channels, d),
-            *middle(d, norm),
-            *blocks(d, d, 3, norm), *double(d),
-            *blocks(d, c, 3, norm), *double(c),
-            *blocks(c, b, 3, norm), *double(b),
-            *blocks(b, a, 3, norm),
-            norm(a), SiLU(), conv3x3(a, 3),
-        )  # fmt: skip
+        super().__init__(*decoder_layers(latent_channels, widths, norm, quant_conv=quant_conv))
         self.latent_channels = latent_channels

@@ -10,11 +10,13 @@ diffusers' autoencoder_kl_wan.py.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor, nn
 
-from taesd_ext.models.autoencoder_kl import DecoderShape, EncoderShape, Halve, blocks, conv1x1, conv3x3, middle
-from taesd_ext.models.layers import Module, PixelShuffle, SiLU, Upsample
+from taesd_ext.models.autoencoder_kl import DecoderShape, EncoderShape, decoder_layers, encoder_layers
+from taesd_ext.models.layers import Module, PixelShuffle
 from taesd_ext.models.state_shapes import Arguments, Shapes
 
 WIDTHS = (96, 192, 384, 384)
@@ -36,27 +38,11 @@ class RMSNorm(Module):
         return x * (len(self.weight) ** 0.5 / length).to(x.dtype) * self.weight.view(1, -1, 1, 1)
 
 
-def double_and_halve_channels(channels: int) -> list[nn.Module]:
-    """(B,C,h,w) -> (B,C/2,2h,2w)"""
-    return [Upsample(), conv3x3(channels, channels // 2)]
-
-
 class Encoder(EncoderShape):
     """(B,3,H,W) pixels in [-1,1] -> (B,2C,H/8,W/8): means, then logarithms of variances. H and W are multiples of 8."""
 
-    def __init__(self, latent_channels: int = 16, widths: tuple[int, int, int, int] = WIDTHS) -> None:
-        a, b, c, d = widths
-        moments = 2 * latent_channels
-        super().__init__(
-            conv3x3(3, a),
-            *blocks(a, a, 2, RMSNorm), Halve(a),
-            *blocks(a, b, 2, RMSNorm), Halve(b),
-            *blocks(b, c, 2, RMSNorm), Halve(c),
-            *blocks(c, d, 2, RMSNorm),
-            *middle(d, RMSNorm),
-            RMSNorm(d), SiLU(), conv3x3(d, moments),
-            conv1x1(moments, moments),
-        )  # fmt: skip
+    def __init__(self, latent_channels: int = 16, widths: Sequence[int] = WIDTHS) -> None:
+        super().__init__(*encoder_layers(latent_channels, widths, RMSNorm, quant_conv=True))
         self.latent_channels = latent_channels
 
     @classmethod
@@ -72,20 +58,12 @@ class Decoder(DecoderShape):
     """
 
     def __init__(
-        self, latent_channels: int = 16, widths: tuple[int, int, int, int] = WIDTHS, *, image_channels: int = 3
+        self, latent_channels: int = 16, widths: Sequence[int] = WIDTHS, *, image_channels: int = 3
     ) -> None:
-        a, b, c, d = widths
-        super().__init__(
-            conv1x1(latent_channels, latent_channels),
-            conv3x3(latent_channels, d),
-            *middle(d, RMSNorm),
-            *blocks(d, d, 3, RMSNorm), *double_and_halve_channels(d),
-            *blocks(d // 2, c, 3, RMSNorm), *double_and_halve_channels(c),
-            *blocks(c // 2, b, 3, RMSNorm), *double_and_halve_channels(b),
-            *blocks(b // 2, a, 3, RMSNorm),
-            RMSNorm(a), SiLU(), conv3x3(a, image_channels),
-            *([PixelShuffle(2)] if image_channels == 12 else []),
-        )  # fmt: skip
+        layers = decoder_layers(
+            latent_channels, widths, RMSNorm, quant_conv=True, image_channels=image_channels, narrow=2
+        )
+        super().__init__(*layers, *([PixelShuffle(2)] if image_channels == 12 else []))
         self.latent_channels = latent_channels
         self.image_scale = 2 if image_channels == 12 else 1
         """Pixels of the picture for each of the one that was encoded, along a side."""

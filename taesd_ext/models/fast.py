@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from taesd_ext.models.autoencoder_kl import DecoderShape, EncoderShape
 from taesd_ext.models.computing import computing
-from taesd_ext.models.fast_layers import fast_layer, fold_doubling, layout_on
+from taesd_ext.models.fast_layers import fast_layer, fold_doubling, layout_on, zoom_of
 from taesd_ext.models.layers import Module, Sequential, Upsample
 from taesd_ext.models.tiny import Decoder, Encoder, F32Encoder
 
@@ -98,11 +98,10 @@ def _stages(network: nn.Sequential, scale: int) -> Iterator[Stage]:
             doubled = True
             continue
         fast = fold_doubling(layer) if doubled else fast_layer(layer)
-        halves = getattr(layer, "stride", None) == (2, 2)
-        if (doubled or halves) and layers:
+        doubled = False
+        if zoom_of(fast) != 1 and layers:
             yield Stage(scale, *layers)
             layers = []
-        scale = scale // 2 if doubled else scale * 2 if halves else scale
+        scale = int(scale / zoom_of(fast))
         layers.append(fast)
-        doubled = False
     yield Stage(scale, *layers)

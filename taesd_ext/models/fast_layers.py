@@ -16,7 +16,7 @@ from torch.nn import functional
 
 from taesd_ext.models.autoencoder_kl import ResBlock
 from taesd_ext.models.layers import CIRCULAR, Conv2d, ConvTranspose2d, GroupNorm, Module, ReLU, Sequential, SiLU
-from taesd_ext.models.tiny import CLAMP_MAGNITUDE, Block, Clamp
+from taesd_ext.models.tiny import CLAMP_MAGNITUDE, Block, Clamp, FoldPatches, UnfoldPatches
 
 STRIP_BYTES = 16 << 20
 """Of a convolution's input in a strip."""
@@ -228,6 +228,13 @@ def _scale_and_shift(norm: GroupNorm, x: Tensor) -> tuple[Tensor, Tensor]:
     scale = norm.weight.view(norm.num_groups, -1) * torch.rsqrt(group_variance + norm.eps)
     shift = norm.bias.view(norm.num_groups, -1) - group_mean * scale
     return scale.flatten(1)[..., None, None], shift.flatten(1)[..., None, None]
+
+
+def zoom_of(layer: nn.Module) -> float:
+    """Positions that a fast layer makes of each that it reads, along a side."""
+    if isinstance(layer, (Doubling, UnfoldPatches)):
+        return 2
+    return 0.5 if isinstance(layer, FoldPatches) or getattr(layer, "stride", None) == (2, 2) else 1
 
 
 def fast_layer(layer: nn.Module) -> nn.Module:

@@ -94,6 +94,14 @@ class PixelShuffle(Module, nn.PixelShuffle):
         return functional.pixel_shuffle(x, self.upscale_factor)
 
 
+def conv3x3(channels_in: int, channels_out: int, *, stride: int = 1, bias: bool = True) -> Conv2d:
+    return Conv2d(channels_in, channels_out, kernel_size=3, stride=stride, padding=1, bias=bias)
+
+
+def conv1x1(channels_in: int, channels_out: int, *, bias: bool = True, groups: int = 1) -> Conv2d:
+    return Conv2d(channels_in, channels_out, kernel_size=1, bias=bias, groups=groups)
+
+
 def pad_by(network: nn.Module, padding_mode: str) -> None:
     """Let the convolutions see beyond the borders what ``padding_mode`` says.
 

@@ -11,8 +11,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from taesd_ext.models.layers import Conv2d, Linear, Module, Sequential
-from taesd_ext.models.tiny import WIDTH, Clamp, conv3x3
+from taesd_ext.models.layers import Conv2d, Linear, Module, Sequential, conv3x3
+from taesd_ext.models.tiny import WIDTH, Clamp
 
 
 class Head(Module):

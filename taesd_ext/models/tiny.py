@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from taesd_ext.models.layers import Conv2d, GroupNorm, Module, ReLU, Sequential, Upsample
+from taesd_ext.models.layers import GroupNorm, Module, ReLU, Sequential, Upsample, conv1x1, conv3x3
 from taesd_ext.models.state_shapes import Arguments, Shapes, chain
 
 WIDTH = 64
@@ -30,10 +30,6 @@ NORM_GROUPS = 4
 
 PATCH = 2
 """Side of the squares of pixels that the 16x networks fold into channels."""
-
-
-def conv3x3(channels_in: int, channels_out: int, *, stride: int = 1, bias: bool = True) -> Conv2d:
-    return Conv2d(channels_in, channels_out, kernel_size=3, stride=stride, padding=1, bias=bias)
 
 
 class Clamp(Module):
@@ -63,10 +59,10 @@ class Block(Module):
         if midblock_norm:
             wide = NORM_GROUPS * channels
             self.pool = Sequential(
-                Conv2d(channels, wide, kernel_size=1, bias=False),
+                conv1x1(channels, wide, bias=False),
                 GroupNorm(NORM_GROUPS, wide),
                 ReLU(),
-                Conv2d(wide, channels, kernel_size=1, bias=False),
+                conv1x1(wide, channels, bias=False),
             )
 
     def forward(self, x: Tensor) -> Tensor:
@@ -99,7 +95,7 @@ def blocks(channels: int, count: int = 3, *, midblock_norm: bool = False) -> lis
     return [Block(channels, midblock_norm=midblock_norm) for _ in range(count)]
 
 
-def halve(channels_in: int, channels_out: int | None = None) -> Conv2d:
+def halve(channels_in: int, channels_out: int | None = None) -> nn.Conv2d:
     """(B,C,h,w) -> (B,C',h/2,w/2)"""
     return conv3x3(channels_in, channels_out or channels_in, stride=2, bias=False)
 
@@ -155,57 +151,74 @@ class TinyNetwork(Sequential):
 
 
 class Encoder(TinyNetwork):
-    """(B,3,H,W) image in [0,1] -> (B,C,H/8,W/8) latent. H and W are multiples of 8.
+    """(B,3,H,W) image in [0,1] -> (B,C,H/f,W/f) latent. H and W are multiples of f, which is patch * 2 ** (widths - 1).
 
-    ``widths`` are those at the image's size and at each half of it: the factor follows from their number.
+    ``widths`` are those at the image's size and at each half of it. With ``patch`` 2 squares of pixels, of 3
+    ``image_channels`` or with an opaque fourth, are folded into channels first.
     """
 
     part = "encoder"
 
     def __init__(
-        self, latent_channels: int = 4, widths: Sequence[int] = (WIDTH,) * 4, *, midblock_norm: bool = False
-    ) -> None:
+        self, latent_channels: int = 4, widths: Sequence[int] = (WIDTH,) * 4, *, midblock_norm: bool = False,
+        image_channels: int = 3, patch: int = 1,
+    ) -> None:  # fmt: skip
+        seen = conv3x3(image_channels * patch**2, widths[0])
         super().__init__(
-            latent_channels, 2 ** (len(widths) - 1),
-            conv3x3(3, widths[0]), *blocks(widths[0], 1),
+            latent_channels, patch * 2 ** (len(widths) - 1),
+            *([FoldPatches(image_channels), seen, ReLU()] if patch > 1 else [seen]), *blocks(widths[0], 1),
             *halving_stages(widths, midblock_norm=midblock_norm),
             conv3x3(widths[-1], latent_channels),
         )  # fmt: skip
+        self.patch = patch
 
     @classmethod
     def arguments_of(cls, shapes: Shapes) -> Arguments | None:
-        if (found := chain(shapes, start=0)) is None or found[0][0].channels_in != 3:
-            return None
-        (*_, last), widths = found
-        norm = f"{last.index - 1}.pool.0.weight" in shapes
-        return {"latent_channels": last.channels_out, "widths": widths, "midblock_norm": norm}
+        for start, patch in ((0, 1), (1, PATCH)):
+            if (found := chain(shapes, start)) and (channels := _image_channels(found[0][0].channels_in, patch)):
+                (*_, last), widths = found
+                norm = f"{last.index - 1}.pool.0.weight" in shapes
+                return {"latent_channels": last.channels_out, "widths": widths, "midblock_norm": norm, **channels}
+        return None
 
 
 class Decoder(TinyNetwork):
-    """(B,C,h,w) latent -> (B,3,8h,8w) image, about [0,1] and not clamped.
+    """(B,C,h,w) latent -> (B,3,f*h,f*w) image, about [0,1] and not clamped; f is patch * 2 ** (widths - 1).
 
-    ``widths`` are those at the latent's size and at each double of it: the factor follows from their number.
+    ``widths`` are those at the latent's size and at each double of it. With ``patch`` 2 squares of pixels, of 3
+    ``image_channels`` or with a fourth that is left out, are unfolded from channels at the end.
     """
 
     part = "decoder"
 
     def __init__(
-        self, latent_channels: int = 4, widths: Sequence[int] = (WIDTH,) * 4, *, midblock_norm: bool = False
-    ) -> None:
+        self, latent_channels: int = 4, widths: Sequence[int] = (WIDTH,) * 4, *, midblock_norm: bool = False,
+        image_channels: int = 3, patch: int = 1,
+    ) -> None:  # fmt: skip
         super().__init__(
-            latent_channels, 2 ** (len(widths) - 1),
+            latent_channels, patch * 2 ** (len(widths) - 1),
             Clamp(), conv3x3(latent_channels, widths[0]), ReLU(),
             *doubling_stages(widths, midblock_norm=midblock_norm),
-            conv3x3(widths[-1], 3),
+            conv3x3(widths[-1], image_channels * patch**2),
+            *([UnfoldPatches()] if patch > 1 else []),
         )  # fmt: skip
+        self.patch = patch
 
     @classmethod
     def arguments_of(cls, shapes: Shapes) -> Arguments | None:
-        if (found := chain(shapes, start=1)) is None or found[0][-1].channels_out != 3:
+        if (found := chain(shapes, start=1)) is None:
             return None
-        (first, *_), widths = found
+        (first, *_, last), widths = found
+        channels = _image_channels(last.channels_out, 1) or _image_channels(last.channels_out, PATCH)
         norm = "3.pool.0.weight" in shapes
-        return {"latent_channels": first.channels_in, "widths": widths, "midblock_norm": norm}
+        arguments = {"latent_channels": first.channels_in, "widths": widths, "midblock_norm": norm}
+        return {**arguments, **channels} if channels else None
+
+
+def _image_channels(channels: int, patch: int) -> Arguments | None:
+    """The arguments for squares of so many channels; None where no image has them. Only folded ones have alpha."""
+    found, rest = divmod(channels, patch**2)
+    return {"image_channels": found, "patch": patch} if not rest and found in ((3, 4) if patch > 1 else (3,)) else None
 
 
 class F32Encoder(TinyNetwork):
@@ -235,63 +248,29 @@ class F32Encoder(TinyNetwork):
 
 
 class F32Decoder(Decoder):
-    """(B,32,h,w) latent of Sana's DC-AE -> (B,3,32h,32w) image, about [0,1] and not clamped."""
+    """Of Sana's DC-AE."""
 
     def __init__(self, latent_channels: int = 32, widths: Sequence[int] = (256, 128, *(WIDTH,) * 4)) -> None:
         super().__init__(latent_channels, widths)
 
 
-class F16Encoder(TinyNetwork):
-    """(B,3,H,W) image in [0,1] -> (B,64,H/16,W/16) latent of Qwen Image 2.1. H and W are multiples of 16."""
-
-    part = "encoder"
+class F16Encoder(Encoder):
+    """Of Qwen Image 2.1."""
 
     def __init__(
-        self, latent_channels: int = 64, image_channels: int = 4, widths: Sequence[int] = (WIDTH, WIDTH, 128, 256)
+        self, latent_channels: int = 64, widths: Sequence[int] = (WIDTH, WIDTH, 128, 256), image_channels: int = 4
     ) -> None:
-        super().__init__(
-            latent_channels, PATCH * 2 ** (len(widths) - 1),
-            FoldPatches(image_channels), conv3x3(image_channels * PATCH**2, widths[0]), ReLU(), *blocks(widths[0], 1),
-            *halving_stages(widths),
-            conv3x3(widths[-1], latent_channels),
-        )  # fmt: skip
-
-    @classmethod
-    def arguments_of(cls, shapes: Shapes) -> Arguments | None:
-        if (found := chain(shapes, start=1)) is None or found[0][0].channels_in not in _FOLDED:
-            return None
-        (first, *_, last), widths = found
-        return {
-            "latent_channels": last.channels_out, "image_channels": first.channels_in // PATCH**2, "widths": widths
-        }  # fmt: skip
+        super().__init__(latent_channels, widths, image_channels=image_channels, patch=PATCH)
 
 
-class F16Decoder(TinyNetwork):
-    """(B,64,h,w) latent of Qwen Image 2.1 -> (B,3,16h,16w) image, about [0,1] and not clamped."""
-
-    part = "decoder"
+class F16Decoder(Decoder):
+    """Of Qwen Image 2.1."""
 
     def __init__(
-        self, latent_channels: int = 64, image_channels: int = 4, widths: Sequence[int] = (256, 128, WIDTH, WIDTH)
+        self, latent_channels: int = 64, widths: Sequence[int] = (256, 128, WIDTH, WIDTH), image_channels: int = 4
     ) -> None:
-        super().__init__(
-            latent_channels, PATCH * 2 ** (len(widths) - 1),
-            Clamp(), conv3x3(latent_channels, widths[0]), ReLU(), *doubling_stages(widths),
-            conv3x3(widths[-1], image_channels * PATCH**2), UnfoldPatches(),
-        )  # fmt: skip
-
-    @classmethod
-    def arguments_of(cls, shapes: Shapes) -> Arguments | None:
-        if (found := chain(shapes, start=1)) is None or found[0][-1].channels_out not in _FOLDED:
-            return None
-        (first, *_, last), widths = found
-        return {
-            "latent_channels": first.channels_in, "image_channels": last.channels_out // PATCH**2, "widths": widths
-        }  # fmt: skip
+        super().__init__(latent_channels, widths, image_channels=image_channels, patch=PATCH)
 
 
-_FOLDED = (3 * PATCH**2, 4 * PATCH**2)
-"""Channels of folded pictures, without and with alpha."""
-
-NETWORKS: tuple[type[TinyNetwork], ...] = (Encoder, Decoder, F32Encoder, F16Encoder, F16Decoder)
-"""One for each structure; an F32Decoder is a Decoder with two more doublings."""
+NETWORKS: tuple[type[TinyNetwork], ...] = (Encoder, Decoder, F32Encoder)
+"""One for each structure."""

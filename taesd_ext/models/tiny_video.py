@@ -18,9 +18,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from taesd_ext.models.layers import Conv2d, Module, PixelShuffle, ReLU, Sequential, Upsample
+from taesd_ext.models.layers import Conv2d, Module, PixelShuffle, ReLU, Sequential, Upsample, conv1x1, conv3x3
 from taesd_ext.models.state_shapes import Arguments, Shapes, frame_counts, plain_convs
-from taesd_ext.models.tiny import WIDTH, Clamp, TinyNetwork, conv3x3, halve
+from taesd_ext.models.tiny import WIDTH, Clamp, TinyNetwork, halve
 
 BLOCKS = 3
 """Blocks in each stage."""
@@ -55,11 +55,11 @@ class WideBlock(MemoryBlock):
         Module.__init__(self)
         groups = max(1, channels // WIDTH)
         self.conv = Sequential(
-            Conv2d(2 * channels, channels, 1),
+            conv1x1(2 * channels, channels),
             ReLU(),
             Conv2d(channels, channels, 3, padding=1, groups=groups),
             ReLU(),
-            Conv2d(channels, channels, 1),
+            conv1x1(channels, channels),
             ReLU(),
             Conv2d(channels, channels, 3, padding=1, groups=groups),
         )
@@ -74,9 +74,9 @@ class SuperBlock(Module):
         seen = 2 * channels
         self.conv = Sequential(
             Conv2d(seen, seen, 7, padding=3, groups=seen, bias=False),
-            Conv2d(seen, 2 * seen, 1),
+            conv1x1(seen, 2 * seen),
             ReLU(),
-            Conv2d(2 * seen, channels, 1, bias=False),
+            conv1x1(2 * seen, channels, bias=False),
         )
 
     def forward(self, x: Tensor, before: Tensor | None = None) -> Tensor:
@@ -89,7 +89,7 @@ class JoinFrames(Module):
     def __init__(self, channels: int, count: int) -> None:
         super().__init__()
         self.count = count
-        self.conv = Conv2d(count * channels, channels, kernel_size=1, bias=False)
+        self.conv = conv1x1(count * channels, channels, bias=False)
 
     def forward(self, frames: list[Tensor]) -> list[Tensor]:
         groups = (frames[start : start + self.count] for start in range(0, len(frames), self.count))
@@ -102,7 +102,7 @@ class SplitFrames(Module):
     def __init__(self, channels: int, count: int) -> None:
         super().__init__()
         self.count = count
-        self.conv = Conv2d(channels, count * channels, kernel_size=1, bias=False)
+        self.conv = conv1x1(channels, count * channels, bias=False)
 
     def forward(self, frames: list[Tensor]) -> list[Tensor]:
         return [part for frame in frames for part in self.conv(frame).chunk(self.count, 1)]
@@ -270,7 +270,7 @@ class SuperVideoDecoder(VideoDecoder):
         self, latent_channels: int = 48, widths: Sequence[int] = (512, 256, 128, WIDTH),
         splits: Sequence[int] = (1, 2, 2), patch: int = 2,
     ) -> None:  # fmt: skip
-        layers: list[nn.Module] = [Conv2d(latent_channels, widths[0], 1, bias=False)]
+        layers: list[nn.Module] = [conv1x1(latent_channels, widths[0], bias=False)]
         for width, after, count in zip(widths[:-1], widths[1:], splits, strict=True):
             layers += [*(SuperBlock(width) for _ in range(BLOCKS)), conv3x3(width, 4 * after), ReLU()]
             layers += [PixelShuffle(2), SplitFrames(after, count)]

@@ -20,11 +20,13 @@ DECODERS = [
     pytest.param(tiny.Decoder, {"latent_channels": 16}, id="16-channel"),
     pytest.param(tiny.Decoder, {"latent_channels": 32, "midblock_norm": True}, id="mid-block norm"),
     pytest.param(tiny.F32Decoder, {}, id="32x"),
+    pytest.param(tiny.F16Decoder, {"widths": (32, 16, 8, 8)}, id="16x"),
 ]
 ENCODERS = [
     pytest.param(tiny.Encoder, {"latent_channels": 4}, id="4-channel"),
     pytest.param(tiny.Encoder, {"latent_channels": 32, "midblock_norm": True}, id="mid-block norm"),
     pytest.param(tiny.F32Encoder, {}, id="32x"),
+    pytest.param(tiny.F16Encoder, {"widths": (8, 8, 16, 32)}, id="16x"),
 ]
 
 

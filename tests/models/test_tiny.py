@@ -51,12 +51,19 @@ def test_shapes(encoder: torch.nn.Module, decoder: torch.nn.Module, channels: in
     assert decoder(latent).shape == (2, 3, 2 * factor, 3 * factor)
 
 
+PIXELS = {"image_channels": 3, "patch": 1}
 SMALL = [
-    (tiny.Encoder, {"latent_channels": 5, "widths": (8, 16, 24), "midblock_norm": True}),
-    (tiny.Decoder, {"latent_channels": 5, "widths": (24, 16, 8, 8), "midblock_norm": False}),
+    (tiny.Encoder, {"latent_channels": 5, "widths": (8, 16, 24), "midblock_norm": True, **PIXELS}),
+    (tiny.Decoder, {"latent_channels": 5, "widths": (24, 16, 8, 8), "midblock_norm": False, **PIXELS}),
     (tiny.F32Encoder, {"latent_channels": 7, "widths": (8, 16, 24, 8)}),
-    (tiny.F16Encoder, {"latent_channels": 9, "image_channels": 3, "widths": (8, 16)}),
-    (tiny.F16Decoder, {"latent_channels": 9, "image_channels": 4, "widths": (16, 8, 8)}),
+    (
+        tiny.Encoder,
+        {"latent_channels": 9, "widths": (8, 16), "midblock_norm": False, "image_channels": 3, "patch": 2},
+    ),
+    (
+        tiny.Decoder,
+        {"latent_channels": 9, "widths": (16, 8, 8), "midblock_norm": False, "image_channels": 4, "patch": 2},
+    ),
     (tiny_video.VideoEncoder, {"latent_channels": 6, "joins": (2, 3, 1), "patch": 2, "width": 8}),
     (
         tiny_video.VideoDecoder,
