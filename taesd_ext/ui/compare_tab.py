@@ -164,8 +164,9 @@ def build_compare_tab(actions: PanelActions, tab: gr.Tab) -> None:
     tab.select(look, [codecs, seeded], [codecs, picture, seeded, result], show_progress="hidden")
     outputs = [pair, first, second, shown, numbers, made]
     task = long_action(compare.click, cancel, [picture, codecs, side], result, outputs, run, "taesd_compare")
-    picture.change(forget, task, [pair, shown, numbers, made], show_progress="hidden")
     # By the user only: answers to changes of our own could arrive in another order, the last one with no picture.
+    for event in compat.changes_by_user(picture):
+        event(forget, task, [pair, shown, numbers, made], show_progress="hidden")
     for control in (first, second, difference):
         control.input(show, [made, first, second, difference], shown, show_progress="hidden")
     export.click(save, made, [result, exported])

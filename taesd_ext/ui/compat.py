@@ -74,6 +74,11 @@ def file_path(value: Any) -> str | None:
     return None if value is None else str(getattr(value, "name", value))
 
 
+def changes_by_user(image: gr.Image) -> list[Any]:
+    """The events by which a person, and nothing else, puts another picture there or takes it away."""
+    return [getattr(image, name) for name in ("upload", "clear", "edit", "input") if hasattr(image, name)]
+
+
 def copy_button() -> dict[str, Any]:
     """The argument that gives a textbox a button to copy its text."""
     return known(gr.Textbox.__init__, {"show_copy_button": True, "buttons": ["copy"]})

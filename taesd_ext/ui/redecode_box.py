@@ -99,7 +99,9 @@ def build_redecode_box(
     def look(source: Any, present: str | None, decoder: str | None, newest: str) -> list[Any]:
         now = offered(source)
         update, value, key = offer_newest([latent_choice(kept) for kept in now], present, newest)
-        return [update, offer(decoder_names(actions, find_latent(now, value)), decoder), key]
+        # Another latent's decoders follow by its dropdown's own change; twice, they would undo a choice made meanwhile.
+        same = value == present
+        return [update, offer(decoder_names(actions, find_latent(now, value)), decoder) if same else gr.update(), key]
 
     def choose(source: Any, chosen: str | None, decoder: str | None) -> list[Any]:
         return [offer(decoder_names(actions, find_latent(offered(source), chosen)), decoder), chosen]

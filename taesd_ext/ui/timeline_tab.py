@@ -86,10 +86,10 @@ def build_timeline_tab(actions: PanelActions, tab: gr.Tab) -> None:
     build_redecode_box(actions, tab, "taesd_moment", names, partial(moments_of, actions), present, job)
 
     def look(present: str | None, newest: str) -> list[Any]:
-        update, value, now = offer_newest([job_choice(job) for job in actions.jobs()], present, newest)
-        # An older job's frames do not change any more, and its film may be playing.
-        still = value is not None and value == present and compat.key_of(value) != now
-        return [update, gr.update() if still else film_html(find_or_none(actions, value)), now]
+        # The film follows by the dropdown's own change: shown here too, it would come twice, the second time over the
+        # frame that the user went to meanwhile.
+        update, _, now = offer_newest([job_choice(job) for job in actions.jobs()], present, newest)
+        return [update, now]
 
     def choose(choice: str | None) -> list[Any]:
         return [film_html(find_or_none(actions, choice)), choice]
@@ -108,7 +108,7 @@ def build_timeline_tab(actions: PanelActions, tab: gr.Tab) -> None:
         return f"{counted(len(frames), 'frame')}{share}, {len(data):,} bytes.", [file]
 
     for event in (tab.select, refresh.click):
-        event(look, [present, newest], [job, strip, newest], show_progress="hidden")
+        event(look, [present, newest], [job, newest], show_progress="hidden")
     job.change(choose, job, [strip, present], show_progress="hidden")
     long_action(save.click, None, [job, kind, length, hold, side], result, [saved], make, "taesd_film_save")
 

@@ -38,11 +38,11 @@ def running_chromium() -> Iterator[Any]:
 @contextlib.contextmanager
 def window(
     browser: Any, address: str, size: tuple[int, int] = WIDE, scheme: str = "light", ready: str = "#txt2img_generate",
-    **arguments: Any,
+    settled: bool = True, **arguments: Any,
 ) -> Iterator[Any]:  # fmt: skip
-    """A page of its own, once ``ready`` is shown and listened to; ``page.errors`` is what its console reports.
+    """A page of its own, once ``ready`` is shown; ``page.errors`` is what its console reports.
 
-    Nothing but this machine is reached.
+    ``settled``: wait until it is listened to as well. Nothing but this machine is reached.
     """
     width, height = size
     context = browser.new_context(viewport={"width": width, "height": height}, color_scheme=scheme, **arguments)
@@ -55,7 +55,8 @@ def window(
     try:
         page.goto(f"{address}/?__theme={scheme}", wait_until="domcontentloaded")
         page.wait_for_selector(ready, state="visible")
-        settle(page)
+        if settled:
+            settle(page)
         yield page
     finally:
         context.close()
@@ -121,6 +122,13 @@ def wait_for_words(page: Any, selector: str, words: str) -> str:
         arg=[selector, words],
     )
     return page.inner_text(selector)
+
+
+def wait_for_value(page: Any, elem_id: str, words: str) -> None:
+    """Until a dropdown shows a choice with these words."""
+    page.wait_for_function(
+        "([id, words]) => document.querySelector(`#${id} input`)?.value.includes(words)", arg=[elem_id, words]
+    )
 
 
 def is_wider_than_screen(page: Any) -> bool:
