@@ -8,6 +8,7 @@ anything differs or is missing.
 
 from __future__ import annotations
 
+import ast
 import json
 import re
 import sys
@@ -21,11 +22,13 @@ from taesd_ext.codec.previewer import has_previewer  # noqa: E402 - this folder 
 from taesd_ext.latent_formats import LATENT_FORMATS, LatentFormat  # noqa: E402
 from taesd_ext.models.latent_rgb import LATENT_RGB  # noqa: E402
 from taesd_ext.settings import OPTIONS, Option  # noqa: E402
-from taesd_ext.ui import texts  # noqa: E402
 
 SETTINGS = "| Setting | Key | Default | What it does |\n|---|---|---|---|\n"
 MODELS = "| Model | Latent | Tiny decoder | Without a file |\n|---|---|---|---|\n"
 UNTRANSLATED = {"TAESD", "PSNR", "SSIM"}
+SHOWN_FIRST = {"Accordion", "Button", "Tab", "file_box", "heading", "notice", "small_button", "table"}
+"""Functions whose first argument is shown."""
+SHOWN_KEYWORDS = {"label", "info", "empty", "button"}
 
 
 def settings_table() -> str:
@@ -52,20 +55,36 @@ TABLES = {SETTINGS: settings_table, MODELS: models_table}
 
 
 def shown_texts() -> list[str]:
-    """Every text of the panel, the options and the accordion that stands by itself, in order, each once."""
-    return [text for text in dict.fromkeys(_texts()) if text and text not in UNTRANSLATED]
+    """Every text of the panel, the options and the accordion that stands by itself, each once."""
+    sources = [*sorted((ROOT / "taesd_ext" / "ui").glob("*.py")), ROOT / "taesd_ext" / "host" / "accordion.py"]
+    found = [text for path in sources for text in _texts(ast.parse(path.read_text(encoding="utf-8")))]
+    found += [text for option in OPTIONS for text in (option.label, option.help)]
+    return [text for text in dict.fromkeys(found) if text and text not in UNTRANSLATED]
 
 
-def _texts() -> Iterator[str]:
-    for name, value in vars(texts).items():
-        if isinstance(value, texts.Text) or (name.isupper() and isinstance(value, tuple)):
-            yield from value
-        elif name.isupper() and isinstance(value, str):
-            yield value
-    for option in OPTIONS:
-        yield from (option.label, option.help)
-    accordion = (ROOT / "taesd_ext" / "host" / "accordion.py").read_text(encoding="utf-8")
-    yield from re.findall(r'(?:label=|info=|TITLE = |AS_SET = )"([^"]+)"', accordion)
+def _texts(tree: ast.Module) -> Iterator[str]:
+    """What a source file shows: constants of several words, and what controls and notices are given as they are."""
+    for node in ast.walk(tree):
+        given: list[ast.expr] = []
+        if isinstance(node, ast.Call):
+            name = getattr(node.func, "attr", getattr(node.func, "id", ""))
+            given = node.args[:1] if name in SHOWN_FIRST else []
+            given += [keyword.value for keyword in node.keywords if keyword.arg in SHOWN_KEYWORDS]
+            if name == "TaesdError" and len(node.args) == 1 and isinstance(node.args[0], ast.Constant):
+                yield f"{node.args[0].value}."
+        elif isinstance(node, ast.Dict):
+            given = [value for key, value in zip(node.keys, node.values, strict=True)
+                     if isinstance(key, ast.Constant) and key.value in SHOWN_KEYWORDS]  # fmt: skip
+        elif isinstance(node, ast.Assign) and ast.unparse(node.targets[0]).isupper():
+            given = (
+                [node.value]
+                if isinstance(node.value, ast.Constant) and re.search(r"[ .]", str(node.value.value))
+                else []
+            )
+        for value in given:
+            for part in value.elts if isinstance(value, ast.Tuple) else [value]:
+                if isinstance(part, ast.Constant) and isinstance(part.value, str) and part.value[:1].isalnum():
+                    yield part.value
 
 
 def outputs() -> dict[Path, str]:

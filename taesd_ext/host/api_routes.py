@@ -65,7 +65,7 @@ class Routes:
 
     def families(self) -> list[dict[str, Any]]:
         """Every family of tiny autoencoders, and which files serve it."""
-        found, detection = installed(self._actions.folders()), self._actions.detection()
+        found, detection = installed(self._actions.codecs.folders()), self._actions.detection()
         in_use = detection and detection.family
         return [
             {
@@ -93,7 +93,7 @@ class Routes:
                 "size": found.size,
                 "error": found.error.replace(str(found.path), found.path.name),
             }
-            for found in list_weights(self._actions.folders())
+            for found in list_weights(self._actions.codecs.folders())
         ]
 
     def error(self) -> dict[str, Any]:
@@ -128,7 +128,7 @@ class Routes:
         if suffix not in LATENT_SUFFIXES:
             raise HTTPException(422, f"format is one of {', '.join(known[1:] for known in LATENT_SUFFIXES)}")
         image = image_of(bytes_of(request.image))
-        with self._actions.exclusive():
+        with self._actions.codecs.exclusive():
             codec = self._codec(request.family)
             latent = codec.encode(image)
         height, width = image.shape[-2:]
@@ -140,7 +140,7 @@ class Routes:
         latent, note = latent_of(bytes_of(request.latent), request.family)
         if note.width * note.height > MOST_PIXELS:
             raise HTTPException(413, f"{note.width}x{note.height} is more than {MOST_PIXELS:,} pixels")
-        with self._actions.exclusive():
+        with self._actions.codecs.exclusive():
             codec = self._codec(request.family or note.family)
             image = codec.decode(latent, size=note.size)
         data = image_bytes(".png", image)
@@ -148,13 +148,13 @@ class Routes:
 
     def benchmark(self, request: models.BenchmarkRequest) -> list[BenchRow]:
         """Time of a preview at each detail, while no generation runs."""
-        with self._actions.exclusive():
+        with self._actions.codecs.exclusive():
             return list(quick_bench(self._codec(request.family), (request.side,), request.runs))
 
     def _codec(self, family: str) -> Any:
         if family not in FAMILIES:
             raise HTTPException(422, f"family is one of {', '.join(FAMILIES)}")
-        return self._actions.codec_for(family)
+        return self._actions.codecs.load(family)
 
     # The last jobs
 
@@ -196,7 +196,7 @@ class Routes:
     def _listed(self, kept: KeptLatent) -> dict[str, Any]:
         factor = kept.latent_format.spatial_scale_factor if kept.latent_format else 8
         height, width = (side * factor for side in kept.latent.shape[-2:])
-        decoders = decoder_names(self._actions, kept)
+        decoders = decoder_names(self._actions.codecs, kept)
         return {
             "step": kept.step or 0, "picture": kept.picture, "width": width, "height": height, "decoders": decoders
         }  # fmt: skip
@@ -219,10 +219,10 @@ class Routes:
 
     def _decoded(self, job: int, step: int, picture: int, decoder: str) -> Decoded:
         kept = self._moment(job, step, picture)
-        names = decoder_names(self._actions, kept)
+        names = decoder_names(self._actions.codecs, kept)
         if not names:
             raise HTTPException(409, "No decoder is installed for this picture's model")
-        return decode_again(self._actions, kept, decoder or names[0])
+        return decode_again(self._actions.codecs, kept, decoder or names[0])
 
     def _moment(self, job: int, step: int, picture: int) -> KeptLatent:
         for kept in self._actions.moments(job):

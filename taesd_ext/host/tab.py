@@ -25,7 +25,7 @@ from taesd_ext.latent_formats import Detection
 from taesd_ext.preview.job_history import JobHistory
 from taesd_ext.preview.recorded import KeptLatent
 from taesd_ext.settings import OPTIONS
-from taesd_ext.ui.actions import ExtraDecoder, HostVAEs, LearntPreviewers, PanelActions
+from taesd_ext.ui.actions import Codecs, ExtraDecoder, HostVAEs, LearntPreviewers, PanelActions
 from taesd_ext.ui.panel import build_page
 from taesd_ext.weights.folders import cache_folder, search_folders
 
@@ -55,9 +55,13 @@ class HostActions:
     def actions(self, history: JobHistory, learnt: LearntPreviews) -> PanelActions:
         host, session = self.host, self.previews.session
         return PanelActions(
-            folders=lambda: search_folders(host.weights_folders()),
+            codecs=Codecs(
+                folders=lambda: search_folders(host.weights_folders()),
+                load=lambda name: self.registry.get(name, device=host.device()),
+                exclusive=host.exclusive,
+                extra_decoders=self.extra_decoders,
+            ),
             own_folder=lambda: host.own_weights_folder() or cache_folder(),
-            codec_for=lambda name: self.registry.get(name, device=host.device()),
             files_changed=self.files_changed,
             read_settings=self.options.values,
             write_setting=self.options.set,
@@ -66,8 +70,6 @@ class HostActions:
             allowed_to_change=host.allows_changes,
             detection=self.detection,
             last_error=lambda: session.last_error,
-            exclusive=host.exclusive,
-            extra_decoders=self.extra_decoders,
             save_picture=self.save_picture,
             parameters=self.parameters,
             bind_send=host.bind_send if host.can_send else None,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,6 +20,10 @@ from taesd_ext.learning.readout import Learnt
 from taesd_ext.preview.job_history import JobHistory
 from taesd_ext.preview.recorded import KeptLatent, RecordedJob
 from taesd_ext.preview.session import PreviewSession
+from taesd_ext.ui.work import Task, interruptible
+
+LOCKED = "This WebUI is shared: files and settings cannot be changed from its pages."
+NOT_SHOWN = "This WebUI is shared: other people's images are not shown."
 
 
 @dataclass(frozen=True)
@@ -30,6 +34,25 @@ class ExtraDecoder:
     decode: Callable[[Tensor], Tensor]
     """(B,C,h,w) latent in the model's own scale -> (B,3,H,W) image in [0,1]. May raise TaesdError."""
     accepts: Callable[[LatentFormat], bool] = lambda _format: True
+
+
+@dataclass(frozen=True)
+class Codecs:
+    """What encodes and decodes here."""
+
+    folders: Callable[[], list[Path]]
+    """Existing folders of weight files, in the order in which they are searched."""
+    load: Callable[[str], Codec]
+    """The codec of a family or a VAE, loaded now if it is not yet."""
+    exclusive: Callable[[], AbstractContextManager[Any]] = contextlib.nullcontext
+    """Entered for heavy work, so that it does not run at the same time as a generation."""
+    extra_decoders: Callable[[], list[ExtraDecoder]] = list
+
+    @contextlib.contextmanager
+    def in_turn(self, task: Task) -> Iterator[None]:
+        """Around heavy work, which ends with its task."""
+        with self.exclusive(), interruptible(task):
+            yield
 
 
 @dataclass(frozen=True)
@@ -78,12 +101,9 @@ class PanelActions:
     line is shown as it is.
     """
 
-    folders: Callable[[], list[Path]]
-    """Existing folders of weight files, in the order in which they are searched."""
+    codecs: Codecs
     own_folder: Callable[[], Path]
     """Where downloads and files of one's own are put; it may not exist yet."""
-    codec_for: Callable[[str], Codec]
-    """A family's codec, loaded now if it is not yet."""
     files_changed: Callable[[], None]
     """Weight files came or went: loaded codecs are to be forgotten."""
     read_settings: Callable[[], Mapping[str, Any]]
@@ -100,16 +120,12 @@ class PanelActions:
     """The loaded checkpoint's latent format and why; None where there is no checkpoint."""
     last_error: Callable[[], str | None] = lambda: None
     """The last preview error with its cure, in one line."""
-    exclusive: Callable[[], AbstractContextManager[Any]] = contextlib.nullcontext
-    """Entered for heavy work, so that it does not run at the same time as a generation."""
-    extra_decoders: Callable[[], list[ExtraDecoder]] = list
     save_picture: Callable[[Image.Image, KeptLatent, Codec | None], Path] | None = None
     """Save a picture that was decoded again (by this codec; None: the host's own VAE) as the host saves its own."""
     parameters: Callable[[KeptLatent, Codec | None], str] = lambda _kept, _codec: ""
     """The generation parameters of such a picture."""
     bind_send: Callable[[Any, str, Any, Any], None] | None = None
-    """Have a button send a picture (component) and its parameters (component) to one of the tabs in ``send_to``."""
-    send_to: tuple[str, ...] = ("img2img", "inpaint", "extras")
+    """Have a button send a picture (component) and its parameters (component) to a tab of the host's."""
     hosts_controls: Mapping[str, Any] = field(default_factory=dict)
     """Option name -> the control on the host's own settings page, which sends all it shows when any is applied: it has
     to show what is set here."""
@@ -125,8 +141,6 @@ class PanelActions:
     """None where there is no WebUI."""
     learnt: LearntPreviewers | None = None
     """None where nothing is learnt."""
-    notes: list[str] = field(default_factory=list)
-    """Lines to show above everything, such as "another extension took the place of ours"."""
 
     def require_change(self) -> None:
         """Raises TaesdError where visitors may not change anything."""

@@ -8,17 +8,17 @@ import gradio as gr
 
 from taesd_ext.commands.quick_bench import SIDES, BenchRow, quick_bench
 from taesd_ext.latent_formats import FAMILIES
-from taesd_ext.ui import texts
-from taesd_ext.ui.actions import PanelActions
+from taesd_ext.ui.actions import Codecs
 from taesd_ext.ui.choices import picked
+from taesd_ext.ui.controls import line, small_button
 from taesd_ext.ui.markup import bar_cell, table
-from taesd_ext.ui.work import Task, interruptible, long_action
+from taesd_ext.ui.work import Task, long_action
 
 
 def result_html(rows: list[BenchRow]) -> str:
     slowest = max((row.milliseconds for row in rows), default=1)
     return table(
-        texts.BENCHMARK_HEAD,
+        ("Picture", "Detail", "Preview", "Time"),
         [
             (
                 f"{row.side} px", row.detail, f"{row.width}x{row.height}",
@@ -29,27 +29,29 @@ def result_html(rows: list[BenchRow]) -> str:
     )  # fmt: skip
 
 
-def build_benchmark_tab(actions: PanelActions) -> None:
+def build_benchmark_tab(codecs: Codecs) -> None:
     """Fill the tab that is being built."""
-    sides = [str(side) for side in SIDES]
     with gr.Row():
         family = gr.Dropdown(
-            list(FAMILIES), value=FAMILIES[0], elem_id="taesd_bench_family", **texts.BENCHMARK_FAMILY.control()
-        )
-        largest = gr.Dropdown(sides, value="512", elem_id="taesd_bench_side", **texts.BENCHMARK_SIDE.control())
+            list(FAMILIES), value=FAMILIES[0], elem_id="taesd_bench_family", label="Family",
+            info="its decoder is timed, from the latent to the encoded frame",
+        )  # fmt: skip
+        largest = gr.Dropdown(
+            [str(side) for side in SIDES], value="512", elem_id="taesd_bench_side", label="Up to",
+            info="largest picture side in pixels",
+        )  # fmt: skip
         with gr.Column(scale=0, min_width=150):
-            run = gr.Button(texts.BENCHMARK_RUN.label, variant="primary", size="sm", elem_id="taesd_bench_run")
-            cancel = gr.Button(texts.CANCEL.label, size="sm", elem_id="taesd_bench_cancel")
-    progress = gr.HTML(elem_id="taesd_bench_progress", elem_classes="taesd-ext-line")
-    result = gr.HTML(elem_id="taesd_bench_result", elem_classes="taesd-ext-line")
+            run = small_button("Measure", "taesd_bench_run", variant="primary")
+            cancel = small_button("Cancel", "taesd_bench_cancel")
+    progress, result = line("taesd_bench_progress"), line("taesd_bench_result")
 
     def bench(task: Task, family: str, largest: str) -> tuple[str, list[Any]]:
         family = picked(family, FAMILIES, "family")
-        longest = int(picked(largest, sides, "size"))
+        longest = int(picked(largest, map(str, SIDES), "size"))
         wanted = [side for side in SIDES if side <= longest]
         rows: list[BenchRow] = []
-        with actions.exclusive(), interruptible(task):
-            codec = actions.codec_for(family)
+        with codecs.in_turn(task):
+            codec = codecs.load(family)
             for row in quick_bench(codec, wanted, is_cancelled=task.stop.is_set):
                 rows.append(row)
                 share = len(rows) / (len(wanted) * len(codec.details))

@@ -1,8 +1,4 @@
-"""What a page may choose, and what a dropdown shows when its list is read anew: the choice stays while it is there.
-
-What was chosen is kept in a ``gr.State`` by the dropdown's own change event. As an event's input the dropdown itself
-would be refused by gradio 4 and later where its choices are not known, such as after a restart of the server.
-"""
+"""What a page may choose, and what a dropdown shows when its list is read anew: the choice stays while it is there."""
 
 from __future__ import annotations
 
@@ -39,12 +35,12 @@ def number(value: Any, low: float, high: float, noun: str) -> float:
 
 
 def offer(choices: Sequence[str], present: str | None) -> dict[str, Any]:
-    """The dropdown with these choices. ``present`` is the one chosen last; where it is gone, the first takes over."""
+    """The dropdown with these choices. ``present`` is the one chosen; where it is gone, the first takes over."""
     return _shown(choices, present, present if present in choices else _first(choices))
 
 
-def offer_newest(choices: Sequence[str], present: str | None, newest: str) -> tuple[dict[str, Any], str | None, str]:
-    """Of choices that begin with a key, newest first: (the dropdown, what it shows, the newest one's key).
+def offer_newest(choices: Sequence[str], present: str | None, newest: str) -> tuple[dict[str, Any], str]:
+    """Of choices that begin with a key, newest first: (the dropdown, the newest one's key).
 
     An entry that was chosen stays, also under other words; but who had the newest (``newest``: its key the last time)
     goes on to what is the newest now.
@@ -52,7 +48,7 @@ def offer_newest(choices: Sequence[str], present: str | None, newest: str) -> tu
     key = compat.key_of(present)
     same = next((choice for choice in choices if key not in ("", newest) and compat.key_of(choice) == key), None)
     value = same or _first(choices)
-    return _shown(choices, present, value), value, compat.key_of(_first(choices))
+    return _shown(choices, present, value), compat.key_of(_first(choices))
 
 
 def _first(choices: Sequence[str]) -> str | None:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import gradio as gr
@@ -16,54 +17,43 @@ from taesd_ext.commands.compare_page import comparison_page, difference_map
 from taesd_ext.commands.round_trip import RoundTrip, measure
 from taesd_ext.errors import TaesdError
 from taesd_ext.latent_formats import FAMILIES, LATENT_FORMATS
-from taesd_ext.ui import compat, texts
-from taesd_ext.ui.actions import PanelActions
+from taesd_ext.ui import compat
+from taesd_ext.ui.actions import Codecs
 from taesd_ext.ui.choices import picked
+from taesd_ext.ui.controls import late_dropdown, line, small_button
 from taesd_ext.ui.kept_results import KeptResults
-from taesd_ext.ui.markup import SMALL, notice, slider, table
+from taesd_ext.ui.markup import notice, slider, table
 from taesd_ext.ui.pictures import fitted, offered_file, picture_uri, sample_names, sample_picture
-from taesd_ext.ui.work import Task, interruptible, leave, long_action
+from taesd_ext.ui.work import Task, leave, long_action
 from taesd_ext.weights.installed import installed
 from taesd_ext.weights.installed_vaes import installed_vaes
 
+ORIGINAL = "original"
+GONE = "This comparison is no longer in memory. Compare again."
+NO_CODECS = "Choose at least one codec. Without weights there are none: download some in the Models tab."
 SIDES = ("256", "512", "768", "1024")
 
 
-@dataclass(frozen=True)
-class Comparison:
-    """A picture and what came of it."""
-
-    image: Tensor
-    rows: tuple[RoundTrip, ...]
-
-    def picture(self, name: str) -> Image.Image | None:
-        if name == texts.ORIGINAL:
-            return image_to_picture(self.image)
-        images = (row.image for row in self.rows if row.codec == name and row.image is not None)
-        return next(map(image_to_picture, images), None)
-
-    @property
-    def size(self) -> int:
-        """Bytes of its pictures and latents."""
-        tensors = [self.image, *(tensor for row in self.rows for tensor in (row.image, row.latent))]
-        return sum(tensor.numel() * tensor.element_size() for tensor in tensors if tensor is not None)
-
-    @property
-    def names(self) -> list[str]:
-        return [texts.ORIGINAL, *(row.codec for row in self.rows if row.image is not None)]
+Comparison = tuple[Tensor, list[RoundTrip]]
+"""A (1,3,H,W) image in [0,1], and what came of it."""
 
 
-def codec_names(actions: PanelActions) -> list[str]:
+def images_of(comparison: Comparison) -> dict[str, Tensor]:
+    """The image and what came back of it, by the codecs' names."""
+    image, rows = comparison
+    return {ORIGINAL: image, **{row.codec: row.image for row in rows if row.image is not None}}
+
+
+def codec_names(folders: list[Path]) -> list[str]:
     """Codecs with both halves there: tiny ones, full-size ones, embedded ones."""
-    folders = actions.folders()
     tiny = [family for family in FAMILIES if len(installed(folders).get(family, {})) == 2]
     full = [name for row in LATENT_FORMATS for name in installed_vaes(row, folders)]
     return list(dict.fromkeys([*tiny, *full, *embedded_names()]))
 
 
-def table_html(comparison: Comparison) -> str:
+def table_html(made: list[RoundTrip]) -> str:
     rows = []
-    for row in comparison.rows:
+    for row in made:
         if row.error:
             rows.append((row.codec, row.error, "", "", "", "", "", ""))
             continue
@@ -74,73 +64,78 @@ def table_html(comparison: Comparison) -> str:
             f"{row.psnr_8bit:.1f} dB",
         )  # fmt: skip
         rows.append(tuple(cell.replace(" ", "\N{NO-BREAK SPACE}") for cell in cells))
-    return table(texts.COMPARE_HEAD, rows)
+    return table(("Codec", "PSNR", "SSIM", "Encode", "Decode", "Memory", "Latent PNG", "PSNR by PNG"), rows)
 
 
-def pair_html(comparison: Comparison | None, first: str, second: str, difference: bool) -> str:
-    """The slider between two, or where they differ."""
-    if comparison is None:
+def pair_html(images: Mapping[str, Tensor], first: str, second: str, difference: bool) -> str:
+    """The slider between two, or between the second and where they differ."""
+    if not {first, second} <= images.keys():
         return ""
-    one, two = comparison.picture(first), comparison.picture(second)
-    if one is None or two is None:
-        return ""
+    one, two = images[first], images[second]
+    (left, name), (right, other) = (one, first), (two, second)
     if difference:
-        seen = image_to_picture(difference_map(picture_to_image(one), picture_to_image(two)))
-        uri = picture_uri(seen)
-        return slider(picture_uri(two, "jpeg"), uri, (second, texts.DIFFERENCE.label), two.size)
-    return slider(picture_uri(one), picture_uri(two), (first, second), two.size)
+        (left, name), (right, other) = (two, second), (difference_map(one, two), "Difference")
+    pictures = [image_to_picture(image) for image in (left, right)]
+    return slider(*map(picture_uri, pictures), (name, other), pictures[0].size)
 
 
-def build_compare_tab(actions: PanelActions, tab: gr.Tab) -> None:
+def build_compare_tab(codecs: Codecs, tab: gr.Tab) -> None:
     """Fill the tab that is being built."""
     with gr.Row():
         with gr.Column(min_width=280):
             picture = gr.Image(
-                type="pil", height=220, elem_id="taesd_compare_picture", **texts.COMPARE_PICTURE.control()
+                type="pil", height=220, elem_id="taesd_compare_picture", label="Picture to encode and decode"
             )
         with gr.Column(min_width=280):
-            codecs = gr.CheckboxGroup([], elem_id="taesd_compare_codecs", **texts.COMPARE_CODECS.control())
-            side = gr.Dropdown(list(SIDES), value="512", elem_id="taesd_compare_side", **texts.SIZE.control())
+            wanted = gr.CheckboxGroup(
+                [], elem_id="taesd_compare_codecs", label="Codecs",
+                info="those with both an encoder and a decoder installed",
+            )  # fmt: skip
+            side = gr.Dropdown(
+                list(SIDES), value="512", elem_id="taesd_compare_side", label="Picture size",
+                info="longer side in pixels",
+            )  # fmt: skip
             with gr.Row():
-                compare = gr.Button(texts.COMPARE_RUN.label, variant="primary", **SMALL, elem_id="taesd_compare_run")
-                cancel = gr.Button(texts.CANCEL.label, **SMALL, elem_id="taesd_compare_cancel")
-    result = gr.HTML(elem_id="taesd_compare_result", elem_classes="taesd-ext-line")
+                compare = small_button("Compare", "taesd_compare_run", variant="primary")
+                cancel = small_button("Cancel", "taesd_compare_cancel")
+    result = line("taesd_compare_result")
     with gr.Row(visible=False) as pair:
-        first = gr.Dropdown([], elem_id="taesd_compare_first", min_width=140, **texts.LEFT.control())
-        second = gr.Dropdown([], elem_id="taesd_compare_second", min_width=140, **texts.RIGHT.control())
-        difference = gr.Checkbox(False, elem_id="taesd_compare_difference", min_width=140, **texts.DIFFERENCE.control())
-        export = gr.Button(texts.EXPORT.label, size="sm", min_width=100, elem_id="taesd_compare_export")
-    shown = gr.HTML(elem_id="taesd_compare_shown", elem_classes="taesd-ext-line")
-    numbers = gr.HTML(elem_id="taesd_compare_numbers", elem_classes="taesd-ext-line")
+        first = late_dropdown("taesd_compare_first", min_width=140, label="Left")
+        second = late_dropdown("taesd_compare_second", min_width=140, label="Right")
+        difference = gr.Checkbox(False, elem_id="taesd_compare_difference", min_width=140, label="Difference")
+        export = small_button("Export", "taesd_compare_export")
+    shown, numbers = line("taesd_compare_shown"), line("taesd_compare_numbers")
     exported = compat.file_box(
-        texts.EXPORTED.label, interactive=False, visible=False, file_count="multiple", elem_id="taesd_compare_files"
+        "Page and numbers", interactive=False, visible=False, file_count="multiple", elem_id="taesd_compare_files"
     )
     kept: KeptResults[Comparison] = KeptResults()
     made, seeded = gr.State(None), gr.State(False)
 
     def look(chosen: list[str] | None, seeded: bool) -> list[Any]:
-        names = codec_names(actions)
+        names = codec_names(codecs.folders())
         still = [name for name in chosen or [] if name in names]
         sample = gr.update() if seeded else sample_picture(sample_names()[0])
-        missing = "" if names else notice(texts.NO_CODECS)
-        return [gr.update(choices=names, value=still or names[:4]), sample, True, missing]
+        return [gr.update(choices=names, value=still or names[:4]), sample, True, "" if names else notice(NO_CODECS)]
 
     def run(task: Task, source: Image.Image | None, chosen: Any, side: str) -> tuple[str, list[Any]]:
-        offered = codec_names(actions)
+        offered = codec_names(codecs.folders())
         names = [picked(name, offered, "codec") for name in chosen or []]
-        if source is None or not names:
-            raise TaesdError(texts.NO_CODECS if source is not None else texts.NO_PICTURE)
+        if source is None:
+            raise TaesdError("Drop a picture first")
+        if not names:
+            raise TaesdError(NO_CODECS)
         image = picture_to_image(fitted(source, int(picked(side, SIDES, "size"))))
         rows = []
         for index, name in enumerate(names):
             task.report(index / len(names), name)
-            with actions.exclusive(), interruptible(task):
-                rows.append(_measured(actions, name, image))
-        done = Comparison(image, tuple(rows))
-        best, choices = done.names[-1], {"choices": done.names}
+            with codecs.in_turn(task):
+                rows.append(_measured(codecs, name, image))
+        images = images_of((image, rows))
+        names, best = {"choices": list(images)}, list(images)[-1]
         return "", [
-            gr.update(visible=True), gr.update(**choices, value=done.names[0]), gr.update(**choices, value=best),
-            pair_html(done, done.names[0], best, False), table_html(done), kept.keep(done, done.size),
+            gr.update(visible=True), gr.update(**names, value=ORIGINAL), gr.update(**names, value=best),
+            pair_html(images, ORIGINAL, best, False), table_html(rows),
+            kept.keep((image, rows), sum(image.nbytes for image in images.values())),
         ]  # fmt: skip
 
     def forget(task: str) -> list[Any]:
@@ -149,21 +144,24 @@ def build_compare_tab(actions: PanelActions, tab: gr.Tab) -> None:
         return [gr.update(visible=False), "", "", None]
 
     def show(key: int | None, first: str, second: str, difference: bool) -> str:
+        if key is None:
+            return ""
         done = kept.get(key)
-        return notice(texts.COMPARISON_GONE) if key and done is None else pair_html(done, first, second, difference)
+        return pair_html(images_of(done), first, second, difference) if done else notice(GONE, "warning")
 
     def save(key: int | None) -> list[Any]:
         done = kept.get(key)
         if done is None:
-            return [notice(texts.COMPARISON_GONE), gr.update(visible=False)]
-        page = comparison_page([(texts.ORIGINAL, done.image, list(done.rows))]).encode()
-        data = json.dumps([row.numbers() for row in done.rows], indent=2).encode()
+            return [notice(GONE, "warning"), gr.update(visible=False)]
+        image, rows = done
+        page = comparison_page([(ORIGINAL, image, rows)]).encode()
+        data = json.dumps([row.numbers() for row in rows], indent=2).encode()
         files = [offered_file("compare.html", page), offered_file("compare.json", data)]
         return ["", gr.update(value=files, visible=True)]
 
-    tab.select(look, [codecs, seeded], [codecs, picture, seeded, result], show_progress="hidden")
+    tab.select(look, [wanted, seeded], [wanted, picture, seeded, result], show_progress="hidden")
     outputs = [pair, first, second, shown, numbers, made]
-    task = long_action(compare.click, cancel, [picture, codecs, side], result, outputs, run, "taesd_compare")
+    task = long_action(compare.click, cancel, [picture, wanted, side], result, outputs, run, "taesd_compare")
     # By the user only: answers to changes of our own could arrive in another order, the last one with no picture.
     for event in compat.changes_by_user(picture):
         event(forget, task, [pair, shown, numbers, made], show_progress="hidden")
@@ -172,8 +170,8 @@ def build_compare_tab(actions: PanelActions, tab: gr.Tab) -> None:
     export.click(save, made, [result, exported])
 
 
-def _measured(actions: PanelActions, name: str, image: Tensor) -> RoundTrip:
+def _measured(codecs: Codecs, name: str, image: Tensor) -> RoundTrip:
     try:
-        return measure(actions.codec_for(name), image)
+        return measure(codecs.load(name), image)
     except TaesdError as error:
         return RoundTrip(name, "", error=str(error))

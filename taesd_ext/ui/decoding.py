@@ -14,9 +14,9 @@ from taesd_ext.codec.picture_file import image_to_picture
 from taesd_ext.errors import TaesdError
 from taesd_ext.latent_formats import to_family_latent
 from taesd_ext.preview.recorded import KeptLatent
-from taesd_ext.ui.actions import PanelActions
+from taesd_ext.ui.actions import Codecs
 from taesd_ext.ui.choices import picked
-from taesd_ext.ui.work import Task, interruptible
+from taesd_ext.ui.work import Task
 from taesd_ext.weights.installed import installed
 from taesd_ext.weights.installed_vaes import installed_vaes
 
@@ -39,13 +39,12 @@ class Decoded:
         return 3 * width * height + self.kept.size
 
 
-def decoder_names(actions: PanelActions, kept: KeptLatent | None) -> list[str]:
+def decoder_names(codecs: Codecs, kept: KeptLatent | None) -> list[str]:
     """The decoders that can read this latent: the host's own, installed full-size VAEs, tiny ones, the embedded."""
     if kept is None or kept.latent_format is None:
         return []
-    row = kept.latent_format
-    folders = actions.folders()
-    names = [extra.title for extra in actions.extra_decoders() if extra.accepts(row)]
+    row, folders = kept.latent_format, codecs.folders()
+    names = [extra.title for extra in codecs.extra_decoders() if extra.accepts(row)]
     names += installed_vaes(row, folders)
     if row.family and "decoder" in installed(folders).get(row.family, {}):
         names.append(row.family)
@@ -54,12 +53,12 @@ def decoder_names(actions: PanelActions, kept: KeptLatent | None) -> list[str]:
     return names
 
 
-def decode_again(actions: PanelActions, kept: KeptLatent, chosen: str, task: Task | None = None) -> Decoded:
+def decode_again(codecs: Codecs, kept: KeptLatent, chosen: str, task: Task | None = None) -> Decoded:
     """In turn with the host's own work. Raises TaesdError."""
-    name = picked(chosen, decoder_names(actions, kept), "decoder")
-    extra = next((extra for extra in actions.extra_decoders() if extra.title == name), None)
-    with actions.exclusive(), interruptible(task or Task()):
-        codec = None if extra else actions.codec_for(name)
+    name = picked(chosen, decoder_names(codecs, kept), "decoder")
+    extra = next((extra for extra in codecs.extra_decoders() if extra.title == name), None)
+    with codecs.in_turn(task or Task()):
+        codec = None if extra else codecs.load(name)
         began = time.perf_counter()
         latent = kept.latent.float()
         image = extra.decode(latent) if extra else codec.decode(to_family_latent(latent, kept.latent_format))

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from taesd_ext.errors import TaesdError
 from taesd_ext.latent_formats import FAMILIES
-from taesd_ext.ui import compat, texts
-from taesd_ext.ui.actions import PanelActions
+from taesd_ext.ui import compat
 from taesd_ext.ui.work import Task
 from taesd_ext.weights.catalog import TINY, downloadable, downloads
 from taesd_ext.weights.download import download_family
 from taesd_ext.weights.installed import installed
 from taesd_ext.weights.tiny_file import PARTS
+
+NOTHING_MISSING = "Nothing is missing."
 
 
 def megabytes(size: int) -> str:
@@ -34,13 +36,12 @@ def download_size(name: str) -> str:
 
 def download_label(name: str) -> str:
     """What a button says that gets it."""
-    return f"{texts.GET.label} {name} ({download_size(name)})"
+    return f"Download {name} ({download_size(name)})"
 
 
 def download_choices() -> list[str]:
     """Choices of what can be downloaded, tiny ones first."""
-    tiny = downloadable((TINY,))
-    names = [*tiny, *(name for name in downloadable() if name not in tiny)]
+    names = dict.fromkeys([*downloadable((TINY,)), *downloadable()])
     return [compat.choice(name, download_size(name)) for name in names]
 
 
@@ -50,13 +51,15 @@ def missing_families(folders: list[Path]) -> list[str]:
     return [name for name in downloadable((TINY,)) if len(used.get(name, {})) < len(PARTS)]
 
 
-def download(actions: PanelActions, names: list[str], task: Task) -> str:
-    """What came, in words. One family that cannot be had does not keep the others from coming. Raises TaesdError."""
-    actions.require_change()
-    folder = actions.own_folder()
+def download(names: Sequence[str], folder: Path, task: Task, came: Callable[[], None]) -> str:
+    """What came, in words; ``came`` is called after each family.
+
+    One that cannot be had does not keep the others from coming. Raises TaesdError.
+    """
     done: list[Path] = []
     failed: list[TaesdError] = []
     for index, name in enumerate(names):
+
         def progress(have: int, total: int | None, index: int = index, name: str = name) -> None:
             task.report((index + (have / total if total else 0.5)) / len(names), downloaded(name, have, total))
 
@@ -67,9 +70,9 @@ def download(actions: PanelActions, names: list[str], task: Task) -> str:
             if task.stop.is_set():
                 raise
             failed.append(error)
-        actions.files_changed()
-    there = f"There: {', '.join(path.name for path in done)}." if done else ""
+        came()
+    there = f"Downloaded to {folder}: {', '.join(path.name for path in done)}." if done else ""
     if failed:
         first, *others = failed
         raise TaesdError(first.what, first.why, " ".join([first.cure, *map(str, others), there]).strip())
-    return there or texts.NOTHING_TO_GET
+    return there or NOTHING_MISSING

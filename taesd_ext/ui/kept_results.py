@@ -8,23 +8,20 @@ from typing import Generic, TypeVar
 
 T = TypeVar("T")
 
-LIMIT = 128 * 2**20
-"""Bytes: two comparisons of 1024 pixels between four codecs."""
-
 
 class KeptResults(Generic[T]):
     """The last results of all pages within ``limit`` bytes; the newest stays whatever its size."""
 
-    def __init__(self, limit: int = LIMIT) -> None:
+    def __init__(self, limit: int = 128 * 2**20) -> None:
         self._limit = limit
         self._lock = threading.Lock()
-        self._ids = count(1)
+        self._keys = count(1)
         self._kept: dict[int, tuple[T, int]] = {}
 
     def keep(self, result: T, size: int) -> int:
         """Keep a result of ``size`` bytes; gives its key."""
         with self._lock:
-            key = next(self._ids)
+            key = next(self._keys)
             self._kept[key] = (result, size)
             while len(self._kept) > 1 and sum(size for _, size in self._kept.values()) > self._limit:
                 del self._kept[next(iter(self._kept))]
@@ -32,5 +29,4 @@ class KeptResults(Generic[T]):
 
     def get(self, key: int | None) -> T | None:
         """None where there is none, or no longer."""
-        with self._lock:
-            return self._kept.get(key, (None, 0))[0]
+        return self._kept.get(key, (None, 0))[0]

@@ -7,48 +7,42 @@ from typing import Any
 import gradio as gr
 
 from taesd_ext.errors import TaesdError
-from taesd_ext.learning.pairs import LatentKind
-from taesd_ext.ui import texts
 from taesd_ext.ui.actions import LearntPreviewers, PanelActions
 from taesd_ext.ui.choices import picked
-from taesd_ext.ui.markup import REFRESH_CLASS, SMALL, notice, table
+from taesd_ext.ui.controls import late_dropdown, line, refresh_button, small_button
+from taesd_ext.ui.markup import notice, table
+
+NOTHING_LEARNT = "Nothing has been learned yet: this is for models without a tiny decoder."
 
 
 def build_learnt_box(actions: PanelActions, previewers: LearntPreviewers, tab: gr.Tab, page: gr.Blocks) -> None:
     """Add the controls to the tab that is being built."""
 
-    def by_title() -> dict[str, LatentKind]:
-        return {kind.title: kind for kind in previewers.learnt()}
-
     def look() -> list[Any]:
-        rows = [
-            (kind.title, f"{learnt.psnr:.1f} dB", f"{learnt.pictures}") for kind, learnt in previewers.learnt().items()
-        ]
-        shown = table(texts.LEARNT_HEAD, rows) if rows else notice(texts.LEARNT_NONE)
-        return [shown, gr.update(choices=[title for title, *_ in rows], value=None)]
+        learnt = {kind.title: made for kind, made in previewers.learnt().items()}
+        rows = [(title, f"{made.psnr:.1f} dB", f"{made.pictures}") for title, made in learnt.items()]
+        shown = table(("Model", "PSNR", "Images"), rows) if rows else notice(NOTHING_LEARNT)
+        return [shown, gr.update(choices=list(learnt), value=None)]
 
     def forget(chosen: Any) -> list[Any]:
         try:
             actions.require_change()
-            known = by_title()
+            known = {kind.title: kind for kind in previewers.learnt()}
             previewers.forget(known[picked(chosen, known, "preview")])
         except TaesdError as error:
             return [notice(str(error), "bad"), *look()]
         return ["", *look()]
 
-    with gr.Accordion(texts.LEARNT.label, open=False, elem_id="taesd_learnt"):
+    with gr.Accordion("Previews learned from finished images", open=False, elem_id="taesd_learnt"):
         found = gr.HTML(elem_id="taesd_learnt_table")
         with gr.Row():
-            kind = gr.Dropdown([], elem_id="taesd_learnt_kind", **texts.LEARNT_KIND.control())
-            remove = gr.Button(
-                texts.FORGET.label, interactive=actions.allowed_to_change(), elem_id="taesd_learnt_forget", **SMALL
+            kind = late_dropdown(
+                "taesd_learnt_kind", label="Learned preview", info="it is learned anew from the next finished images"
             )
-            refresh = gr.Button(
-                texts.REFRESH.label, scale=0, **SMALL, elem_id="taesd_learnt_refresh", elem_classes=REFRESH_CLASS
-            )
-        result = gr.HTML(elem_id="taesd_learnt_result", elem_classes="taesd-ext-line")
+            remove = small_button("Forget", "taesd_learnt_forget", interactive=actions.allowed_to_change())
+            refresh = refresh_button("taesd_learnt_refresh")
+        result = line("taesd_learnt_result")
     # The tab that is open from the start is never selected.
-    page.load(look, None, [found, kind], show_progress="hidden")
-    for event in (tab.select, refresh.click):
+    for event in (page.load, tab.select, refresh.click):
         event(look, None, [found, kind], show_progress="hidden")
     remove.click(forget, kind, [result, found, kind], show_progress="hidden")

@@ -7,12 +7,6 @@ from html import escape
 
 from taesd_ext.preview.job import Stats
 
-SMALL = {"min_width": 90, "size": "sm"}
-"""Of buttons that stand side by side."""
-
-REFRESH_CLASS = "taesd-ext-refresh"
-"""Of the buttons that javascript/taesd_ext.js presses when the panel comes to sight again."""
-
 
 def notice(text: str, kind: str = "info") -> str:
     """A line in a box; ``kind`` is "info", "good", "warning" or "bad"."""

@@ -2,39 +2,48 @@
 
 from __future__ import annotations
 
-from html import escape
 from pathlib import Path
 from typing import Any
 
 import gradio as gr
 
+from taesd_ext.codec.calibrated import details_of_file
 from taesd_ext.commands.doctor import diagnose
 from taesd_ext.errors import TaesdError
-from taesd_ext.latent_formats import FAMILIES
-from taesd_ext.ui import compat, texts
-from taesd_ext.ui.actions import PanelActions
+from taesd_ext.latent_formats import FAMILIES, LATENT_FORMATS
+from taesd_ext.ui import compat
+from taesd_ext.ui.actions import LOCKED, PanelActions
 from taesd_ext.ui.choices import picked
-from taesd_ext.ui.downloads import download, download_choices, download_label, missing_families
+from taesd_ext.ui.controls import heading, late_dropdown, line, refresh_button, remark, small_button
+from taesd_ext.ui.downloads import download, download_choices, download_label, megabytes, missing_families
 from taesd_ext.ui.host_vae_box import build_host_vae_box
 from taesd_ext.ui.learnt_box import build_learnt_box
-from taesd_ext.ui.markup import REFRESH_CLASS, SMALL, notice
-from taesd_ext.ui.models_table import families_html
-from taesd_ext.ui.report_box import build_report_box
+from taesd_ext.ui.markup import badge, notice, table
 from taesd_ext.ui.work import Task, long_action
 from taesd_ext.weights.folders import weight_files
-from taesd_ext.weights.identify import Identity, identify
+from taesd_ext.weights.identify import OFFICIAL, UNREADABLE, UNVERIFIED, Identity, identify
+from taesd_ext.weights.installed import installed
 from taesd_ext.weights.store import add_file, remove_file
+from taesd_ext.weights.tiny_file import PARTS
+
+DETAILS_HELP = (
+    "Reduced detail makes previews cheap. It comes with the extension; for your own files it is learned here while the "
+    "WebUI is idle."
+)
+WITHOUT_FILES = "Previews need no file. With one they are finer, and TAESD can decode and encode finished images."
+OWN = "own or converted"
+NO_DETAILS = "not yet"
 
 
 def status_html(actions: PanelActions) -> str:
     """Which family the loaded checkpoint uses and why, and what went wrong last."""
-    lines = [notice(note) for note in actions.notes]
+    lines = []
     detection = actions.detection()
     if detection is not None and detection.format:
         family = detection.family or "no tiny autoencoder"
         lines.append(notice(f"The loaded model is {detection.format.title}, which uses {family}: {detection.reason}."))
     elif detection is not None:
-        lines.append(notice(f"The loaded model's family is not known: {detection.reason}."))
+        lines.append(notice(f"The loaded model's family is not known: {detection.reason}.", "warning"))
     elif actions.has_checkpoint:
         lines.append(notice("No model is loaded yet."))
     if error := actions.last_error():
@@ -44,29 +53,55 @@ def status_html(actions: PanelActions) -> str:
     return f'<div data-model="{model}">{"".join(lines)}</div>'
 
 
-def findings_html(actions: PanelActions) -> str:
-    """What is wrong with the installation, each with its cure."""
-    return "".join(notice(problem, "warning") for problem in diagnose(actions.folders()).problems)
+def families_html(folders: list[Path], *, look: bool = True) -> str:
+    """Which file serves each part of each family. Without ``look`` no decoder is loaded to tell its details."""
+    used = installed(folders)
+    rows = []
+    for family in FAMILIES:
+        name, titles = family, ", ".join(row.title for row in LATENT_FORMATS if row.family == family)
+        found = used.get(family, {})
+        # A file that holds both parts has one line.
+        for path in dict.fromkeys(found.get(part) for part in PARTS):
+            parts = [part for part in PARTS if found.get(part) == path]
+            details = _details_cell(family, path, look) if path and "decoder" in parts else ""
+            state, version, size, licence, file = _file_cells(path)
+            rows.append((name, " + ".join(parts), state, details, version, size, licence, titles, file))
+            name = titles = ""
+    return table(
+        ("Family", "Part", "State", "Reduced detail", "Version", "Size", "Licence", "For", "File"), rows,
+        "taesd-ext-models",
+    )  # fmt: skip
+
+
+def _file_cells(path: Path | None) -> tuple[str, str, str, str, str]:
+    """(state, version, size, licence, file)"""
+    if path is None:
+        return badge("missing", "none"), "", "", "", ""
+    found = identify(path)
+    words = OWN if found.state == UNVERIFIED else found.state
+    state = badge(words, {OFFICIAL: "good", UNREADABLE: "bad"}.get(found.state, "fair"))
+    official = found.official
+    about = (official.version, official.licence) if official else ("", "")
+    return state, about[0], megabytes(found.size), about[1], str(path)
+
+
+def _details_cell(family: str, path: Path, look: bool) -> str:
+    found = details_of_file(family, path, look=look)
+    if found is None:
+        return "…"
+    return badge(found, "good") if found else badge(NO_DETAILS, "none")
 
 
 def wanted_family(actions: PanelActions) -> str:
     """The loaded model's family where it has none of its files yet, without a model the first one's; else ""."""
     detection = actions.detection()
     family = detection.family if detection is not None and detection.format else FAMILIES[0]
-    return family if family in missing_families(actions.folders()) else ""
-
-
-def first_download(actions: PanelActions) -> list[Any]:
-    """[the line about what the wanted family's files bring, the button that gets them]"""
-    family = wanted_family(actions)
-    if not family:
-        return ["", gr.update(visible=False)]
-    return [notice(texts.WITHOUT_FILES), gr.update(value=download_label(family), visible=actions.allowed_to_change())]
+    return family if family in missing_families(actions.codecs.folders()) else ""
 
 
 def our_files(actions: PanelActions) -> list[Path]:
     """The weight files that a page may name: autoencoders known here, and damaged files, which may have been such."""
-    found = (identify(path) for path in weight_files(actions.folders()))
+    found = (identify(path) for path in weight_files(actions.codecs.folders()))
     return [each.path for each in found if each.is_autoencoder or each.error]
 
 
@@ -78,98 +113,116 @@ def removable_files(actions: PanelActions) -> list[Path]:
 
 def describe(identity: Identity) -> tuple[str, str]:
     """(line, kind of notice) about one file."""
+    name = identity.path.name
     if identity.error:
         return identity.error, "bad"
     if identity.official:
-        return f"{identity.path.name} is {identity.official}: its checksum is the published one.", "good"
+        return f"{name} is {identity.official}: its checksum is the published one.", "good"
     if identity.kind:
         return (
-            f"{identity.path.name} is {identity}. Its structure is right; it may be a published one in half precision, "
-            "or one of your own: its content cannot be verified.", "info",
+            f"{name} is {identity}. Its structure is right. Its content cannot be verified: it may be a published file "
+            "in half precision, or one of your own.", "info",
         )  # fmt: skip
-    return f"{identity.path.name} is no autoencoder known here.", "info"
+    return f"{name} is not an autoencoder that is known here.", "warning"
+
+
+def report(actions: PanelActions) -> str:
+    """What a person pastes into a question: versions, families, files, the last error and what previews cost."""
+    error, stats = actions.last_error(), actions.session().stats
+    timings = [f"a preview at detail {stats.detail}: {stats.milliseconds:.1f} ms"] if stats.frames else []
+    errors = [error] if error else []
+    return diagnose(actions.codecs.folders(), host=actions.program, errors=errors, timings=timings).text
 
 
 def build_models_tab(actions: PanelActions, tab: gr.Tab, page: gr.Blocks) -> None:
     """Fill the tab that is being built."""
     allowed = actions.allowed_to_change()
-    can = {**SMALL, "interactive": allowed}
-    gr.HTML("" if allowed else notice(texts.LOCKED), elem_classes="taesd-ext-line")
-    status = gr.HTML(elem_id="taesd_models_status", elem_classes="taesd-ext-line")
-    findings = gr.HTML(elem_id="taesd_findings", elem_classes="taesd-ext-line")
+    line(value="" if allowed else notice(LOCKED))
+    status, findings = line("taesd_models_status"), line("taesd_findings")
     with gr.Row(elem_classes="taesd-ext-with-button"):
-        without_files = gr.HTML(elem_id="taesd_without_files", elem_classes="taesd-ext-line")
-        get_first = gr.Button(
-            texts.GET.label, variant="primary", size="sm", scale=0, min_width=240, visible=False, elem_id="taesd_get"
-        )
+        without_files = line("taesd_without_files")
+        get_first = small_button("Download", "taesd_get", variant="primary", scale=0, min_width=240, visible=False)
     families = gr.HTML(elem_id="taesd_models_table")
-    gr.HTML(f'<p class="taesd-ext-help">{escape(texts.DETAILS_HELP)}</p>')
-    result = gr.HTML(elem_id="taesd_models_result", elem_classes="taesd-ext-line")
+    remark(DETAILS_HELP)
+    result = line("taesd_models_result")
     with gr.Row():
         with gr.Column(min_width=280):
-            gr.HTML(f"<h3>{texts.GET.label}</h3>")
+            heading("Download")
             offered = download_choices()
             wanted = gr.Dropdown(
-                offered, value=offered[0], elem_id="taesd_download_family",
-                **texts.DOWNLOAD_FAMILY.control(),
+                offered, value=offered[0], elem_id="taesd_download_family", label="Family to download",
+                info="official files, verified by their published checksums",
             )  # fmt: skip
             with gr.Row():
-                get = gr.Button(texts.DOWNLOAD.label, variant="primary", **can, elem_id="taesd_download")
-                get_all = gr.Button(texts.DOWNLOAD_ALL.label, **can, elem_id="taesd_download_all")
-                cancel = gr.Button(texts.CANCEL.label, **SMALL, elem_id="taesd_download_cancel")
-            progress = gr.HTML(elem_id="taesd_download_progress", elem_classes="taesd-ext-line")
+                get = small_button("Download selected", "taesd_download", variant="primary", interactive=allowed)
+                get_all = small_button("Download all missing", "taesd_download_all", interactive=allowed)
+                cancel = small_button("Cancel", "taesd_download_cancel")
+            progress = line("taesd_download_progress")
         with gr.Column(min_width=280):
-            gr.HTML(f"<h3>{texts.OWN_FILE.label}</h3>")
-            own = compat.file_box(texts.OWN_FILE_DROP.label, elem_id="taesd_own_file", height=150, interactive=allowed)
+            heading("A file of your own")
+            own = compat.file_box(
+                "Drop a weight file: it is identified, checked and put in place", elem_id="taesd_own_file", height=150,
+                interactive=allowed,
+            )  # fmt: skip
         with gr.Column(min_width=280):
-            gr.HTML(f"<h3>{texts.FILES.label}</h3>")
-            chosen = gr.Dropdown([], elem_id="taesd_file", **texts.FILE.control())
+            heading("Files")
+            chosen = late_dropdown(
+                "taesd_file", label="Weight file", info="autoencoders in the folders that are searched"
+            )
             with gr.Row():
-                verify = gr.Button(texts.VERIFY.label, **SMALL, elem_id="taesd_verify")
-                remove = gr.Button(texts.REMOVE.label, **can, elem_id="taesd_remove")
-            with gr.Column(visible=False, min_width=0) as confirm:
-                warning = gr.HTML(elem_id="taesd_remove_which", elem_classes="taesd-ext-line")
-                with gr.Row():
-                    really = gr.Button(texts.REALLY_REMOVE.label, variant="stop", **SMALL, elem_id="taesd_remove_yes")
-                    keep = gr.Button(texts.KEEP.label, **SMALL, elem_id="taesd_remove_no")
-            present, to_remove = gr.State(None), gr.State("")
+                verify = small_button("Verify", "taesd_verify")
+                remove = small_button("Remove", "taesd_remove", interactive=allowed)
     with gr.Row():
         folders_line = gr.HTML(elem_id="taesd_folders")
-        refresh = gr.Button(
-            texts.REFRESH.label, scale=0, **SMALL, elem_id="taesd_models_refresh", elem_classes=REFRESH_CLASS
-        )
+        refresh = refresh_button("taesd_models_refresh")
     if actions.host_vaes is not None:
         build_host_vae_box(actions, actions.host_vaes)
     if actions.learnt is not None:
         build_learnt_box(actions, actions.learnt, tab, page)
-    build_report_box(actions)
+    with gr.Accordion("Report", open=False, elem_id="taesd_report"):
+        make_report = small_button("Create report", "taesd_report_make")
+        report_text = gr.Textbox(
+            lines=12, max_lines=30, interactive=False, elem_id="taesd_report_text",
+            label="For a question or a bug report",
+            info="it contains no prompts, and your home folder appears as ~", **compat.copy_button(),
+        )  # fmt: skip
 
-    shown = [status, findings, families, chosen, folders_line, without_files, get_first]
+    shown = [status, findings, families, folders_line, without_files, get_first, chosen]
 
     def look(present: str | None, *, whole: bool = True) -> list[Any]:
-        """What all parts show; those that must load files are left as they are, or unknown, if not ``whole``.
-
-        ``present``: the weight file that was chosen, which stays so while it is there.
-        """
-        folders = actions.folders()
+        """What all parts show; those that must load files are left as they are, or unknown, if not ``whole``."""
+        folders = actions.codecs.folders()
         files = [str(path) for path in our_files(actions)]
+        problems = diagnose(folders).problems if whole else []
         where = f"New files go to {actions.own_folder()}. Searched: {', '.join(map(str, folders)) or 'nothing there'}."
+        family = wanted_family(actions)
+        first = gr.update(value=download_label(family), visible=allowed) if family else gr.update(visible=False)
         return [
-            status_html(actions), findings_html(actions) if whole else gr.update(), families_html(folders, look=whole),
-            gr.update(choices=files, **({} if present in files else {"value": None})), notice(where),
-            *first_download(actions),
+            status_html(actions),
+            "".join(notice(problem, "warning") for problem in problems) if whole else gr.update(),
+            families_html(folders, look=whole), notice(where), notice(WITHOUT_FILES if family else ""), first,
+            gr.update(choices=files, **({} if present in files else {"value": None})),
         ]  # fmt: skip
 
     def quick_look(present: str | None) -> list[Any]:
         return look(present, whole=False)
 
     def rest(present: str | None) -> list[Any]:
-        later = look(present)
-        later[shown.index(chosen)] = gr.update()  # the user may have chosen by now
-        return later
+        return [*look(present)[:-1], gr.update()]  # the user may have chosen another file by now
+
+    def changed(present: str | None, act: Any) -> list[Any]:
+        """What ``act`` says of a change that it made, or why it made none, and what is there now."""
+        try:
+            actions.require_change()
+            said = notice(act(), "good")
+        except TaesdError as error:
+            return [notice(str(error), "bad"), *look(present)]
+        actions.files_changed()
+        return [said, *look(present)]
 
     def fetch(task: Task, names: list[str], present: str | None) -> tuple[str, list[Any]]:
-        return download(actions, names, task), look(present)
+        actions.require_change()
+        return download(names, actions.own_folder(), task, actions.files_changed), look(present)
 
     def get_one(task: Task, name: Any, present: str | None) -> tuple[str, list[Any]]:
         return fetch(task, [compat.key_of(picked(name, offered, "family"))], present)
@@ -178,63 +231,37 @@ def build_models_tab(actions: PanelActions, tab: gr.Tab, page: gr.Blocks) -> Non
         return fetch(task, list(filter(None, [wanted_family(actions)])), present)
 
     def get_missing(task: Task, present: str | None) -> tuple[str, list[Any]]:
-        return fetch(task, missing_families(actions.folders()), present)
+        return fetch(task, missing_families(actions.codecs.folders()), present)
 
     def add(value: Any, present: str | None) -> list[Any]:
-        path = compat.file_path(value)
-        if path is None:
-            return ["", *[gr.update()] * len(shown)]
-        try:
-            actions.require_change()
-            added = add_file(path, actions.own_folder())
-        except TaesdError as error:
-            return [notice(str(error), "bad"), *look(present)]
-        actions.files_changed()
-        return [notice(f"Added as {added.path.name} ({added}) to {added.path.parent}.", "good"), *look(present)]
+        def put() -> str:
+            added = add_file(compat.file_path(value), actions.own_folder())
+            return f"Added as {added.path.name} ({added}) to {added.path.parent}."
+
+        return changed(present, put) if value is not None else ["", *[gr.update()] * len(shown)]
 
     def check(task: Task, path: Any) -> tuple[str, list[Any]]:
         file = picked(path, map(str, our_files(actions)), "file")
         task.report(0.1, Path(file).name)
-        line, kind = describe(identify(file, always_hash=True))
-        return "", [notice(line, kind), *look(file)]
+        return "", [notice(*describe(identify(file, always_hash=True))), *look(file)]
 
-    def ask(path: Any) -> list[Any]:
-        try:
+    def delete(path: Any) -> list[Any]:
+        def take_out() -> str:
             file = picked(path, map(str, removable_files(actions)), "file of this extension's own")
-        except TaesdError as error:
-            return [*withdraw()[:1], notice(str(error), "bad"), ""]
-        return [gr.update(visible=True), notice(f"{file} will be deleted from the disk.", "bad"), file]
-
-    def withdraw() -> list[Any]:
-        return [gr.update(visible=False), "", ""]
-
-    def choose(path: str | None, asked: str) -> list[Any]:
-        if path == asked:
-            return [path, gr.update(), gr.update(), asked]
-        return [path, *withdraw()]
-
-    def delete(asked: str, present: str | None) -> list[Any]:
-        try:
-            actions.require_change()
-            file = picked(asked, map(str, removable_files(actions)), "file of this extension's own")
             remove_file(file, [actions.own_folder()])
-        except TaesdError as error:
-            return [notice(str(error), "bad"), *withdraw(), *look(present)]
-        actions.files_changed()
-        return [notice(f"{Path(asked).name} was removed.", "good"), *withdraw(), *look(present)]
+            return f"{Path(file).name} was removed."
+
+        return changed(path, take_out) if path else ["", *[gr.update()] * len(shown)]
 
     # The tab that is open from the start is never selected.
-    page.load(quick_look, present, shown, show_progress="hidden")
+    page.load(quick_look, chosen, shown, show_progress="hidden")
     for event in (tab.select, refresh.click):
-        quick = event(quick_look, present, shown, show_progress="hidden")
-        quick.then(rest, present, shown, show_progress="hidden")
-    long_action(get.click, cancel, [wanted, present], progress, shown, get_one, "taesd_download")
-    long_action(get_first.click, cancel, present, progress, shown, get_wanted, "taesd_get")
-    long_action(get_all.click, cancel, present, progress, shown, get_missing, "taesd_download_all")
+        event(quick_look, chosen, shown, show_progress="hidden").then(rest, chosen, shown, show_progress="hidden")
+    long_action(get.click, cancel, [wanted, chosen], progress, shown, get_one, "taesd_download")
+    long_action(get_first.click, cancel, chosen, progress, shown, get_wanted, "taesd_get")
+    long_action(get_all.click, cancel, chosen, progress, shown, get_missing, "taesd_download_all")
     long_action(verify.click, None, chosen, progress, [result, *shown], check, "taesd_verify")
-    own.upload(add, [own, present], [result, *shown], show_progress="hidden")
-    asking = [confirm, warning, to_remove]
-    chosen.change(choose, [chosen, to_remove], [present, *asking], show_progress="hidden")
-    remove.click(ask, chosen, asking, show_progress="hidden")
-    keep.click(withdraw, None, asking, show_progress="hidden")
-    really.click(delete, [to_remove, present], [result, *asking, *shown], show_progress="hidden")
+    own.upload(add, [own, chosen], [result, *shown], show_progress="hidden")
+    really = compat.js("file => file && confirm(`Delete this file from the disk?\\n${file}`) ? file : null")
+    remove.click(delete, chosen, [result, *shown], show_progress="hidden", **really)
+    make_report.click(lambda: report(actions), None, report_text, show_progress="hidden")

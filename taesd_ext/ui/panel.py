@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import gradio as gr
 
-from taesd_ext.ui import texts
 from taesd_ext.ui.actions import PanelActions
 from taesd_ext.ui.benchmark_tab import build_benchmark_tab
 from taesd_ext.ui.compare_tab import build_compare_tab
@@ -34,18 +33,18 @@ def build_panel(actions: PanelActions, page: gr.Blocks) -> None:
         with gr.Blocks() as page, gr.Tabs():
             build_panel(actions, page)
     """
-    with gr.Tab(texts.MODELS.label, elem_id="taesd_tab_models") as tab:
+    with gr.Tab("Models", elem_id="taesd_tab_models") as tab:
         build_models_tab(actions, tab, page)
-    with gr.Tab(texts.SETTINGS.label, elem_id="taesd_tab_settings") as tab:
+    with gr.Tab("Settings", elem_id="taesd_tab_settings") as tab:
         build_settings_tab(actions, tab)
-    with gr.Tab(texts.COMPARE.label, elem_id="taesd_tab_compare") as tab:
-        build_compare_tab(actions, tab)
-    with gr.Tab(texts.LATENTS.label, elem_id="taesd_tab_latents"):
-        build_latents_tab(actions)
-    with gr.Tab(texts.TIMELINE.label, elem_id="taesd_tab_timeline") as tab:
+    with gr.Tab("Compare", elem_id="taesd_tab_compare") as tab:
+        build_compare_tab(actions.codecs, tab)
+    with gr.Tab("Latents", elem_id="taesd_tab_latents"):
+        build_latents_tab(actions.codecs)
+    with gr.Tab("Timeline", elem_id="taesd_tab_timeline") as tab:
         build_timeline_tab(actions, tab)
-    with gr.Tab(texts.REDECODE.label, elem_id="taesd_tab_redecode") as tab:
-        names = (texts.KEPT, texts.AGAIN)
-        build_redecode_box(actions, tab, "taesd_again", names, lambda _source: actions.kept())
-    with gr.Tab(texts.BENCHMARK.label, elem_id="taesd_tab_benchmark"):
-        build_benchmark_tab(actions)
+    with gr.Tab("Re-decode", elem_id="taesd_tab_redecode") as tab:
+        words = {"label": "Finished image", "info": "the latents of the last images are kept in memory"}
+        build_redecode_box(actions, tab, "taesd_again", words, lambda _source: actions.kept(), button="Re-decode")
+    with gr.Tab("Benchmark", elem_id="taesd_tab_benchmark"):
+        build_benchmark_tab(actions.codecs)

@@ -25,11 +25,12 @@ from taesd_ext.preview.frame import Frame, preview_image
 from taesd_ext.preview.job_history import JobHistory
 from taesd_ext.preview.session import PreviewSession
 from taesd_ext.settings import PreviewSettings
-from taesd_ext.ui import texts
 from taesd_ext.ui.pictures import fitted
 
 # The noise levels of Stable Diffusion 1 on the schedule of Karras et al. 2022 (rho = 7).
 _SIGMA_MAX, _SIGMA_MIN, _RHO = 14.6146, 0.0292, 7.0
+
+COLOURS_ONLY = "These are rough colours only: this family needs its files to encode the picture."
 
 CodecFor = Callable[[str], Codec]
 
@@ -161,4 +162,9 @@ def _encoded(plan: Plan, image: Tensor, codec_for: CodecFor) -> tuple[Tensor, La
     small = torch.nn.functional.interpolate(image, size=sides, mode="area")
     # Such a latent has the right colours and nothing else of a real one, which is all that previewers know.
     made_up = replace(latent_format, name=f"colours of {latent_format.name}", family=None)
-    return rgb_to_latent(small, latent_format.rgb), made_up, None, texts.COLOURS_ONLY
+    return (
+        rgb_to_latent(small, latent_format.rgb),
+        made_up,
+        None,
+        COLOURS_ONLY,
+    )

@@ -13,9 +13,10 @@ from PIL import Image
 from taesd_ext.codec.embedded import embedded_families
 from taesd_ext.latent_formats import FAMILIES, native_format
 from taesd_ext.settings import OPTION, PreviewSettings
-from taesd_ext.ui import compat, texts
+from taesd_ext.ui import compat
 from taesd_ext.ui.actions import PanelActions
 from taesd_ext.ui.choices import number, picked
+from taesd_ext.ui.controls import line, small_button
 from taesd_ext.ui.downloads import download, download_label, missing_families
 from taesd_ext.ui.markup import notice, stage, table
 from taesd_ext.ui.pictures import data_uri, sample_latent, sample_names, sample_picture
@@ -23,6 +24,7 @@ from taesd_ext.ui.play import Kept, Plan, Progress, generate
 from taesd_ext.ui.work import Task, interruptible, long_action
 from taesd_ext.weights.installed import installed
 
+OWN_PICTURE = "Your own picture"
 STEPS, STEP_TIMES = (1, 60), (0, 2000)
 SIZES = ("256", "384", "512", "768", "1024")
 
@@ -38,49 +40,55 @@ def family_choices(installed: Mapping[str, Mapping[str, Path]]) -> list[str]:
 
 def build_play_tab(actions: PanelActions, kept: Kept, tab: gr.Tab, page: gr.Blocks) -> None:
     """Fill the tab that is being built. The first page that is opened generates by itself, so that it is not empty."""
-    names = sample_names()
-    families = family_choices(installed(actions.folders()))
+    codecs, names = actions.codecs, sample_names()
+    families = family_choices(installed(codecs.folders()))
     with gr.Row(elem_classes="taesd-ext-columns"):
         with gr.Column(scale=2, min_width=300):
             gallery = gr.Gallery(
-                value=[(sample_picture(name), name) for name in names], label=texts.SAMPLES.label, columns=4,
+                value=[(sample_picture(name), name) for name in names], label="Sample pictures", columns=4,
                 height=132, allow_preview=False, object_fit="cover", elem_id="taesd_samples",
                 elem_classes="taesd-ext-samples",
             )  # fmt: skip
-            picture = gr.Image(type="pil", height=200, elem_id="taesd_picture", **texts.PICTURE.control())
-            family = gr.Dropdown(families, value=families[0], elem_id="taesd_family", **texts.FAMILY.control())
-            get = gr.Button(texts.GET.label, size="sm", visible=False, elem_id="taesd_play_get")
+            picture = gr.Image(type="pil", height=200, elem_id="taesd_picture", label=OWN_PICTURE)
+            family = gr.Dropdown(
+                families, value=families[0], elem_id="taesd_family", label="Model family",
+                info="the tiny autoencoder that draws the preview",
+            )  # fmt: skip
+            get = small_button("Download", "taesd_play_get", visible=False)
             with gr.Row():
                 detail = gr.Dropdown(
                     list(OPTION["detail"].choices), value=OPTION["detail"].default, elem_id="taesd_detail",
-                    min_width=130, **texts.DETAIL.control(),
+                    min_width=130, label="Detail", info="preview size; Auto uses as much as the budget allows",
                 )  # fmt: skip
                 size = gr.Dropdown(
-                    list(SIZES), value="512", elem_id="taesd_size", min_width=130, **texts.SIZE.control()
-                )
+                    list(SIZES), value="512", elem_id="taesd_size", min_width=130, label="Picture size",
+                    info="longer side in pixels",
+                )  # fmt: skip
             with gr.Row():
                 interval = gr.Slider(
-                    1, 20, value=1, step=1, min_width=130, elem_id="taesd_interval", **texts.INTERVAL.control()
-                )
+                    1, 20, value=1, step=1, min_width=130, elem_id="taesd_interval", label="Preview every N steps",
+                    info="1 = at every step",
+                )  # fmt: skip
                 budget = gr.Slider(
-                    0, 100, value=50, step=1, min_width=130, elem_id="taesd_budget", **texts.BUDGET.control()
-                )
+                    0, 100, value=50, step=1, min_width=130, elem_id="taesd_budget", label="Budget (%)",
+                    info="share of the time previews may take; 0 = no limit",
+                )  # fmt: skip
             with gr.Row():
                 steps = gr.Slider(
-                    *STEPS, value=20, step=1, min_width=130, elem_id="taesd_steps", **texts.STEPS.control()
+                    *STEPS, value=20, step=1, min_width=130, elem_id="taesd_steps", label="Sampling steps"
                 )
                 step_time = gr.Slider(
-                    *STEP_TIMES, value=250, step=50, min_width=130, elem_id="taesd_step_time",
-                    **texts.STEP_TIME.control(),
+                    *STEP_TIMES, value=250, step=50, min_width=130, elem_id="taesd_step_time", label="Step time (ms)",
+                    info="how long the simulated model takes for each step",
                 )  # fmt: skip
         with gr.Column(scale=3, min_width=300):
             with gr.Row():
-                run = gr.Button(texts.RUN.label, variant="primary", elem_id="taesd_run")
-                stop = gr.Button(texts.STOP.label, elem_id="taesd_stop")
-            preview = gr.HTML(stage(None, (1, 1), "", empty=texts.STAGE_EMPTY), elem_id="taesd_preview")
-            timings = gr.HTML("", elem_id="taesd_timings", elem_classes="taesd-ext-line")
+                run = gr.Button("Generate", variant="primary", elem_id="taesd_run")
+                stop = gr.Button("Stop", elem_id="taesd_stop")
+            preview = gr.HTML(stage(None, (1, 1), "", empty="Press Generate"), elem_id="taesd_preview")
+            timings = line("taesd_timings")
 
-    progress = gr.HTML(elem_id="taesd_play_progress", elem_classes="taesd-ext-line")
+    progress = line("taesd_play_progress")
     chosen = gr.State(names[0])
     latest: list[Task] = []
     finished: list[str] = []
@@ -106,14 +114,14 @@ def build_play_tab(actions: PanelActions, kept: Kept, tab: gr.Tab, page: gr.Bloc
             max_side=0,
         )
         source = own if own is not None else sample_picture(sample)
-        title = sample if own is None else texts.PICTURE.label
-        steps = int(number(steps, *STEPS, texts.STEPS.label))
-        seconds = number(step_time, *STEP_TIMES, texts.STEP_TIME.label) / 1000
+        title = sample if own is None else OWN_PICTURE
+        steps = int(number(steps, *STEPS, "Sampling steps"))
+        seconds = number(step_time, *STEP_TIMES, "Step time (ms)") / 1000
         latent = sample_latent(sample, family, size) if own is None else None
         plan = Plan(source, size, steps, seconds, settings, title, latent=latent)
         shown: list[str] = []
         with interruptible(task):
-            for seen in generate(plan, actions.codec_for, task.stop.wait, kept):
+            for seen in generate(plan, codecs.load, task.stop.wait, kept):
                 task.check()
                 shown = _shown(seen, steps, source.size, kept)
                 task.report(seen.step / steps, f"{seen.step}/{steps}", shown)
@@ -126,18 +134,19 @@ def build_play_tab(actions: PanelActions, kept: Kept, tab: gr.Tab, page: gr.Bloc
         return play(task, *values)
 
     def look(chosen: str) -> list[Any]:
-        choices = family_choices(installed(actions.folders()))
+        choices = family_choices(installed(codecs.folders()))
         same = [choice for choice in choices if compat.key_of(choice) == compat.key_of(chosen)]
         return [gr.update(choices=choices, value=(same or choices)[0]), offer(chosen)]
 
     def offer(chosen: str) -> Any:
         name = compat.key_of(chosen)
-        if name not in missing_families(actions.folders()):
+        if name not in missing_families(codecs.folders()):
             return gr.update(visible=False)
         return gr.update(value=download_label(name), visible=True)
 
     def fetch(task: Task, chosen: str) -> tuple[str, list[Any]]:
-        return download(actions, [compat.key_of(picked(chosen, families, "family"))], task), look(chosen)
+        name = compat.key_of(picked(chosen, families, "family"))
+        return download([name], actions.own_folder(), task, actions.files_changed), look(chosen)
 
     for event in (tab.select, page.load):
         event(look, family, [family, get], show_progress="hidden")
@@ -161,4 +170,4 @@ def _shown(progress: Progress, steps: int, shape: tuple[int, int], kept: Kept) -
     uri = frame and data_uri(frame.image.data, frame.image.wire_format)
     size = frame.full_size if frame else shape
     timings = table((), progress.timings, "taesd-ext-pairs") if progress.timings else ""
-    return [stage(uri, size, " · ".join(words), empty=texts.STAGE_WAITING), notice(progress.note) + timings]
+    return [stage(uri, size, " · ".join(words), empty="Waiting for the first preview"), notice(progress.note) + timings]

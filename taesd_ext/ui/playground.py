@@ -4,24 +4,23 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Mapping
-from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
 import gradio as gr
 
-from taesd_ext.codec.codec import Codec
 from taesd_ext.codec.registry import CodecRegistry
 from taesd_ext.errors import TaesdError
 from taesd_ext.settings import OPTIONS
-from taesd_ext.ui import compat, texts
-from taesd_ext.ui.actions import PanelActions
+from taesd_ext.ui import compat
+from taesd_ext.ui.actions import Codecs, PanelActions
 from taesd_ext.ui.panel import build_panel
 from taesd_ext.ui.play import Kept
 from taesd_ext.ui.play_tab import build_play_tab
 from taesd_ext.ui.work import LEFT, leave, leave_all
 from taesd_ext.weights.folders import cache_folder, search_folders
+
+SUBTITLE = "live previews and tiny VAEs"
 
 _ROOT = Path(__file__).resolve().parents[2]
 """The repository: style.css and javascript/ lie where WebUIs look for them."""
@@ -40,43 +39,20 @@ class Playground:
     def _given(self) -> list[Path]:
         return [self.models_dir] if self.models_dir else []
 
-    def folders(self) -> list[Path]:
-        return search_folders(self._given())
-
-    def own_folder(self) -> Path:
-        return self.models_dir or cache_folder()
-
-    def codec_for(self, family: str) -> Codec:
-        return self.registry.get(family)
-
     def files_changed(self) -> None:
         self.registry.release()
         self.kept.session.forget_error()
 
-    def read_settings(self) -> Mapping[str, Any]:
-        return dict(self.settings)
-
-    def write_setting(self, name: str, value: Any) -> None:
-        self.settings[name] = value
-
-    def last_error(self) -> str | None:
-        return self.kept.session.last_error
-
-    def exclusive(self) -> AbstractContextManager[Any]:
-        return self._heavy
-
     def actions(self) -> PanelActions:
         return PanelActions(
-            folders=self.folders,
-            own_folder=self.own_folder,
-            codec_for=self.codec_for,
+            codecs=Codecs(lambda: search_folders(self._given()), self.registry.get, lambda: self._heavy),
+            own_folder=lambda: self.models_dir or cache_folder(),
             files_changed=self.files_changed,
-            read_settings=self.read_settings,
-            write_setting=self.write_setting,
+            read_settings=lambda: dict(self.settings),
+            write_setting=self.settings.__setitem__,
             session=lambda: self.kept.session,
             history=self.kept.history,
-            last_error=self.last_error,
-            exclusive=self.exclusive,
+            last_error=lambda: self.kept.session.last_error,
         )
 
 
@@ -84,10 +60,10 @@ def build_page(models_dir: Path | str | None = None) -> gr.Blocks:
     """The whole page, not yet served."""
     playground = Playground(models_dir)
     actions = playground.actions()
-    with compat.blocks(texts.TITLE, _asset("style.css")) as page:
-        gr.HTML(f'<h1 class="taesd-ext-title">{texts.TITLE}<small>{texts.SUBTITLE}</small></h1>')
+    with compat.blocks("TAESD", _asset("style.css")) as page:
+        gr.HTML(f'<h1 class="taesd-ext-title">TAESD<small>{SUBTITLE}</small></h1>')
         with gr.Tabs():
-            with gr.Tab(texts.PLAY.label, elem_id="taesd_tab_play") as tab:
+            with gr.Tab("Live preview", elem_id="taesd_tab_play") as tab:
                 build_play_tab(actions, playground.kept, tab, page)
             build_panel(actions, page)
         if script := _asset("javascript/taesd_ext.js"):

@@ -11,9 +11,11 @@ from typing import Any
 import gradio as gr
 
 from taesd_ext.errors import TaesdError
-from taesd_ext.ui import texts
 from taesd_ext.ui.actions import PreviewOffer
+from taesd_ext.ui.controls import line, small_button
 from taesd_ext.ui.markup import notice
+
+TAKEN = "Live previews are by TAESD from now on."
 
 
 def offer_html(offer: PreviewOffer) -> str:
@@ -21,34 +23,30 @@ def offer_html(offer: PreviewOffer) -> str:
     method = offer.other_method()
     if not method:
         return ""
-    line = f"Live previews are by {method}. Use TAESD: better and cheaper."
-    mark = "" if offer.is_dismissed() else f' data-offer="{escape(line)}" data-done="{escape(texts.OFFER_TAKEN)}"'
-    return f"<div{mark}>{notice(line)}</div>"
+    words = f"Live previews are by {method}. TAESD's are better and cheaper."
+    mark = "" if offer.is_dismissed() else f' data-offer="{escape(words)}" data-done="{TAKEN}"'
+    return f"<div{mark}>{notice(words)}</div>"
 
 
 def build_preview_offer(offer: PreviewOffer, page: gr.Blocks) -> None:
     """Add the line to the page that is being built; it takes no room where there is nothing to offer."""
     with gr.Row(elem_id="taesd_offer"):
-        line = gr.HTML(offer_html(offer), elem_classes="taesd-ext-line")
-        use = gr.Button(
-            texts.OFFER_USE.label, variant="primary", size="sm", scale=0, min_width=130, elem_id="taesd_offer_use"
-        )
-    dismiss = gr.Button(
-        texts.OFFER_DISMISS.label, size="sm", elem_id="taesd_offer_dismiss", elem_classes="taesd-ext-hidden"
-    )
+        said = line(value=offer_html(offer))
+        use = small_button("Use TAESD", "taesd_offer_use", variant="primary", scale=0, min_width=130)
+    dismiss = small_button("Don't show again", "taesd_offer_dismiss", elem_classes="taesd-ext-hidden")
 
-    def accept() -> list[Any]:
+    def accept() -> dict[Any, Any]:
         try:
             offer.accept()
-            shown = notice(texts.OFFER_TAKEN, "good")
+            answer = notice(TAKEN, "good")
         except TaesdError as error:
-            shown = notice(str(error), "bad")
-        return [shown, *(gr.update(value=value()) for _, value in offer.hosts_controls)]
+            answer = notice(str(error), "bad")
+        return {said: answer, **{control: gr.update(value=value()) for control, value in offer.hosts_controls}}
 
     def never() -> str:
         offer.dismiss()
         return offer_html(offer)
 
-    page.load(lambda: offer_html(offer), None, line, show_progress="hidden")
-    use.click(accept, None, [line, *(control for control, _ in offer.hosts_controls)], show_progress="hidden")
-    dismiss.click(never, None, line, show_progress="hidden")
+    page.load(lambda: offer_html(offer), None, said, show_progress="hidden")
+    use.click(accept, None, [said, *(control for control, _ in offer.hosts_controls)], show_progress="hidden")
+    dismiss.click(never, None, said, show_progress="hidden")

@@ -10,14 +10,21 @@ import gradio as gr
 
 from taesd_ext.errors import TaesdError, one_line
 from taesd_ext.preview.recorded import KeptLatent, RecordedFrame
-from taesd_ext.ui import compat, texts
-from taesd_ext.ui.actions import PanelActions
+from taesd_ext.ui import compat
+from taesd_ext.ui.actions import NOT_SHOWN, PanelActions
 from taesd_ext.ui.choices import offer, offer_newest
+from taesd_ext.ui.controls import late_dropdown, line, refresh_button, small_button
 from taesd_ext.ui.decoding import Decoded, decode_again, decoder_names
 from taesd_ext.ui.kept_results import KeptResults
-from taesd_ext.ui.markup import REFRESH_CLASS, notice, slider, stage
+from taesd_ext.ui.markup import notice, slider, stage
 from taesd_ext.ui.pictures import data_uri, offered_file, picture_bytes, picture_uri
 from taesd_ext.ui.work import Task, long_action
+
+AGAIN_EMPTY = "Decode a finished image with another decoder, without generating it again"
+NO_IMAGE = "There is no image yet. Generate one first."
+NO_DECODER = "No decoder is installed for this image's model. Download one in the Models tab."
+NOTHING_TO_SAVE = "Re-decode an image first."
+GONE = "This image is no longer in memory. Re-decode it."
 
 
 def latent_choice(kept: KeptLatent) -> str:
@@ -54,7 +61,7 @@ def result_html(now: Decoded, before: Decoded | None, preview: RecordedFrame | N
     if same and decoded_words(before) != words and before.picture.size == size:
         return slider(picture_uri(before.picture), picture_uri(now.picture), (decoded_words(before), words), size)
     if preview:
-        names = (f"{texts.PREVIEW.label} {preview.detail}", words)
+        names = (f"preview {preview.detail}", words)
         return slider(data_uri(preview.data, preview.wire_format), picture_uri(now.picture), names, size)
     return stage(picture_uri(now.picture), size, words)
 
@@ -67,51 +74,49 @@ def preview_of(actions: PanelActions, kept: KeptLatent) -> RecordedFrame | None:
 
 
 def build_redecode_box(
-    actions: PanelActions, tab: gr.Tab, elem_id: str, names: tuple[texts.Text, texts.Text],
-    offered: Callable[[Any], Sequence[KeptLatent]], source: gr.State | None = None, chooser: Any = None,
+    actions: PanelActions, tab: gr.Tab, elem_id: str, words: dict[str, str],
+    offered: Callable[[Any], Sequence[KeptLatent]], source: Any = None, *, button: str,
 ) -> None:  # fmt: skip
-    """Controls for the latents that are ``offered(source)``.
+    """Controls for the latents that are ``offered`` for what ``source``, a dropdown beside them, shows.
 
-    ``chooser`` is the dropdown beside them whose choice ``source`` holds, if any. ``names`` are those of the choice and
-    of the button.
+    ``words`` are those of the choice of one, ``button`` is that of the button that decodes it.
     """
-    name, button = names
+    codecs = actions.codecs
     with gr.Row():
-        latent = gr.Dropdown([], elem_id=f"{elem_id}_kept", scale=2, min_width=260, **name.control())
-        decoder = gr.Dropdown([], elem_id=f"{elem_id}_decoder", min_width=200, **texts.AGAIN_DECODER.control())
+        latent = late_dropdown(f"{elem_id}_kept", scale=2, min_width=260, **words)
+        decoder = late_dropdown(
+            f"{elem_id}_decoder", min_width=200, label="Decode with",
+            info="two decodes of the same image are shown with a slider",
+        )  # fmt: skip
         with gr.Column(scale=0, min_width=150):
-            decode = gr.Button(button.label, variant="primary", size="sm", elem_id=elem_id)
-            cancel = gr.Button(texts.CANCEL.label, size="sm", elem_id=f"{elem_id}_cancel")
-            save = gr.Button(texts.SAVE_PICTURE.label, size="sm", elem_id=f"{elem_id}_save")
-            refresh = gr.Button(
-                texts.REFRESH.label, size="sm", elem_id=f"{elem_id}_refresh", elem_classes=REFRESH_CLASS
-            )
-    result = gr.HTML(elem_id=f"{elem_id}_result", elem_classes="taesd-ext-line")
-    empty = texts.AGAIN_EMPTY if actions.allowed_to_change() else texts.NOT_SHOWN
+            decode = small_button(button, elem_id, variant="primary")
+            cancel = small_button("Cancel", f"{elem_id}_cancel")
+            save = small_button("Save", f"{elem_id}_save")
+            refresh = refresh_button(f"{elem_id}_refresh")
+    result = line(f"{elem_id}_result")
+    empty = AGAIN_EMPTY if actions.allowed_to_change() else NOT_SHOWN
     shown = gr.HTML(stage(None, (4, 3), "", empty=empty), elem_id=f"{elem_id}_shown")
-    saved = compat.file_box(texts.SAVED_FILE.label, interactive=False, visible=False, elem_id=f"{elem_id}_file")
+    saved = compat.file_box("Picture", interactive=False, visible=False, elem_id=f"{elem_id}_file")
     decodes: KeptResults[Decoded] = KeptResults()
-    last = gr.State(None)
-    present, present_decoder, newest = gr.State(None), gr.State(None), gr.State("")
+    last, newest = gr.State(None), gr.State("")
     sent = _send_buttons(actions, elem_id)
-    source = source or gr.State(None)
+    beside = source or gr.State(None)
 
-    def look(source: Any, present: str | None, decoder: str | None, newest: str) -> list[Any]:
-        now = offered(source)
-        update, value, key = offer_newest([latent_choice(kept) for kept in now], present, newest)
+    def look(source: Any, chosen: str | None, decoder: str | None, newest: str) -> list[Any]:
+        update, newest = offer_newest([latent_choice(kept) for kept in offered(source)], chosen, newest)
         # Another latent's decoders follow by its dropdown's own change; twice, they would undo a choice made meanwhile.
-        same = value == present
-        return [update, offer(decoder_names(actions, find_latent(now, value)), decoder) if same else gr.update(), key]
+        same = update.get("value", chosen) == chosen
+        return [update, choose(source, chosen, decoder) if same else gr.update(), newest]
 
-    def choose(source: Any, chosen: str | None, decoder: str | None) -> list[Any]:
-        return [offer(decoder_names(actions, find_latent(offered(source), chosen)), decoder), chosen]
+    def choose(source: Any, chosen: str | None, decoder: str | None) -> dict[str, Any]:
+        return offer(decoder_names(codecs, find_latent(offered(source), chosen)), decoder)
 
     def again(task: Task, source: Any, chosen: Any, name: str | None, last: int | None) -> tuple[str, list[Any]]:
         kept = find_latent(offered(source), chosen)
         if kept is None or not name:
-            raise TaesdError(texts.NO_LATENT if kept is None else texts.NO_DECODER)
-        task.report(0.1, f"{name}")
-        before, now = decodes.get(last), decode_again(actions, kept, name, task)
+            raise TaesdError(NO_IMAGE if kept is None else NO_DECODER)
+        task.report(0.1, name)
+        before, now = decodes.get(last), decode_again(codecs, kept, name, task)
         words = f"{now.name}: {1000 * now.seconds:.0f} ms"
         outputs = [result_html(now, before, preview_of(actions, kept)), decodes.keep(now, now.size)]
         if sent:
@@ -121,23 +126,21 @@ def build_redecode_box(
     def keep(last: int | None) -> list[Any]:
         now = decodes.get(last)
         if now is None:
-            return [notice(texts.DECODED_GONE if last else texts.NOTHING_TO_SAVE), gr.update(visible=False)]
+            return [notice(GONE if last else NOTHING_TO_SAVE, "warning"), gr.update(visible=False)]
         try:
             if actions.save_picture:
                 actions.require_change()
                 path = actions.save_picture(now.picture, now.kept, now.codec)
                 return [notice(f"Saved as {path}.", "good"), gr.update(visible=False)]
             file = offered_file(f"{now.name}_{now.kept.job}_{now.kept.picture}.png", picture_bytes(now.picture))
-            return [notice(texts.SAVED, "good"), gr.update(value=file, visible=True)]
+            return [notice("The image can be downloaded below.", "good"), gr.update(value=file, visible=True)]
         except Exception as error:
             return [notice(one_line(error), "bad"), gr.update(visible=False)]
 
-    events = [(tab.select, source), (refresh.click, source)]
-    for event, value in (*events, *([(chooser.change, chooser)] if chooser else [])):
-        event(look, [value, present, present_decoder, newest], [latent, decoder, newest], show_progress="hidden")
-    latent.change(choose, [source, latent, present_decoder], [decoder, present], show_progress="hidden")
-    decoder.change(lambda name: name, decoder, present_decoder, show_progress="hidden")
-    long_action(decode.click, cancel, [source, latent, decoder, last], result, [shown, last, *sent], again, elem_id)
+    for event in (tab.select, refresh.click, *([source.change] if source else [])):
+        event(look, [beside, latent, decoder, newest], [latent, decoder, newest], show_progress="hidden")
+    latent.change(choose, [beside, latent, decoder], decoder, show_progress="hidden")
+    long_action(decode.click, cancel, [beside, latent, decoder, last], result, [shown, last, *sent], again, elem_id)
     save.click(keep, last, [result, saved], show_progress="hidden")
 
 
@@ -148,7 +151,6 @@ def _send_buttons(actions: PanelActions, elem_id: str) -> list[Any]:
     picture = gr.Image(type="pil", interactive=False, visible=False, elem_id=f"{elem_id}_sent")
     parameters = gr.Textbox(visible=False)
     with gr.Row():
-        for name in actions.send_to:
-            button = gr.Button(f"Send to {name}", size="sm", elem_id=f"{elem_id}_to_{name}")
-            actions.bind_send(button, name, picture, parameters)
+        for name in ("img2img", "inpaint", "extras"):
+            actions.bind_send(small_button(f"Send to {name}", f"{elem_id}_to_{name}"), name, picture, parameters)
     return [picture, parameters]

@@ -11,13 +11,16 @@ import gradio as gr
 from taesd_ext.errors import TaesdError
 from taesd_ext.preview.animation import KINDS, AnimationPlan, animate, picked_frames
 from taesd_ext.preview.recorded import KeptLatent, RecordedFrame, RecordedJob
-from taesd_ext.ui import compat, texts
-from taesd_ext.ui.actions import PanelActions
+from taesd_ext.ui import compat
+from taesd_ext.ui.actions import NOT_SHOWN, PanelActions
 from taesd_ext.ui.choices import number, offer_newest, picked
-from taesd_ext.ui.markup import REFRESH_CLASS, counted, film, notice
+from taesd_ext.ui.controls import late_dropdown, line, refresh_button, small_button
+from taesd_ext.ui.markup import counted, film, notice
 from taesd_ext.ui.pictures import data_uri, offered_file
 from taesd_ext.ui.redecode_box import build_redecode_box
 from taesd_ext.ui.work import Task, long_action
+
+NO_TIMELINE = "No previews yet. They appear here while and after images are generated."
 
 MOST_SHOWN = 120
 """Frames on the page; of more, an even choice is shown."""
@@ -44,7 +47,7 @@ def frame_words(frame: RecordedFrame, steps: int) -> str:
 
 def film_html(job: RecordedJob | None) -> str:
     if job is None or not job.frames:
-        return notice(texts.NO_TIMELINE)
+        return notice(NO_TIMELINE)
     last = len(job.frames) - 1
     shown = min(last, MOST_SHOWN - 1)
     chosen = [round(place * last / max(shown, 1)) for place in range(shown + 1)]
@@ -58,47 +61,35 @@ def film_html(job: RecordedJob | None) -> str:
 def build_timeline_tab(actions: PanelActions, tab: gr.Tab) -> None:
     """Fill the tab that is being built."""
     with gr.Row():
-        job = gr.Dropdown([], elem_id="taesd_job", scale=3, **texts.JOB.control())
-        refresh = gr.Button(
-            texts.REFRESH.label, scale=0, min_width=90, size="sm", elem_id="taesd_timeline_refresh",
-            elem_classes=REFRESH_CLASS,
-        )  # fmt: skip
-    empty = texts.NO_TIMELINE if actions.allowed_to_change() else texts.NOT_SHOWN
-    strip = gr.HTML(notice(empty), elem_id="taesd_film")
+        job = late_dropdown("taesd_job", scale=3, label="Job", info="previews of the last jobs, newest first")
+        refresh = refresh_button("taesd_timeline_refresh")
+    strip = gr.HTML(notice(NO_TIMELINE if actions.allowed_to_change() else NOT_SHOWN), elem_id="taesd_film")
     with gr.Row():
         kinds = list(KINDS)
-        kind = gr.Dropdown(kinds, value=kinds[0], min_width=110, elem_id="taesd_film_kind", **texts.FILM_KIND.control())
-        length = gr.Slider(
-            0.5, 20, value=4, step=0.5, min_width=140, elem_id="taesd_film_length", **texts.FILM_LENGTH.control()
-        )
-        hold = gr.Slider(
-            0, 10, value=1.5, step=0.5, min_width=140, elem_id="taesd_film_hold", **texts.FILM_HOLD.control()
-        )
+        kind = gr.Dropdown(kinds, value=kinds[0], min_width=110, elem_id="taesd_film_kind", label="Format")
+        length = gr.Slider(0.5, 20, value=4, step=0.5, min_width=140, elem_id="taesd_film_length", label="Length (s)")
+        hold = gr.Slider(0, 10, value=1.5, step=0.5, min_width=140, elem_id="taesd_film_hold", label="Last frame (s)")
         side = gr.Slider(
-            *FILM_SIDES, value=512, step=64, min_width=140, elem_id="taesd_film_side", **texts.FILM_SIDE.control()
+            *FILM_SIDES, value=512, step=64, min_width=140, elem_id="taesd_film_side", label="Largest side (px)"
         )
-        save = gr.Button(texts.SAVE_FILM.label, variant="primary", size="sm", min_width=110, elem_id="taesd_film_save")
-    result = gr.HTML(elem_id="taesd_film_result", elem_classes="taesd-ext-line")
-    saved = compat.file_box(texts.FILM_FILE.label, interactive=False, visible=False, elem_id="taesd_film_file")
+        save = small_button("Save film", "taesd_film_save", variant="primary", min_width=110)
+    result = line("taesd_film_result")
+    saved = compat.file_box("Film", interactive=False, visible=False, elem_id="taesd_film_file")
 
-    present, newest = gr.State(None), gr.State("")
-    names = (texts.MOMENT, texts.FULL_PICTURE)
-    build_redecode_box(actions, tab, "taesd_moment", names, partial(moments_of, actions), present, job)
+    newest = gr.State("")
+    words = {"label": "Moment", "info": "each step's prediction and the finished image, newest first"}
+    build_redecode_box(actions, tab, "taesd_moment", words, partial(moments_of, actions), job, button="Full picture")
 
-    def look(present: str | None, newest: str) -> list[Any]:
+    def look(chosen: str | None, newest: str) -> list[Any]:
         # The film follows by the dropdown's own change: shown here too, it would come twice, the second time over the
         # frame that the user went to meanwhile.
-        update, _, now = offer_newest([job_choice(job) for job in actions.jobs()], present, newest)
-        return [update, now]
-
-    def choose(choice: str | None) -> list[Any]:
-        return [film_html(find_or_none(actions, choice)), choice]
+        return offer_newest([job_choice(job) for job in actions.jobs()], chosen, newest)
 
     def make(task: Task, choice: Any, kind: str, length: float, hold: float, side: float) -> tuple[str, list[Any]]:
         chosen = find_job(actions, choice)
         kind = picked(kind, kinds, "kind of film")
-        side = int(number(side, *FILM_SIDES, texts.FILM_SIDE.label))
-        length, hold = number(length, 0, 120, texts.FILM_LENGTH.label), number(hold, 0, 30, texts.FILM_HOLD.label)
+        side = int(number(side, *FILM_SIDES, "The largest side"))
+        length, hold = number(length, 0, 120, "Length (s)"), number(hold, 0, 30, "Last frame (s)")
         plan = AnimationPlan(kind, float(length), float(hold), side)
         frames = picked_frames(chosen.frames, plan)
         task.report(0.1, counted(len(frames), "frame"))
@@ -108,8 +99,8 @@ def build_timeline_tab(actions: PanelActions, tab: gr.Tab) -> None:
         return f"{counted(len(frames), 'frame')}{share}, {len(data):,} bytes.", [file]
 
     for event in (tab.select, refresh.click):
-        event(look, [present, newest], [job, newest], show_progress="hidden")
-    job.change(choose, job, [strip, present], show_progress="hidden")
+        event(look, [job, newest], [job, newest], show_progress="hidden")
+    job.change(lambda choice: film_html(find_or_none(actions, choice)), job, strip, show_progress="hidden")
     long_action(save.click, None, [job, kind, length, hold, side], result, [saved], make, "taesd_film_save")
 
 

@@ -17,7 +17,6 @@ import gradio as gr
 from torch.overrides import TorchFunctionMode
 
 from taesd_ext.errors import one_line
-from taesd_ext.ui import texts
 from taesd_ext.ui.markup import notice, progress_bar
 
 LEFT = "/internal/taesd/left"
@@ -28,6 +27,9 @@ PATIENCE = 10.0
 
 _KEPT = 32
 """Finished tasks whose last answer may be asked for again."""
+
+CANCELLED = "Cancelled."
+STILL_RUNNING = "This is already running, perhaps in another page. Wait for it, or cancel it."
 
 Work = Callable[..., "tuple[str, Sequence[Any]]"]
 """(task, values of the inputs) -> (what was done, in words; values of the outputs). May raise TaesdError."""
@@ -70,7 +72,7 @@ class Task:
             self.check()
             self.words, self.shown = words, shown
         except Stopped:
-            self.error = texts.CANCELLED
+            self.error = CANCELLED
         except Exception as error:
             self.error = one_line(error)
         self.done = True
@@ -126,7 +128,7 @@ class LongAction:
             before = self._task
             if before and not before.done and not before.stop.is_set():
                 if self._alone:
-                    return [notice(texts.STILL_RUNNING, "bad"), "", *self._same]
+                    return [notice(STILL_RUNNING, "warning"), "", *self._same]
                 before.stop.set()
             task = self._task = Task()
             _tasks[task.key] = task
@@ -140,7 +142,7 @@ class LongAction:
         with _lock:
             task = _tasks.get(key or "")
         if task is None:
-            return [notice(texts.CANCELLED) if key else "", *self._same]
+            return [notice(CANCELLED) if key else "", *self._same]
         task.asked()
         done = task.done  # before the rest: what is set last is read first
         shown = self._same if task.shown is None else task.shown

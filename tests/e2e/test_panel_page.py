@@ -14,6 +14,7 @@ from chromium import (
     is_wider_than_screen,
     keep_shot,
     open_panel,
+    remove_file,
     wait_for_words,
 )
 from safetensors.torch import save_file
@@ -122,13 +123,10 @@ def test_files_are_verified_removed_and_taken(page, webui, shared, tmp_path):
     page.click("#taesd_verify")
     wait_for_words(page, RESULT, "taesd3_decoder.safetensors")
     choose(page, "taesd_file", "taesd3_decoder")
-    page.click("#taesd_remove")
-    page.click("#taesd_remove_no")
-    page.wait_for_selector("#taesd_remove_yes", state="hidden")
+    remove_file(page, really=False)
     assert (folder / "taesd3_decoder.safetensors").exists()
     try:
-        page.click("#taesd_remove")
-        page.click("#taesd_remove_yes")
+        remove_file(page)
         wait_for_words(page, RESULT, "was removed")
         assert not (folder / "taesd3_decoder.safetensors").exists()
 
@@ -144,8 +142,7 @@ def test_files_are_verified_removed_and_taken(page, webui, shared, tmp_path):
         assert (folder / "taesd3_decoder.safetensors").is_file()
         wait_for_words(page, TABLE, "not yet")  # its reduced detail is still to be learnt
         choose(page, "taesd_file", "taesd3_decoder")
-        page.click("#taesd_remove")
-        page.click("#taesd_remove_yes")
+        remove_file(page)
         wait_for_words(page, RESULT, "was removed")
     finally:
         (folder / "taesd3_decoder.safetensors").unlink(missing_ok=True)

@@ -31,7 +31,7 @@ def begin_benchmark(page: Any, picture: Any) -> None:
 
 
 def begin_final_again(page: Any, picture: Any) -> None:
-    open_panel(page, "Final again")
+    open_panel(page, "Re-decode")
     page.wait_for_function("document.querySelector('#taesd_again_kept input').value !== ''")
     page.click("#taesd_again")
 

@@ -1,7 +1,8 @@
-"""Weights made of random numbers: the pages need files, not beautiful pictures."""
+"""A playground with weights made of random numbers: the pages need files, not beautiful pictures."""
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,11 @@ import torch
 from safetensors.torch import save_file
 
 from taesd_ext.models.tiny import Decoder, Encoder
+from taesd_ext.settings import PreviewSettings
+from taesd_ext.ui.actions import PanelActions
+from taesd_ext.ui.pictures import sample_picture
+from taesd_ext.ui.play import Plan, generate
+from taesd_ext.ui.playground import Playground
 
 
 @pytest.fixture(scope="session")
@@ -32,3 +38,30 @@ def no_weights(monkeypatch, tmp_path) -> Path:
     empty = tmp_path / "empty"
     empty.mkdir()
     return empty
+
+
+@pytest.fixture
+def weights(random_weights, no_weights) -> Path:
+    """The random weights in a folder of the test's own, the only one there is."""
+    for path in random_weights.iterdir():
+        shutil.copy(path, no_weights)
+    return no_weights
+
+
+@pytest.fixture
+def playground(weights) -> Playground:
+    return Playground(weights)
+
+
+@pytest.fixture
+def generated(playground) -> Playground:
+    """After one generation of four steps, titled "secret"."""
+    settings = PreviewSettings(family="taesd", budget=0.0, min_time=0, detail="full")
+    plan = Plan(sample_picture("Leaves"), 64, 4, 0.0, settings, "secret")
+    list(generate(plan, playground.registry.get, int, playground.kept))
+    return playground
+
+
+@pytest.fixture
+def actions(generated) -> PanelActions:
+    return generated.actions()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from taesd_ext.ui import compat
 from taesd_ext.ui.choices import offer, offer_newest
 
 
@@ -27,12 +28,15 @@ def test_what_was_chosen_stays_while_it_is_there():
     ],
 )
 def test_an_older_entry_stays_chosen_and_the_newest_goes_on(present, newest, shown):
-    update, value, now = offer_newest(["3 · new", "2 · second", "1 · first"], present, newest)
-
-    assert (value, now) == (shown, "3")
-    assert update.get("value", present) == shown
+    update, now = offer_newest(["3 · new", "2 · second", "1 · first"], present, newest)
+    assert (update.get("value", present), now) == (shown, "3")
 
 
 def test_an_empty_list_shows_nothing():
-    assert offer_newest([], "1 · first", "1")[0]["value"] is None
-    assert offer_newest([], None, "")[1:] == (None, "")
+    update, now = offer_newest([], "1 · first", "1")
+    assert (update["value"], now) == (None, "")
+
+
+def test_choices_carry_their_key():
+    assert compat.key_of(compat.choice("taesd", "Stable Diffusion · more")) == "taesd"
+    assert compat.key_of(None) == ""

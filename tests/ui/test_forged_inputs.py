@@ -6,6 +6,7 @@ import inspect
 import shutil
 import sys
 import threading
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,12 +15,10 @@ import pytest
 from events import events, finished
 from PIL import Image
 
+from taesd_ext.codec.embedded import embedded_names
 from taesd_ext.latent_formats import FAMILIES
-from taesd_ext.settings import PreviewSettings
 from taesd_ext.ui.actions import HostVAEs
 from taesd_ext.ui.panel import build_page
-from taesd_ext.ui.play import Plan, generate
-from taesd_ext.ui.playground import Playground
 
 _opened: list[str] = []
 _watching = threading.Event()
@@ -34,21 +33,8 @@ sys.addaudithook(_note_opened)
 
 
 @pytest.fixture
-def playground(random_weights, no_weights, monkeypatch):
-    """With weights of its own, and one generation behind it."""
+def actions(actions, tmp_path, monkeypatch):
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
-    for path in random_weights.iterdir():
-        shutil.copy(path, no_weights)
-    playground = Playground(no_weights)
-    settings = PreviewSettings(family="taesd", budget=0.0, min_time=0)
-    picture = Image.linear_gradient("L").resize((64, 64))
-    list(generate(Plan(picture, 64, 2, 0.0, settings, "secret"), playground.codec_for, int, playground.kept))
-    return playground
-
-
-@pytest.fixture
-def actions(playground, tmp_path):
-    actions = playground.actions()
     actions.host_vaes = HostVAEs(tmp_path / "VAE", lambda: None, lambda: True)
     return actions
 
@@ -89,8 +75,8 @@ def test_no_path_and_no_made_up_choice_gets_through(actions, random_weights, tmp
     outside.parent.mkdir()
     shutil.copy(random_weights / "taesd_decoder.safetensors", outside)
     asked: list[str] = []
-    load = actions.codec_for
-    actions.codec_for = lambda name: asked.append(name) or load(name)
+    load = actions.codecs.load
+    actions.codecs = replace(actions.codecs, load=lambda name: asked.append(name) or load(name))
     forged = {
         gr.Dropdown: str(outside), gr.Radio: str(outside), gr.CheckboxGroup: [str(outside)], gr.State: str(outside),
         gr.Slider: 1e12, gr.Number: float("nan"), gr.Checkbox: "yes",
@@ -104,21 +90,21 @@ def test_no_path_and_no_made_up_choice_gets_through(actions, random_weights, tmp
     finally:
         _watching.clear()
     assert [path for path in _opened if Path(path) == outside] == []
-    assert set(asked) <= set(FAMILIES)
+    assert set(asked) <= {*FAMILIES, *embedded_names()}
     assert outside.exists()
     after = dict(actions.read_settings())
     assert {name for name in before if before[name] != after[name]} <= {"final_vae"}  # a name; hosts check it
 
 
-def test_a_shared_webui_changes_nothing_and_shows_nobodys_images(actions, no_weights):
+def test_a_shared_webui_changes_nothing_and_shows_nobodys_images(actions, weights):
     def refuse(*_given):
         raise AssertionError("something was changed")
 
     actions.allowed_to_change = lambda: False
     actions.write_setting = actions.save_picture = actions.files_changed = refuse
-    actions.host_vaes = HostVAEs(no_weights / "VAE", refuse, refuse)
-    files = sorted(no_weights.rglob("*"))
-    chosen = {"taesd_file": str(no_weights / "taesd_decoder.safetensors"), "taesd_compare_codecs": []}
+    actions.host_vaes = HostVAEs(weights / "VAE", refuse, refuse)
+    files = sorted(weights.rglob("*"))
+    chosen = {"taesd_file": str(weights / "taesd_decoder.safetensors"), "taesd_compare_codecs": []}
 
     page = build_page(actions)
 
@@ -126,17 +112,17 @@ def test_a_shared_webui_changes_nothing_and_shows_nobodys_images(actions, no_wei
         if isinstance(block, gr.Checkbox):
             return not block.value
         if isinstance(block, gr.State):
-            return str(no_weights / "taesd_decoder.safetensors")
+            return str(weights / "taesd_decoder.safetensors")
         return chosen.get(block.elem_id, plausible(block))
 
     answers = str(run_all(page, value_of))
-    assert sorted(no_weights.rglob("*")) == files
+    assert sorted(weights.rglob("*")) == files
     assert "secret" not in answers
     assert "data-frame" not in answers
     locked = {block.elem_id for block in page.blocks.values() if getattr(block, "interactive", None) is False}
     assert {"taesd_download", "taesd_download_all", "taesd_remove", "taesd_own_file", "taesd_option_family"} <= locked
 
 
-def test_the_same_events_do_change_things_where_that_is_allowed(actions, no_weights):
+def test_the_same_events_do_change_things_where_that_is_allowed(actions):
     answers = str(run_all(build_page(actions), plausible))
     assert "secret" in answers

@@ -14,7 +14,6 @@ from taesd_ext.codec.registry import CodecRegistry
 from taesd_ext.models.latent_rgb import LATENT_RGB
 from taesd_ext.preview.drawing import EMBEDDED, LINEAR
 from taesd_ext.settings import PreviewSettings
-from taesd_ext.ui import texts
 from taesd_ext.ui.pictures import fitted, sample_latent, sample_names, sample_picture
 from taesd_ext.ui.play import Kept, Plan, generate, noise_levels, replay
 from taesd_ext.weights.installed import NoWeights
@@ -25,19 +24,18 @@ def plan_of(family="taesd", steps=6, size=64, picture=None, **settings) -> Plan:
     return Plan(picture or sample_picture("Leaves"), size, steps, 0.0, PreviewSettings(**settings))
 
 
-def no_sleep(_seconds: float) -> None:
-    pass
+def run(plan: Plan, folder, keep=None) -> list:
+    return list(generate(plan, lambda name: load_codec(name, models_dir=folder), int, keep))
 
 
 def test_every_step_shows_a_frame_and_the_last_one_the_finished_picture(random_weights):
-    codec = load_codec("taesd", models_dir=random_weights)
-    seen = list(generate(plan_of(), lambda _family: codec, no_sleep))
-
+    seen = run(plan_of(), random_weights)
     assert [progress.step for progress in seen] == [1, 2, 3, 4, 5, 6, 6]
     assert [progress.frame.step for progress in seen[:-1]] == [1, 2, 3, 4, 5, 6]
     last = seen[-1]
     assert not any(progress.timings for progress in seen[:-1])
     assert last.frame.image.size == last.frame.full_size == (64, 64)
+    codec = load_codec("taesd", models_dir=random_weights)
     wanted = codec.decode(codec.encode(picture_to_image(fitted(sample_picture("Leaves"), 64))))
     assert last.frame.image.picture.tobytes() == (wanted * 255 + 0.5).byte()[0].permute(1, 2, 0).numpy().tobytes()
     assert [what for what, _ in last.timings] == ["Previews", "One preview", "All previews", "Final decode"]
@@ -45,22 +43,16 @@ def test_every_step_shows_a_frame_and_the_last_one_the_finished_picture(random_w
 
 
 def test_the_interval_is_kept(random_weights):
-    codec = load_codec("taesd", models_dir=random_weights)
-    seen = list(generate(plan_of(interval=3), lambda _family: codec, no_sleep))
-
+    seen = run(plan_of(interval=3), random_weights)
     assert [progress.frame.step if progress.frame else None for progress in seen[:-1]] == [None, None, 3, 3, 3, 6]
 
 
 @pytest.mark.parametrize("family", ["taesd", "taesd3", "taef2"])
 def test_without_weights_the_linear_preview_runs_and_the_file_is_named(no_weights, family):
-    def codec_for(name):
-        return load_codec(name, models_dir=no_weights)
-
     picture = fitted(sample_picture("Lake"), 96)
-    seen = list(generate(plan_of(family, picture=picture, size=96), codec_for, no_sleep))
-
+    seen = run(plan_of(family, picture=picture, size=96), no_weights)
     assert seen[-1].frame.detail == LINEAR
-    assert seen[-1].note == texts.COLOURS_ONLY
+    assert seen[-1].note
     shown = seen[-1].frame.image.picture.resize((3, 3), Image.BOX)
     wanted = picture.resize((3, 3), Image.BOX)
     worst = max(abs(a - b) for a, b in zip(shown.tobytes(), wanted.tobytes(), strict=True))
@@ -72,7 +64,7 @@ def test_without_weights_a_samples_own_latent_is_shown_by_the_shipped_previewer(
     codec_for = CodecRegistry(lambda: [no_weights]).get
     plan = replace(plan_of(size=512, steps=2, picture=sample_picture(name)), latent=sample_latent(name, "taesd", 512))
     keep = Kept()
-    last = list(generate(plan, codec_for, no_sleep, keep))[-1]
+    last = list(generate(plan, codec_for, int, keep))[-1]
     assert last.frame.detail == EMBEDDED
     assert last.note == ""
     assert keep.session.last_error is None
@@ -89,15 +81,13 @@ def test_no_sample_latent_for_other_families_and_sizes():
 def test_a_family_without_weights_or_linear_preview_says_what_it_needs(no_weights, monkeypatch):
     monkeypatch.delitem(LATENT_RGB, "sana", raising=False)
     with pytest.raises(NoWeights):
-        list(generate(plan_of("taesana"), lambda name: load_codec(name, models_dir=no_weights), no_sleep))
+        run(plan_of("taesana"), no_weights)
 
 
 @pytest.mark.parametrize("size", [(50, 97), (97, 50), (8, 300), (301, 33)])
 def test_any_shape_of_picture_comes_back_whole(random_weights, size):
-    codec = load_codec("taesd", models_dir=random_weights)
     picture = sample_picture("Leaves").resize(size)
-    last = list(generate(plan_of(picture=picture, size=72, steps=2), lambda _family: codec, no_sleep))[-1]
-
+    last = run(plan_of(picture=picture, size=72, steps=2), random_weights)[-1]
     assert last.frame.full_size == fitted(picture, 72).size
     assert max(last.frame.full_size) == 72
 
@@ -107,22 +97,14 @@ def test_pictures_of_every_mode_are_taken():
         assert fitted(Image.new(mode, (20, 10)), 40).mode == "RGB"
 
 
-def test_the_random_state_is_left_alone(random_weights):
-    codec = load_codec("taesd", models_dir=random_weights)
-    state = torch.get_rng_state()
-    list(generate(plan_of(steps=3), lambda _family: codec, no_sleep))
-
+def test_the_previews_and_the_latent_are_kept_and_the_random_state_left_alone(random_weights):
+    keep, state = Kept(), torch.get_rng_state()
+    run(plan_of(steps=4), random_weights, keep)
     assert torch.equal(torch.get_rng_state(), state)
-
-
-def test_the_previews_and_the_latent_are_kept_for_the_panel(random_weights):
-    codec = load_codec("taesd", models_dir=random_weights)
-    keep = Kept()
-    list(generate(plan_of(steps=4), lambda _family: codec, no_sleep, keep))
-
     (job,) = keep.history.jobs()
     assert [frame.step for frame in job.frames] == [1, 2, 3, 4]
     (kept,) = keep.history.finished()
+    codec = load_codec("taesd", models_dir=random_weights)
     assert torch.equal(kept.latent, codec.encode(picture_to_image(fitted(sample_picture("Leaves"), 64))))
     assert keep.session.stats.frames == 4
 
@@ -143,9 +125,7 @@ def smooth_latent(height: int = 24, width: int = 32) -> torch.Tensor:
 
 def test_noise_falls_from_the_models_largest_to_its_smallest():
     levels = noise_levels(12)
-
-    assert levels[0] == pytest.approx(14.6146)
-    assert levels[-1] == pytest.approx(0.0292)
+    assert (levels[0], levels[-1]) == pytest.approx((14.6146, 0.0292))
     assert levels == sorted(levels, reverse=True)
     assert noise_levels(1) == pytest.approx([14.6146])
 
@@ -159,17 +139,9 @@ def test_the_last_prediction_is_the_latent_and_each_is_nearer_than_early_ones(sh
     assert errors[0] > errors[8] > errors[-1]
 
 
-def test_a_replayed_latent_and_the_random_state_stay_as_they_are():
+def test_a_seed_gives_the_same_run_and_leaves_the_latent_alone():
     latent = smooth_latent()
-    kept, state = latent.clone(), torch.get_rng_state()
-    list(replay(latent, 5))
-
-    assert torch.equal(latent, kept)
-    assert torch.equal(torch.get_rng_state(), state)
-
-
-def test_a_seed_gives_the_same_run():
-    first, again, other = (list(replay(smooth_latent(), 4, seed)) for seed in (1, 1, 2))
-
+    first, again, other = (list(replay(latent, 4, seed)) for seed in (1, 1, 2))
+    assert torch.equal(latent, smooth_latent())
     assert all(map(torch.equal, first, again))
     assert not torch.equal(first[0], other[0])

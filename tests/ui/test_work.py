@@ -9,7 +9,7 @@ import torch
 from events import finished, wait_for
 
 from taesd_ext.errors import TaesdError
-from taesd_ext.ui import texts, work
+from taesd_ext.ui import work
 from taesd_ext.ui.work import LongAction, Task, interruptible
 
 
@@ -44,7 +44,7 @@ def test_a_second_page_waits_unless_it_may_take_over():
     action = LongAction(until_stopped, 1, "poll")
     _, key, _ = action.start()
     refused = action.start()
-    assert texts.STILL_RUNNING in refused[0]
+    assert work.STILL_RUNNING in refused[0]
     assert refused[1] == ""
     work.leave(key)
     _, after, _ = action.start()  # though the first thread may not have seen it yet
@@ -53,10 +53,10 @@ def test_a_second_page_waits_unless_it_may_take_over():
     takes_over = LongAction(until_stopped, 1, "poll", alone=False)
     _, first, _ = takes_over.start()
     _, second, _ = takes_over.start()
-    assert texts.CANCELLED in finished(takes_over, first)[0]
+    assert work.CANCELLED in finished(takes_over, first)[0]
     assert "data-task" in takes_over.look(second)[0]
     work.leave_all()
-    assert texts.CANCELLED in finished(takes_over, second)[0]
+    assert work.CANCELLED in finished(takes_over, second)[0]
 
 
 @pytest.mark.parametrize(
@@ -82,7 +82,7 @@ def test_work_ends_when_nobody_asks_any_longer():
     now[0] += 2
     assert task.stop.wait(5)
     runner.join(5)
-    assert task.error == texts.CANCELLED
+    assert task.error == work.CANCELLED
 
 
 def test_torch_stops_in_the_middle_of_a_network():
@@ -104,4 +104,4 @@ def test_torch_stops_in_the_middle_of_a_network():
 def test_an_unknown_task_changes_nothing():
     work.leave("nobody's")
     assert LongAction(until_stopped, 1, "poll").look(None)[0] == ""
-    assert texts.CANCELLED in LongAction(until_stopped, 1, "poll").look("nobody's")[0]
+    assert work.CANCELLED in LongAction(until_stopped, 1, "poll").look("nobody's")[0]
