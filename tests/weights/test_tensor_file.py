@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import io
 import json
 import os
@@ -18,7 +19,7 @@ from pathlib import Path
 import numpy
 import pytest
 import torch
-from safetensors.torch import save, save_file
+from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from taesd_ext.errors import TaesdError
@@ -162,8 +163,7 @@ def test_no_checksums_are_no_damage(tmp_path: Path) -> None:
     data = (tmp_path / "a.pth").read_bytes()
     with zipfile.ZipFile(tmp_path / "a.pth") as archive:
         for info in archive.infolist():
-            sizes = struct.pack("<II", info.file_size, info.file_size)
-            data = data.replace(struct.pack("<I", info.CRC) + sizes, bytes(4) + sizes)
+            data = data.replace(struct.pack("<II", info.CRC, info.file_size), struct.pack("<II", 0, info.file_size))
     (tmp_path / "a.pth").write_bytes(data)
     same(tmp_path / "a.pth", {"a": torch.ones(5)})
 
@@ -174,11 +174,6 @@ def test_header_whose_length_looks_like_another_format(tmp_path: Path, length: i
     raw = json.dumps({"a": ONE}).encode()
     (tmp_path / "a.safetensors").write_bytes(header(raw.ljust(length), b"\0\0\x80\x3f"))
     same(tmp_path / "a.safetensors", {"a": torch.ones(1)})
-
-
-class Twice(nn.Module):
-    def forward(self, x: Tensor) -> Tensor:
-        return x * 2
 
 
 @pytest.mark.filterwarnings("ignore")
@@ -198,19 +193,17 @@ def test_sound_files_that_cannot_be_used_are_not_called_damaged(tmp_path: Path, 
         refused(tmp_path / "a.pth", UnusableFile)
 
 
-@pytest.mark.filterwarnings("ignore")
 def test_other_formats_are_not_called_damaged(tmp_path: Path) -> None:
-    torch.jit.script(Twice()).save(tmp_path / "script.pt")
-    assert "TorchScript" in refused(tmp_path / "script.pt", UnusableFile)
-    (tmp_path / "model.bin").write_bytes(b"GGUF\3\0\0\0" + bytes(100))
-    assert "GGUF" in refused(tmp_path / "model.bin", UnusableFile)
-    (tmp_path / "list.pt").write_bytes(pickle.dumps([1, 2, 3] * 10, protocol=4))
-    refused(tmp_path / "list.pt", UnusableFile)
-    with zipfile.ZipFile(tmp_path / "pictures.bin", "w") as archive:
-        archive.writestr("a.png", b"x")
-    refused(tmp_path / "pictures.bin", UnusableFile)
-    (tmp_path / "new.safetensors").write_bytes(header({"a": {**ONE, "dtype": "F3_NEW"}}, b"1234"))
-    assert "F3_NEW" in refused(tmp_path / "new.safetensors", UnusableFile)
+    buffer = io.BytesIO()
+    for name in ("pictures/a.png", "script/constants.pkl"):
+        with zipfile.ZipFile(buffer, "w") as archive:
+            archive.writestr(name, b"x")
+        (tmp_path / "a.bin").write_bytes(buffer.getvalue())
+        refused(tmp_path / "a.bin", UnusableFile)
+    new = header({"a": {**ONE, "dtype": "F3_NEW"}}, b"1234")
+    for content in (b"GGUF\3\0\0\0" + bytes(100), pickle.dumps([1, 2, 3] * 10, protocol=4), new):
+        (tmp_path / "a.bin").write_bytes(content)
+        refused(tmp_path / "a.bin", UnusableFile)
 
 
 def test_packed_numbers_beside_plain_ones_are_left_out(tmp_path: Path) -> None:
@@ -284,22 +277,18 @@ NESTED = b")" + b"q\x00h\x00\x86" * 64
         b"\x80\x02\x82\x01.",
         b"\x80\x02]K\x01Q.",
         b"\x80\x05\x97.",
+        b"N0" * 400_000 + b"N.",
         b"(" * 100_000,
         b"",
     ],
 )  # fmt: skip
 def test_hostile_pickles_are_refused(program: bytes) -> None:
-    """Claimed lengths of gigabytes, numbers of a million digits, the registry of copyreg."""
+    """Claimed lengths of gigabytes, numbers of a million digits, the registry of copyreg, endless steps."""
     tracemalloc.start()
     with pytest.raises(BadFile):
         InertUnpickler(PickleData(program)).load()
     assert tracemalloc.get_traced_memory()[1] < 100_000_000
     tracemalloc.stop()
-
-
-def test_pickle_of_endless_steps_is_refused() -> None:
-    with pytest.raises(BadFile):
-        InertUnpickler(PickleData(b"N0" * 400_000 + b"N.")).load()
 
 
 @pytest.mark.parametrize(
@@ -364,19 +353,16 @@ def test_zip_bombs_are_refused(tmp_path: Path) -> None:
 
 
 def test_overlapping_members_are_refused(tmp_path: Path) -> None:
-    """Directory entries that share one stretch of bytes claim more than the file has."""
+    """Directory entries that share the same bytes claim more than the file has."""
     torch.save({"a": torch.zeros(100_000)}, tmp_path / "a.pth")
-    buffer = io.BytesIO((tmp_path / "a.pth").read_bytes())
-    with zipfile.ZipFile(buffer, "a") as archive:
-        first = next(info for info in archive.infolist() if info.filename.endswith("data/0"))
-        for index in range(1, 50):
-            twin = zipfile.ZipInfo(f"archive/data/{index}")
-            twin.file_size, twin.compress_size, twin.CRC = first.file_size, first.compress_size, first.CRC
-            twin.header_offset = first.header_offset
+    with zipfile.ZipFile(tmp_path / "a.pth", "a") as archive:
+        first = archive.getinfo("a/data/0")
+        archive.writestr("a/data/1", b"")
+        for index in range(2, 50):
+            twin = copy.copy(first)
+            twin.filename = twin.orig_filename = f"a/data/{index}"
             archive.filelist.append(twin)
             archive.NameToInfo[twin.filename] = twin
-            archive._didModify = True  # type: ignore[attr-defined]
-    (tmp_path / "a.pth").write_bytes(buffer.getvalue())
     assert "more than its own size" in refused(tmp_path / "a.pth")
 
 
@@ -467,28 +453,16 @@ def test_only_regular_files_are_opened(tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", ["a.safetensors", "a.pth"])
 def test_file_that_shrinks_or_vanishes_after_it_was_opened(tmp_path: Path, name: str) -> None:
     path = tmp_path / name
-    if path.suffix == ".pth":
-        torch.save({"a": torch.ones(5000)}, path)
-    else:
-        path.write_bytes(save({"a": torch.ones(5000)}))
+    (torch.save if path.suffix == ".pth" else save_file)({"a": torch.ones(5000)}, path)
     file = open_tensor_file(path)
+    loaded = file.load(["a"])["a"]
     os.truncate(path, path.stat().st_size // 2)
+    assert torch.equal(loaded, torch.ones(5000)), "it is a copy"
     with pytest.raises(TaesdError):
         file.load(["a"])
     path.unlink()
     with pytest.raises(TaesdError, match="Cannot read"):
         file.load(["a"])
-
-
-def test_loaded_tensors_do_not_follow_the_file(tmp_path: Path) -> None:
-    """They are copies: a file that is written again in place must not change a network that runs."""
-    path = tmp_path / "a.safetensors"
-    path.write_bytes(save({"a": torch.ones(4)}))
-    loaded = read_all(path)["a"]
-    with path.open("r+b") as file:
-        file.seek(-16, os.SEEK_END)
-        file.write(bytes(16))
-    assert loaded.tolist() == [1, 1, 1, 1]
 
 
 def test_replaced_loaders_of_hosts_are_not_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
