@@ -37,31 +37,21 @@ def _bytes(data: bytes, chance: random.Random, _: str) -> bytes:
     for _ in range(chance.choice((1, 1, 2, 4, 16))):
         if not out:
             break
-        zone = chance.choice((64, 512, 4096, len(out)))
-        at = min(len(out) - 1, chance.randrange(zone))
+        at = min(len(out) - 1, chance.randrange(chance.choice((64, 512, 4096, len(out)))))
         if chance.random() < 0.4:
             at = len(out) - 1 - at
+        width, other = chance.choice((1, 2, 4, 8, 32, 100)), chance.randrange(len(out))
+        number = chance.choice(INTERESTING) % 2 ** (8 * width)
+        piece = chance.choice((b"", chance.randbytes(width), bytes(out[other : other + width])))
         what = chance.randrange(8)
-        if what == 0:
+        if what < 2:
             out[at] ^= 1 << chance.randrange(8)
-        elif what == 1:
-            out[at] = chance.randrange(256)
-        elif what == 2:
-            width = chance.choice((1, 2, 4, 8))
-            value = chance.choice(INTERESTING) % 2 ** (8 * width)
-            out[at : at + width] = value.to_bytes(width, chance.choice(("little", "big")))
-        elif what == 3:
-            del out[at : at + chance.choice((1, 2, 8, 100))]
-        elif what == 4:
-            out[at:at] = chance.randbytes(chance.choice((1, 2, 8, 100)))
-        elif what == 5:
-            piece = out[at : at + chance.choice((4, 32, 256))]
-            to = chance.randrange(len(out))
-            out[to : to + len(piece)] = piece
-        elif what == 6:
-            del out[at:]
+        elif what < 4:
+            out[at : at + width] = number.to_bytes(width, chance.choice(("little", "big")))
+        elif what < 7:
+            out[at : at + chance.choice((0, width))] = piece
         else:
-            out += out[at : at + 1000] if chance.random() < 0.5 else chance.randbytes(50)
+            del out[at:]
     return bytes(out)
 
 
@@ -100,23 +90,22 @@ def _pth(data: bytes, chance: random.Random, canary: str) -> bytes:
         return _stream(data, chance, canary)
     members = _members(data)
     program = next(name for name in members if name.endswith("data.pkl"))
+    name, code = chance.choice(list(members)), members[program]
     what = chance.randrange(8)
     if what <= 1:
-        members[program] = _bytes(members[program], chance, canary)
+        members[program] = _bytes(code, chance, canary)
     elif what == 2:
-        members[program] = _with_attack(members[program], chance, canary)
+        members[program] = _with_attack(code, chance, canary)
     elif what == 3:
         # The claimed number of elements, among others: BININT1 and BININT2 and their values.
-        code = bytearray(members[program])
         places = [at for at, byte in enumerate(code[:-3]) if byte in b"KMJ"]
         for at in chance.sample(places, min(len(places), 3)):
-            code[at : at + 5] = b"J" + struct.pack("<i", chance.choice((-1, 0, 1, 5, 2**20, 2**31 - 1)))
-        members[program] = bytes(code)
+            value = struct.pack("<i", chance.choice((-1, 0, 1, 5, 2**20, 2**31 - 1)))
+            members[program] = members[program][:at] + b"J" + value + members[program][at + 5 :]
     elif what == 4:
-        name = chance.choice(list(members))
         members[name] = chance.choice((b"", members[name][:-1], members[name] * 2, bytes(10_000)))
     elif what == 5:
-        del members[chance.choice(list(members))]
+        del members[name]
     elif what == 6:
         return _zip(members, zipfile.ZIP_DEFLATED, bomb=chance.random() < 0.3)
     else:
@@ -179,41 +168,31 @@ def _zip(members: dict[str, bytes], compression: int = zipfile.ZIP_STORED, *, bo
 def _safetensors(data: bytes, chance: random.Random, canary: str) -> bytes:
     length = int.from_bytes(data[:8], "little")
     header, body = json.loads(data[8 : 8 + length]), data[8 + length :]
-    names = [name for name in header if name != "__metadata__"]
-    name = chance.choice(names)
+    name = chance.choice([name for name in header if name != "__metadata__"])
     entry = header[name]
-    what = chance.randrange(10)
+    numbers = [chance.choice((*INTERESTING, *entry["data_offsets"])) for _ in range(chance.randrange(5))]
+    dtypes = ("F64", "I8", "F4", "", "BOOL", "F8_E4M3")
+    nonsense = (None, "x", 5, -1, 1.5, [], {}, [[]], [None], [1.0, 2.0], [True], [[[[]]]], {"a": 5}, {"a": {"b": "c"}})
+    what = chance.randrange(7)
     if what == 0:
-        entry["shape"] = [chance.choice(INTERESTING) for _ in range(chance.randrange(5))]
+        entry[chance.choice(("shape", "data_offsets"))] = numbers
     elif what == 1:
-        entry["data_offsets"] = [chance.choice((*INTERESTING, *entry["data_offsets"])) for _ in range(2)]
+        entry["dtype"] = chance.choice(dtypes)
     elif what == 2:
-        entry["dtype"] = chance.choice(("F64", "I8", "F4", "", "BOOL", "F8_E4M3", None, 5))
-    elif what == 3:
-        nonsense = (None, "x", [], {}, 1.5, -1, [[]], [None], [1.0, 2.0], [True])
         entry[chance.choice(list(entry))] = chance.choice(nonsense)
-    elif what == 4:
-        header[name] = chance.choice((None, [], "x", 5, {}, [[[[]]]]))
-    elif what == 5:
-        header["extra"] = dict(entry)
-    elif what == 6:
-        header["__metadata__"] = chance.choice((5, [], {"a": 5}, {"a": {"b": "c"}}, {"a": "x" * 100_000}))
-    elif what == 7:
-        raw = json.dumps(header)
+    elif what == 3:
+        header[chance.choice((name, "__metadata__", "extra"))] = chance.choice(
+            (*nonsense, dict(entry), {"a": "x" * 100_000})
+        )
+    raw = json.dumps(header)
+    if what == 4:
         raw = raw[:-1] + f', "{name}": ' + json.dumps(entry) + "}"
-        return _assembled(raw.encode(), body)
-    elif what == 8:
+    elif what == 5:
         deep = chance.choice((100, 5000, 200_000))
-        return _assembled(b"[" * deep + b"]" * deep, body)
-    else:
-        raw = json.dumps(header)
+        raw = "[" * deep + "]" * deep
+    elif what == 6:
         raw = raw.replace("0", chance.choice(("0" * 50, "9" * 6000, "-0", "1e999", "NaN", "Infinity", "0x1")), 1)
-        return _assembled(raw.encode(), body)
-    return _assembled(json.dumps(header).encode(), body)
-
-
-def _assembled(header: bytes, body: bytes) -> bytes:
-    return len(header).to_bytes(8, "little") + header + body
+    return len(raw).to_bytes(8, "little") + raw.encode() + body
 
 
 def _png(data: bytes, chance: random.Random, canary: str) -> bytes:

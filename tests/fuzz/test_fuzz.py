@@ -6,6 +6,10 @@ import os
 import sys
 
 import pytest
+
+if sys.platform != "linux":
+    pytest.skip("the readers' memory is measured as Linux does", allow_module_level=True)
+
 from run_fuzz import fuzz
 from seeds import FORMATS
 
@@ -15,14 +19,12 @@ CASES = int(os.environ.get("FUZZ_CASES", "200"))
 MOST_MEMORY_MB = {"png": 2048}
 
 
-@pytest.mark.skipif(sys.platform == "win32", reason="the readers' time and memory are measured as POSIX does")
 @pytest.mark.parametrize("kind", FORMATS)
 def test_mutated_files_are_refused_or_read(kind: str) -> None:
     if kind == "h5":
         pytest.importorskip("h5py")
     result = fuzz(kind, CASES)
     print(result)
-    assert result.is_clean, [*result.crashes, *result.bad_lines, *result.hangs, *result.code_run][:5]
-    assert result.read + result.refused == CASES
-    assert result.refused > CASES // 4, "the mutations are too tame"
+    assert not result.problems
+    assert result.counts["refused"] > CASES // 4, "the mutations are too tame"
     assert result.memory_mb < MOST_MEMORY_MB.get(kind, 400)
