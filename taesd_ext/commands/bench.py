@@ -17,7 +17,8 @@ import torch
 
 from taesd_ext.codec.codec import Codec
 from taesd_ext.codec.precision import cpu_flags, cpu_model, resolve_dtype
-from taesd_ext.commands import bench_webui
+from taesd_ext.commands import bench_films, bench_webui
+from taesd_ext.commands.bench_films import FilmBench, print_sizes
 from taesd_ext.commands.bench_ways import DTYPES, FULL_VAE, Bench, Frame, Way, measure_memory
 from taesd_ext.commands.measuring import Timed, in_turn, median_ratio, megabytes, table, timed
 from taesd_ext.commands.outputs import add_overwrite_argument, check_outputs, write_atomically
@@ -50,6 +51,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--tiles", action="store_true", help="decodes in exact tiles against whole ones instead, at 2048 and 4096 px"
     )
+    parser.add_argument("--films", action="store_true", help="moving previews of videos against Forge Neo's instead")
     parser.add_argument("--pictures", type=Path, metavar="DIR", help="pictures to measure the quality on")
     parser.add_argument("--quick", action="store_true", help="one size, few rounds, no full VAE: about a minute")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write all figures there")
@@ -75,7 +77,7 @@ def measure(args: argparse.Namespace) -> dict[str, Any]:
         files_in(args.pictures)
     report: dict[str, Any] = {"hardware": _hardware(), "frames": [], "quality": []}
     for family in families:
-        bench = Bench(family, tuple(args.models))
+        bench = (FilmBench if args.films else Bench)(family, tuple(args.models))
         print(f"\n{family}" + ("" if bench.has_weights else " (made-up weights: no file was found)"))
         if args.pictures:
             report["quality"] += _quality_rows(bench.codec(), args)
@@ -86,7 +88,9 @@ def measure(args: argparse.Namespace) -> dict[str, Any]:
             else:
                 ways = bench.ways(full_vae=not args.quick and side <= LARGEST_FULL_VAE)
                 rounds = QUICK_ROUNDS if args.quick else ROUNDS
-                report["frames"] += frame_rows(bench, ways, side, rounds, memory=not args.quick)
+                report["frames"] += frame_rows(bench, ways, side, rounds, memory=not args.quick and not args.films)
+            if args.films:
+                print_sizes(side)
     return report
 
 
@@ -191,6 +195,8 @@ def _families(args: argparse.Namespace) -> list[str]:
         if unknown:
             raise TaesdError(f"There is no family {unknown[0]}", f"the families are {', '.join(FAMILIES)}")
         return chosen
+    if args.films:
+        return [bench_films.FAMILY]
     found = installed(search_folders(given_folders(args.models)))
     with_decoder = [family for family, parts in found.items() if "decoder" in parts]
     return (with_decoder or ["taesd"])[: 1 if args.quick else None]
@@ -198,6 +204,8 @@ def _families(args: argparse.Namespace) -> list[str]:
 
 def _sides(args: argparse.Namespace) -> Sequence[int]:
     if not args.sizes:
+        if args.films:
+            return bench_films.SIDES
         return TILED_SIDES if args.tiles else QUICK_SIDES if args.quick else SIDES
     try:
         sides = [int(side) for side in args.sizes.split(",")]

@@ -60,6 +60,7 @@ class Frame:
     over_budget: bool = False
     """Whether the detail that was chosen would have cost more than the budget allows."""
 
+
 def to_pixels(image: Tensor) -> Tensor:
     """(B,3,H,W) image in [0,1] -> (B,H,W,3) uint8 on the CPU, rounded, made where the image is."""
     levels = image.float().mul(255).add_(0.5).to(torch.uint8)

@@ -13,7 +13,7 @@ import torch
 from PIL import Image
 
 from taesd_ext.cli import main
-from taesd_ext.commands import bench, bench_webui
+from taesd_ext.commands import bench, bench_films, bench_webui
 from taesd_ext.commands.approx_nn import SCALE, ApproxNN, find_approx_nn
 from taesd_ext.commands.bench_ways import BASELINE, DIFFUSERS, TILINGS, Bench, Way, measure_memory
 from taesd_ext.commands.measuring import Timed, in_turn, table
@@ -88,6 +88,15 @@ def test_tiles_are_compared_with_the_whole(tmp_path, weights_dir, monkeypatch):
     ]
     assert [row["peak_bytes"] for row in rows] == [len(f"{row['way']}, {row['dtype']}") << 20 for row in rows]
     assert rows[0]["cheaper"] == rows[2]["cheaper"] == 1
+
+
+def test_films_are_compared_with_neos(monkeypatch):
+    """Each way's bytes are a film of the latents, at the detail that it says."""
+    monkeypatch.setattr(bench_films, "LATENT_FRAMES", 4)
+    subject = bench_films.FilmBench("taew2_1")
+    films = [Image.open(io.BytesIO(way.prepare()(subject.latent(32)))) for way in subject.ways()]
+    assert [film.size[0] for film in films] == [32, 32, 16, 8, 4, 4, 4]
+    assert [film.format for film in films] == ["GIF", *["WEBP"] * 6]
 
 
 def test_memory_is_that_of_a_process_of_its_own():

@@ -21,9 +21,7 @@ def test_levels_are_rounded_not_cut():
     assert to_pixels(torch.full((1, 3, 1, 1), 0.8984375, dtype=torch.bfloat16))[0, 0, 0, 0] == 229
 
 
-@pytest.mark.parametrize(
-    ("count", "shape"), [(1, (1, 1)), (2, (1, 2)), (3, (2, 2)), (5, (2, 3)), (9, (3, 3))]
-)
+@pytest.mark.parametrize(("count", "shape"), [(1, (1, 1)), (2, (1, 2)), (3, (2, 2)), (5, (2, 3)), (9, (3, 3))])
 def test_grid_places_every_picture(count, shape):
     assert grid_shape(count) == shape
     image = torch.stack([torch.full((3, 2, 3), (i + 1) / 255) for i in range(count)])
