@@ -1,4 +1,4 @@
-"""Write what follows from the code: the tables of settings and models, and the keys of localizations/*.json.
+"""Write what follows from the code: the tables of settings, models and the history, and the keys of localizations/*.json.
 
     python docs/make_tables.py [--check]
 
@@ -13,18 +13,26 @@ import json
 import re
 import sys
 from collections.abc import Iterator
+from functools import cache
+from itertools import groupby
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
-from taesd_ext.codec.previewer import has_previewer  # noqa: E402 - this folder need not be installed
+import torch  # noqa: E402 - this folder need not be installed
+
+from taesd_ext.codec.previewer import has_previewer  # noqa: E402
 from taesd_ext.latent_formats import LATENT_FORMATS, LatentFormat  # noqa: E402
 from taesd_ext.models.latent_rgb import LATENT_RGB  # noqa: E402
+from taesd_ext.preview.frame import Frame, PreviewImage  # noqa: E402
+from taesd_ext.preview.job_history import JobHistory  # noqa: E402
 from taesd_ext.settings import OPTIONS, Option  # noqa: E402
 
 SETTINGS = "| Setting | Key | Default | What it does |\n|---|---|---|---|\n"
 MODELS = "| Model | Latent | Tiny decoder | Without a file |\n|---|---|---|---|\n"
+HISTORY = "| Job | 4 channels | 4 channels and previews | 16 channels |\n|---|---|---|---|\n"
+HISTORY_JOBS, HISTORY_STEPS, PREVIEW_BYTES = 8, 40, 100_000
 UNTRANSLATED = {"TAESD", "PSNR", "SSIM"}
 SHOWN_FIRST = {"Accordion", "Button", "Tab", "file_box", "heading", "notice", "small_button", "table"}
 """Functions whose first argument is shown."""
@@ -51,7 +59,37 @@ def models_table() -> str:
     return MODELS + "".join(map(row, LATENT_FORMATS))
 
 
-TABLES = {SETTINGS: settings_table, MODELS: models_table}
+@cache
+def history_table() -> str:
+    """What is left of jobs of 1024 px within the default bound, the newest first."""
+    kept = [_steps_kept(*kind) for kind in ((4, False), (4, True), (16, False))]
+    rows = zip(range(HISTORY_JOBS, 0, -1), *kept, strict=True)
+    return HISTORY + "".join(f"| {' | '.join(map(str, row))} |\n" for row in rows)
+
+
+def _steps_kept(channels: int, previews: bool) -> list[str]:
+    history, picture = JobHistory(), PreviewImage(None, "jpeg", bytes(PREVIEW_BYTES))
+    latent = torch.zeros(1, channels, 128, 128, dtype=torch.float16)
+    for _ in range(HISTORY_JOBS):
+        job = history.begin(steps=HISTORY_STEPS)
+        for step in range(1, HISTORY_STEPS + 1):
+            history.add_latents(job, step, HISTORY_STEPS, latent, None)
+            if previews:
+                history.add_frame(job, Frame(step, step, picture, (1024, 1024), "full", None, 0.0))
+        history.add_finished(job, latent, None)
+    return [_counted(sorted(job.moments)) for job in history.jobs()]
+
+
+def _counted(steps: list[int]) -> str:
+    """How many, and which: "5: 1-3, 7, 9"."""
+    if len(steps) == HISTORY_STEPS:
+        return "all"
+    runs = (list(run) for _, run in groupby(enumerate(steps), lambda placed: placed[1] - placed[0]))
+    ends = ([step for _, step in (run[0], run[-1])] for run in runs)
+    return f"{len(steps)}: " + ", ".join(str(first) if first == last else f"{first}-{last}" for first, last in ends)
+
+
+TABLES = {SETTINGS: settings_table, MODELS: models_table, HISTORY: history_table}
 
 
 def shown_texts() -> list[str]:

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from taesd_ext.latent_format import LatentFormat
 from taesd_ext.preview.frame import Frame
-from taesd_ext.preview.recorded import KeptLatent, RecordedFrame, RecordedJob, bytes_of
+from taesd_ext.preview.recorded import KeptLatent, RecordedFrame, RecordedJob, bytes_of, is_finite
 
 DEFAULT_LIMIT = 64 * 2**20
 """Bytes: about 600 previews of 1024 pixels as JPEG, or 512 latents of such pictures with 4 channels in float16."""
@@ -88,7 +88,7 @@ class JobHistory:
 
         ``latents`` is kept as it is. One that holds NaN or Inf is passed over; a later one of the same step counts.
         """
-        finite = bool(latents.isfinite().all())
+        finite = is_finite(latents)
         with self._lock:
             job = self._job(number)
             if job and self.keeps_latents and finite:

