@@ -49,6 +49,8 @@ def test_misuse_is_exit_code_2(arguments: list[str]) -> None:
         ["bench", "--rounds", "0"],
         ["compare", "a.png", "-o", "out", "--side", "0"],
         ["encode", "a.png", "-o", "out", "--workers", "no"],
+        *(["encode", "a.png", "--shard", text] for text in ("0/4", "5/4", "1", "a/b", "1/0", "")),
+        ["export", "-o", "out", "--size", "64"],
     ],
 )
 def test_numbers_that_make_no_sense_are_misuse(arguments: list[str], capsys: pytest.CaptureFixture) -> None:

@@ -16,21 +16,23 @@ import torch
 from torch import Tensor, nn
 
 from taesd_ext.errors import TaesdError
-from taesd_ext.models.tiny import CLAMP_MAGNITUDE, PATCH, Block, Clamp, FoldPatches, UnfoldPatches
+from taesd_ext.models.tiny import CLAMP_MAGNITUDE, PATCH, Block, Clamp, FoldPatches, TinyNetwork, UnfoldPatches
 
 _LAST = {"data_format": "channels_last"}
 
 
-def keras_bytes(network: nn.Sequential, name: str, channels: int, size: tuple[int, int] | None) -> bytes:
-    """The ``.keras`` file of a network that takes ``channels`` channels, for one (H, W) or for any.
-
-    Raises TaesdError without Keras 3.
-    """
-    keras = _import_keras()
+def keras_bytes(network: TinyNetwork, name: str, size: tuple[int, int] | None = None) -> bytes:
+    """The ``.keras`` file of a network, for pictures of one (H, W) or of any. Raises TaesdError without Keras 3."""
+    encodes, factor = network.part == "encoder", network.spatial_scale_factor
+    if size and (size[0] % factor or size[1] % factor):
+        raise TaesdError(f"{size[1]}x{size[0]} is no multiple of {factor}", "", "Give a size that is")
     if next(network.parameters()).dtype != torch.float32:
         raise TaesdError("Cannot write Keras models in half precision", "", "Use --dtype fp32; Keras can cast it")
+    keras = _import_keras()
+    step = 1 if encodes else factor
+    sides = (size[0] // step, size[1] // step) if size else (None, None)
+    source = keras.Input((*sides, 3 if encodes else network.latent_channels), name="image" if encodes else "latent")
     writer = _Writer(keras.layers)
-    source = keras.Input((*(size or (None, None)), channels), name="image" if channels == 3 else "latent")
     model = keras.Model(source, writer.write(network, source), name=name)
     for layer, values in writer.weights:
         layer.set_weights([value.detach().contiguous().numpy() for value in values])

@@ -19,7 +19,7 @@ OPSET = 13
 """Supported by ONNX Runtime 1.7 and later, by TensorRT 8.5, by DirectML."""
 
 
-def onnx_bytes(network: TinyNetwork, part: str, notes: dict[str, str]) -> bytes:
+def onnx_bytes(network: TinyNetwork, notes: dict[str, str]) -> bytes:
     """The ONNX file of an encoder ("image" -> "latent") or decoder ("latent" -> "image"), in the weights' dtype.
 
     Sizes are free; an image's sides are multiples of the network's factor. Raises TaesdError without the package onnx.
@@ -34,15 +34,13 @@ def onnx_bytes(network: TinyNetwork, part: str, notes: dict[str, str]) -> bytes:
     if dtype not in (torch.float32, torch.float16):
         raise TaesdError(f"Cannot write ONNX in {dtype}", "few runtimes compute in it", "Use --dtype fp32 or fp16")
     factor = network.spatial_scale_factor
-    examples = {
-        "image": torch.zeros(1, 3, 2 * factor, 3 * factor, dtype=dtype),
-        "latent": torch.zeros(1, network.latent_channels, 2, 3, dtype=dtype),
-    }
+    names = ("image", "latent") if network.part == "encoder" else ("latent", "image")
+    channels, step = (3, factor) if network.part == "encoder" else (network.latent_channels, 1)
+    example = torch.zeros(1, channels, 2 * step, 3 * step, dtype=dtype)
     axes = {
         "image": {0: "batch", 2: "height", 3: "width"},
         "latent": {0: "batch", 2: "latent_height", 3: "latent_width"},
     }
-    source, result = ("image", "latent") if part == "encoder" else ("latent", "image")
     # The newest torch chooses its other exporter unless told; the older ones have no such choice.
     chosen = {"dynamo": False} if "dynamo" in inspect.signature(torch.onnx.export).parameters else {}
     file = io.BytesIO()
@@ -50,7 +48,7 @@ def onnx_bytes(network: TinyNetwork, part: str, notes: dict[str, str]) -> bytes:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             torch.onnx.export(
-                network, (examples[source],), file, input_names=[source], output_names=[result], dynamic_axes=axes,
+                network, (example,), file, input_names=names[:1], output_names=names[1:], dynamic_axes=axes,
                 opset_version=OPSET, **chosen,
             )  # fmt: skip
     except RuntimeError as error:  # before torch 2.3 a CPU does not compute in float16

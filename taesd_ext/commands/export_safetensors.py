@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import safetensors.torch
 from torch import Tensor, nn
@@ -15,17 +15,17 @@ CONFIG_NAME = "config.json"
 WEIGHTS_NAME = "diffusion_pytorch_model.safetensors"
 
 
-def original_bytes(networks: Mapping[str, nn.Module], family: str, notes: dict[str, str]) -> bytes:
+def original_bytes(networks: Sequence[TinyNetwork], family: str, notes: dict[str, str]) -> bytes:
     """One part under the original's keys ("1.weight"), or both in one file, "taesd_encoder.1.weight"."""
     state: dict[str, Tensor] = {}
-    for part, network in networks.items():
-        prefix = f"{family}_{part}." if len(networks) > 1 else ""
+    for network in networks:
+        prefix = f"{family}_{network.part}." if len(networks) > 1 else ""
         state |= {prefix + key: value.contiguous() for key, value in network.state_dict().items()}
     return safetensors.torch.save(state, notes)
 
 
-def diffusers_files(networks: Mapping[str, TinyNetwork]) -> dict[str, bytes]:
-    """The files, by name, of a folder that AutoencoderTiny.from_pretrained loads. Raises TaesdError."""
+def diffusers_file(networks: Mapping[str, TinyNetwork], name: str) -> bytes:
+    """One of the two files of a folder that AutoencoderTiny.from_pretrained loads. Raises TaesdError."""
     if set(networks) != {"encoder", "decoder"}:
         raise TaesdError("Cannot write the diffusers layout", "it needs both parts", "Use --part both")
     network, channels = networks["decoder"], networks["decoder"].latent_channels
@@ -35,6 +35,10 @@ def diffusers_files(networks: Mapping[str, TinyNetwork]) -> dict[str, bytes]:
             f"diffusers has no network for a {network.kind} tiny autoencoder", "its AutoencoderTiny is a plain 8x one",
             "Use --layout original",
         )  # fmt: skip
+    return _config(channels) if name == CONFIG_NAME else _weights(networks)
+
+
+def _weights(networks: Mapping[str, TinyNetwork]) -> bytes:
     state: dict[str, Tensor] = {}
     for part, network in networks.items():
         for key, value in network.state_dict().items():
@@ -42,6 +46,10 @@ def diffusers_files(networks: Mapping[str, TinyNetwork]) -> dict[str, bytes]:
             # diffusers clamps outside of the decoder's list of layers, so that every index is one less.
             place = int(index) - (1 if part == "decoder" else 0)
             state[f"{part}.layers.{place}.{rest}"] = value.contiguous()
+    return safetensors.torch.save(state, {"format": "pt"})
+
+
+def _config(channels: int) -> bytes:
     config = {
         "_class_name": "AutoencoderTiny",
         "act_fn": "relu",
@@ -59,10 +67,7 @@ def diffusers_files(networks: Mapping[str, TinyNetwork]) -> dict[str, bytes]:
         "shift_factor": 0.0,
         "upsampling_scaling_factor": 2,
     }
-    return {
-        CONFIG_NAME: (json.dumps(config, indent=2) + "\n").encode(),
-        WEIGHTS_NAME: safetensors.torch.save(state, {"format": "pt"}),
-    }
+    return (json.dumps(config, indent=2) + "\n").encode()
 
 
 def _keys(network: nn.Module) -> dict[str, tuple[int, ...]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -63,30 +64,29 @@ def test_a_latent_file_cannot_name_a_path(tmp_path, models, capsys):
     assert "unknown codec" in capsys.readouterr().err
 
 
-def test_missing_weights_stop_before_the_first_picture(tmp_path, capsys, monkeypatch):
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+UNFIT = {
+    "no weights at all": (["--models", "empty"], "No weights for taesana"),
+    "a decoder alone": (["--family", "models/taef2_decoder.safetensors"], "no encoder"),
+    "no distribution to draw from": (["--family", "taesd", "--models", "models", "--seed", "1"], "cannot sample"),
+}
+
+
+@pytest.mark.parametrize("case", UNFIT)
+def test_an_unfit_codec_stops_before_the_first_picture(case, tmp_path, models, capsys, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     monkeypatch.delenv("TAESD_MODELS", raising=False)
     monkeypatch.chdir(tmp_path)
-    draw(tmp_path / "in" / "a.png", 1)
-    draw(tmp_path / "in" / "b.png", 2)
-    (tmp_path / "empty").mkdir()
-    assert encode(tmp_path / "in", tmp_path / "out", tmp_path / "empty") == 1
-    assert "No weights for taesd" in capsys.readouterr().err
-    assert not (tmp_path / "out").exists()
-
-
-def test_a_decoder_alone_cannot_encode(tmp_path, models, capsys, monkeypatch):
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    draw(tmp_path / "a.png", 1)
-    arguments = ["encode", str(tmp_path / "a.png"), "-o", str(tmp_path / "l.png")]
-    assert cli.main([*arguments, "--family", str(models / "taesd_decoder.safetensors")]) == 1
-    assert "no encoder" in capsys.readouterr().err
-
-
-def test_a_tiny_autoencoder_draws_no_latents(tmp_path, models, capsys):
-    draw(tmp_path / "in" / "a.png", 1)
-    assert encode(tmp_path / "in", tmp_path / "out", models, "--seed", "1") == 1
-    assert "taesd cannot sample: its latents are no distribution. Leave --seed out." in capsys.readouterr().err
+    shutil.copytree(models, "models")
+    safetensors.torch.save_file(tiny.Decoder(32, midblock_norm=True).state_dict(), "models/taef2_decoder.safetensors")
+    Path("empty").mkdir()
+    for seed in (1, 2):
+        draw(tmp_path / "in" / f"{seed}.png", seed)
+    options, reason = UNFIT[case]
+    assert cli.main(["encode", "in", "-o", "out", "--family", "taesana", *options]) == 1
+    said = capsys.readouterr().err
+    assert reason in said
+    assert len(said.splitlines()) == 1
+    assert not Path("out").exists()
 
 
 PICTURES = 200

@@ -13,8 +13,7 @@ import safetensors.torch
 import torch
 
 from taesd_ext import TaesdError, cli, load_codec
-from taesd_ext.commands.export import find_parts
-from taesd_ext.commands.export_keras import keras_bytes, patch_kernel
+from taesd_ext.commands.export_keras import keras_bytes
 from taesd_ext.commands.export_onnx import onnx_bytes
 from taesd_ext.models import tiny
 from taesd_ext.weights.tiny_file import PARTS, read_tiny
@@ -32,8 +31,8 @@ NETWORKS = {
 }
 
 
-def network_of(kind: str, part: str) -> tuple[torch.nn.Sequential, int, int]:
-    """A seeded network that is not dull, its latent channels and its factor."""
+def network_of(kind: str, part: str) -> tiny.TinyNetwork:
+    """A seeded network that is not dull."""
     encoder, decoder, channels, more = NETWORKS[kind]
     with torch.random.fork_rng():
         torch.manual_seed(5)
@@ -42,15 +41,15 @@ def network_of(kind: str, part: str) -> tuple[torch.nn.Sequential, int, int]:
             if isinstance(module, torch.nn.GroupNorm):
                 torch.nn.init.normal_(module.weight)
                 torch.nn.init.normal_(module.bias)
-    return network.requires_grad_(False).eval(), channels, network.spatial_scale_factor
+    return network.requires_grad_(False).eval()
 
 
-def inputs_for(part: str, channels: int, factor: int, latent_sides: tuple[int, int], batch: int = 1) -> torch.Tensor:
-    generator = torch.Generator().manual_seed(1)
-    height, width = latent_sides
-    if part == "encoder":
+def inputs_for(network: tiny.TinyNetwork, height: int, width: int, batch: int = 1) -> torch.Tensor:
+    """What it takes, with latents of this size."""
+    generator, factor = torch.Generator().manual_seed(1), network.spatial_scale_factor
+    if network.part == "encoder":
         return torch.rand(batch, 3, height * factor, width * factor, generator=generator)
-    return torch.randn(batch, channels, height, width, generator=generator) * 2
+    return torch.randn(batch, network.latent_channels, height, width, generator=generator) * 2
 
 
 def run_onnx(data: bytes, x: torch.Tensor) -> torch.Tensor:
@@ -66,50 +65,36 @@ def run_onnx(data: bytes, x: torch.Tensor) -> torch.Tensor:
 @pytest.mark.parametrize("kind", NETWORKS)
 def test_onnx_agrees_at_any_size_and_batch(kind, part):
     onnx = pytest.importorskip("onnx", reason="needs the extra: onnx")
-    network, channels, factor = network_of(kind, part)
-    data = onnx_bytes(network, part, {"family": kind})
+    network = network_of(kind, part)
+    data = onnx_bytes(network, {"family": kind})
     model = onnx.load_from_string(data)
-    onnx.checker.check_model(model, full_check=True)
     if kind == "taesd" and part == "decoder":
         assert {node.op_type for node in model.graph.node} == PLAIN_DECODER
     assert {note.key: note.value for note in model.metadata_props} == {"family": kind}
-    for sides, batch in ((3, 2), 1), ((2, 5), 2):
-        x = inputs_for(part, channels, factor, sides, batch)
+    for size in (3, 2, 1), (2, 5, 2):
+        x = inputs_for(network, *size)
         assert (run_onnx(data, x) - network(x)).abs().max() <= 1e-4
 
 
-@pytest.mark.parametrize("family", ["taesd", "taesdxl", "taesd3", "taef1", "taef2"])
-@pytest.mark.parametrize("part", PARTS)
+@pytest.mark.parametrize(("family", "part"), [("taesd", "decoder"), ("taef2", "encoder")])
 def test_onnx_of_real_weights(family, part, weights_dir, tmp_path):
     pytest.importorskip("onnx", reason="needs the extra: onnx")
     path = tmp_path / "model.onnx"
-    command = ["export", "--family", family, "--part", part, "--format", "onnx", "-o", str(path)]
-    assert cli.main([*command, "--models", str(weights_dir)]) == 0
-    found = find_parts(family, (part,), [str(weights_dir)])[part]
-    x = inputs_for(part, found.network.latent_channels, 8, (12, 9))
-    difference = (run_onnx(path.read_bytes(), x) - found.build()(x)).abs().max()
-    assert difference <= 1e-4
+    assert export(weights_dir, path, "--family", family, "--part", part, "--format", "onnx") == 0
+    network = getattr(load_codec(family, models_dir=weights_dir), part)
+    x = inputs_for(network, 12, 9)
+    assert (run_onnx(path.read_bytes(), x) - network(x)).abs().max() <= 1e-4
 
 
 def test_onnx_in_half_precision():
     pytest.importorskip("onnx", reason="needs the extra: onnx")
-    network, channels, factor = network_of("taesd", "decoder")
-    x = inputs_for("decoder", channels, factor, (4, 4))
-    data = onnx_bytes(network.half(), "decoder", {})
+    network = network_of("taesd", "decoder")
+    x = inputs_for(network, 4, 4)
+    data = onnx_bytes(network.half(), {})
     assert len(data) < 2.6e6
     assert (run_onnx(data, x.half()).float() - network.float()(x)).abs().max() < 0.02
     with pytest.raises(TaesdError, match="fp32 or fp16"):
-        onnx_bytes(network.bfloat16(), "decoder", {})
-
-
-def test_folding_is_a_convolution():
-    x = torch.rand(2, 3, 6, 8)
-    for channels in (3, 4):
-        folded = tiny.FoldPatches(channels)(x)
-        kernel = patch_kernel(folded.shape[1])
-        assert torch.equal(torch.nn.functional.conv2d(x, kernel, stride=2)[:, :12], folded[:, :12])
-        unfolded = torch.nn.functional.conv_transpose2d(folded, kernel, stride=2)
-        assert torch.equal(unfolded, tiny.UnfoldPatches()(folded))
+        onnx_bytes(network.bfloat16(), {})
 
 
 @pytest.fixture(scope="module")
@@ -123,22 +108,20 @@ def keras():
 @pytest.mark.parametrize("kind", NETWORKS)
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
 def test_keras_agrees_and_loads_in_safe_mode(kind, part, keras, tmp_path):
-    network, channels, factor = network_of(kind, part)
+    network = network_of(kind, part)
     path = tmp_path / "model.keras"
-    channels_in = 3 if part == "encoder" else channels
-    path.write_bytes(keras_bytes(network, f"{kind}_{part}".replace("-", "_"), channels_in, None))
+    path.write_bytes(keras_bytes(network, f"{kind}_{part}".replace("-", "_")))
     model = keras.models.load_model(path, safe_mode=True)
     assert model.input_shape[1:3] == (None, None)
-    for sides, batch in ((3, 2), 1), ((2, 4), 2):
-        x = inputs_for(part, channels, factor, sides, batch)
+    for size in (3, 2, 1), (2, 4, 2):
+        x = inputs_for(network, *size)
         result = model(x.permute(0, 2, 3, 1).contiguous(), training=False)
         result = torch.as_tensor(keras.ops.convert_to_numpy(result)).permute(0, 3, 1, 2)
         assert (result - network(x)).abs().max() <= 1e-4
 
 
 def test_keras_of_one_size(keras, weights_dir, tmp_path):
-    command = ["export", "--format", "keras", "--size", "64x48", "-o", str(tmp_path), "--models", str(weights_dir)]
-    assert cli.main(command) == 0
+    assert export(weights_dir, tmp_path, "--format", "keras", "--size", "64x48") == 0
     encoder = keras.models.load_model(tmp_path / "taesd_encoder.keras")
     decoder = keras.models.load_model(tmp_path / "taesd_decoder.keras")
     assert (encoder.input_shape, encoder.output_shape) == ((None, 48, 64, 3), (None, 6, 8, 4))
@@ -166,11 +149,10 @@ def test_keras_under_tensorflow(family, part, weights_dir, tmp_path, keras):
     if subprocess.run([python, "-c", "import tensorflow"], capture_output=True).returncode:
         pytest.skip("needs TensorFlow, here or in the Python that TAESD_TF_PYTHON names")
     path = tmp_path / "model.keras"
-    command = ["export", "--family", family, "--part", part, "--format", "keras", "-o", str(path)]
-    assert cli.main([*command, "--models", str(weights_dir)]) == 0
-    found = find_parts(family, (part,), [str(weights_dir)])[part]
-    x = inputs_for(part, found.network.latent_channels, 8, (12, 9), batch=2)
-    y = found.build()(x)
+    assert export(weights_dir, path, "--family", family, "--part", part, "--format", "keras") == 0
+    network = getattr(load_codec(family, models_dir=weights_dir), part)
+    x = inputs_for(network, 12, 9, batch=2)
+    y = network(x)
     np.savez(tmp_path / "xy.npz", x=x.permute(0, 2, 3, 1).numpy(), y=y.permute(0, 2, 3, 1).numpy())
     environment = {**os.environ, "KERAS_BACKEND": "tensorflow", "TF_CPP_MIN_LOG_LEVEL": "3"}
     script = [python, "-c", _TENSORFLOW_SIDE, str(path), str(tmp_path / "xy.npz")]
@@ -180,12 +162,15 @@ def test_keras_under_tensorflow(family, part, weights_dir, tmp_path, keras):
 
 
 @pytest.fixture
-def models(tmp_path) -> Path:
+def models(tmp_path, monkeypatch) -> Path:
+    """Both parts of taesd and taef2, and half of taesd3, and none elsewhere."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     folder = tmp_path / "models"
     folder.mkdir()
-    for part in PARTS:
-        state = network_of("taesd", part)[0].state_dict()
-        safetensors.torch.save_file(state, folder / f"taesd_{part}.safetensors")
+    for name in ("taesd_encoder", "taesd_decoder", "taef2_encoder", "taef2_decoder"):
+        state = network_of(*name.split("_")).state_dict()
+        safetensors.torch.save_file(state, folder / f"{name}.safetensors")
+    safetensors.torch.save_file(tiny.Decoder(16).state_dict(), folder / "taesd3_decoder.safetensors")
     return folder
 
 
@@ -200,7 +185,7 @@ def test_original_layout(models, tmp_path, dtype):
     assert export(models, tmp_path / "split", "--dtype", dtype) == 0
     split = {part: tmp_path / "split" / f"taesd_{part}.safetensors" for part in PARTS}
     for part in PARTS:
-        wanted = {key: value.to(kind) for key, value in network_of("taesd", part)[0].state_dict().items()}
+        wanted = {key: value.to(kind) for key, value in network_of("taesd", part).state_dict().items()}
         found = safetensors.torch.load_file(split[part])
         assert list(found) == sorted(wanted)
         assert all(torch.equal(found[key], value) and found[key].dtype == kind for key, value in wanted.items())
@@ -215,7 +200,7 @@ def test_diffusers_loads_its_layout(models, tmp_path, dtype):
     assert export(models, tmp_path / "folder", "--layout", "diffusers", "--dtype", dtype) == 0
     theirs = diffusers.AutoencoderTiny.from_pretrained(tmp_path / "folder", local_files_only=True).float().eval()
     ours = load_codec(tmp_path / "folder")
-    image = inputs_for("encoder", 4, 8, (4, 6))
+    image = inputs_for(network_of("taesd", "encoder"), 4, 6)
     with torch.no_grad():
         latent = theirs.encode(image * 2 - 1).latents
         back = theirs.decode(latent).sample / 2 + 0.5
@@ -229,6 +214,12 @@ REFUSED = {
     "two networks in one ONNX file": (["--format", "onnx"], "x.onnx", "two networks"),
     "a wrong suffix": (["--format", "onnx", "--part", "decoder"], "x.keras", "x.onnx"),
     "half precision for Keras": (["--format", "keras", "--dtype", "fp16"], "folder", "half precision"),
+    "a network that diffusers has not": (
+        ["--family", "taef2", "--layout", "diffusers"],
+        "x",
+        "diffusers has no network",
+    ),
+    "a missing part": (["--family", "taesd3"], "x", "no tiny encoder for taesd3"),
     "no such family": (["--family", "nothing"], "folder", "does not exist"),
     "an odd size": (["--format", "keras", "--size", "65x64"], "folder", "no multiple of 8"),
 }
@@ -249,22 +240,6 @@ def test_a_missing_package_is_named(package, form, models, tmp_path, capsys, mon
     monkeypatch.setitem(sys.modules, package, None)
     assert export(models, tmp_path / "folder", "--format", form) == 1
     assert "pip install" in capsys.readouterr().err
-
-
-def test_a_missing_part_is_named(models, tmp_path, capsys, monkeypatch):
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    (models / "taesd_encoder.safetensors").unlink()
-    assert export(models, tmp_path / "x") == 1
-    assert "no encoder for taesd" in capsys.readouterr().err
-    assert export(models, tmp_path / "x.safetensors", "--part", "decoder") == 0
-
-
-def test_diffusers_has_no_network_for_flux2(tmp_path, capsys):
-    for part in PARTS:
-        state = network_of("taef2", part)[0].state_dict()
-        safetensors.torch.save_file(state, tmp_path / f"taef2_{part}.safetensors")
-    assert export(tmp_path, tmp_path / "x", "--family", "taef2", "--layout", "diffusers") == 1
-    assert "diffusers has no network" in capsys.readouterr().err
 
 
 def contents(folder: Path) -> dict[str, bytes]:
@@ -304,7 +279,7 @@ def test_what_is_there_goes_only_when_told(models, tmp_path, capsys):
     assert contents(out) != first
 
 
-@pytest.mark.parametrize("output", ["afile", "afile/x", "afile/x.safetensors", "/proc/x.safetensors", "/proc/new/x"])
+@pytest.mark.parametrize("output", ["afile/x.safetensors", "/proc/new/x"])
 def test_where_nothing_can_be_written(output, models, tmp_path, capsys, monkeypatch):
     monkeypatch.chdir(tmp_path)
     Path("afile").write_bytes(b"mine")
