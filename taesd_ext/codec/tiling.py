@@ -32,7 +32,7 @@ WHOLE_BYTES = 512 << 20
 TENSORS_AT_ONCE = 3
 """A residual block holds its input, one convolution's input and its output."""
 
-TILE = 512
+TILE = 384
 """Pixels."""
 
 TILED_SCALE = 4

@@ -10,13 +10,22 @@ from pathlib import Path
 import pytest
 import torch
 from full_vae_files import plain_vae
-from full_vae_reference import LARGEST_ERROR, latent_like, make_up, picture, relative_error
+from full_vae_reference import (
+    LARGEST_ERROR,
+    assert_equal,
+    decoded,
+    encoded,
+    latent_like,
+    make_up,
+    picture,
+    relative_error,
+    saved,
+)
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from taesd_ext import load_codec
 from taesd_ext.codec.blended_tiles import BlendedTiler
-from taesd_ext.codec.codec import Codec
 from taesd_ext.errors import TaesdError
 from taesd_ext.models.autoencoder_dc import Down, FromLatent, ToLatent, Up
 from taesd_ext.models.layers import Conv2d
@@ -77,32 +86,6 @@ def small(row: NamedVAE) -> nn.Module:
     return reference(config_of(row, SMALL_WIDTHS, most_blocks=1))
 
 
-def saved(vae: nn.Module, folder: Path) -> Path:
-    vae.save_pretrained(folder)
-    return folder
-
-
-def reference_encode(vae: nn.Module, image: Tensor) -> Tensor:
-    with torch.no_grad():
-        return vae.encode(image * 2 - 1).latent * vae.config.scaling_factor
-
-
-def reference_decode(vae: nn.Module, latent: Tensor) -> Tensor:
-    with torch.no_grad():
-        return (vae.decode(latent / vae.config.scaling_factor).sample / 2 + 0.5).clamp(0, 1)
-
-
-def assert_equal(codec: Codec, vae: nn.Module, height: int, width: int, batch: int = 1) -> None:
-    """Sides are latent positions."""
-    factor = codec.spatial_scale_factor
-    image = picture(height * factor, width * factor, batch)
-    assert relative_error(codec.encode(image), reference_encode(vae, image)) <= LARGEST_ERROR
-    latent = latent_like(codec, height, width, batch)
-    decoded = codec.decode(latent)
-    assert relative_error(decoded, reference_decode(vae, latent)) <= LARGEST_ERROR
-    assert float(decoded.std()) > 0.05, "a flat picture would prove nothing"
-
-
 @pytest.mark.parametrize("row", ROWS, ids=lambda row: row.name)
 def test_small_networks_equal_diffusers_from_its_own_folder(row: NamedVAE, tmp_path: Path) -> None:
     vae = small(row)
@@ -127,45 +110,35 @@ def test_tiles_equal_diffusers(row: NamedVAE, tmp_path: Path) -> None:
     assert_equal(codec, vae, 5, 4)
 
 
-def test_slicing_changes_nothing(tmp_path: Path) -> None:
-    codec = load_codec(saved(small(VAE_BY_NAME["dc-ae-f32c32-sana-1.0"]), tmp_path))
-    latent = latent_like(codec, 2, 3, batch=3)
-    one_by_one = codec.decode(latent)
-    assert torch.equal(one_by_one[1:2], codec.decode(latent[1:2]))
-    codec.decoder.slicing = False
-    assert relative_error(codec.decode(latent), one_by_one) <= LARGEST_ERROR
+big = pytest.mark.skipif(os.environ.get(BIG) != "1", reason=f"needs up to 8 GB of memory; {BIG}=1 runs it")
 
 
-def true_size(name: str, folder: Path) -> None:
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "name",
+    [
+        "dc-ae-f32c32-sana-1.0",
+        *(pytest.param(f"dc-ae-{kind}-1.0", marks=big) for kind in ("f32c32-mix", "f64c128-in", "f128c512-mix")),
+    ],
+)
+def test_true_sizes_equal_diffusers(name: str, tmp_path: Path) -> None:
     row = VAE_BY_NAME[name]
     vae = reference(config_of(row))
     factor = vae.spatial_compression_ratio
     image, latent = picture(factor, factor), torch.randn(1, row.latent_format.latent_channels, 1, 1)
-    expected = reference_encode(vae, image), reference_decode(vae, latent)
-    saved(vae, folder)
+    expected = encoded(vae, image), decoded(vae, latent)
+    saved(vae, tmp_path)
     # The two networks are never in memory together.
     del vae
     gc.collect()
     try:
-        codec = load_codec(folder)
+        codec = load_codec(tmp_path)
         assert codec.name == name
         assert relative_error(codec.encode(image), expected[0]) <= LARGEST_ERROR
         assert relative_error(codec.decode(latent), expected[1]) <= LARGEST_ERROR
     finally:
-        for file in folder.glob("*.safetensors"):
+        for file in tmp_path.glob("*.safetensors"):
             file.unlink()
-
-
-@pytest.mark.slow
-def test_true_size_of_sana_equals_diffusers(tmp_path: Path) -> None:
-    true_size("dc-ae-f32c32-sana-1.0", tmp_path)
-
-
-@pytest.mark.slow
-@pytest.mark.skipif(os.environ.get(BIG) != "1", reason=f"needs up to 8 GB of memory; {BIG}=1 runs it")
-@pytest.mark.parametrize("name", ["dc-ae-f32c32-mix-1.0", "dc-ae-f64c128-in-1.0", "dc-ae-f128c512-mix-1.0"])
-def test_bigger_true_sizes_equal_diffusers(name: str, tmp_path: Path) -> None:
-    true_size(name, tmp_path)
 
 
 @pytest.mark.parametrize("row", STRUCTURES, ids=lambda row: row.name)
@@ -266,23 +239,18 @@ class TestVariants:
             load_codec(file)
 
     @pytest.mark.parametrize("name", NAMES)
-    def test_the_user(self, name: str, file: Path) -> None:
-        codec = load_codec(file, variant=name)
-        assert codec.name == name
-        assert codec.format == VAE_BY_NAME[name].latent_format
+    @pytest.mark.parametrize("evidence", ["user", "config", "name"])
+    def test_evidence(self, name: str, evidence: str, file: Path) -> None:
+        if evidence == "config":
+            (file.parent / "config.json").write_text(json.dumps({"model_name": name}))
+        if evidence == "name":
+            file = file.rename(file.with_name(f"{name}.safetensors"))
+        codec = load_codec(file, variant=name if evidence == "user" else None)
+        assert (codec.name, codec.format) == (name, VAE_BY_NAME[name].latent_format)
 
     def test_the_user_is_wrong(self, file: Path) -> None:
         with pytest.raises(TaesdError, match="another VAE"):
             load_codec(file, variant="dc-ae-f64c128-in-1.0")
-
-    @pytest.mark.parametrize("name", NAMES)
-    def test_the_original_config(self, name: str, file: Path) -> None:
-        (file.parent / "config.json").write_text(json.dumps({"model_name": name}))
-        assert load_codec(file).name == name
-
-    @pytest.mark.parametrize("name", NAMES)
-    def test_the_name(self, name: str, file: Path) -> None:
-        assert load_codec(file.rename(file.with_name(f"{name}.safetensors"))).name == name
 
     def test_the_checksum(self, file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         official = next(row for row in CATALOG if row.family == self.NAMES[1])
@@ -316,14 +284,9 @@ def test_a_folder_that_lacks_a_tensor_is_refused(tmp_path: Path) -> None:
         load_codec(folder)
 
 
-def test_it_cannot_sample(tmp_path: Path) -> None:
-    codec = load_codec(saved(small(VAE_BY_NAME["dc-ae-f32c32-sana-1.0"]), tmp_path))
-    with pytest.raises(TaesdError, match="cannot sample"):
+def test_it_cannot_sample_and_computes_in_half_precision(tmp_path: Path) -> None:
+    codec = load_codec(saved(small(VAE_BY_NAME["dc-ae-f32c32-sana-1.0"]), tmp_path), dtype=torch.bfloat16)
+    with pytest.raises(TaesdError):
         codec.encode(picture(32, 32), sample=1)
-
-
-@pytest.mark.parametrize("dtype", [torch.bfloat16])
-def test_half_precision(dtype: torch.dtype, tmp_path: Path) -> None:
-    codec = load_codec(saved(small(VAE_BY_NAME["dc-ae-f32c32-sana-1.0"]), tmp_path), dtype=dtype)
     latent = latent_like(codec, 6, 6)
     assert relative_error(codec.decode(latent), codec.in_float32().decode(latent)) < 0.2

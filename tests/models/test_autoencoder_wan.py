@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 from full_vae_files import State, in_layout, plain_vae
-from full_vae_reference import latent_like, make_up, picture, relative_error
+from full_vae_reference import assert_equal, latent_like, make_up, relative_error, saved
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
@@ -24,14 +24,12 @@ WAN = next(one for one in LAYOUTS if one.name == "original" and one.models.__nam
 
 @pytest.fixture(scope="module")
 def reference() -> nn.Module:
-    return make_up(diffusers.AutoencoderKLWan(base_dim=8, z_dim=16), seed=0)
+    return make_up(diffusers.AutoencoderKLWan(base_dim=8, z_dim=16))
 
 
 @pytest.fixture(scope="module")
 def folder(reference: nn.Module, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("wan") / "vae"
-    reference.save_pretrained(path)
-    return path
+    return saved(reference, tmp_path_factory.mktemp("wan") / "vae")
 
 
 def flat(state: State) -> State:
@@ -65,18 +63,10 @@ def file(request: pytest.FixtureRequest, reference: nn.Module, folder: Path, tmp
     return written(tmp_path / "model.safetensors", flat(state) if "2D" in request.param else state)
 
 
-@torch.inference_mode()
 def test_every_layout_equals_diffusers(file: Path, reference: nn.Module) -> None:
     codec = load_codec(file)
     assert codec.format.name == "wan21"
-    mean, deviation = (
-        torch.tensor(reference.config[key]).view(1, -1, 1, 1) for key in ("latents_mean", "latents_std")
-    )
-    image, latent = picture(40, 56, batch=2), latent_like(codec, 5, 7, batch=2)
-    expected = (reference.encode(image[:, :, None] * 2 - 1).latent_dist.mode()[:, :, 0] - mean) / deviation
-    assert relative_error(codec.encode(image), expected) < 1e-5
-    expected = reference.decode((latent * deviation + mean)[:, :, None]).sample[:, :, 0] / 2 + 0.5
-    assert relative_error(codec.decode(latent), expected.clamp(0, 1)) < 1e-5
+    assert_equal(codec, reference, 5, 7, batch=2, error=1e-5)
 
 
 @settings(max_examples=10, deadline=None)
