@@ -97,8 +97,8 @@ def can_be_stored(text: str) -> bool:
 OPTIONS: tuple[Option, ...] = (
     Option(
         "family", AUTO, "choice", "TAESD family",
-        "tiny autoencoder for previews and for TAESD as the VAE; Auto follows the loaded model, built-in TAESD leaves "
-        "both to the WebUI",
+        "tiny autoencoder for previews, and for the final image where TAESD is its VAE; Auto follows the loaded model, "
+        "built-in TAESD leaves both to the WebUI",
         choices=FAMILY_CHOICES,
     ),
     Option(
@@ -134,7 +134,7 @@ OPTIONS: tuple[Option, ...] = (
     ),
     Option(
         "film", MOVING, "choice", "TAESD preview of videos",
-        "moving shows as many frames of a video as the budget allows", choices=(MOVING, FIRST_FRAME),
+        "moving plays as many frames as the budget allows", choices=(MOVING, FIRST_FRAME),
     ),
     Option(
         "device", DEVICE_SAMPLING, "choice", "TAESD preview device",
@@ -146,7 +146,7 @@ OPTIONS: tuple[Option, ...] = (
     ),
     Option(
         "offer", True, "bool", "Offer TAESD for live previews",
-        "one line under a generation whose previews are by another method", advanced=True,
+        "shows one line under a generation whose previews use another method", advanced=True,
     ),
     Option(
         "timeline", True, "bool", "TAESD keeps the previews of the last jobs",
@@ -154,7 +154,7 @@ OPTIONS: tuple[Option, ...] = (
     ),
     Option(
         "history_size", 64, "int", "TAESD memory for previews and latents of the last jobs",
-        "in MB; when it is full, steps between others go first, then the oldest job", maximum=65536, step=16,
+        "in MB; when it is full, every other step is dropped first, then the oldest jobs", maximum=65536, step=16,
         advanced=True,
     ),
     Option(
@@ -178,7 +178,7 @@ OPTIONS: tuple[Option, ...] = (
         advanced=True,
     ),
     Option(
-        "interrupted", False, "bool", "Interrupted images are what the preview showed",
+        "interrupted", False, "bool", "Finish interrupted images from the last preview",
         "after Interrupt and Skip; off = as the WebUI does it", section="vae", advanced=True,
     ),
 )  # fmt: skip

@@ -37,7 +37,7 @@ class AnimationPlan:
     hold: float = 1.5
     """Seconds for which the last frame stays."""
     side: int = 512
-    """Longest side in pixels; frames of less detail are scaled up."""
+    """Longest side in pixels; a film whose frames have fewer keeps theirs."""
 
     def __post_init__(self) -> None:
         if self.kind not in KINDS:
@@ -53,7 +53,7 @@ def picked_frames(frames: Sequence[RecordedFrame], plan: AnimationPlan) -> list[
     """An even choice of as many frames as can be seen, the first and the last among them."""
     if not frames:
         raise TaesdError("There is no film", "no preview of this job was kept")
-    width, height = _film_size(frames, plan)
+    width, height = _film_size(frames, plan.side)
     most = min(_MOST_RATE * plan.length, _MOST_PICTURES, _MOST_PIXELS / (width * height))
     count, last = min(len(frames), max(2, int(most))), len(frames) - 1
     return [frames[round(place * last / (count - 1))] if count > 1 else frames[last] for place in range(count)]
@@ -62,8 +62,9 @@ def picked_frames(frames: Sequence[RecordedFrame], plan: AnimationPlan) -> list[
 def animate(frames: Sequence[RecordedFrame], plan: AnimationPlan) -> bytes:
     """The file's bytes. Raises TaesdError where there are no frames."""
     picked = picked_frames(frames, plan)
-    size = _film_size(picked, plan)
-    pictures = [frame.picture().resize(size, Image.Resampling.BICUBIC) for frame in picked]
+    pictures = [frame.picture() for frame in picked]
+    size = _film_size(picked, min(plan.side, max(max(picture.size) for picture in pictures)))
+    pictures = [picture.resize(size, Image.Resampling.BICUBIC) for picture in pictures]
     options = {"quality": 85, "method": 2}
     unit = 1
     if plan.kind == "gif":
@@ -78,11 +79,11 @@ def animate(frames: Sequence[RecordedFrame], plan: AnimationPlan) -> bytes:
     return buffer.getvalue()
 
 
-def _film_size(frames: Sequence[RecordedFrame], plan: AnimationPlan) -> tuple[int, int]:
+def _film_size(frames: Sequence[RecordedFrame], side: int) -> tuple[int, int]:
     """The last frame's, which all get: hires fix changes it on the way."""
     full = frames[-1].full_size
-    scale = plan.side / max(full)
-    return limited((round(full[0] * scale) or 1, round(full[1] * scale) or 1), plan.side)
+    scale = side / max(full)
+    return limited((round(full[0] * scale) or 1, round(full[1] * scale) or 1), side)
 
 
 def _durations(count: int, plan: AnimationPlan, unit: int) -> list[int]:

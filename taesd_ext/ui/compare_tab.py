@@ -30,7 +30,7 @@ from taesd_ext.weights.installed_vaes import installed_vaes
 
 ORIGINAL = "original"
 GONE = "This comparison is no longer in memory. Compare again."
-NO_CODECS = "Choose at least one codec. Without weights there are none: download some in the Models tab."
+NO_CODECS = "Choose at least one codec. More can be downloaded in the Models tab."
 SIDES = ("256", "512", "768", "1024")
 
 
@@ -64,7 +64,7 @@ def table_html(made: list[RoundTrip]) -> str:
             f"{row.psnr_8bit:.1f} dB",
         )  # fmt: skip
         rows.append(tuple(cell.replace(" ", "\N{NO-BREAK SPACE}") for cell in cells))
-    return table(("Codec", "PSNR", "SSIM", "Encode", "Decode", "Memory", "Latent PNG", "PSNR by PNG"), rows)
+    return table(("Codec", "PSNR", "SSIM", "Encode", "Decode", "Memory", "Latent PNG", "PSNR via PNG"), rows)
 
 
 def pair_html(images: Mapping[str, Tensor], first: str, second: str, difference: bool) -> str:

@@ -18,7 +18,7 @@ from taesd_ext.weights.installed_vaes import add_vae_file
 
 OFFERED = ("sd-vae-ft-mse", "sd-vae-ft-ema")
 WHERE = "Refresh the list at Settings > VAE > SD VAE to see it."
-ADDED = "SD VAE joins the quick settings with the next Reload UI."
+ADDED = "SD VAE appears in the quick settings after the next Reload UI."
 ADDED_BEFORE = "SD VAE is already in the quick settings."
 
 

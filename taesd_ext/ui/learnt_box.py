@@ -37,7 +37,7 @@ def build_learnt_box(actions: PanelActions, previewers: LearntPreviewers, tab: g
         found = gr.HTML(elem_id="taesd_learnt_table")
         with gr.Row():
             kind = late_dropdown(
-                "taesd_learnt_kind", label="Learned preview", info="it is learned anew from the next finished images"
+                "taesd_learnt_kind", label="Learned preview", info="it is learned again from the next finished images"
             )
             remove = small_button("Forget", "taesd_learnt_forget", interactive=actions.allowed_to_change())
             refresh = refresh_button("taesd_learnt_refresh")

@@ -15,7 +15,7 @@ from taesd_ext.ui.actions import PreviewOffer
 from taesd_ext.ui.controls import line, small_button
 from taesd_ext.ui.markup import notice
 
-TAKEN = "Live previews are by TAESD from now on."
+TAKEN = "TAESD draws the live previews from now on."
 
 
 def offer_html(offer: PreviewOffer) -> str:
@@ -23,7 +23,7 @@ def offer_html(offer: PreviewOffer) -> str:
     method = offer.other_method()
     if not method:
         return ""
-    words = f"Live previews are by {method}. TAESD's are better and cheaper."
+    words = f"Live previews are drawn by {method}. TAESD's are better and cost less."
     mark = "" if offer.is_dismissed() else f' data-offer="{escape(words)}" data-done="{TAKEN}"'
     return f"<div{mark}>{notice(words)}</div>"
 

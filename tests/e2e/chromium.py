@@ -48,7 +48,7 @@ def window(
     context = browser.new_context(viewport={"width": width, "height": height}, color_scheme=scheme, **arguments)
     context.route(lambda url: not url.startswith(_LOCAL), lambda route: route.abort())
     page = context.new_page()
-    page.set_default_timeout(120_000)
+    page.set_default_timeout(240_000)
     page.errors = []
     page.on("pageerror", lambda error: page.errors.append(f"uncaught: {error}"))
     page.on("console", lambda message: page.errors.append(message.text) if message.type == "error" else None)

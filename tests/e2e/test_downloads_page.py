@@ -97,7 +97,7 @@ def test_a_slow_one_shows_its_progress_is_cancelled_and_goes_on(page, folder, se
     assert 0 < so_far < len(server.content)
 
     download(page, "taesd")
-    wait_for_words(page, LINE, "There: taesd_decoder.safetensors")
+    wait_for_words(page, LINE, "taesd_decoder.safetensors.")
     assert server.ranges[-1] == f"bytes={so_far}-"
     assert is_whole(folder, "taesd", server)
     wait_for_words(page, "#taesd_models_table", "taesd_decoder.safetensors")
@@ -108,7 +108,7 @@ def test_all_that_is_missing_comes_though_some_cannot(page, folder, server):
         (folder / f"{family}_encoder.safetensors").write_bytes(server.content)
         (folder / f"{family}_decoder.safetensors").write_bytes(server.content)
     page.click("#taesd_download_all")
-    line = wait_for_words(page, LINE, "There: ")
+    line = wait_for_words(page, LINE, "Downloaded to")
     assert "taesdxl_decoder.safetensors, taef1_decoder.safetensors" in line
     assert "HTTP 404" in line
     assert is_whole(folder, "taesdxl", server)

@@ -1,4 +1,7 @@
-"""The TAESD tab of a real WebUI: Models and Settings, used as a person would, and every tab looked at."""
+"""The TAESD tab of a real WebUI: what it has to do with the host, and every tab looked at.
+
+What is the same without a WebUI is in test_playground_browser.py.
+"""
 
 from __future__ import annotations
 
@@ -17,8 +20,19 @@ from chromium import (
     remove_file,
     wait_for_words,
 )
+from PIL import Image
 from safetensors.torch import save_file
-from webui_page import COMBINATIONS, NAMES, ask, generate_in_page, kinds_of, settings, wait_for_picture, webui_window
+from webui_page import (
+    COMBINATIONS,
+    NAMES,
+    ask,
+    generate_in_page,
+    jobs,
+    kinds_of,
+    settings,
+    wait_for_picture,
+    webui_window,
+)
 from webui_server import link_weights
 
 from taesd_ext.models.tiny import Decoder
@@ -151,16 +165,6 @@ def test_files_are_verified_removed_and_taken(page, webui, shared, tmp_path):
     wait_for_words(page, TABLE, "taesd3_decoder")
 
 
-def test_downloads_that_are_forbidden_say_so(page):
-    open_panel(page, "Models")
-    choose(page, "taesd_download_family", "taesana")
-    page.click("#taesd_download")
-    wait_for_words(page, "#taesd_download_progress", "HF_HUB_OFFLINE is set")
-    page.click("#taesd_download_all")
-    wait_for_words(page, "#taesd_download_progress", "HF_HUB_OFFLINE is set")
-    page.click("#taesd_download_cancel")
-
-
 def test_vaes_for_the_hosts_own_setting(page, webui, tmp_path):
     open_panel(page, "Models")
     if not page.locator("#taesd_host_vaes").count():
@@ -242,3 +246,35 @@ def test_settings_show_what_previews_cost_and_look_like(page, webui, tmp_path):
     assert page.locator("#taesd_detail_samples img").count() == 4
     page.click("#taesd_settings_refresh")
     keep_shot(page, tmp_path, f"details-{page.viewport_size['width']}", "#tab_taesd_ext")
+
+
+def test_the_timeline_is_up_to_date_when_one_comes_back(page, webui):
+    webui.generate(steps=6)
+    open_panel(page, "Timeline")
+    page.wait_for_selector(".taesd-ext-strip button")
+    before = chosen(page, "taesd_job")
+    generate_in_page(page, steps=16, side=320)  # a second and more: the page asks once a second
+    wait_for_picture(page)
+    go_to(page, "TAESD", "#tabs")
+    page.wait_for_function("before => document.querySelector('#taesd_job input').value !== before", arg=before)
+    assert chosen(page, "taesd_job").startswith(f"job {jobs(webui)[0]['id']} ")
+    page.wait_for_function("document.querySelector('.taesd-ext-film figcaption').innerText.includes('/16')")
+
+
+def test_the_last_picture_is_decoded_again_and_saved(page, webui):
+    webui.generate(steps=6)
+    open_panel(page, "Re-decode")
+    page.wait_for_function("document.querySelector('#taesd_again_kept input').value.includes('128x128')")
+    page.click("#taesd_again")
+    page.wait_for_selector("#taesd_again_shown img")
+    choose(page, "taesd_again_decoder", "taesd")
+    page.click("#taesd_again")
+    page.wait_for_selector("#taesd_again_shown .taesd-ext-slider")
+    page.click("#taesd_again_save")
+    line = wait_for_words(page, "#taesd_again_result", "Saved as ")
+    saved = line.partition("Saved as ")[2].strip().removesuffix(".")
+    with Image.open(webui.data / saved) as again:  # a path as the host writes it
+        assert again.size == (128, 128)
+        assert "VAE Decoder: TAESD" in again.info["parameters"]
+        assert "Decoded again: yes" in again.info["parameters"]
+    page.click("#taesd_again_refresh")

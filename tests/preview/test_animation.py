@@ -15,8 +15,9 @@ from taesd_ext.preview.frame import preview_image
 from taesd_ext.preview.recorded import RecordedFrame
 
 
-def frames_of(count: int, size: tuple[int, int] = (64, 48)) -> list[RecordedFrame]:
-    shades = (torch.full((1, 3, size[1] // 4, size[0] // 4), place / count) for place in range(1, count + 1))
+def frames_of(count: int, size: tuple[int, int] = (96, 72), factor: int = 1) -> list[RecordedFrame]:
+    shape = (1, 3, size[1] // factor, size[0] // factor)
+    shades = (torch.full(shape, place / count) for place in range(1, count + 1))
     return [
         RecordedFrame(number, number, preview_image(shade).data, "png", size, "1/4", 1.0)
         for number, shade in enumerate(shades, 1)
@@ -77,6 +78,11 @@ def test_of_more_frames_than_can_be_shown_an_even_choice_is_taken(plan, count):
 def test_all_frames_get_the_last_ones_size(frames, size):
     pictures, _ = read(animate([frames_of(1, each)[0] for each in frames], AnimationPlan("webp", side=64)))
     assert {picture.size for picture in pictures} == {size}
+
+
+def test_a_film_of_small_frames_is_not_enlarged():
+    pictures, _ = read(animate(frames_of(2, (512, 256), factor=8), AnimationPlan("webp", side=512)))
+    assert {picture.size for picture in pictures} == {(64, 32)}
 
 
 def test_without_frames_there_is_no_film():
