@@ -111,6 +111,7 @@ def test_previews_beside_a_busy_queue(codecs, device):
         session.step(step, 30)
         frame = session.poll(latent, found)
         shown.add(frame and frame.number)
+    print(f"{len(shown - {None})} of 30 previews")
     assert len(shown - {None}) >= 25
 
 

@@ -8,6 +8,7 @@ import signal
 from pathlib import Path
 
 import pytest
+from PIL import Image, ImageDraw
 from webui_hosts import Host, host_of, put_checkpoints
 from webui_server import OPTIONS, WebUIServer, link_weights
 
@@ -64,6 +65,16 @@ def server(new_server):
     """One WebUI with the extension for all tests that leave it as they found it."""
     with new_server() as running:
         yield running
+
+
+@pytest.fixture(scope="session")
+def scene() -> Image.Image:
+    """What the small checkpoints know: sky above, sun at the right, ground below."""
+    picture = Image.new("RGB", (128, 128), (80, 120, 230))
+    draw = ImageDraw.Draw(picture)
+    draw.rectangle((0, 88, 128, 128), fill=(60, 170, 40))
+    draw.ellipse((75, 15, 105, 45), fill=(250, 220, 60))
+    return picture
 
 
 @pytest.fixture

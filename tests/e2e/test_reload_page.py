@@ -4,71 +4,131 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from chromium import choose, open_panel
+from misbehaving_server import serving
 from PIL import Image
 from webui_page import webui_window
+from webui_server import link_weights
+
+from taesd_ext.codec.latent_file import latent_bytes
+from taesd_ext.codec.latent_note import note_for
+from taesd_ext.latent_formats import BY_NAME
 
 pytestmark = [pytest.mark.e2e, pytest.mark.slow]
 
+Prepare = Callable[[Any, Path], None]
+"""(page, folder with picture.png and latent.safetensors): what a person does before pressing the button."""
 
-def begin_compare(page: Any, picture: Any) -> None:
-    open_panel(page, "Compare")
+
+def nothing(page: Any, files: Path) -> None:
+    """The button alone."""
+
+
+def upload(elem_id: str, name: str) -> Prepare:
+    def prepare(page: Any, files: Path) -> None:
+        page.set_input_files(f"#{elem_id} input[type=file]", files / name)
+        page.wait_for_selector(f"#{elem_id} :is(img, .file-preview, .file-preview-holder, .file)")
+
+    return prepare
+
+
+def every_codec(page: Any, files: Path) -> None:
     page.wait_for_selector("#taesd_compare_codecs input")
-    page.set_input_files("#taesd_compare_picture input[type=file]", picture)
-    page.wait_for_selector("#taesd_compare_picture img")
+    upload("taesd_compare_picture", "picture.png")(page, files)
     for box in page.locator("#taesd_compare_codecs input").all():
         box.set_checked(True)
-    page.click("#taesd_compare_run")
 
 
-def begin_benchmark(page: Any, picture: Any) -> None:
-    open_panel(page, "Benchmark")
-    choose(page, "taesd_bench_side", "1024")
-    page.click("#taesd_bench_run")
+def filled(elem_id: str) -> Prepare:
+    def prepare(page: Any, files: Path) -> None:
+        page.wait_for_function(f"document.querySelector('#{elem_id} input').value !== ''")
+
+    return prepare
 
 
-def begin_final_again(page: Any, picture: Any) -> None:
-    open_panel(page, "Re-decode")
-    page.wait_for_function("document.querySelector('#taesd_again_kept input').value !== ''")
-    page.click("#taesd_again")
+def first_file(page: Any, files: Path) -> None:
+    page.wait_for_selector("#taesd_models_table table")
+    page.locator("#taesd_file input").first.click()
+    page.locator("[role=option]:visible, #taesd_file li:visible").first.click()
 
 
-def begin_film(page: Any, picture: Any) -> None:
-    open_panel(page, "Timeline")
-    page.wait_for_selector(".taesd-ext-strip button")
-    page.click("#taesd_film_save")
+def opened(page: Any, files: Path) -> None:
+    page.locator("#taesd_host_vaes .label-wrap").click()
 
 
-def begin_verify(page: Any, picture: Any) -> None:
-    open_panel(page, "Models")
-    page.click("#taesd_verify")
+ACTIONS: dict[str, tuple[str, str, Prepare]] = {
+    "taesd_get": ("Models", "taesd_get", nothing),
+    "taesd_download": ("Models", "taesd_download", nothing),
+    "taesd_download_all": ("Models", "taesd_download_all", nothing),
+    "taesd_verify": ("Models", "taesd_verify", first_file),
+    "taesd_host_vae_get": ("Models", "taesd_host_vae_get", opened),
+    "taesd_show_details": ("Settings", "taesd_show_details", nothing),
+    "taesd_compare": ("Compare", "taesd_compare_run", every_codec),
+    "taesd_encode": ("Latents", "taesd_encode", upload("taesd_latent_source", "picture.png")),
+    "taesd_decode": ("Latents", "taesd_decode", upload("taesd_latent_stored", "latent.safetensors")),
+    "taesd_film_save": ("Timeline", "taesd_film_save", filled("taesd_job")),
+    "taesd_moment": ("Timeline", "taesd_moment", filled("taesd_moment_decoder")),
+    "taesd_again": ("Re-decode", "taesd_again", filled("taesd_again_decoder")),
+    "taesd_bench": ("Benchmark", "taesd_bench_run", lambda page, _: choose(page, "taesd_bench_side", "1024")),
+}
+"""Name of each long action: the panel's tab, the button, and what comes before."""
+
+DOWNLOADS = {"taesd_get", "taesd_download", "taesd_download_all", "taesd_host_vae_get"}
+OF_A_JOB = {"Settings", "Timeline", "Re-decode"}
+ONLY_WITH_SD_VAE = "taesd_host_vae_get"
 
 
-def begin_samples(page: Any, picture: Any) -> None:
-    open_panel(page, "Settings")
-    page.click("#taesd_show_details")
-
-
-ACTIONS = (begin_compare, begin_benchmark, begin_final_again, begin_film, begin_verify, begin_samples)
+@pytest.fixture(scope="module")
+def files(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("files")
+    Image.linear_gradient("L").resize((1024, 1024)).convert("RGB").save(folder / "picture.png")
+    latent = torch.zeros(1, 4, 128, 128)
+    note = note_for(latent, "taesd", BY_NAME["sd1"], (1024, 1024))
+    (folder / "latent.safetensors").write_bytes(latent_bytes(".safetensors", latent, note))
+    return folder
 
 
 @pytest.fixture
-def picture(tmp_path):
-    path = tmp_path / "own.png"
-    Image.linear_gradient("L").resize((512, 512)).convert("RGB").save(path)
-    return path
+def without_weights(webui, shared):
+    """The first family's files are missing, and come from a slow server."""
+    for path in (webui.data / "models" / "VAE-taesd").glob("taesd_*"):
+        path.unlink()
+    webui.call("/faults/forget", {})
+    with serving(bytes(2**21)) as server:
+        webui.call("/faults/set", {"source": server.url("dribble")})
+        yield
+    webui.call("/faults/set", {})
+    link_weights(shared, webui.data)
 
 
-@pytest.mark.parametrize("begin", ACTIONS, ids=lambda begin: begin.__name__.removeprefix("begin_"))
-def test_reload_ui_after_a_page_was_closed(browser, webui, picture, begin: Callable[[Any, Any], None]):
-    webui.generate(steps=8)
+def test_every_long_action_is_in_the_table(browser, webui):
     with webui_window(browser, webui) as page:
-        begin(page, picture)
-        page.wait_for_timeout(1500)  # the work is under way
+        polls = page.locator("button[id$=_poll]").evaluate_all("all => all.map(button => button.id)")
+    expected = set(ACTIONS) - (set() if webui.host.has_sd_vae else {ONLY_WITH_SD_VAE})
+    assert {poll.removesuffix("_poll") for poll in polls} == expected
+
+
+@pytest.mark.parametrize("action", ACTIONS)
+def test_reload_ui_after_a_page_was_closed(browser, webui, files, request, action):
+    tab, button, prepare = ACTIONS[action]
+    if action == ONLY_WITH_SD_VAE and not webui.host.has_sd_vae:
+        pytest.skip("this host has no setting of the VAE")
+    if tab in OF_A_JOB:
+        assert webui.generate(width=256, height=256).error is None
+    if action in DOWNLOADS:
+        request.getfixturevalue("without_weights")
+    with webui_window(browser, webui) as page:
+        open_panel(page, tab)
+        prepare(page, files)
+        page.click(f"#{button}")
+        page.wait_for_selector(f"[data-poll={action}_poll]")
+        page.goto("about:blank")
     began = time.perf_counter()
     webui.reload_ui()
-    print(f"\nReload UI took {time.perf_counter() - began:.1f} s")
-    assert webui.generate(steps=8).error is None
+    print(f"\n{action}: Reload UI took {time.perf_counter() - began:.1f} s")
+    assert "taesd_ext work" not in webui.call("/faults/state")["threads"]

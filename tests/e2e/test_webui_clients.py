@@ -13,7 +13,9 @@ from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
+from chromium import choose, chosen, fill
 from PIL import Image
+from webui_page import generate_in_page, wait_for_picture, webui_window
 
 pytestmark = [pytest.mark.e2e, pytest.mark.slow]
 
@@ -88,30 +90,28 @@ def test_the_current_image_has_one_size_and_the_format_asked_for(webui):
 
 def test_no_control_reaches_another_jobs_picture(browser, webui):
     """Two pages and the API wait in one queue; both pages move every control while the jobs run."""
-    chromium = pytest.importorskip("chromium", reason="needs playwright: pip install .[test]")
-    webui_page = pytest.importorskip("webui_page")
     with contextlib.ExitStack() as stack, ThreadPoolExecutor() as pool:
-        pages = [stack.enter_context(webui_page.webui_window(browser, webui)) for _ in range(2)]
+        pages = [stack.enter_context(webui_window(browser, webui)) for _ in range(2)]
         request = {
             "steps": 30, "width": 128, "height": 128, "seed": 1,
-            "sampler_name": chromium.chosen(pages[0], "txt2img_sampling"),
-            "scheduler": chromium.chosen(pages[0], "txt2img_scheduler"),
+            "sampler_name": chosen(pages[0], "txt2img_sampling"),
+            "scheduler": chosen(pages[0], "txt2img_scheduler"),
         }  # fmt: skip
         expected = pixels(webui.generate(poll=None, **request).images[0])
         webui.call("/faults/set", {"slow": 0.3})
         stack.callback(webui.call, "/faults/set", {})
         for page in pages:
-            chromium.fill(page, "txt2img_seed", 1)
+            fill(page, "txt2img_seed", 1)
             page.locator("#script_txt2img_taesd_preview_accordion .label-wrap").click()
-            webui_page.generate_in_page(page, steps=30)
+            generate_in_page(page, steps=30)
         by_api = pool.submit(webui.generate, poll=None, **request)
         for page in pages[::-1]:
-            chromium.choose(page, "script_txt2img_taesd_preview_final_vae", "TAESD")
-            chromium.choose(page, "script_txt2img_taesd_preview_family", "taesd3")
+            choose(page, "script_txt2img_taesd_preview_final_vae", "TAESD")
+            choose(page, "script_txt2img_taesd_preview_family", "taesd3")
             page.locator("#script_txt2img_taesd_preview_enabled input").uncheck()
         assert not by_api.done(), "the controls were moved too late"
         for page in pages:
-            webui_page.wait_for_picture(page)
+            wait_for_picture(page)
         shown = [page.locator("#txt2img_gallery img").first.get_attribute("src") for page in pages]
         pictures = [Image.open(io.BytesIO(pages[0].request.get(address).body())) for address in shown]
         pictures += by_api.result().images

@@ -1,15 +1,10 @@
-"""Faults put into a real WebUI while it generates: every picture is the one that it makes without the extension.
-
-TAESD_FAULT_GENERATIONS says how many generations, and TAESD_FAULT_SEED which: runs of other seeds are other plans with
-other pictures. Every fault comes once in each len(FAULTS) generations.
-"""
+"""Faults put into a real WebUI while it generates: every picture is the one that it makes without the extension."""
 
 from __future__ import annotations
 
 import contextlib
-import os
+import json
 import time
-from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from threading import Event
@@ -17,31 +12,29 @@ from typing import Any
 
 import pytest
 import torch
-from fault_plan import SMALL, STEPS, Generation, plan
 from safetensors.torch import load_file, save_file
-from webui_faults import CHECKPOINTS, OTHER_VAE, Fault
+from webui_faults import CHECKPOINTS, FAULTS, OTHER_VAE, Fault
 from webui_server import NO_PREVIEWS, OPTIONS, Result, WebUIServer
 
 pytestmark = [pytest.mark.e2e, pytest.mark.slow]
 
-GENERATIONS = int(os.environ.get("TAESD_FAULT_GENERATIONS", "35"))
-SEED = int(os.environ.get("TAESD_FAULT_SEED", "0"))
+STEPS, AT = 5, 2
+"""Of each generation, and where it is stopped."""
 
-EVERY_OPTION = {**OPTIONS, "show_progress_every_n_steps": 1, "taesd_ext_max_side": 0, "taesd_ext_budget": 0}
+EVERY_OPTION = {**OPTIONS, "show_progress_every_n_steps": 1, "taesd_ext_max_side": 0, "sd_vae": "Automatic"}
 """What is set before each generation, so that nothing stays of the one before."""
 
+Made = tuple[list[bytes], list[str]]
+"""Pictures and their parameters."""
 
-def pictures(result: Result) -> list[bytes]:
-    return [image.tobytes() for image in result.images]
+
+def request_of(fault: Fault) -> dict[str, Any]:
+    return {"width": 64, "height": 64, "steps": STEPS, "sampler_name": "Euler a", **fault.request}
 
 
-def choose(server: WebUIServer, generation: Generation) -> None:
-    """Checkpoint and VAE; the other VAE is for the first checkpoint only."""
-    if generation.fault.vae == "Automatic":
-        server.set_options(sd_vae="Automatic")
-    server.set_options(sd_model_checkpoint=generation.checkpoint)
-    if generation.fault.vae != "Automatic":
-        server.set_options(sd_vae=generation.fault.vae)
+def key_of(fault: Fault) -> str:
+    """Equal where the picture must be equal."""
+    return json.dumps([fault.vae, fault.request, fault.stop.replace("reload", "interrupt")])
 
 
 def know_checkpoints(server: WebUIServer) -> None:
@@ -51,8 +44,10 @@ def know_checkpoints(server: WebUIServer) -> None:
 
 
 @pytest.fixture(scope="module")
-def with_other_vae(new_server, checkpoints):
+def with_other_vae(webui_home, new_server, checkpoints):
     """Makes servers that have one more VAE."""
+    if (webui_home / "modules_forge").is_dir():
+        pytest.skip("needs two checkpoints of different kinds")
     vae = {
         name.removeprefix("first_stage_model."): tensor
         for name, tensor in load_file(checkpoints / CHECKPOINTS[0]).items()
@@ -70,43 +65,56 @@ def with_other_vae(new_server, checkpoints):
     return make
 
 
-@pytest.fixture
-def a1111(webui_home):
-    if (webui_home / "modules_forge").is_dir():
-        pytest.skip("needs two checkpoints of different kinds")
+@pytest.fixture(scope="module")
+def expected(with_other_vae) -> dict[str, Made]:
+    """What a WebUI without the extension makes, by each fault's key."""
+    made: dict[str, Made] = {}
+    with with_other_vae(ours=False) as bare:
+        bare.set_options(**NO_PREVIEWS)
+        know_checkpoints(bare)
+        for key, fault in {key_of(fault): fault for fault in FAULTS.values()}.items():
+            bare.set_options(sd_vae=fault.vae)
+            stop = {"stop": fault.stop.replace("reload", "interrupt"), "at": AT}
+            bare.call("/faults/set", stop if fault.stop else {})
+            result = bare.generate(poll=None, **request_of(fault))
+            assert result.error is None
+            made[key] = [image.tobytes() for image in result.images], result.infotexts
+    return made
+
+
+@pytest.fixture(scope="module")
+def server(expected, with_other_vae):
+    with with_other_vae() as running:
+        know_checkpoints(running)
+        yield running
 
 
 @contextlib.contextmanager
 def spoilt(server: WebUIServer, fault: Fault) -> Iterator[None]:
     """The decoders' files are spoilt inside, and whole again after."""
     links = [server.data / "models" / "VAE-taesd" / f"{family}_decoder.safetensors" for family in ("taesd", "taesdxl")]
-    targets = {link: link.resolve() for link in links}
-    if fault.files:
-        for link in links:
-            fault.files(link)
-        if fault.reread:
-            server.call("/faults/forget", {})
+    targets = {link: link.resolve() for link in links if fault.files}
+    for link in targets:
+        fault.files(link)
+    if targets and fault.reread:
+        server.call("/faults/forget", {})
     try:
         yield
     finally:
-        if fault.files:
-            for link, target in targets.items():
-                link.unlink(missing_ok=True)
-                link.symlink_to(target)
+        for link, target in targets.items():
+            link.unlink(missing_ok=True)
+            link.symlink_to(target)
 
 
-def generate(server: WebUIServer, generation: Generation) -> list[Result]:
-    fault = generation.fault
+def generate(server: WebUIServer, fault: Fault) -> list[Result]:
     starts = server.output().count("Startup time:")
-    server.set_options(**{**EVERY_OPTION, **fault.options})
-    choose(server, generation)
-    stop = {"stop": fault.stop, "at": generation.at} if fault.stop else {}
-    server.call("/faults/set", {"slow": 0.02, **fault.faults, **stop})
+    server.set_options(**EVERY_OPTION | {"sd_model_checkpoint": CHECKPOINTS[0]} | fault.options)
+    server.set_options(sd_vae=fault.vae)
+    server.call("/faults/set", {"slow": 0.02, **fault.faults, "stop": fault.stop, "at": AT})
     task, done = f"task(fault{time.monotonic_ns()})", Event()
 
     def job(number: int) -> Result:
-        wanted = task if number == 0 else f"{task}{number}"
-        return server.generate(poll=None, **{**generation.request, "force_task_id": wanted})
+        return server.generate(poll=None, **request_of(fault), force_task_id=f"{task}{number or ''}")
 
     with spoilt(server, fault), ThreadPoolExecutor() as pool:
         beside = pool.submit(fault.beside, server, task, done)
@@ -117,80 +125,24 @@ def generate(server: WebUIServer, generation: Generation) -> list[Result]:
             done.set()
         beside.result()
     if fault.stop == "reload":
-        server._wait_for_start(starts)
+        server.wait_for_start(starts)
     return results
 
 
-Made = tuple[list[bytes], list[str]]
-"""Pictures and their parameters."""
-
-
-def made_without(bare: WebUIServer, planned: list[Generation]) -> dict[str, Made]:
-    """What a WebUI without the extension makes of each generation that is planned, by its key."""
-    bare.set_options(**NO_PREVIEWS)
-    know_checkpoints(bare)
-    made: dict[str, Made] = {}
-    for generation in sorted(planned, key=lambda one: (one.checkpoint, one.fault.vae)):
-        if generation.key in made:
-            continue
-        choose(bare, generation)
-        stop = {"stop": generation.fault.stop.replace("reload", "interrupt"), "at": generation.at}
-        bare.call("/faults/set", stop if generation.fault.stop else {})
-        result = bare.generate(poll=None, **generation.request)
+@pytest.mark.parametrize("name", FAULTS)
+def test_the_picture_is_the_one_without_the_extension(server, expected, name):
+    fault = FAULTS[name]
+    pictures, infotexts = expected[key_of(fault)]
+    for result in generate(server, fault):
         assert result.error is None
-        made[generation.key] = pictures(result), result.infotexts
-    return made
+        assert [image.tobytes() for image in result.images] == pictures
+        assert fault.options or result.infotexts == infotexts
+    assert server.call("/faults/state")["job"] == ""
 
 
-def differences(server: WebUIServer, generation: Generation, made: Made, seen: Counter[str]) -> list[tuple[Any, ...]]:
-    """What is wrong with one generation; ``seen`` counts what happened."""
-    try:
-        results = generate(server, generation)
-    except Exception as error:
-        return [("a job or what is beside it broke off", repr(error))]
-    state = server.call("/faults/state")
-    seen[generation.name] += 1
-    seen["generations"] += len(results)
-    seen["previews of ours"] += state["frames"]
-    wrong: list[tuple[Any, ...]] = [("a job hangs", state)] if state["job"] else []
-    expected, infotexts = made
-    for result in results:
-        if result.error is not None or pictures(result) != expected:
-            wrong.append((generation.key, result.error))
-        elif result.infotexts != infotexts and not generation.fault.options:
-            wrong.append((result.infotexts, infotexts))
-    return wrong
-
-
-@pytest.mark.usefixtures("a1111")
-def test_every_picture_is_the_one_without_the_extension(with_other_vae, capsys):
-    planned = plan(GENERATIONS, SEED)
-    with with_other_vae(ours=False) as bare:
-        made = made_without(bare, planned)
-    seen: Counter[str] = Counter()
-    wrong: list[tuple[Any, ...]] = []
-    with with_other_vae() as server:
-        know_checkpoints(server)
-        started = time.monotonic()
-        for number, generation in enumerate(planned):
-            found = differences(server, generation, made[generation.key], seen)
-            wrong += [(number, generation.name, *one) for one in found]
-            assert len(wrong) < 10, wrong
-            if number % 25 == 24:
-                with capsys.disabled():
-                    print(f"{number + 1} in {time.monotonic() - started:.0f} s, wrong: {wrong}", flush=True)
-        server.call("/faults/set", {"poll": True})
-        server.set_options(**OPTIONS, sd_vae="Automatic")
-        assert server.generate(poll=None, **SMALL).error is None
-        after = server.call("/faults/state")
-        output = server.output()
-        seconds = time.monotonic() - started
-    with capsys.disabled():
-        print(f"\n{GENERATIONS} planned in {seconds:.0f} s, {len(made)} different pictures, "
-              f"{after['injected']} decodes broken, {after['refused']} downloads refused and "
-              f"{after['downloaded']} whole, wrong: {wrong}\n{dict(seen)}")  # fmt: skip
-    assert not wrong
-    assert after["frames"] >= STEPS, "previews have recovered"
-    assert after["job"] == ""
-    for line in output.splitlines():
-        assert "Error calling" not in line or "taesd" not in line
+def test_previews_have_recovered(server):
+    server.set_options(**EVERY_OPTION)
+    server.call("/faults/set", {"poll": True})
+    assert server.generate(poll=None, **request_of(Fault())).error is None
+    assert server.call("/faults/state")["frames"] >= STEPS
+    assert not [line for line in server.output().splitlines() if "Error calling" in line and "taesd" in line]

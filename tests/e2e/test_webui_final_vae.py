@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from test_webui_finals import latent
 
 pytestmark = [pytest.mark.e2e, pytest.mark.slow]
 
@@ -47,18 +46,14 @@ def host(webui):
     webui.set_options(sd_vae="Automatic", taesd_ext_final_vae="the WebUI's")
 
 
-def decoded(server):
-    return latent(server, "decoded")
-
-
 def test_it_equals_the_webuis_own_decode_with_the_same_file(host):
     host.generate()
-    base = decoded(host)
+    base = host.recorded("decoded")
     theirs = host.generate(override_settings=host.host.vae_override(vae_file(host)))
-    expected, sampled = decoded(host), latent(host, "sampled")
+    expected, sampled = host.recorded("decoded"), host.recorded("sampled")
     ours = host.generate(override_settings={"taesd_ext_final_vae": NAME})
-    assert torch.equal(latent(host, "sampled"), sampled)
-    error = float((decoded(host) - expected).abs().max())
+    assert torch.equal(host.recorded("sampled"), sampled)
+    error = float((host.recorded("decoded") - expected).abs().max())
     print(f"largest difference {error:.2g} of 1; another VAE differs by {float((base - expected).abs().max()):.2g}")
     assert error <= LARGEST_ERROR
     assert float((base - expected).abs().max()) > 20 * LARGEST_ERROR
@@ -87,11 +82,11 @@ def test_pasted_parameters_bring_it_back(host):
         pytest.skip("this host's API fails on an infotext, whatever it holds")
     host.set_options(taesd_ext_final_vae=NAME)
     made = host.generate()
-    picture = decoded(host)
+    picture = host.recorded("decoded")
     host.set_options(taesd_ext_final_vae="the WebUI's")
     again = host.generate(infotext=made.infotexts[0], alwayson_scripts={SCRIPT: {"args": []}})
     assert f"Final VAE: {NAME} (" in again.infotext
-    assert torch.equal(decoded(host), picture)
+    assert torch.equal(host.recorded("decoded"), picture)
 
 
 def test_the_vae_of_another_model_is_refused_or_left_to_the_webui(host):

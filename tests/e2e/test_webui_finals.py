@@ -8,8 +8,7 @@ import subprocess
 import numpy as np
 import pytest
 import torch
-from test_webui_previews import data_of, scene  # noqa: F401
-from webui_server import ROOT
+from webui_server import ROOT, as_base64
 
 pytestmark = [pytest.mark.e2e, pytest.mark.slow]
 
@@ -20,10 +19,6 @@ family, weights, method, given, made = sys.argv[1:]
 codec = load_codec(family, models_dir=weights)
 torch.save(getattr(codec, method)(torch.load(given)), made)
 """
-
-
-def latent(webui, name):
-    return torch.load(webui.data / "latents" / f"{name}.pt", weights_only=True)
 
 
 @pytest.fixture
@@ -59,7 +54,7 @@ def test_final_decode_is_the_codecs(taesd_vae, codec, family):
     scheduler = "Simple" if family == "taesd3" else "Automatic"  # which makes NaN of flow models in Forge
     taesd_vae.choose_checkpoint(family)
     result = taesd_vae.generate(batch_size=2, scheduler=scheduler)
-    sampled = latent(taesd_vae, "sampled")
+    sampled = taesd_vae.recorded("sampled")
     # Hosts decode a batch together or one by one; torch sums small pictures that are alone in another order.
     together = codec(family, "decode", sampled)
     alone = torch.cat([codec(family, "decode", one) for one in sampled.split(1)])
@@ -73,10 +68,10 @@ def test_final_decode_is_the_codecs(taesd_vae, codec, family):
     assert f"TAESD model: {family} decoder " in result.infotext
 
 
-def test_encode_is_the_codecs(taesd_vae, codec, scene):  # noqa: F811
-    result = taesd_vae.generate("img2img", init_images=[data_of(scene)], denoising_strength=0.5)
+def test_encode_is_the_codecs(taesd_vae, codec, scene):
+    result = taesd_vae.generate("img2img", init_images=[as_base64(scene)], denoising_strength=0.5)
     image = torch.from_numpy(np.asarray(scene).astype(np.float32) / 255.0).permute(2, 0, 1)[None]
-    assert torch.equal(latent(taesd_vae, "encoded"), codec("taesd", "encode", image))
+    assert torch.equal(taesd_vae.recorded("encoded"), codec("taesd", "encode", image))
     assert "VAE Encoder: TAESD" in result.infotext
     assert "taesd encoder " in result.infotext
 

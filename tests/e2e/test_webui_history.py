@@ -9,8 +9,10 @@ import urllib.request
 import numpy as np
 import pytest
 import torch
+from chromium import choose, keep_shot, open_panel, wait_for_words
 from PIL import Image
 from safetensors.torch import load, save_file
+from webui_page import webui_window
 
 pytestmark = [pytest.mark.e2e, pytest.mark.slow]
 
@@ -125,3 +127,26 @@ def test_a_saved_moment_carries_the_jobs_parameters(webui):
     assert parameters.startswith(result.infotexts[0].split(", Version")[0])
     info = webui.call("/sdapi/v1/png-info", {"image": base64.b64encode(file.read_bytes()).decode()})
     assert info["parameters"]["Preview step"] == "3/6"
+
+
+def test_a_moment_is_decoded_saved_and_sent_on_in_the_page(browser, webui, tmp_path):
+    webui.generate(width=512, height=512, steps=12, seed=7)
+    with webui_window(browser, webui) as page:
+        open_panel(page, "Timeline")
+        page.wait_for_selector(".taesd-ext-strip button")
+        page.wait_for_function("document.querySelector('#taesd_moment_decoder input').value !== ''")
+        page.locator(".taesd-ext-strip button").nth(2).click()
+        keep_shot(page, tmp_path, "moment-1-seen")
+        choose(page, "taesd_moment_kept", "step 6 ")
+        page.click("#taesd_moment")
+        page.wait_for_selector("#taesd_moment_shown img")
+        keep_shot(page, tmp_path, "moment-2-full-picture")
+        page.click("#taesd_moment_save")
+        wait_for_words(page, "#taesd_moment_result", "Saved as ")
+        keep_shot(page, tmp_path, "moment-3-saved")
+        page.click("#taesd_moment_to_img2img")
+        page.wait_for_selector("#img2img_image img")
+        page.wait_for_function("document.querySelector('#img2img_prompt textarea').value === 'scene'")
+        keep_shot(page, tmp_path, "moment-4-in-img2img")
+        assert page.locator("#img2img_seed input").first.input_value() == "7"
+        assert page.locator("#img2img_steps input[type=number]").input_value() == "12"

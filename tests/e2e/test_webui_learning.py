@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import base64
-import io
 import os
 import statistics
 import time
@@ -14,7 +12,7 @@ import pytest
 import torch
 from chromium import SHOTS
 from PIL import Image
-from webui_server import OPTIONS, WebUIServer
+from webui_server import OPTIONS, WebUIServer, as_base64
 
 from taesd_ext.learning.synthetic_pictures import picture
 
@@ -26,9 +24,7 @@ SIDE = 256
 
 def scene(seed: int) -> str:
     image = picture(SIDE, torch.Generator().manual_seed(seed)).mul(255).byte().permute(1, 2, 0).numpy()
-    buffer = io.BytesIO()
-    Image.fromarray(image).save(buffer, format="PNG")
-    return base64.b64encode(buffer.getvalue()).decode()
+    return as_base64(Image.fromarray(image))
 
 
 def psnr(preview: Image.Image, finished: Image.Image) -> float:

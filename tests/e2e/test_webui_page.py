@@ -6,13 +6,11 @@ import json
 import time
 
 import pytest
-from test_webui_previews import scene  # noqa: F401
+from chromium import go_to, keep_shot
+from webui_page import generate_in_page, wait_for_picture, webui_window
 from webui_server import OPTIONS
 
 from taesd_ext.settings import OPTIONS as OUR_OPTIONS
-
-chromium = pytest.importorskip("chromium", reason="needs playwright: pip install .[test]")
-webui_page = pytest.importorskip("webui_page")
 
 pytestmark = [pytest.mark.e2e, pytest.mark.slow]
 
@@ -23,36 +21,36 @@ EXTENSION = "taesd-ext"
 
 @pytest.fixture
 def page(browser, webui):
-    with webui_page.webui_window(browser, webui) as opened:
+    with webui_window(browser, webui) as opened:
         yield opened
 
 
 def wait_for_preview(page, folder, name: str) -> int:
     """Until a preview is shown; its width. Keeps a screenshot of the page at that moment."""
     page.wait_for_function(f"(document.querySelector('{PREVIEW}') || {{}}).naturalWidth > 0")
-    chromium.keep_shot(page, folder, name)
+    keep_shot(page, folder, name)
     return page.evaluate(f"(document.querySelector('{PREVIEW}') || {{}}).naturalWidth")
 
 
 def test_previews_appear_in_the_page_and_go_again(page, tmp_path):
-    webui_page.generate_in_page(page, steps=16, side=256)
+    generate_in_page(page, steps=16, side=256)
     assert wait_for_preview(page, tmp_path, "txt2img-preview") in (256, None)  # None: over since
-    webui_page.wait_for_picture(page)
-    chromium.keep_shot(page, tmp_path, "txt2img-picture")
+    wait_for_picture(page)
+    keep_shot(page, tmp_path, "txt2img-picture")
     # The hosts' own pages report this one after a number was typed.
     uncaught = [error for error in page.errors if error.startswith("uncaught") and "reading 'props'" not in error]
     assert uncaught == []
 
 
-def test_previews_appear_in_img2img(page, tmp_path, scene):  # noqa: F811
+def test_previews_appear_in_img2img(page, tmp_path, scene):
     scene.resize((256, 256)).save(tmp_path / "scene.png")
-    chromium.go_to(page, "img2img", "#tabs")
+    go_to(page, "img2img", "#tabs")
     page.set_input_files("#img2img_image input[type=file]", tmp_path / "scene.png")
     page.wait_for_timeout(2000)  # the picture is drawn
-    webui_page.generate_in_page(page, steps=16, side=256, tab="img2img")
+    generate_in_page(page, steps=16, side=256, tab="img2img")
     assert wait_for_preview(page, tmp_path, "img2img-preview") in (256, None)
-    webui_page.wait_for_picture(page, "img2img")
-    chromium.keep_shot(page, tmp_path, "img2img-picture")
+    wait_for_picture(page, "img2img")
+    keep_shot(page, tmp_path, "img2img-picture")
 
 
 @pytest.mark.parametrize("tab", ["txt2img", "img2img"])
@@ -74,7 +72,7 @@ def counts(page, ids: list[str]) -> list[int]:
 
 def switch(page, server, on: bool) -> None:
     """In the Extensions tab; the WebUI ends then, as nobody is there to start it again."""
-    chromium.go_to(page, "Extensions", "#tabs")
+    go_to(page, "Extensions", "#tabs")
     page.locator(f"input[name='enable_{EXTENSION}']").set_checked(on)
     page.locator("button:visible", has_text="Apply and quit").click()
     deadline = time.monotonic() + 60
@@ -89,7 +87,7 @@ def test_switched_off_and_on_again(browser, new_server, tmp_path):
     with new_server() as server:
         server.set_options(**{**OPTIONS, "sd_vae_decode_method": "TAESD", "sd_vae_encode_method": "TAESD"})
         assert server.generate(steps=20).previews
-        with webui_page.webui_window(browser, server) as page:
+        with webui_window(browser, server) as page:
             switch(page, server, on=False)
     with new_server(data=server.data) as bare:
         state = bare.call("/probe/state")
@@ -100,11 +98,11 @@ def test_switched_off_and_on_again(browser, new_server, tmp_path):
             show_progress_type="Approx cheap", show_progress_every_n_steps=1,
             sd_vae_decode_method="Full", sd_vae_encode_method="Full",
         )  # fmt: skip
-        with webui_page.webui_window(browser, bare) as page:
+        with webui_window(browser, bare) as page:
             assert page.locator("[id*=taesd_preview], [id*=taesd_ext]").count() == 0
-            webui_page.generate_in_page(page, steps=16, side=256)
+            generate_in_page(page, steps=16, side=256)
             assert wait_for_preview(page, tmp_path, "switched-off") in (32, None)
-            webui_page.wait_for_picture(page)
+            wait_for_picture(page)
             switch(page, bare, on=True)
     with new_server(data=server.data) as again:
         assert set(again.call("/probe/state")["depth"].values()) == {1}

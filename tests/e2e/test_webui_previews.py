@@ -2,30 +2,12 @@
 
 from __future__ import annotations
 
-import base64
-import io
-
 import numpy as np
 import pytest
 from PIL import Image, ImageDraw
+from webui_server import as_base64
 
 pytestmark = [pytest.mark.e2e, pytest.mark.slow]
-
-
-def data_of(image: Image.Image) -> str:
-    buffer = io.BytesIO()
-    image.save(buffer, format="PNG")
-    return base64.b64encode(buffer.getvalue()).decode()
-
-
-@pytest.fixture(scope="module")
-def scene() -> Image.Image:
-    """What the small checkpoints know: sky above, sun at the right, ground below."""
-    picture = Image.new("RGB", (128, 128), (80, 120, 230))
-    draw = ImageDraw.Draw(picture)
-    draw.rectangle((0, 88, 128, 128), fill=(60, 170, 40))
-    draw.ellipse((75, 15, 105, 45), fill=(250, 220, 60))
-    return picture
 
 
 def is_scene(frame: Image.Image) -> bool:
@@ -56,7 +38,7 @@ def test_previews_change_no_bit_of_the_picture(webui):
 
 
 def test_img2img(webui, scene):
-    result = webui.generate("img2img", init_images=[data_of(scene)], denoising_strength=0.6, steps=20)
+    result = webui.generate("img2img", init_images=[as_base64(scene)], denoising_strength=0.6, steps=20)
     assert result.previews
     assert is_scene(result.frames[-1])
 
@@ -65,7 +47,7 @@ def test_inpaint(webui, scene):
     mask = Image.new("L", scene.size, 0)
     ImageDraw.Draw(mask).rectangle((0, 0, 128, 60), fill=255)
     result = webui.generate(
-        "img2img", init_images=[data_of(scene)], mask=data_of(mask), denoising_strength=0.9, steps=16,
+        "img2img", init_images=[as_base64(scene)], mask=as_base64(mask), denoising_strength=0.9, steps=16,
         inpainting_fill=1, inpaint_full_res=False,
     )  # fmt: skip
     assert result.previews

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import os
 import random
 import threading
@@ -12,7 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from download_faults import downloads
+from misbehaving_server import serving
 from webui_server import WebUIServer
 
 CHECKPOINTS = ("tiny_sd1.safetensors", "tiny_sdxl.safetensors")
@@ -77,6 +78,41 @@ def other_settings(server: WebUIServer, task: str, done: threading.Event) -> Non
         server.set_options(**{key: changes.choice(choices[key])})
 
 
+OFFICIAL = "taef2_decoder.pth"
+"""A file that the catalogue has a checksum of, and that no generation here needs."""
+
+WAYS = (
+    "good", "broken", "broken-once", "silent", "wrong", "shorter", "page", "page-as-file", "missing", "forbidden",
+    "busy", "busy-twice", "redirect", "loop", "to-file", "to-elsewhere", "no-ranges", "other-range", "packed",
+    "endless", "chunked", "garbage",
+)  # fmt: skip
+"""Of misbehaving_server.py."""
+
+
+def downloads(server: WebUIServer, task: str, done: threading.Event) -> None:
+    """Ask for the file until the job is done, into the folder that previews are looked for in: whole or absent."""
+    target = server.data / "models" / "VAE-taesd" / OFFICIAL
+    official = target.resolve()
+    content = official.read_bytes()
+    target.unlink()
+    try:
+        with serving(content) as source:
+            for way in itertools.cycle(random.Random(task).sample(WAYS, len(WAYS))):
+                answer = server.call("/faults/download", {"name": OFFICIAL, "source": source.url(way)})
+                if target.exists():
+                    assert target.read_bytes() == content, f"{way} left something else"
+                    target.unlink()
+                    assert answer["refused"] == ""
+                else:
+                    assert answer["refused"].count("\n") == 0 < len(answer["refused"]), f"{way} said {answer}"
+                    assert way != "good"
+                if done.is_set():
+                    return
+    finally:
+        target.unlink(missing_ok=True)
+        target.symlink_to(official)
+
+
 @dataclass(frozen=True)
 class Fault:
     """What goes wrong in one generation."""
@@ -133,7 +169,9 @@ FAULTS = {
     "no memory and final by TAESD": Fault({"decoder": "oom"}, TAESD_FINALS),
     "no file and final by TAESD": Fault(files=remove, options=TAESD_FINALS),
     "garbage and final by TAESD": Fault(files=spoil, options=TAESD_FINALS),
-    "checkpoint changed within the job": Fault(request={"refiner_switch_at": 0.5}),
+    "checkpoint changed within the job": Fault(
+        request={"refiner_switch_at": 0.5, "refiner_checkpoint": CHECKPOINTS[1]}
+    ),
     "checkpoint changed during the job": Fault(beside=another_checkpoint),
     "VAE changed": Fault(vae=OTHER_VAE),
     "VAE changed during the job": Fault(beside=another_vae),
@@ -152,7 +190,6 @@ FAULTS = {
     "download server misbehaves, decoder raises": Fault({"decoder": "raise"}, TAESD_FINALS, beside=downloads),
     "two jobs in a row": Fault(jobs=2),
     "two jobs in a row, decoder makes NaN": Fault({"decoder": "nan"}, jobs=2),
+    "Reload UI": Fault(stop="reload"),
+    "Reload UI, decoder is slow": Fault({"decoder": "slow"}, stop="reload"),
 }
-
-RELOADS = {"Reload UI": Fault(stop="reload"), "Reload UI, decoder is slow": Fault({"decoder": "slow"}, stop="reload")}
-"""Once in a hundred generations, as each takes as long as a start."""

@@ -18,7 +18,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import torch
 from PIL import Image
+from torch import Tensor
 from webui_hosts import first_settings, host_of
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -110,7 +112,7 @@ class WebUIServer:
             self.process = subprocess.Popen(
                 command, cwd=self.home, env=environment, stdout=log, stderr=subprocess.STDOUT, start_new_session=True
             )
-        self._wait_for_start(0)
+        self.wait_for_start(0)
         return self
 
     def __exit__(self, *exception: object) -> None:
@@ -125,7 +127,7 @@ class WebUIServer:
     def output(self) -> str:
         return self.log.read_text(errors="replace")
 
-    def _wait_for_start(self, starts: int) -> None:
+    def wait_for_start(self, starts: int) -> None:
         """Until the log tells of one more start; an earlier request would break the server."""
         deadline = time.monotonic() + 400
         while self.output().count("Startup time:") <= starts:
@@ -139,7 +141,7 @@ class WebUIServer:
     def reload_ui(self) -> None:
         starts = self.output().count("Startup time:")
         self.call("/probe/reload", {})
-        self._wait_for_start(starts)
+        self.wait_for_start(starts)
 
     def call(self, path: str, data: Any = None, timeout: float = 300) -> Any:
         request = urllib.request.Request(
@@ -164,6 +166,10 @@ class WebUIServer:
         """Until what a loaded checkpoint's previews need is there: before that they are rougher."""
         while "taesd-ext-preload" in self.call("/faults/state")["threads"]:
             time.sleep(0.1)
+
+    def recorded(self, name: str) -> Tensor:
+        """A tensor of the last generation that the probe kept."""
+        return torch.load(self.data / "latents" / f"{name}.pt", weights_only=True)
 
     def generate(
         self, kind: str = "txt2img", *, poll: float | None = 0.05, at_frame: Any = None, **request: Any
@@ -204,6 +210,13 @@ class WebUIServer:
                 result.families.append(self.call("/probe/state")["family"])
                 if at_frame:
                     at_frame(self, len(result.previews))
+
+
+def as_base64(image: Image.Image) -> str:
+    """The picture as PNG, as the API takes it."""
+    buffer = io.BytesIO()
+    image.save(buffer, format="PNG")
+    return base64.b64encode(buffer.getvalue()).decode()
 
 
 def link_weights(shared: Path, data: Path) -> Path:

@@ -8,9 +8,10 @@ from pathlib import Path
 import torch
 from modules import paths, script_callbacks, scripts, shared
 
-NONE = {"decoder": "", "others": False, "stop": "", "at": -1, "slow": 0.0, "poll": False}
+NONE = {"decoder": "", "others": False, "stop": "", "at": -1, "slow": 0.0, "poll": False, "source": ""}
 """decoder: what each decode does; others: the ways without a decoder fail too; stop: what happens in step ``at``;
-slow: seconds for which each evaluation waits; poll: whether somebody polls in every step."""
+slow: seconds for which each evaluation waits; poll: whether somebody polls in every step; source: the address from
+which all downloads come."""
 
 if not hasattr(shared, "e2e_faults"):
     # There, as Reload UI executes this file again.
@@ -33,7 +34,6 @@ def breaking(original):
         image = original(*args, **kwargs)
         return torch.full_like(image, float("nan")) if kind == "nan" else image
 
-    decode.breaking = True
     return decode
 
 
@@ -44,21 +44,40 @@ def failing(original):
             raise RuntimeError("this way is broken too")
         return original(*args, **kwargs)
 
-    way.breaking = True
     return way
+
+
+def from_source(original):
+    def download_file(row, folder, **more):
+        return original(replace(row, sources=(faults["source"],)) if faults["source"] else row, folder, **more)
+
+    return download_file
+
+
+def online(original):
+    """The tests' WebUI is not; a source on this machine can be reached all the same."""
+
+    def is_offline():
+        return not faults["source"] and original()
+
+    return is_offline
 
 
 def install():
     try:
         from taesd_ext.codec.codec import Codec
         from taesd_ext.preview import drawing
+        from taesd_ext.weights import download as downloading
     except ImportError:
         return
     for owner, name, wrap in (
         (Codec, "decode", breaking), (drawing, "load_previewer", failing), (drawing, "latent_to_rgb", failing),
+        (downloading, "download_file", from_source), (downloading, "is_offline", online),
     ):  # fmt: skip
         if not hasattr(getattr(owner, name), "breaking"):
-            setattr(owner, name, wrap(getattr(owner, name)))
+            wrapped = wrap(getattr(owner, name))
+            wrapped.breaking = True
+            setattr(owner, name, wrapped)
 
 
 def set_faults(wanted: dict):
@@ -74,12 +93,12 @@ def download(wanted: dict):
     from taesd_ext.weights import catalog
     from taesd_ext.weights import download as downloading
 
-    downloading.is_offline = lambda: False  # the tests' WebUI is
+    faults["source"] = wanted["source"]
     row = next(row for row in catalog.CATALOG if row.name == wanted["name"])
     refused = ""
     try:
         downloading.download_file(
-            replace(row, sources=(wanted["source"],)), Path(paths.models_path) / "VAE-taesd",
+            row, Path(paths.models_path) / "VAE-taesd",
             patience=downloading.Patience(attempts=2, first_pause=0.01, timeout=0.3, lock_wait=5),
         )
     except TaesdError as error:
@@ -92,7 +111,7 @@ def forget():
     """The weights are read anew when they are needed."""
     from taesd_ext.host import register
 
-    register._extension.registry.release()
+    register._extension.runtime.registry.release()
     return {}
 
 
@@ -103,7 +122,7 @@ def state():
     return {
         **faults,
         "job": shared.state.job,
-        "frames": extension.previews.session.stats.frames if extension else 0,
+        "frames": extension.runtime.session.stats.frames if extension else 0,
         "threads": sorted(thread.name for thread in threading.enumerate() if "taesd" in thread.name),
     }
 
