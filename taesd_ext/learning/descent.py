@@ -9,9 +9,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
+
+from taesd_ext.codec.noise import seeded
+
+Network = TypeVar("Network", bound=nn.Module)
 
 WARM_UP = 50
 """Steps in which the rates rise from zero; afterwards they fall to zero in a straight line."""
@@ -20,6 +25,9 @@ WARM_UP = 50
 # Coefficients of the quintic that drives all singular values towards 1 (from the source above).
 _QUINTIC = (3.4445, -4.7750, 2.0315)
 _ROUNDS = 5
+
+READOUTS = ("readout", "correction", "linear", "overview.mix")
+"""Layers that only read what the hidden ones found."""
 
 DECAY = 0.1
 """Share of a kernel that is taken away at each step, times the rate: it keeps activations from growing without end."""
@@ -33,28 +41,27 @@ class Rates:
 
 def descend(
     network: nn.Module,
-    hidden: list[Tensor],
     loss: Callable[[Tensor], Tensor],
     lessons: int,
     batch_size: int,
     steps: int,
     rates: Rates,
     seed: int,
-    report: Callable[[int, float], None] = lambda step, running: None,
-) -> Iterator[None]:
+    report: Callable[[int], None] = lambda step: None,
+) -> Iterator[int]:
     """Train ``network`` in place, a step at each turn of the caller's loop, who may leave it and come back later.
 
-    ``loss`` gets a batch of indices below ``lessons``; ``hidden`` are Muon's kernels. ``report`` is called eight
-    times, with the step and the running mean of the loss.
+    Gives the number of steps done. What requires no gradient stays as it is; afterwards nothing does. ``loss`` gets a
+    batch of indices below ``lessons``; ``report`` is called eight times with the step.
     """
-    known = {id(kernel) for kernel in hidden}
-    others = [weight for weight in network.parameters() if id(weight) not in known]
-    optimizers = [torch.optim.AdamW(others, lr=rates.adam)]
-    if hidden:
-        optimizers.append(Muon(hidden, lr=rates.muon))
-    generator = torch.Generator().manual_seed(seed)
+    weights = {name: weight for name, weight in network.named_parameters() if weight.requires_grad}
+    hidden = [name for name, weight in weights.items() if weight.ndim == 4 and name.partition(".")[0] not in READOUTS]
+    kernels = [weights.pop(name) for name in hidden]
+    optimizers = [torch.optim.AdamW(weights.values(), lr=rates.adam)]
+    if kernels:
+        optimizers.append(Muon(kernels, lr=rates.muon))
+    generator = seeded(seed)
     order = torch.empty(0, dtype=torch.long)
-    running = 0.0
     for step in range(steps):
         if len(order) < batch_size:
             order = torch.randperm(lessons, generator=generator)
@@ -64,14 +71,30 @@ def descend(
             optimizer.param_groups[0]["lr"] = rate * share
             optimizer.zero_grad()
         with torch.enable_grad():
-            found = loss(batch)
-            found.backward()
+            loss(batch).backward()
         for optimizer in optimizers:
             optimizer.step()
-        running = found.item() if step == 0 else 0.99 * running + 0.01 * found.item()
         if (step + 1) % max(1, steps // 8) == 0:
-            report(step + 1, running)
-        yield
+            report(step + 1)
+        yield step + 1
+    network.requires_grad_(False).eval()
+
+
+def seeded_network(make: Callable[[], Network], seed: int) -> Network:
+    """With the weights that torch would draw, but not from the random state that all threads share.
+
+    Read-outs begin at zero; parts that have their weights already keep them.
+    """
+    with torch.device("meta"):
+        network = make()
+    generator = seeded(seed)
+    for name, layer in network.named_modules():
+        if isinstance(layer, (nn.Conv2d, nn.Linear)) and layer.weight.is_meta:
+            layer.to_empty(device="cpu")
+            bound = 0.0 if name in READOUTS else layer.weight[0].numel() ** -0.5
+            for weights in (layer.weight, layer.bias):
+                weights.data.uniform_(-bound, bound, generator=generator)
+    return network.to(memory_format=torch.channels_last)
 
 
 class Muon(torch.optim.Optimizer):

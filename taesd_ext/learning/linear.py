@@ -12,12 +12,12 @@ from torch.nn import functional
 from taesd_ext.codec.codec import Codec
 from taesd_ext.codec.noise import seeded
 from taesd_ext.errors import TaesdError
+from taesd_ext.learning.marks import psnr
+from taesd_ext.learning.ridge import fit_convolution
 from taesd_ext.learning.synthetic_pictures import picture
 
 PICTURES = 400
 PICTURE_SIDE = 256
-PENALTY = 1e-3
-"""Of the mean variance of a latent channel."""
 
 
 def fit_linear(
@@ -32,20 +32,14 @@ def fit_linear(
     generator = seeded(seed)
     rows = []
     for _ in range(pictures):
-        rows.append(_lesson(codec, generator))
+        image = picture(PICTURE_SIDE, generator)[None]
+        rows.append((codec.encode(image), functional.avg_pool2d(image, codec.spatial_scale_factor)))
         yield len(rows) / pictures
-    cut = len(rows) - max(1, len(rows) // 8)
-    latents, colours = (torch.cat(part).double() for part in zip(*rows[:cut], strict=True))
-    centre, mean = latents.mean(dim=0), colours.mean(dim=0)
-    centred = latents - centre
-    gram = centred.T @ centred
-    gram += torch.eye(len(gram)) * gram.diagonal().mean() * PENALTY
-    factors = torch.linalg.solve(gram, centred.T @ (colours - mean))
-    bias = mean - centre @ factors
-    exam, answers = (torch.cat(part).double() for part in zip(*rows[cut:], strict=True))
-    # Halved: an error in [-1,1] is twice that of the picture in [0,1].
-    error = (((exam @ factors + bias).clamp(-1, 1) - answers) / 2).square().mean()
-    return factors.float(), bias.float(), float(-10 * error.log10())
+    latents, images = (torch.cat(column) for column in zip(*rows, strict=True))
+    held_back = max(1, pictures // 8)
+    solved = fit_convolution(latents[:-held_back], images[:-held_back] * 2 - 1, kernel=1)
+    shown = (solved(latents[-held_back:]) + 1) / 2
+    return solved.weight[..., 0, 0].T, solved.bias, float(psnr(shown, images[-held_back:]).mean())
 
 
 def row_text(factors: Tensor, bias: Tensor) -> str:
@@ -53,8 +47,3 @@ def row_text(factors: Tensor, bias: Tensor) -> str:
     rounded = [[round(value, 4) for value in row] for row in factors.tolist()]
     return json.dumps({"bias": [round(value, 4) for value in bias.tolist()], "factors": rounded})
 
-
-def _lesson(codec: Codec, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-    image = picture(PICTURE_SIDE, generator)[None]
-    colours = functional.avg_pool2d(image, codec.spatial_scale_factor) * 2 - 1
-    return codec.encode(image)[0].flatten(1).T, colours[0].flatten(1).T

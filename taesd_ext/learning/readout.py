@@ -13,8 +13,9 @@ from torch.nn import functional
 from taesd_ext.codec.noise import seeded
 from taesd_ext.errors import TaesdError, log_once, one_line
 from taesd_ext.learning.descent import Rates, descend
+from taesd_ext.learning.marks import psnr
 from taesd_ext.learning.pairs import PIXELS, LatentKind, Pair, learnt_folder
-from taesd_ext.learning.previewers import hidden_kernels, start_previewer
+from taesd_ext.learning.previewers import start_previewer
 from taesd_ext.learning.ridge import ConvolutionFit
 from taesd_ext.models.computing import computing
 from taesd_ext.models.layers import Conv2d, PixelShuffle, Sequential
@@ -75,33 +76,40 @@ def mean_psnr(preview: Callable[[Tensor], Tensor], pairs: Sequence[Pair]) -> flo
     """dB over the pairs; whatever a preview shows that is no picture counts as wholly wrong."""
     total = 0.0
     for pair in pairs:
-        shown = preview(pair.latent.float()).clamp(0, 1)
+        shown = preview(pair.latent.float())
         if shown.shape != pair.picture.shape:
             shown = functional.interpolate(shown, pair.picture.shape[-2:], mode="bilinear")
-        error = (shown - pair.picture.float()).square().mean().nan_to_num(nan=1.0)
-        total += float(-10 * error.clamp_min(1e-12).log10())
+        total += float(psnr(shown, pair.picture))
     return total / len(pairs)
 
 
 def learn_readout(pairs: Sequence[Pair], shown: Sequence[Pair] = ()) -> Learnt:
-    """The read-out of all pairs, with its quality on ``shown`` (none: all), each by one solved without it."""
-    one = len(pairs) == 1
-    known, judged = (_halves(pairs[0]), ()) if one else (pairs, shown)
-    count = min(FOLDS, len(known))
-    found = []
+    """The read-out of all pairs, with its quality on ``shown`` (none: all), each by one solved without it.
+
+    A single pair is examined on the part that lies farthest from what is solved: what it says is of pictures like it.
+    """
+    if len(pairs) == 1:
+        found = [mean_psnr(solve_readout([known]), [exam]) for known, exam in _apart(pairs[0])]
+        return Learnt(solve_readout(pairs), min(found), 1)
+    count, found = min(FOLDS, len(pairs)), []
     for fold in range(count):
-        exam = [pair for pair in known[fold::count] if not judged or pair in judged]
-        if exam:
-            readout = solve_readout([pair for index, pair in enumerate(known) if index % count != fold])
+        if exam := [pair for pair in pairs[fold::count] if not shown or pair in shown]:
+            readout = solve_readout([pair for index, pair in enumerate(pairs) if index % count != fold])
             found += [mean_psnr(readout, [pair]) for pair in exam]
     return Learnt(solve_readout(pairs), sum(found) / len(found), len(pairs))
 
 
-def _halves(pair: Pair) -> list[Pair]:
-    """Upper and lower: one picture must teach and examine."""
-    middle = pair.latent.shape[-2] // 2
-    cuts = (slice(0, middle), slice(0, PIXELS * middle)), (slice(middle, None), slice(PIXELS * middle, None))
-    return [Pair(pair.latent[..., low, :], pair.picture[..., high, :]) for low, high in cuts]
+def _apart(pair: Pair) -> Iterator[tuple[Pair, Pair]]:
+    """Two parts of a picture with a gap of a quarter between them, in both roles, one below and one beside the other.
+    """
+    for axis in (2, 3):
+        length = pair.latent.shape[axis]
+        side = length * 3 // 8
+        first, second = (
+            Pair(pair.latent.narrow(axis, start, side), pair.picture.narrow(axis, PIXELS * start, PIXELS * side))
+            for start in (0, length - side)
+        )
+        yield from ((first, second), (second, first))
 
 
 @dataclass(frozen=True)
@@ -129,7 +137,7 @@ def train_previewer_on(pairs: Sequence[Pair], steps: int = STEPS) -> Iterator[Tr
         shown = student(latents[batch].contiguous(memory_format=torch.channels_last))
         return functional.mse_loss(shown, targets[batch])
 
-    for _ in descend(student, hidden_kernels(student), loss, len(latents), BATCH, steps, RATES, seed=0):
+    for _ in descend(student, loss, len(latents), BATCH, steps, RATES, seed=0):
         yield None
     network = LearntPreviewer(readout.mean, readout.deviation, student).requires_grad_(False).eval()
     yield Trained(Learnt(network, mean_psnr(network, exam), len(pairs)), mean_psnr(readout, exam))
