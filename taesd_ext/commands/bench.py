@@ -17,7 +17,7 @@ import torch
 
 from taesd_ext.codec.codec import Codec
 from taesd_ext.codec.precision import cpu_flags, cpu_model, resolve_dtype
-from taesd_ext.commands import bench_films, bench_webui
+from taesd_ext.commands import bench_films, bench_full, bench_webui
 from taesd_ext.commands.bench_films import FilmBench, print_sizes
 from taesd_ext.commands.bench_ways import DTYPES, FULL_VAE, Bench, Frame, Way, measure_memory
 from taesd_ext.commands.measuring import Timed, in_turn, median_ratio, megabytes, table, timed
@@ -52,6 +52,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--tiles", action="store_true", help="decodes in exact tiles against whole ones instead, at 2048 and 4096 px"
     )
     parser.add_argument("--films", action="store_true", help="moving previews of videos against Forge Neo's instead")
+    parser.add_argument("--full", action="store_true", help="full-size VAEs against diffusers' instead")
     parser.add_argument("--pictures", type=Path, metavar="DIR", help="pictures to measure the quality on")
     parser.add_argument("--quick", action="store_true", help="one size, few rounds, no full VAE: about a minute")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write all figures there")
@@ -76,7 +77,14 @@ def measure(args: argparse.Namespace) -> dict[str, Any]:
     if args.pictures:
         files_in(args.pictures)
     report: dict[str, Any] = {"hardware": _hardware(), "frames": [], "quality": []}
-    for family in families:
+    for family in families if args.full else ():
+        with bench_full.full_benches(family) as benches:
+            for bench in benches:
+                for side in sides:
+                    report["frames"] += frame_rows(bench, bench.ways(), side, QUICK_ROUNDS)
+                for way, difference in bench_full.differences(bench).items():
+                    print(f"{way}: at most {difference:.1e} from diffusers', of its largest value")
+    for family in families if not args.full else ():
         bench = (FilmBench if args.films else Bench)(family, tuple(args.models))
         print(f"\n{family}" + ("" if bench.has_weights else " (made-up weights: no file was found)"))
         if args.pictures:
@@ -197,6 +205,8 @@ def _families(args: argparse.Namespace) -> list[str]:
         return chosen
     if args.films:
         return [bench_films.FAMILY]
+    if args.full:
+        return list(bench_full.KINDS)
     found = installed(search_folders(given_folders(args.models)))
     with_decoder = [family for family, parts in found.items() if "decoder" in parts]
     return (with_decoder or ["taesd"])[: 1 if args.quick else None]
@@ -204,8 +214,8 @@ def _families(args: argparse.Namespace) -> list[str]:
 
 def _sides(args: argparse.Namespace) -> Sequence[int]:
     if not args.sizes:
-        if args.films:
-            return bench_films.SIDES
+        if args.films or args.full:
+            return bench_films.SIDES if args.films else bench_full.SIDES
         return TILED_SIDES if args.tiles else QUICK_SIDES if args.quick else SIDES
     try:
         sides = [int(side) for side in args.sizes.split(",")]

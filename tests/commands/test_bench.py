@@ -13,7 +13,7 @@ import torch
 from PIL import Image
 
 from taesd_ext.cli import main
-from taesd_ext.commands import bench, bench_films, bench_webui
+from taesd_ext.commands import bench, bench_films, bench_full, bench_webui
 from taesd_ext.commands.approx_nn import SCALE, ApproxNN, find_approx_nn
 from taesd_ext.commands.bench_ways import BASELINE, DIFFUSERS, TILINGS, Bench, Way, measure_memory
 from taesd_ext.commands.measuring import Timed, in_turn, table
@@ -97,6 +97,20 @@ def test_films_are_compared_with_neos(monkeypatch):
     films = [Image.open(io.BytesIO(way.prepare()(subject.latent(32)))) for way in subject.ways()]
     assert [film.size[0] for film in films] == [32, 32, 16, 8, 4, 4, 4]
     assert [film.format for film in films] == ["GIF", *["WEBP"] * 6]
+
+
+@pytest.mark.parametrize(
+    ("family", "size"), [("taesd", {"block_out_channels": (32,) * 4}), ("taew2_1", {"base_dim": 8, "z_dim": 16})]
+)
+def test_full_vaes_are_compared_with_diffusers(family, size, monkeypatch, capsys):
+    pytest.importorskip("diffusers")
+    name, arguments = bench_full.KINDS[family]
+    monkeypatch.setitem(bench_full.KINDS, family, (name, arguments | size))
+    monkeypatch.setattr(bench_full, "COMPARED_SIDE", 48)
+    with bench_full.full_benches(family) as benches:
+        found = {way: error for bench in benches for way, error in bench_full.differences(bench).items()}
+    assert {way.split(",")[0] for way in found} == {"encode", "decode"}
+    assert max(error for way, error in found.items() if way.endswith("fp32")) < 1e-4
 
 
 def test_memory_is_that_of_a_process_of_its_own():
