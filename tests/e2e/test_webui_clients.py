@@ -45,7 +45,7 @@ def test_no_poll_gets_a_500_whatever_breaks(webui):
 
     def client() -> None:
         page = http.client.HTTPConnection("127.0.0.1", webui.port)
-        while not enough.is_set():
+        while not enough.wait(0.01):
             statuses[status_of(page, -1)] += 1
         page.close()
 

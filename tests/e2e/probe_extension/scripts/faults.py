@@ -111,7 +111,7 @@ def forget():
     """The weights are read anew when they are needed."""
     from taesd_ext.host import register
 
-    register._extension.runtime.registry.release()
+    register._extension.registry.release()
     return {}
 
 
@@ -122,7 +122,7 @@ def state():
     return {
         **faults,
         "job": shared.state.job,
-        "frames": extension.runtime.session.stats.frames if extension else 0,
+        "frames": extension.previews.session.stats.frames if extension else 0,
         "threads": sorted(thread.name for thread in threading.enumerate() if "taesd" in thread.name),
     }
 
