@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 from taesd_ext.errors import TaesdError
 from taesd_ext.latent_formats import LatentFormat
@@ -15,7 +16,7 @@ from taesd_ext.weights.identify import identify
 from taesd_ext.weights.store import copy_into
 from taesd_ext.weights.tensor_file import SAFETENSORS_SUFFIXES, SUFFIXES, open_tensor_file
 from taesd_ext.weights.vae_file import FullVAE, find_full_vae, find_layout, find_networks, read_config
-from taesd_ext.weights.vae_layouts import LDM
+from taesd_ext.weights.vae_layouts import LDM, Layout
 from taesd_ext.weights.vae_table import VAE_BY_NAME, VAES
 
 _HOST_FOLDERS = ("models/VAE", "models/vae")
@@ -30,15 +31,8 @@ _LONGEST_NAME = 100
 
 def find_named_vae(name: str, models_dir: Path | str | Iterable[Path | str] | None = None) -> FullVAE:
     """The VAE of this name from the first good file in the search folders. Raises TaesdError."""
-
-    def read(path: Path) -> FullVAE:
-        found = find_full_vae(open_tensor_file(path), variant=name)
-        if found is None:
-            raise TaesdError(f"{path} holds no full-size VAE", "", f"Put the right {name} file in its place")
-        return found
-
     folders = search_folders(models_dir, _HOST_FOLDERS)
-    if found := first_good(_candidates(name, folders), read):
+    if found := first_good(_candidates(name, folders), lambda path: _read(path, name)):
         return found
     raise TaesdError(
         f"No weights for {name}",
@@ -94,16 +88,19 @@ def find_installed_vae(
         )
     if name in VAE_BY_NAME:
         return find_named_vae(name, [*_with_subfolders(vae_folders), *other_folders])
-    file = open_tensor_file(path)
     try:
-        found = find_full_vae(file)
+        found = _read(path)
     except TaesdError:
         if fitting is None or fitting.name not in VAE_BY_NAME:
             raise
-        found = find_full_vae(file, fitting.name)
-    if found is None:  # the file was replaced since it was listed
-        raise TaesdError(f"{path} holds no full-size VAE")
+        found = _read(path, fitting.name)
     return replace(found, name=name)
+
+
+def _read(path: Path, variant: str | None = None) -> FullVAE:
+    if found := find_full_vae(open_tensor_file(path), variant):
+        return found
+    raise TaesdError(f"{path} holds no full-size VAE", "", "Put the right file in its place")
 
 
 def canonical_name(name: str) -> str:
@@ -132,23 +129,26 @@ def add_vae_file(source: Path | str, folder: Path | str) -> Path:
 
 
 def _check_for_webui(source: Path) -> None:
-    file = open_tensor_file(source)
-    found = find_layout(file)
-    networks = find_networks(file, *found, read_config(source)) if found else {}
+    layout, networks = _contents(source)
+    refused = f"{source.name} was not added"
     if not networks or source.stat().st_size > _LARGEST:
+        why = "it is too large for a VAE alone" if networks else "it holds no full-size VAE"
+        raise TaesdError(refused, why, "Use a file such as vae-ft-mse-840000-ema-pruned.safetensors")
+    if layout != (LDM, ""):
         raise TaesdError(
-            f"{source.name} was not added",
-            "it is too large for a VAE alone" if networks else "it holds no full-size VAE",
-            "Use a file such as vae-ft-mse-840000-ema-pruned.safetensors",
-        )
-    if found != (LDM, ""):
-        raise TaesdError(
-            f"{source.name} was not added",
+            refused,
             "the WebUI loads VAEs in the original layout only, with keys such as decoder.conv_in.weight",
             "It can be chosen as VAE for the final image all the same",
         )
     if len(networks) < 2:
-        raise TaesdError(f"{source.name} was not added", "it lacks the encoder or the decoder")
+        raise TaesdError(refused, "it lacks the encoder or the decoder")
+
+
+def _contents(path: Path) -> tuple[tuple[Layout, str] | None, dict[str, Any]]:
+    """The layout of the VAE in a file and what stands before its keys, and its networks; none where it holds none."""
+    file = open_tensor_file(path)
+    layout = find_layout(file)
+    return layout, find_networks(file, *layout, read_config(path)) if layout else {}
 
 
 def _own_name(source: Path) -> str:
@@ -186,8 +186,6 @@ def _vaes_among(*places: Listing) -> tuple[Path, ...]:
 
 def _is_full_vae(path: Path) -> bool:
     try:
-        file = open_tensor_file(path)
-        found = find_layout(file)
-        return found is not None and bool(find_networks(file, *found, read_config(path)))
+        return bool(_contents(path)[1])
     except TaesdError:
         return False

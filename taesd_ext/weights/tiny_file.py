@@ -10,6 +10,7 @@ Layouts found in the wild, all read into the networks' own keys:
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -43,7 +44,6 @@ class TinyPart:
     file: TensorFile
     network_class: type[TinyNetwork]
     arguments: Arguments
-    layout: str
     keys: dict[str, str]
     """The network's key -> the file's."""
 
@@ -129,23 +129,22 @@ def read_tiny(path: Path | str) -> dict[str, TinyPart]:
 def find_tiny_parts(file: TensorFile) -> dict[str, TinyPart]:
     """The parts in an opened file; empty when it resembles no tiny autoencoder. Raises UnknownStructure."""
     parts: dict[str, TinyPart] = {}
-    for prefix, names in _by_prefix(file).items():
-        if found := _recognise(file, prefix, names):
+    for names in _by_prefix(file):
+        if found := _recognise(file, names):
             parts.setdefault(found.part, found)
     return {part: parts[part] for part in PARTS if part in parts}
 
 
-def _by_prefix(file: TensorFile) -> dict[str, dict[tuple[int, str], str]]:
-    """Prefix -> (index of the layer, rest of the key) -> the file's key."""
+def _by_prefix(file: TensorFile) -> Iterable[dict[tuple[int, str], str]]:
+    """For each prefix of keys: index of the layer, rest of the key -> the file's key."""
     groups: dict[str, dict[tuple[int, str], str]] = {}
     for name in file.shapes:
         if match := _NUMBERED.match(name):
             groups.setdefault(match["prefix"], {})[int(match["index"]), match["rest"]] = name
-    return groups
+    return groups.values()
 
 
-def _recognise(file: TensorFile, prefix: str, names: dict[tuple[int, str], str]) -> TinyPart | None:
-    layout = "diffusers" if prefix.endswith("layers.") else "combined" if prefix else "original"
+def _recognise(file: TensorFile, names: dict[tuple[int, str], str]) -> TinyPart | None:
     misfit: UnknownStructure | None = None
     # diffusers leaves out what has no weights at the front (a clamp, a fold), so that every index is one less.
     for shift in (0, 1):
@@ -155,7 +154,7 @@ def _recognise(file: TensorFile, prefix: str, names: dict[tuple[int, str], str])
             arguments = network_class.arguments_of(shapes)
             if arguments is None:
                 continue
-            found = TinyPart(file, network_class, arguments, layout, keys)
+            found = TinyPart(file, network_class, arguments, keys)
             error = _misfit(found, shapes)
             if error is None:
                 return found

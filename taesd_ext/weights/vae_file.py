@@ -1,14 +1,9 @@
-"""The full-size VAE in a weight file: its networks by its tensors, and whose latents it makes by evidence.
-
-Evidence, best first: the user, the file's checksum, the config.json beside it, the diffusion model in the same
-checkpoint, words in its name. Without any the file is refused rather than guessed at.
-"""
+"""The full-size VAE in a weight file: its networks, told by its tensors."""
 
 from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,15 +20,13 @@ from taesd_ext.models.full_vae import FullDecoder, FullEncoder, GaussianEncoder,
 from taesd_ext.models.layers import BORDERS, Module
 from taesd_ext.models.state_shapes import Arguments, Shapes
 from taesd_ext.weights.folders import DIFFUSERS_STEM, weight_files
-from taesd_ext.weights.identify import identify
 from taesd_ext.weights.tensor_file import TensorFile, open_tensor_file
 from taesd_ext.weights.tiny_file import PARTS, UnknownStructure, build_frozen
 from taesd_ext.weights.vae_layouts import LAYOUTS, UNKNOWN, Keys, Layout
-from taesd_ext.weights.vae_table import VAE_BY_NAME, VAES, NamedVAE
+from taesd_ext.weights.vae_table import kind_of
 
 # A config.json of a VAE has 1 kB; nothing larger is read.
 _LARGEST_CONFIG = 2**16
-_SAME_FACTOR = 1e-6
 _STRANGE = "It is of a kind that this version cannot use, or was cut short"
 
 
@@ -108,7 +101,7 @@ def find_full_vae(file: TensorFile, variant: str | None = None) -> FullVAE | Non
     if not networks:
         return None
     network, _ = next(iter(networks.values()))
-    row, reason = _kind_of(file, prefix, _fitting(file.path, layout, network), config, variant)
+    row, reason = kind_of(file, prefix, network, config, variant)
     scale, found_in = _scale(file, prefix, row.latent_format)
     if found_in != file.path:
         reason += f"; the scale of its latents is that of {found_in.name}"
@@ -255,88 +248,3 @@ def _options(layout: Layout, part: str, config: dict[str, Any], arguments: Argum
             if config.get(key, value) != value:
                 raise ValueError(f"no published DC-AE has the {key} of its config.json")
     return {}
-
-
-def _fitting(path: Path, layout: Layout, network: nn.Module) -> list[NamedVAE]:
-    """The first row of each format whose VAE may have this network."""
-    shape = (layout.models.__name__.rpartition(".")[2], network.latent_channels, network.spatial_scale_factor)
-    rows = [
-        row
-        for row in VAES
-        if (row.network, row.latent_format.latent_channels, row.latent_format.spatial_scale_factor) == shape
-        and row.plain in (None, getattr(network, "plain", None))
-    ]
-    if not rows:
-        raise UnknownStructure(
-            f"{path} is a full-size VAE with {shape[1]} latent channels and {shape[2]} pixels to a position",
-            "no known diffusion model has such latents",
-            f"Known are {', '.join(row.name for row in VAES)}",
-        )
-    return list({row.format_name: row for row in reversed(rows)}.values())[::-1]
-
-
-def _kind_of(
-    file: TensorFile, prefix: str, fitting: list[NamedVAE], config: dict[str, Any], variant: str | None
-) -> tuple[NamedVAE, str]:
-    """The row of the VAE, and the reason in words. Raises TaesdError when nothing tells."""
-    choices = " or ".join(row.name for row in fitting)
-    if variant is not None:
-        named = VAE_BY_NAME.get(variant)
-        if named is None or named.format_name not in {row.format_name for row in fitting}:
-            why = "its tensors are of another VAE"
-            raise TaesdError(f"{file.path} cannot be {variant}", why, f"It may be {choices}")
-        return named, f"told to be {variant}"
-    for always_hash in (False, True):
-        official = None if prefix else identify(file.path, always_hash=always_hash).official
-        if official and (named := VAE_BY_NAME.get(official.family)):
-            return named, f"its checksum is that of {official}"
-        found = _by_config(config, fitting) or _by_neighbours(file, prefix, fitting)
-        if found is None and len(fitting) == 1:
-            found = fitting[0], f"only {fitting[0].latent_format.title} has such latents"
-        if found:
-            return found
-    if found := _by_words(file.path, fitting):
-        return found
-    raise TaesdError(
-        f"{file.path} is the VAE of one of {' or '.join(row.latent_format.title for row in fitting)}",
-        "they differ in nothing but their numbers, and its name, checksum and neighbours do not tell",
-        f"Say which (--variant or variant=): {choices}, or put that into its name",
-    )
-
-
-def _by_config(config: dict[str, Any], fitting: list[NamedVAE]) -> tuple[NamedVAE, str] | None:
-    named = VAE_BY_NAME.get(str(config.get("model_name")))
-    if named in fitting:
-        return named, f"its config.json names {config['model_name']}"
-    factor, shift = config.get("scaling_factor"), config.get("shift_factor") or 0.0
-    if not isinstance(factor, (int, float)) or not isinstance(shift, (int, float)):
-        return None
-    for row in fitting:
-        known = row.latent_format
-        if isinstance(known.shift, tuple) or known.packed > 1:
-            continue
-        if abs(known.scaling_factor - factor) < _SAME_FACTOR and abs(known.shift - shift) < _SAME_FACTOR:
-            return row, f"its config.json has scaling_factor {factor}"
-    return None
-
-
-def _by_neighbours(file: TensorFile, prefix: str, fitting: list[NamedVAE]) -> tuple[NamedVAE, str] | None:
-    """What the diffusion model in the same checkpoint says."""
-    for name, shape in file.shapes.items():
-        if prefix and name.startswith(prefix):
-            continue
-        for row in fitting:
-            if name.endswith("attn2.to_k.weight") and shape[-1:] and shape[-1] in row.context:
-                return row, f"the UNet beside it reads a text of {shape[-1]} numbers"
-            if any(piece in name for piece in row.keys):
-                return row, f"the model beside it has {name}"
-    return None
-
-
-def _by_words(path: Path, fitting: Iterable[NamedVAE]) -> tuple[NamedVAE, str] | None:
-    """The one row whose word is in the name; a file's own name counts before its folder's."""
-    for text in (path.stem.lower(), path.parent.name.lower()):
-        named = [(row, match[0]) for row in fitting if row.pattern and (match := row.pattern.search(text))]
-        if len(named) == 1:
-            return named[0][0], f'its name has "{named[0][1]}"'
-    return None

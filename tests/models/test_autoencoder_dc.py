@@ -29,7 +29,7 @@ from taesd_ext.codec.blended_tiles import BlendedTiler
 from taesd_ext.errors import TaesdError
 from taesd_ext.models.autoencoder_dc import Down, FromLatent, ToLatent, Up
 from taesd_ext.models.layers import Conv2d
-from taesd_ext.weights import vae_file
+from taesd_ext.weights import vae_table
 from taesd_ext.weights.catalog import AUTOENCODER_DC, CATALOG
 from taesd_ext.weights.identify import Identity
 from taesd_ext.weights.tensor_file import TensorFile
@@ -254,7 +254,7 @@ class TestVariants:
 
     def test_the_checksum(self, file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         official = next(row for row in CATALOG if row.family == self.NAMES[1])
-        monkeypatch.setattr(vae_file, "identify", lambda path, **_: Identity(path, 1, official))
+        monkeypatch.setattr(vae_table, "identify", lambda path, **_: Identity(path, 1, official))
         assert load_codec(file).name == self.NAMES[1]
 
 
