@@ -40,9 +40,9 @@ def build_benchmark_tab(codecs: Codecs) -> None:
             [str(side) for side in SIDES], value="512", elem_id="taesd_bench_side", label="Up to",
             info="largest picture side in pixels",
         )  # fmt: skip
-        with gr.Column(scale=0, min_width=150):
-            run = small_button("Measure", "taesd_bench_run", variant="primary")
-            cancel = small_button("Cancel", "taesd_bench_cancel")
+    with gr.Row():
+        run = small_button("Measure", "taesd_bench_run", variant="primary")
+        cancel = small_button("Cancel", "taesd_bench_cancel")
     progress, result = line("taesd_bench_progress"), line("taesd_bench_result")
 
     def bench(task: Task, family: str, largest: str) -> tuple[str, list[Any]]:

@@ -6,6 +6,7 @@ import base64
 import io
 import re
 import tempfile
+from collections import deque
 from pathlib import Path
 
 from PIL import Image, ImageOps
@@ -17,6 +18,12 @@ _MIME = {"png": "image/png", "jpeg": "image/jpeg", "webp": "image/webp", "gif": 
 
 _SAMPLES = Path(__file__).resolve().parents[1] / "data" / "samples"
 """Made by docs/make_samples.py."""
+
+
+MOST_OFFERED = 32
+"""Files that may be downloaded: a page asks again for the answers of as many tasks."""
+
+_offered: deque[tempfile.TemporaryDirectory] = deque()
 
 
 def sample_names() -> list[str]:
@@ -58,8 +65,14 @@ def picture_bytes(picture: Image.Image, kind: str = "png") -> bytes:
 
 
 def offered_file(name: str, data: bytes) -> str:
-    """Write the bytes where gradio may serve them and give the path. The name's odd characters become "_"."""
-    safe = re.sub(r"[^\w.-]+", "_", name).lstrip(".") or "file"
-    path = Path(tempfile.mkdtemp(prefix="taesd_ext_")) / safe
+    """Write the bytes where gradio may serve them and give the path. The name's odd characters become "_".
+
+    The last of all pages stay until the program ends.
+    """
+    folder = tempfile.TemporaryDirectory(prefix="taesd_ext_")
+    _offered.append(folder)
+    while len(_offered) > MOST_OFFERED:
+        _offered.popleft().cleanup()
+    path = Path(folder.name) / (re.sub(r"[^\w.-]+", "_", name).lstrip(".") or "file")
     path.write_bytes(data)
     return str(path)

@@ -162,9 +162,4 @@ def _encoded(plan: Plan, image: Tensor, codec_for: CodecFor) -> tuple[Tensor, La
     small = torch.nn.functional.interpolate(image, size=sides, mode="area")
     # Such a latent has the right colours and nothing else of a real one, which is all that previewers know.
     made_up = replace(latent_format, name=f"colours of {latent_format.name}", family=None)
-    return (
-        rgb_to_latent(small, latent_format.rgb),
-        made_up,
-        None,
-        COLOURS_ONLY,
-    )
+    return rgb_to_latent(small, latent_format.rgb), made_up, None, COLOURS_ONLY

@@ -88,11 +88,11 @@ def build_redecode_box(
             f"{elem_id}_decoder", min_width=200, label="Decode with",
             info="two decodes of the same image are shown with a slider",
         )  # fmt: skip
-        with gr.Column(scale=0, min_width=150):
-            decode = small_button(button, elem_id, variant="primary")
-            cancel = small_button("Cancel", f"{elem_id}_cancel")
-            save = small_button("Save", f"{elem_id}_save")
-            refresh = refresh_button(f"{elem_id}_refresh")
+    with gr.Row():
+        decode = small_button(button, elem_id, variant="primary")
+        cancel = small_button("Cancel", f"{elem_id}_cancel")
+        save = small_button("Save", f"{elem_id}_save")
+        refresh = refresh_button(f"{elem_id}_refresh")
     result = line(f"{elem_id}_result")
     empty = AGAIN_EMPTY if actions.allowed_to_change() else NOT_SHOWN
     shown = gr.HTML(stage(None, (4, 3), "", empty=empty), elem_id=f"{elem_id}_shown")

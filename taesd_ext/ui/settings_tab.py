@@ -26,7 +26,7 @@ NO_COST = "The cost of previews is measured during the next job."
 def build_settings_tab(actions: PanelActions, tab: gr.Tab) -> None:
     """Fill the tab that is being built."""
     remark(SAVED_AT_ONCE if actions.allowed_to_change() else LOCKED)
-    cost, problem = gr.HTML(elem_id="taesd_cost"), line("taesd_settings_problem")
+    cost, problem = line("taesd_cost"), line("taesd_settings_problem")
     values = actions.read_settings()
     controls: dict[Option, Any] = {}
 

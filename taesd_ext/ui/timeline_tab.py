@@ -13,7 +13,7 @@ from taesd_ext.preview.animation import KINDS, AnimationPlan, animate, picked_fr
 from taesd_ext.preview.recorded import KeptLatent, RecordedFrame, RecordedJob
 from taesd_ext.ui import compat
 from taesd_ext.ui.actions import NOT_SHOWN, PanelActions
-from taesd_ext.ui.choices import number, offer_newest, picked
+from taesd_ext.ui.choices import offer_newest
 from taesd_ext.ui.controls import late_dropdown, line, refresh_button, small_button
 from taesd_ext.ui.markup import counted, film, notice
 from taesd_ext.ui.pictures import data_uri, offered_file
@@ -80,17 +80,16 @@ def build_timeline_tab(actions: PanelActions, tab: gr.Tab) -> None:
     words = {"label": "Moment", "info": "each step's prediction and the finished image, newest first"}
     build_redecode_box(actions, tab, "taesd_moment", words, partial(moments_of, actions), job, button="Full picture")
 
-    def look(chosen: str | None, newest: str) -> list[Any]:
+    def look(chosen: str | None, newest: str) -> tuple[dict[str, Any], str]:
         # The film follows by the dropdown's own change: shown here too, it would come twice, the second time over the
         # frame that the user went to meanwhile.
         return offer_newest([job_choice(job) for job in actions.jobs()], chosen, newest)
 
     def make(task: Task, choice: Any, kind: str, length: float, hold: float, side: float) -> tuple[str, list[Any]]:
         chosen = find_job(actions, choice)
-        kind = picked(kind, kinds, "kind of film")
-        side = int(number(side, *FILM_SIDES, "The largest side"))
-        length, hold = number(length, 0, 120, "Length (s)"), number(hold, 0, 30, "Last frame (s)")
-        plan = AnimationPlan(kind, float(length), float(hold), side)
+        if chosen is None:
+            raise TaesdError("That job's previews are gone", "newer ones took their place", "Choose another job")
+        plan = AnimationPlan(kind, float(length), float(hold), int(side))
         frames = picked_frames(chosen.frames, plan)
         task.report(0.1, counted(len(frames), "frame"))
         data = animate(frames, plan)
@@ -100,24 +99,17 @@ def build_timeline_tab(actions: PanelActions, tab: gr.Tab) -> None:
 
     for event in (tab.select, refresh.click):
         event(look, [job, newest], [job, newest], show_progress="hidden")
-    job.change(lambda choice: film_html(find_or_none(actions, choice)), job, strip, show_progress="hidden")
+    job.change(lambda choice: film_html(find_job(actions, choice)), job, strip, show_progress="hidden")
     long_action(save.click, None, [job, kind, length, hold, side], result, [saved], make, "taesd_film_save")
 
 
-def find_or_none(actions: PanelActions, choice: Any) -> RecordedJob | None:
-    """The job of a choice that a page sends."""
+def find_job(actions: PanelActions, choice: Any) -> RecordedJob | None:
+    """The job of a choice that a page sends; None where it is gone, or never was."""
     key = compat.key_of(choice)
     return next((job for job in actions.jobs() if job_key(job) == key), None)
 
 
 def moments_of(actions: PanelActions, choice: Any) -> list[KeptLatent]:
     """The latents of the job of a choice, or of the newest one."""
-    job = find_or_none(actions, choice) or next(iter(actions.jobs()), None)
+    job = find_job(actions, choice) or next(iter(actions.jobs()), None)
     return actions.moments(job.id) if job else []
-
-
-def find_job(actions: PanelActions, choice: Any) -> RecordedJob:
-    job = find_or_none(actions, choice)
-    if job is None:
-        raise TaesdError("That job's previews are gone", "newer ones took their place", "Choose another job")
-    return job

@@ -1,12 +1,8 @@
-"""Several browser tabs watch one job of a real WebUI: each preview is made once, and the job hardly notices."""
+"""Several browser tabs watch one job of a real WebUI: each preview is made once."""
 
 from __future__ import annotations
 
 import contextlib
-import http.client
-import json
-import os
-import statistics
 import threading
 import time
 from typing import Any
@@ -17,8 +13,6 @@ from chromium import window
 pytestmark = [pytest.mark.e2e, pytest.mark.slow]
 
 TABS = 5
-ROUNDS = int(os.environ.get("TAESD_TEST_ROUNDS", "2"))
-"""Of the measurement; 9 and more for figures to quote."""
 
 WATCH = """task => {
     window.taesdShown = new Set();
@@ -57,56 +51,3 @@ def test_each_preview_is_decoded_and_encoded_once_for_five_tabs(browser, webui):
     assert len({frame["step"] for frame in frames}) == len(frames), "a step was decoded twice"
     # Every preview that was shown is one of the job's own, and each was encoded at most once.
     assert len(set().union(*shown)) <= encoded <= len(frames)
-
-
-def seconds_of_a_job(webui: Any, watchers: int) -> float:
-    """A generation while so many clients ask as the page does, once a second."""
-    task, over = f"task({time.monotonic_ns()})", threading.Event()
-
-    def watch(delay: float) -> None:
-        page = http.client.HTTPConnection("127.0.0.1", webui.port)  # one that stays open, as a browser's does
-
-        def ask(**request: Any) -> dict[str, Any]:
-            body = json.dumps({"id_task": task, **request})
-            page.request("POST", "/internal/progress", body, {"Content-Type": "application/json"})
-            return json.load(page.getresponse())
-
-        number = 0
-        time.sleep(delay)
-        while not over.is_set():
-            ask(live_preview=False)
-            number = ask(id_live_preview=number).get("id_live_preview", number)
-            over.wait(1)
-        page.close()
-
-    threads = [threading.Thread(target=watch, args=(index / max(1, watchers),)) for index in range(watchers)]
-    for thread in threads:
-        thread.start()
-    began = time.perf_counter()
-    webui.call("/sdapi/v1/txt2img", job(task, steps=8, width=512, height=512))
-    took = time.perf_counter() - began
-    over.set()
-    for thread in threads:
-        thread.join()
-    return took
-
-
-def test_what_watching_tabs_cost(webui):
-    """Printed, not judged: a busy machine's times say nothing."""
-    webui.set_options(taesd_ext_detail="Auto", taesd_ext_budget=3, taesd_ext_min_time=100)
-    seconds_of_a_job(webui, 1)
-    # Asking costs the host something without any preview too: that is the second row.
-    rows = [(0, True), (TABS, False), (1, True), (TABS, True)]
-    taken: dict[tuple[int, bool], list[float]] = {row: [] for row in rows}
-    shown = []
-    for turn in range(ROUNDS):
-        for watchers, previews in rows[turn % len(rows) :] + rows[: turn % len(rows)]:
-            webui.set_options(live_previews_enable=previews)
-            taken[watchers, previews].append(seconds_of_a_job(webui, watchers))
-            if watchers and previews:
-                shown.append(webui.call("/taesd/v1/status")["frames"])
-    for (watchers, previews), times in taken.items():
-        ratio = statistics.median(a / b for a, b in zip(times, taken[rows[0]], strict=True))
-        words = "previews" if previews else "previews off"
-        print(f"\n{watchers} tabs, {words}: {statistics.median(times):.2f} s, {ratio:.3f} of none, {ROUNDS} rounds")
-    assert min(shown) > 0

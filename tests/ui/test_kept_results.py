@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import torch
 from events import finished, pressed
 from PIL import Image
 
 from taesd_ext.ui import compare_tab, redecode_box
 from taesd_ext.ui.kept_results import KeptResults
+from taesd_ext.ui.pictures import MOST_OFFERED, offered_file
 from taesd_ext.ui.playground import build_page
 
 
@@ -31,6 +34,13 @@ def test_no_page_holds_its_results_itself(random_weights):
     assert compare_tab.GONE in export(comparison + 1)[0]
     assert len(export(comparison)[1]["value"]) == 2
     assert not any(isinstance(value, torch.Tensor) for value in made)
+
+
+def test_files_for_download_do_not_grow_for_ever():
+    paths = [Path(offered_file(f"../{place}.webp", b"film")) for place in range(MOST_OFFERED + 3)]
+    assert [path.exists() for path in paths] == [False] * 3 + [True] * MOST_OFFERED
+    assert not any(path.parent.exists() for path in paths[:3])
+    assert paths[-1].read_bytes() == b"film"
 
 
 def test_a_decode_that_is_gone_is_not_saved(random_weights):
