@@ -70,7 +70,7 @@ def run(args: argparse.Namespace) -> int:
                 failed.append(f"{codec.title} with {name}: {row.error}")
     made = [(name, image, rows[name]) for name, image in images.items()]
     if not any(row.image is not None for found in rows.values() for row in found):
-        raise TaesdError("Nothing could be compared", failed[0] if failed else "", "See the lines above")
+        raise TaesdError("Nothing could be compared", failed[0])
     numbers = json.dumps(_numbers(made), indent=2) + "\n"
     contents = [numbers.encode(), comparison_sheet(made), comparison_page(made).encode()]
     for path, content in zip(targets, contents, strict=True):

@@ -41,8 +41,11 @@ class Installation:
     def sections(self) -> dict[str, list[str]]:
         files = [identity for identity in self.listing.files if identity.is_autoencoder or identity.error]
         return {
-            "Families": [_family_line(family, self.listing) for family in FAMILIES],
-            "Files": [_file_line(identity) for identity in files],
+            "Families": [
+                *(_family_line(family, self.listing) for family in FAMILIES if family in self.listing.used),
+                f"without files: {', '.join(family for family in FAMILIES if family not in self.listing.used)}",
+            ],
+            "Files": [_file_line(identity) for identity in files] or ["none"],
             "Searched": [f"{label}: {self._describe(folder)}" for folder, label in self._numbered.items()]
             or ["no folder of weights exists"],
         }

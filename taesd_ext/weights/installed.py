@@ -57,7 +57,10 @@ def no_weights(family: str, folders: list[Path]) -> TaesdError:
     unsure = [found.path for found, _ in _tiny_files(folders) if found.is_guess and family in found.families]
     looked = ", ".join(map(str, folders)) or "no folder of weights exists"
     author = "taehv" if native_format(family).frames else "taesd"
-    cure = f"Download them at TAESD > Models, or put them there from https://github.com/madebyollin/{author}"
+    cure = (
+        f"Get them in the TAESD tab (Models), with `python -m taesd_ext weights download {family}`, or from "
+        f"https://github.com/madebyollin/{author}"
+    )
     if unsure:
         cure = f"If {unsure[0]} is of {family}, put that into its name: {family}_{unsure[0].name}"
     return NoWeights(f"No weights for {family}", f"no file of it in: {looked}", cure)

@@ -186,13 +186,6 @@ def test_one_named_output_is_never_left_to_another_picture(tmp_path, models, cap
         assert (tmp_path / out).read_bytes() != b"another picture's"
 
 
-def test_an_output_that_cannot_be_is_said_before_the_weights_are_read(tmp_path, capsys):
-    draw(tmp_path / "in" / "a.png", 1)
-    (tmp_path / "afile").write_bytes(b"mine")
-    assert encode(tmp_path / "in", tmp_path / "afile" / "out", tmp_path / "no-models") == 1
-    assert "afile is a file, no folder" in capsys.readouterr().err
-
-
 @pytest.mark.slow
 def test_ray_gives_the_same_bytes(many, in_one_go, models, tmp_path, capsys):
     pytest.importorskip("ray.data", reason="needs the extra: ray")

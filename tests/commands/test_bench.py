@@ -124,9 +124,6 @@ def test_memory_is_that_of_a_process_of_its_own():
         (["--families", "nonsense"], "no family nonsense"),
         (["--sizes", "big"], "no list of numbers"),
         (["--sizes", "8"], "too few"),
-        (["--json", "afile/x.json"], "afile is a file, no folder"),
-        (["--json", "afile"], "afile is already there"),
-        (["--json", "."], "it is a folder"),
         (["--pictures", "/nope"], "Cannot read the folder /nope"),
         (["--pictures", "pictures"], "empty.png is no readable picture"),
     ],
@@ -135,13 +132,11 @@ def test_mistakes_are_found_before_anything_is_measured(options, words, weights_
     monkeypatch.setattr(bench, "frame_rows", lambda *_, **__: pytest.fail("it began to measure"))
     monkeypatch.chdir(tmp_path)
     (tmp_path / "pictures").mkdir()
-    (tmp_path / "afile").write_bytes(b"mine")
     (tmp_path / "pictures" / "empty.png").write_bytes(b"")
     assert main(["bench", "--quick", "--families", "taesd", "--models", str(weights_dir), *options]) == 1
     said = capsys.readouterr().err
     assert words in said
     assert len(said.splitlines()) == 1
-    assert (tmp_path / "afile").read_bytes() == b"mine"
 
 
 def test_figures_are_replaced_when_told(tmp_path, monkeypatch):

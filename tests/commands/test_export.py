@@ -258,32 +258,3 @@ def test_weights_are_never_written_over_themselves(more, layout, models, tmp_pat
     assert export(models, source, *options, *more) == 1
     assert contents(source) == before
     assert ("would be overwritten" in capsys.readouterr().err) or not more
-
-
-def test_a_linked_source_is_the_source(models, tmp_path, capsys):
-    (tmp_path / "out").mkdir()
-    (tmp_path / "out" / "taesd_decoder.safetensors").symlink_to(models / "taesd_decoder.safetensors")
-    assert export(models, tmp_path / "out", "--part", "decoder", "--overwrite") == 1
-    assert "it is one of the inputs" in capsys.readouterr().err
-
-
-def test_what_is_there_goes_only_when_told(models, tmp_path, capsys):
-    out = tmp_path / "out"
-    assert export(models, out) == 0
-    first = contents(out)
-    assert export(models, out, "--dtype", "fp16") == 1
-    assert "taesd_encoder.safetensors is already there" in capsys.readouterr().err
-    assert contents(out) == first
-    assert export(models, out, "--dtype", "fp16", "--overwrite") == 0
-    assert contents(out) != first
-
-
-@pytest.mark.parametrize("output", ["afile/x.safetensors", "/proc/new/x"])
-def test_where_nothing_can_be_written(output, models, tmp_path, capsys, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    Path("afile").write_bytes(b"mine")
-    assert export(models, Path(output), "--part", "decoder") == 1
-    said = capsys.readouterr().err
-    assert said.startswith(f"taesd_ext: Cannot write {output}")
-    assert said.count("\n") == 1
-    assert Path("afile").read_bytes() == b"mine"
