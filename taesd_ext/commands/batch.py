@@ -10,7 +10,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, TypeVar
 
-from taesd_ext.commands.argument_types import at_least_one, shard
+from taesd_ext.commands.arguments import at_least_one, shard
 from taesd_ext.commands.batch_ray import run_on_ray
 from taesd_ext.commands.codec_arguments import add_codec_arguments
 from taesd_ext.commands.jobs import Job, Work, finish_job, plan_jobs

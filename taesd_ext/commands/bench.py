@@ -18,6 +18,7 @@ import torch
 from taesd_ext.codec.codec import Codec
 from taesd_ext.codec.precision import cpu_flags, cpu_model, resolve_dtype
 from taesd_ext.commands import bench_films, bench_full, bench_webui
+from taesd_ext.commands.arguments import add_models_argument
 from taesd_ext.commands.bench_films import FilmBench, print_sizes
 from taesd_ext.commands.bench_ways import DTYPES, FULL_VAE, Bench, Frame, Way, measure_memory
 from taesd_ext.commands.measuring import Timed, in_turn, median_ratio, megabytes, table, timed
@@ -46,7 +47,7 @@ Row = dict[str, Any]
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--families", metavar="A,B,...", help=f"of {', '.join(FAMILIES)} (those installed)")
-    parser.add_argument("--models", action="append", default=[], metavar="DIR", help="a folder of weight files")
+    add_models_argument(parser)
     parser.add_argument("--sizes", metavar="N,N,...", help="sides of the pictures in pixels")
     parser.add_argument(
         "--tiles", action="store_true", help="decodes in exact tiles against whole ones instead, at 2048 and 4096 px"

@@ -13,7 +13,7 @@ from typing import Any
 
 import httpx
 
-from taesd_ext.commands.argument_types import at_least_one
+from taesd_ext.commands.arguments import at_least_one
 from taesd_ext.commands.measuring import in_turn, median_ratio, table, timed
 from taesd_ext.errors import TaesdError, one_line
 from taesd_ext.settings import AUTO, BUILT_IN, OPTION

@@ -8,6 +8,7 @@ import torch
 
 from taesd_ext.codec.codec import Codec
 from taesd_ext.codec.loading import load_codec
+from taesd_ext.commands.arguments import add_models_argument
 from taesd_ext.errors import TaesdError
 
 DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
@@ -22,12 +23,6 @@ def add_codec_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--device", default="cpu", help="cpu, cuda, cuda:1, mps, ... (cpu)")
     parser.add_argument(
         "--variant", metavar="NAME", help="what a weight file is that does not tell itself: sdxl-vae, flux-vae, ..."
-    )
-
-
-def add_models_argument(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--models", action="append", default=[], metavar="DIR", help="a folder of weight files (may be repeated)"
     )
 
 

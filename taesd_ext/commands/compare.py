@@ -15,7 +15,7 @@ from torch.nn import functional
 
 from taesd_ext.codec.embedded import embedded_families
 from taesd_ext.codec.picture_file import PICTURE_SUFFIXES, read_picture
-from taesd_ext.commands.argument_types import at_least_one
+from taesd_ext.commands.arguments import at_least_one
 from taesd_ext.commands.codec_arguments import add_codec_arguments, load_as_told
 from taesd_ext.commands.compare_page import Made, comparison_page, comparison_sheet
 from taesd_ext.commands.jobs import find_files

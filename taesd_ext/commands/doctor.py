@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from taesd_ext import __version__
+from taesd_ext.commands.arguments import add_models_argument
 from taesd_ext.commands.packages import explain_import_error, installed_versions, package_problems
 from taesd_ext.commands.private_text import without_private
 from taesd_ext.commands.switch_on import METHOD, TAESD, find_config, read_config, switch_on
@@ -32,9 +33,7 @@ class Diagnosis:
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--models", action="append", default=[], metavar="DIR", help="a folder of weight files (may be repeated)"
-    )
+    add_models_argument(parser)
     parser.add_argument(
         "--fix", nargs="?", const="", metavar="WEBUI",
         help="have TAESD draw a WebUI's live previews: its folder or config.json (default: the one this lies in)",

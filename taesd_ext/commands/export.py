@@ -9,8 +9,8 @@ from functools import partial
 from pathlib import Path
 
 from taesd_ext.codec.loading import load_codec
-from taesd_ext.commands.argument_types import picture_size
-from taesd_ext.commands.codec_arguments import DTYPES, add_models_argument
+from taesd_ext.commands.arguments import add_models_argument, picture_size
+from taesd_ext.commands.codec_arguments import DTYPES
 from taesd_ext.commands.export_keras import keras_bytes
 from taesd_ext.commands.export_onnx import onnx_bytes
 from taesd_ext.commands.export_safetensors import CONFIG_NAME, WEIGHTS_NAME, diffusers_file, original_bytes

@@ -18,7 +18,7 @@ from taesd_ext.codec.embedded import save_embedded
 from taesd_ext.codec.heads import save_heads
 from taesd_ext.codec.loading import load_codec
 from taesd_ext.codec.previewer import DATA, PREVIEWER_FORMATS, has_previewer, read_previewer, save_shipped
-from taesd_ext.commands.argument_types import at_least_one
+from taesd_ext.commands.arguments import at_least_one
 from taesd_ext.commands.learning_curve import learning_curve
 from taesd_ext.commands.outputs import add_overwrite_argument, check_outputs
 from taesd_ext.commands.progress import run_with_progress

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from taesd_ext.codec.embedded import embedded_families
+from taesd_ext.commands.arguments import add_models_argument
 from taesd_ext.commands.measuring import table
 from taesd_ext.commands.progress import download_progress
 from taesd_ext.errors import TaesdError
@@ -37,14 +38,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     download.add_argument("-o", "--output", type=Path, metavar="DIR", help="where to put them (the user's cache)")
     download.add_argument("--offline", action="store_true", help="only say what is there already")
     for action in (listing, verify):
-        action.add_argument(
-            "--models", action="append", default=[], metavar="DIR", help="a folder of weight files (may be repeated)"
-        )
+        add_models_argument(action)
         action.add_argument("--json", action="store_true", help="machine-readable")
 
 
 def run(args: argparse.Namespace) -> int:
-    return {"list": _list, "verify": _verify, "download": _download}[args.action](args)
+    return _download(args) if args.action == "download" else _show(args)
 
 
 @dataclass(frozen=True)
@@ -69,19 +68,13 @@ def weights_listing(models: Iterable[Path | str] = (), *, always_hash: bool = Fa
     return Listing(folders, list_weights(folders, always_hash=always_hash, strays=strays), installed(folders))
 
 
-def _list(args: argparse.Namespace) -> int:
-    listing = weights_listing(given_folders(args.models))
-    print(json.dumps(_as_json(listing), indent=2) if args.json else _as_text(listing))
-    return _exit_code(listing)
-
-
-def _verify(args: argparse.Namespace) -> int:
-    listing = weights_listing(given_folders(args.models), always_hash=True, strays=True)
-    print(json.dumps(_as_json(listing), indent=2) if args.json else _table(listing.files))
-    return _exit_code(listing)
-
-
-def _exit_code(listing: Listing) -> int:
+def _show(args: argparse.Namespace) -> int:
+    verify = args.action == "verify"
+    listing = weights_listing(given_folders(args.models), always_hash=verify, strays=verify)
+    if args.json:
+        print(json.dumps(_as_json(listing), indent=2))
+    else:
+        print(_table(listing.files) if verify else _as_text(listing))
     return 1 if any(identity.state == UNREADABLE for identity in listing.files) else 0
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from taesd_ext.commands.argument_types import port_number
+from taesd_ext.commands.arguments import port_number
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

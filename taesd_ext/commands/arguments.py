@@ -1,8 +1,14 @@
-"""What a command's argument may be: nonsense is refused by argparse in one line, with exit code 2."""
+"""Arguments that several commands share. Nonsense is refused by argparse in one line, with exit code 2."""
 
 from __future__ import annotations
 
 import argparse
+
+
+def add_models_argument(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--models", action="append", default=[], metavar="DIR", help="a folder of weight files (may be repeated)"
+    )
 
 
 def at_least_one(text: str) -> int:
