@@ -10,13 +10,11 @@ picture is replaced with `-o docs/ways.webp --overwrite`.
 from __future__ import annotations
 
 import argparse
-import io
 import statistics
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from PIL import Image, ImageDraw
 from torch import Tensor
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # the package beside this folder, installed or not
@@ -25,15 +23,15 @@ from taesd_ext import TaesdError, load_codec
 from taesd_ext.codec.picture_file import image_to_picture, picture_to_image, read_picture
 from taesd_ext.codec.previewer import load_previewer
 from taesd_ext.commands.approx_nn import find_approx_nn
-from taesd_ext.commands.compare_page import default_font
+from taesd_ext.commands.compare_page import sheet_cell, sheet_of
 from taesd_ext.commands.measuring import in_turn, timed
-from taesd_ext.commands.outputs import add_overwrite_argument, check_outputs, write_atomically
+from taesd_ext.commands.outputs import add_overwrite_argument, check_outputs
 from taesd_ext.models.computing import computing
 from taesd_ext.models.latent_rgb import latent_to_rgb
 from taesd_ext.ui.pictures import fitted, sample_picture
 
 DOWNLOAD = "`.venv/bin/python -m taesd_ext weights download taesd` gets the files"
-SIDE, SHOWN, LINE, GAP, COLUMNS = 512, 384, 30, 8, 3
+SIDE, COLUMNS = 512, 3
 RUNS, WARM_UP = 7, 2
 
 
@@ -74,20 +72,15 @@ def main(words: Sequence[str] | None = None) -> None:
         pictures[name] = drawn.result
         if number >= WARM_UP:
             taken[name].append(1000 * drawn.wall)
-    rows = -(-len(found) // COLUMNS)
-    sheet = Image.new("RGB", (COLUMNS * (SHOWN + GAP) - GAP, rows * (SHOWN + LINE + GAP) - GAP), "white")
-    font = default_font(17)
-    for place, (name, image) in enumerate(pictures.items()):
-        x, y = place % COLUMNS * (SHOWN + GAP), place // COLUMNS * (SHOWN + LINE + GAP)
-        picture = image_to_picture(image.float().clamp(0, 1))
-        sheet.paste(picture.resize((SHOWN, SHOWN), Image.Resampling.BICUBIC), (x, y))
-        words = f"{name} · {statistics.median(taken[name]):.3g} ms"
-        ImageDraw.Draw(sheet).text((x + SHOWN / 2, y + SHOWN + LINE / 2), words, "black", font, anchor="mm")
-        print(f"{words} ({picture.width}x{picture.height})")
-    file = io.BytesIO()
-    sheet.save(file, "webp", quality=84, method=6)
-    write_atomically(output, file.getvalue())
-    print(f"{output}: {sheet.width}x{sheet.height}, {len(file.getvalue()):,} bytes")
+    cells = []
+    for name, image in pictures.items():
+        image = image.float().clamp(0, 1)
+        cost = f"{statistics.median(taken[name]):.3g} ms, {image.shape[-1]}x{image.shape[-2]}"
+        cells.append(sheet_cell(image, name, cost))
+        print(f"{name}: {cost}")
+    sheet = sheet_of([cells[first : first + COLUMNS] for first in range(0, len(cells), COLUMNS)])
+    sheet.save(output, "webp", quality=84, method=6)
+    print(f"{output}: {sheet.width}x{sheet.height}, {output.stat().st_size:,} bytes")
 
 
 if __name__ == "__main__":

@@ -52,16 +52,24 @@ def comparison_sheet(made: Made) -> bytes:
     """A PNG: for each picture a line of what came back, and a line of difference maps below it."""
     lines: list[list[Image.Image]] = []
     for name, image, rows in made[:_MOST_ON_SHEET]:
-        back = [_cell(image, "original", _short(name))]
-        difference = [_cell(None, f"difference to the original, {DIFFERENCE_GAIN}x", "")]
+        back = [sheet_cell(image, "original", _short(name))]
+        difference = [sheet_cell(None, f"difference to the original, {DIFFERENCE_GAIN}x")]
         for row in (row for row in rows if row.image is not None):
             costs = f"decode {_number(1000 * row.decode_seconds, 'ms', 0)}   {megabytes(row.peak_bytes)}"
             latent = f"latent {'x'.join(map(str, row.latent.shape[1:]))}   PNG {row.latent_png_bytes / 1000:.0f} kB"
-            back.append(_cell(row.image, row.codec, f"{_number(row.psnr, 'dB', 2)}   SSIM {_number(row.ssim, '', 3)}"))
-            difference.append(_cell(difference_map(row.image, image), costs, latent))
+            marks = f"{_number(row.psnr, 'dB', 2)}   SSIM {_number(row.ssim, '', 3)}"
+            back.append(sheet_cell(row.image, row.codec, marks))
+            difference.append(sheet_cell(difference_map(row.image, image), costs, latent))
         lines += [back, difference]
     if len(made) > _MOST_ON_SHEET:
-        lines.append([_cell(None, f"and {len(made) - _MOST_ON_SHEET} more pictures", "")])
+        lines.append([sheet_cell(None, f"and {len(made) - _MOST_ON_SHEET} more pictures")])
+    buffer = io.BytesIO()
+    sheet_of(lines).save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+def sheet_of(lines: Sequence[Sequence[Image.Image]]) -> Image.Image:
+    """Cells line by line, those of a line beside each other."""
     heights = [max(cell.height for cell in line) + _GAP for line in lines]
     sheet = Image.new("RGB", (_GAP + max(map(len, lines)) * (_CELL + _GAP), _GAP + sum(heights)), _PAPER)
     top = _GAP
@@ -69,12 +77,10 @@ def comparison_sheet(made: Made) -> bytes:
         for column, cell in enumerate(line):
             sheet.paste(cell, (_GAP + column * (_CELL + _GAP), top))
         top += height
-    buffer = io.BytesIO()
-    sheet.save(buffer, "PNG")
-    return buffer.getvalue()
+    return sheet
 
 
-def _cell(image: Tensor | None, title: str, words: str) -> Image.Image:
+def sheet_cell(image: Tensor | None, title: str, words: str = "") -> Image.Image:
     """A picture, made as wide or as high as a cell is, below two lines of text."""
     picture = image_to_picture(image) if image is not None else Image.new("RGB", (_CELL, 1), _PAPER)
     resampling = Image.Resampling.LANCZOS if max(picture.size) > _CELL else Image.Resampling.NEAREST

@@ -139,13 +139,6 @@ def test_mistakes_are_found_before_anything_is_measured(options, words, weights_
     assert len(said.splitlines()) == 1
 
 
-def test_figures_are_replaced_when_told(tmp_path, monkeypatch):
-    monkeypatch.setattr(bench, "measure", lambda *_: {"frames": []})
-    (tmp_path / "x.json").write_bytes(b"old")
-    assert main(["bench", "--json", str(tmp_path / "x.json"), "--overwrite"]) == 0
-    assert json.loads((tmp_path / "x.json").read_text()) == {"frames": []}
-
-
 def test_approx_nn_has_the_published_shape(tmp_path):
     network = ApproxNN(4)
     assert network(torch.zeros(1, 4, 8, 9)).shape == (1, 3, 16, 18)

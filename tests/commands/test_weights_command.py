@@ -71,11 +71,6 @@ def test_a_family_is_served_by_a_readable_file_only(models: Path, capsys: pytest
     }  # fmt: skip
 
 
-def test_a_file_of_another_family_serves_none(models: Path) -> None:
-    (models / "taesd_decoder.safetensors").rename(models / "taesd3_decoder.safetensors")
-    assert weights_listing([models]).used == {}
-
-
 @pytest.mark.parametrize(
     "command",
     [
