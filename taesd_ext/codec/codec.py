@@ -164,7 +164,6 @@ class Codec:
         """(B,C,h,w) latent -> (B,3,f*h,f*w) image in [0,1], in the latent's dtype, on ``device`` or the latent's.
 
         The image's sides are :attr:`image_scale` times as long where the decoder enlarges.
-
         ``size`` (H, W) is the original image's size, to cut off what :meth:`encode` padded. ``detail`` "1/8", "1/4" or
         "1/2" gives an image that is this fraction of the full size: cheaply where :attr:`details` names it, else by
         averaging the full decode.
@@ -173,18 +172,13 @@ class Codec:
         full-size VAE in blended ones. ``tile`` "auto" does it where memory asks for it: by the size on a CPU, by what
         is free on a graphics card, and when memory runs out in smaller and smaller tiles; "off" never does it, a
         number is the tiles' side in pixels (exact ones are 184 at least). ``on_tiled`` is told their side once a
-        picture was made in tiles.
-        ``progress`` is told after each tile which part is done, up to 1; what it raises stops the decode.
+        picture was made in tiles, ``progress`` after each tile which part is done, up to 1; what it
+        raises stops the decode.
         """
         scale = scale_of(detail)
         decoder = self._need(self._decoder, "decoder")
         check_latent(latent, self.name, self.format)
-
-        def finish(part: Tensor) -> Tensor:
-            part = self._checked(part, latent)
-            return part.clamp_(0, 1) if is_trusted(part.device) else part.clamp(0, 1)
-
-        output = Output(float_dtype(latent), torch.device(device or latent.device), finish, progress)
+        output = self._image_output(latent, device, progress)
         head = self.heads.layers(scale) if scale > 1 and self.heads else None
         coarse = {"scale": scale} if scale in getattr(decoder, "coarse_scales", ()) else {}
         factor = self.spatial_scale_factor
@@ -214,11 +208,7 @@ class Codec:
         ``detail`` is one of :attr:`details`.
         """
         decoder, scale = self._need(self._decoder, "decoder"), scale_of(detail)
-
-        def finish(part: Tensor) -> Tensor:
-            return self._checked(part, latents).clamp(0, 1)
-
-        output = Output(float_dtype(latents), torch.device(device or latents.device), finish, None)
+        output = self._image_output(latents, device, None)
 
         def work(tile: TileChoice) -> Tensor:
             own = to_family_latent(latents.to(self.device, self.dtype), self.format)
@@ -226,6 +216,13 @@ class Codec:
             return output.whole(images)
 
         return self._computed(work, "off", output, None)
+
+    def _image_output(self, latent: Tensor, device: str | torch.device | None, progress: Progress | None) -> Output:
+        def finish(part: Tensor) -> Tensor:
+            part = self._checked(part, latent)
+            return part.clamp_(0, 1) if is_trusted(part.device) else part.clamp(0, 1)
+
+        return Output(float_dtype(latent), torch.device(device or latent.device), finish, progress)
 
     def _computed(
         self, work: Callable[[TileChoice], Tensor], tile: TileChoice, output: Output, on_tiled: OnTiled | None
@@ -241,8 +238,7 @@ class Codec:
     def details(self) -> tuple[str, ...]:
         """Details that :meth:`decode` gives at a part of the full cost, cheapest first, and "full"."""
         cheap = self.heads.scales if self.heads else getattr(self._decoder, "coarse_scales", ())
-        scales = (*cheap, 1)
-        return tuple(detail for detail, scale in SCALES.items() if scale in scales)
+        return tuple(detail for detail, scale in SCALES.items() if scale in (*cheap, 1))
 
     @property
     def details_from(self) -> str:
@@ -254,10 +250,8 @@ class Codec:
         if self.dtype == torch.float32:
             return self
         if self._float32 is None:
-            self._float32 = Codec(
-                self.name, self.format, encoder=self.encoder, decoder=self.decoder, device=self.device,
-                source=self.source,
-            )  # fmt: skip
+            networks = {"encoder": self.encoder, "decoder": self.decoder}
+            self._float32 = Codec(self.name, self.format, device=self.device, source=self.source, **networks)
             if self._wraps:
                 self._float32 = self._float32.circular()
         return self._float32
@@ -271,9 +265,8 @@ class Codec:
             return self
         if self._circular is None:
             other = copy.copy(self)
-            other._encoder, other._decoder = (
-                network and circular(network) for network in (self._encoder, self._decoder)
-            )
+            other._encoder = self._encoder and circular(self._encoder)
+            other._decoder = self._decoder and circular(self._decoder)
             other._wraps, other.heads, other._float32 = True, None, None
             self._circular = other
         return self._circular
@@ -305,6 +298,3 @@ class Codec:
         if weight is not None and weight.device.type != self.device.type:  # it was parked
             network.to(self.device)
         return network
-
-    def __repr__(self) -> str:
-        return f"Codec({self.name}, {self.dtype}, {self.device})"

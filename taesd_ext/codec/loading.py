@@ -7,19 +7,20 @@ from pathlib import Path
 
 import torch
 
+from taesd_ext.codec.blended_tiles import BlendedTiler
 from taesd_ext.codec.codec import Codec, Source
 from taesd_ext.codec.embedded import EMBEDDED_SUFFIX, embedded_networks
-from taesd_ext.codec.full_loading import full_codec
-from taesd_ext.codec.precision import DtypeChoice
-from taesd_ext.errors import TaesdError, log_once
+from taesd_ext.codec.precision import DtypeChoice, resolve_dtype
+from taesd_ext.errors import TaesdError, log, log_once
 from taesd_ext.latent_formats import FAMILIES, LatentFormat, native_format
+from taesd_ext.models.layers import pad_by
 from taesd_ext.weights.folders import diffusers_files, given_folders, search_folders
 from taesd_ext.weights.identify import identify
 from taesd_ext.weights.installed import find_part, no_weights
 from taesd_ext.weights.installed_vaes import find_named_vae
 from taesd_ext.weights.tensor_file import TensorFile, open_tensor_file
 from taesd_ext.weights.tiny_file import PARTS, TinyPart, find_tiny_parts
-from taesd_ext.weights.vae_file import find_full_vae
+from taesd_ext.weights.vae_file import FullVAE, find_full_vae
 from taesd_ext.weights.vae_table import FULL_NAMES
 
 
@@ -70,6 +71,25 @@ def load_codec(
     files = {part: found.file.path for part, found in parts.items()}
     source = Source(**files, embedded=tuple(part for part in small if part not in parts))
     return Codec(family, latent_format, device=device, dtype=dtype, source=source, **networks)
+
+
+def full_codec(found: FullVAE, device: str | torch.device = "cpu", dtype: DtypeChoice = None) -> Codec:
+    """The Codec of a VAE that was found; big pictures go through it in blended tiles.
+
+    A VAE whose activations pass float16's range runs in float32 where float16 was asked for, which is said once.
+    """
+    chosen = resolve_dtype(dtype, device)
+    if chosen == torch.float16 and found.float16_overflows:
+        chosen = torch.float32
+        log_once(f"no float16 for {found.name}", f"{found.name} overflows in float16: it runs in float32.")
+    networks = {part: half.build() for part, half in found.parts.items()}
+    for network in networks.values():
+        pad_by(network, found.borders)
+        scale = getattr(network, "image_scale", 1)
+        network.tiler = BlendedTiler(found.latent_format.spatial_scale_factor, image_scale=scale)
+    source = Source(**{part: half.file.path for part, half in found.parts.items()}, reason=found.reason)
+    log.info("[TAESD] %s is %s: %s.", source.decoder or source.encoder, found.name, found.reason)
+    return Codec(found.name, found.latent_format, device=device, dtype=chosen, source=source, **networks)
 
 
 def _weight_file(path: Path) -> Path:

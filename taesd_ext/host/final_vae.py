@@ -12,8 +12,7 @@ from torch import Tensor
 
 from taesd_ext.codec.codec import Codec
 from taesd_ext.codec.embedded import embedded_names
-from taesd_ext.codec.full_loading import full_codec
-from taesd_ext.codec.loading import load_codec
+from taesd_ext.codec.loading import full_codec, load_codec
 from taesd_ext.errors import TaesdError, one_line
 from taesd_ext.host.webui import WebUI
 from taesd_ext.latent_formats import Detection, LatentFormat, to_family_latent

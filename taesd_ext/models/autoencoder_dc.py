@@ -11,40 +11,20 @@ Source of the structure: arXiv 2410.10733, mit-han-lab/efficientvit (Apache-2.0)
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from itertools import groupby
+from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from taesd_ext.models.dc_stages import HEAD_CHANNELS, Stage, arguments_of
 from taesd_ext.models.layers import BatchNorm2d, Conv2d, Module, ReLU, Sequential, SiLU, conv1x1, conv3x3
 from taesd_ext.models.state_shapes import Arguments, Shapes
 
 NORM_EPS = 1e-5
 ATTENTION_EPS = 1e-15
-HEAD_CHANNELS = 32
 MLP_RATIO = 4
 """A gated convolution is so many times as wide as its block, twice: the values and their gates."""
-
-
-@dataclass(frozen=True)
-class Stage:
-    """The blocks at one size.
-
-    ``scales`` are the kernels with which attention looks around before it compares. With ``batch_norm`` the blocks are
-    activated by ReLU, else by SiLU: no published network has it otherwise.
-    """
-
-    width: int
-    blocks: int
-    attention: bool = False
-    scales: tuple[int, ...] = ()
-    batch_norm: bool = False
-
-    @property
-    def activation(self) -> str:
-        return "relu" if self.batch_norm else "silu"
 
 
 def norm_of(stage: Stage) -> nn.Module:
@@ -205,9 +185,9 @@ class FromLatent(Conv2d):
 
 
 def blocks(stage: Stage, head_channels: int) -> list[nn.Module]:
-    if stage.attention:
-        return [EfficientViTBlock(stage, head_channels) for _ in range(stage.blocks)]
-    return [ResBlock(stage) for _ in range(stage.blocks)]
+    return [
+        EfficientViTBlock(stage, head_channels) if stage.attention else ResBlock(stage) for _ in range(stage.blocks)
+    ]
 
 
 class Encoder(Sequential):
@@ -224,15 +204,14 @@ class Encoder(Sequential):
     def __init__(
         self, latent_channels: int, stages: Sequence[Stage], *, plain: bool, head_channels: int = HEAD_CHANNELS
     ) -> None:
-        first, *later = stages
+        first = stages[0]
         if first.blocks:
             layers = [conv3x3(3, first.width), *blocks(first, head_channels)]
-            layers += [Down(first.width, later[0].width, strided=plain)] if later else []
         else:
-            layers = [Down(3, later[0].width, strided=plain, shortcut=False)]
-        for i, stage in enumerate(later, start=1):
+            layers = [Down(3, stages[1].width, strided=plain, shortcut=False)]
+        for finer, stage in pairwise(stages):
+            layers += [Down(finer.width, stage.width, strided=plain)] if finer.blocks else []
             layers += blocks(stage, head_channels)
-            layers += [Down(stage.width, stages[i + 1].width, strided=plain)] if i + 1 < len(stages) else []
         super().__init__(*layers, ToLatent(stages[-1].width, latent_channels))
         self.latent_channels, self.spatial_scale_factor = latent_channels, 2 ** (len(stages) - 1)
         self.plain = plain
@@ -240,7 +219,7 @@ class Encoder(Sequential):
     @classmethod
     def arguments_of(cls, shapes: Shapes) -> Arguments | None:
         """None where the shapes are of no such network."""
-        return _arguments_of(shapes, encodes=True)
+        return arguments_of(shapes, encodes=True)
 
 
 class Decoder(Sequential):
@@ -255,16 +234,16 @@ class Decoder(Sequential):
     def __init__(
         self, latent_channels: int, stages: Sequence[Stage], *, plain: bool, head_channels: int = HEAD_CHANNELS
     ) -> None:
-        first, *later = stages
-        layers: list[nn.Module] = [FromLatent(latent_channels, stages[-1].width)]
-        for i in range(len(stages) - 1, 0, -1):
-            layers += [Up(stages[i + 1].width, stages[i].width, interpolate=plain)] if i + 1 < len(stages) else []
-            layers += blocks(stages[i], head_channels)
+        first, last = stages[0], stages[-1]
+        layers: list[nn.Module] = [FromLatent(latent_channels, last.width), *blocks(last, head_channels)]
+        for coarser, stage in pairwise(reversed(stages)):
+            layers += [Up(coarser.width, stage.width, interpolate=plain)] if stage.blocks else []
+            layers += blocks(stage, head_channels)
         if first.blocks:
-            layers += [Up(later[0].width, first.width, interpolate=plain)] if later else []
-            layers += [*blocks(first, head_channels), RMSNorm(first.width), ReLU(), conv3x3(first.width, 3)]
+            layers += [RMSNorm(first.width), ReLU(), conv3x3(first.width, 3)]
         else:
-            layers += [RMSNorm(later[0].width), ReLU(), Up(later[0].width, 3, interpolate=plain, shortcut=False)]
+            width = stages[1].width
+            layers += [RMSNorm(width), ReLU(), Up(width, 3, interpolate=plain, shortcut=False)]
         super().__init__(*layers)
         self.latent_channels, self.spatial_scale_factor = latent_channels, 2 ** (len(stages) - 1)
         self.plain = plain
@@ -272,41 +251,4 @@ class Decoder(Sequential):
     @classmethod
     def arguments_of(cls, shapes: Shapes) -> Arguments | None:
         """None where the shapes are of no such network."""
-        return _arguments_of(shapes, encodes=False)
-
-
-def _arguments_of(shapes: Shapes, *, encodes: bool) -> Arguments | None:
-    layers: dict[int, dict[str, tuple[int, ...]]] = {}
-    for key, shape in shapes.items():
-        index, _, rest = key.partition(".")
-        layers.setdefault(int(index) if index.isdecimal() else -1, {})[rest] = shape
-    convs, stages, head_channels = [], [], HEAD_CHANNELS
-    in_order = [layers[index] for index in sorted(layers) if len(layers[index].get("weight", ())) != 1]
-    for is_conv, group in groupby(in_order, lambda layer: "weight" in layer):
-        found = list(group)
-        if is_conv:
-            convs += [layer["weight"] for layer in found]
-        elif stage := _stage(found):
-            stages.append(stage)
-            head_channels = found[0].get("attention.scales.0.1.weight", (0, head_channels))[1]
-    if len(convs) != len(stages) + 1 or not stages or any(len(shape) != 4 for shape in convs):
-        return None
-    skips = convs[0][0] != stages[0].width if encodes else convs[-1][0] != 3
-    plain = not skips and len(stages) > 1 and convs[1][0] == stages[1].width
-    stages = stages if encodes else stages[::-1]
-    if skips:
-        stages.insert(0, Stage(stages[0].width, 0))
-    latent_channels = convs[-1][0] if encodes else convs[0][1]
-    return {
-        "latent_channels": latent_channels, "stages": tuple(stages), "plain": plain, "head_channels": head_channels
-    }  # fmt: skip
-
-
-def _stage(layers: list[dict[str, tuple[int, ...]]]) -> Stage | None:
-    """The stage with these blocks, by the first of them."""
-    first = layers[0]
-    attention = "attention.out.weight" in first
-    conv = first.get("attention.out.weight" if attention else "conv1.weight", ())
-    scales = [first.get(f"attention.scales.{i}.0.weight", ()) for i in range(len(first))]
-    batch_norm = f"{'attention.' if attention else ''}norm.running_mean" in first
-    return Stage(conv[0], len(layers), attention, tuple(s[-1] for s in scales if s), batch_norm) if conv else None
+        return arguments_of(shapes, encodes=False)

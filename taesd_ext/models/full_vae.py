@@ -85,8 +85,6 @@ class FullEncoder(Module):
     def __init__(self, network: nn.Module, scale: nn.Module) -> None:
         super().__init__()
         self.network, self.scale = network, scale
-        self.slicing = True
-        """One picture at a time: memory does not grow with the batch."""
         self.tiler: Tiler | None = None
 
     def forward(self, image: Tensor, *, tile: Tile = "auto", progress: Progress | None = None) -> Tensor:
@@ -98,7 +96,7 @@ class FullEncoder(Module):
         def run(pixels: Tensor, told: Progress) -> Tensor:
             return self.tiler.encode(self.network, pixels, tile, told) if self.tiler else self.network(pixels)
 
-        return _sliced(run, image * 2 - 1, self.slicing, progress)
+        return _sliced(run, image * 2 - 1, progress)
 
 
 class GaussianEncoder(FullEncoder):
@@ -133,8 +131,6 @@ class FullDecoder(Module):
     def __init__(self, network: nn.Module, scale: nn.Module) -> None:
         super().__init__()
         self.network, self.scale = network, scale
-        self.slicing = True
-        """One picture at a time: memory does not grow with the batch."""
         self.tiler: Tiler | None = None
         self.image_scale: int = getattr(network, "image_scale", 1)
 
@@ -142,22 +138,19 @@ class FullDecoder(Module):
         def run(own: Tensor, told: Progress) -> Tensor:
             return self.tiler.decode(self.network, own, tile, told) if self.tiler else self.network(own)
 
-        return _sliced(run, self.scale.inverse(latent), self.slicing, progress) / 2 + 0.5
+        return _sliced(run, self.scale.inverse(latent), progress) / 2 + 0.5
 
 
-def _sliced(
-    run: Callable[[Tensor, Progress], Tensor], batch: Tensor, slicing: bool, progress: Progress | None
-) -> Tensor:
-    slices = batch.split(1) if slicing else (batch,)
-    done: list[Tensor] = []
+def _sliced(run: Callable[[Tensor, Progress], Tensor], batch: Tensor, progress: Progress | None) -> Tensor:
+    """One picture at a time: memory does not grow with the batch."""
+    slices, done = batch.split(1), []
 
     def told(part: float) -> None:
         if progress is not None:
             progress((len(done) + part) / len(slices))
 
     for one in slices:
-        result = run(one, told)
-        done.append(result)
+        done.append(run(one, told))
         told(0.0)
     return torch.cat(done) if len(done) > 1 else done[0]
 

@@ -8,6 +8,7 @@ import zlib
 
 import numpy as np
 import pytest
+import safetensors.torch
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -48,16 +49,23 @@ def png_of(family: str, size: tuple[int, int] = (40, 72), scale: float = 1.0) ->
     return latent, latent_to_png(latent, note_for(latent, family, native_format(family), size))
 
 
-def rewritten(data: bytes, change) -> bytes:
-    """The PNG with its note changed by ``change(values)``."""
+def rewritten(data: bytes, change=lambda values: None, edit=lambda pixels: None, *, noted: bool = True) -> bytes:
+    """The PNG saved again, with its note and its pixels changed in place."""
     with Image.open(io.BytesIO(data)) as picture:
-        values = json.loads(picture.info[TEXT_KEY])
-        change(values)
-        text = PngImagePlugin.PngInfo()
+        values, pixels = json.loads(picture.info[TEXT_KEY]), np.array(picture)
+    change(values)
+    edit(pixels)
+    text = PngImagePlugin.PngInfo()
+    if noted:
         text.add_text(TEXT_KEY, json.dumps(values))
-        buffer = io.BytesIO()
-        picture.save(buffer, "PNG", pnginfo=text)
+    buffer = io.BytesIO()
+    Image.fromarray(pixels).save(buffer, "PNG", pnginfo=text)
     return buffer.getvalue()
+
+
+def pixels_of(data: bytes) -> np.ndarray:
+    with Image.open(io.BytesIO(data)) as picture:
+        return np.array(picture)
 
 
 def signed(values: dict, pixels: np.ndarray) -> None:
@@ -71,28 +79,14 @@ def test_bytes_are_those_of_taesd():
     # The author's example: x.div(6).add(0.5).clamp(0, 1), then a byte; 0.5 * 255 rounds to even.
     expected = [round(min(max(value / 6 + 0.5, 0), 1) * 255) for value in latent.tolist()]
     assert quantise(latent).tolist() == expected == [0, 0, 85, 128, 157, 255, 255]
-
-
-def test_every_byte_survives():
     every = torch.arange(256, dtype=torch.uint8)
     assert torch.equal(quantise(dequantise(every)), every)
 
 
-@pytest.mark.parametrize("family", FAMILIES)
-@pytest.mark.parametrize("size", [(64, 64), (40, 72), (33, 65), (1, 1)])
-def test_round_trip_within_an_eighth_of_a_step(family, size):
-    latent, data = png_of(family, size, scale=2.0)
-    assert latent.abs().max() > 3 or size == (1, 1)
-    back, note = png_to_latent(data)
-    assert back.shape == latent.shape
-    assert (back - latent).abs().max() <= STEP / 8 + 1e-5
-    assert (note.family, note.size, note.format) == (family, size, native_format(family).name)
-
-
 @settings(max_examples=30, deadline=None)
 @given(height=st.integers(1, 90), width=st.integers(1, 90), family=st.sampled_from(FAMILIES), seed=st.integers(0, 99))
-def test_round_trip_of_any_size(height, width, family, seed):
-    latent = latent_of(family, (height, width), seed=seed)
+def test_round_trip_within_an_eighth_of_a_step(height, width, family, seed):
+    latent = latent_of(family, (height, width), scale=2.0, seed=seed)
     note = note_for(latent, family, native_format(family), (height, width))
     back, read = png_to_latent(latent_to_png(latent, note))
     assert read == note
@@ -101,9 +95,7 @@ def test_round_trip_of_any_size(height, width, family, seed):
 
 def test_a_file_of_before_the_finer_values_is_read():
     latent, data = png_of("taesd", scale=2.0)
-    with Image.open(io.BytesIO(data)) as picture:
-        pixels = np.asarray(picture)
-    back, _ = png_to_latent(rewritten(data, lambda values: signed(values, pixels)))
+    back, _ = png_to_latent(rewritten(data, lambda values: signed(values, pixels_of(data))))
     assert STEP / 8 + 1e-5 < (back - latent).abs().max() <= STEP / 2 + 1e-5
 
 
@@ -115,16 +107,14 @@ def test_storing_twice_changes_nothing():
 
 @pytest.mark.parametrize(
     ("channels", "grid"),
-    [(4, (1, 1)), (8, (1, 2)), (12, (1, 3)), (16, (2, 2)), (32, (2, 4)), (48, (3, 4)), (128, (4, 8))],
+    [(4, (1, 1)), (16, (2, 2)), (32, (2, 4)), (48, (3, 4)), (128, (4, 8)), (0, None), (6, None)],
 )
 def test_grids(channels, grid):
-    assert grid_of(channels) == grid
-
-
-@pytest.mark.parametrize("channels", [0, 3, 6, 13])
-def test_no_grid_for_odd_channels(channels):
-    with pytest.raises(TaesdError, match="channels"):
-        grid_of(channels)
+    if grid is None:
+        with pytest.raises(TaesdError):
+            grid_of(channels)
+    else:
+        assert grid_of(channels) == grid
 
 
 def test_layout_of_tiles():
@@ -139,10 +129,8 @@ def test_layout_of_tiles():
 
 def test_four_channels_are_taesds_own_picture():
     latent, data = png_of("taesd")
-    with Image.open(io.BytesIO(data)) as picture:
-        assert picture.mode == "RGBA"
-        expected = latent[0].div(6).add(0.5).clamp(0, 1).mul(255).round().byte().permute(1, 2, 0)
-        assert np.array_equal(np.asarray(picture), expected.numpy())
+    expected = latent[0].div(6).add(0.5).clamp(0, 1).mul(255).round().byte().permute(1, 2, 0)
+    assert np.array_equal(pixels_of(data), expected.numpy())
 
 
 def test_many_values_beyond_the_bytes_keep_the_strongest():
@@ -153,27 +141,20 @@ def test_many_values_beyond_the_bytes_keep_the_strongest():
     assert (back - latent).flatten()[strongest].abs().max() <= STEP / 2 + 1e-4
 
 
-def test_undefined_latents_are_not_stored():
+def test_undefined_latents_and_wrong_sizes_are_not_stored():
     latent = latent_of("taesd")
+    with pytest.raises(TaesdError):
+        note_for(latent, "taesd", native_format("taesd"), (40, 80))
     latent[0, 1, 2, 3] = float("nan")
-    with pytest.raises(TaesdError, match="undefined"):
+    with pytest.raises(TaesdError):
         note_for(latent, "taesd", native_format("taesd"), (40, 72))
 
 
-def test_a_wrong_size_is_not_stored():
-    with pytest.raises(TaesdError, match="shape"):
-        note_for(latent_of("taesd"), "taesd", native_format("taesd"), (40, 80))
-
-
 def changed_pixel(data: bytes) -> bytes:
-    with Image.open(io.BytesIO(data)) as picture:
-        text = PngImagePlugin.PngInfo()
-        text.add_text(TEXT_KEY, picture.info[TEXT_KEY])
-        pixels = np.array(picture)
+    def edit(pixels: np.ndarray) -> None:
         pixels[0, 0, 0] ^= 1
-        buffer = io.BytesIO()
-        Image.fromarray(pixels).save(buffer, "PNG", pnginfo=text)
-    return buffer.getvalue()
+
+    return rewritten(data, edit=edit)
 
 
 def with_header(data: bytes, width: int, height: int, depth: int = 8, colour: int = 6) -> bytes:
@@ -189,10 +170,15 @@ def jpeg(_: bytes) -> bytes:
 
 
 def plain(data: bytes) -> bytes:
-    buffer = io.BytesIO()
-    with Image.open(io.BytesIO(data)) as picture:
-        Image.fromarray(np.asarray(picture)).save(buffer, "PNG")
-    return buffer.getvalue()
+    return rewritten(data, noted=False)
+
+
+def noting(**values: object):
+    return lambda data: rewritten(data, lambda note: note.update(values))
+
+
+def lacking(name: str):
+    return lambda data: rewritten(data, lambda note: note.pop(name))
 
 
 REFUSED = {
@@ -201,19 +187,19 @@ REFUSED = {
     "cut off": (lambda data: data[: len(data) // 2], "no stored latent"),
     "no note": (plain, "no note"),
     "one bit of one pixel changed": (changed_pixel, "changed after"),
-    "family changed": (lambda data: rewritten(data, lambda v: v.update(family="taesdxl")), "changed after"),
-    "size changed": (lambda data: rewritten(data, lambda v: v.update(width=71)), "changed after"),
-    "a size that does not fit the pixels": (lambda data: rewritten(data, lambda v: v.update(width=720)), "note says"),
-    "an absurd size": (lambda data: rewritten(data, lambda v: v.update(width=2**40)), "claims an original"),
-    "a negative size": (lambda data: rewritten(data, lambda v: v.update(height=-8)), "claims an original"),
-    "a size that is no number": (lambda data: rewritten(data, lambda v: v.update(height="tall")), "incomplete"),
-    "infinite size": (lambda data: rewritten(data, lambda v: v.update(height=float("inf"))), "no stored latent"),
-    "unknown format": (lambda data: rewritten(data, lambda v: v.update(format="sd9")), "unknown latent format"),
-    "other channels": (lambda data: rewritten(data, lambda v: v.update(channels=16)), "channels"),
-    "a later version": (lambda data: rewritten(data, lambda v: v.update(version=2)), "version 2"),
-    "another layout": (lambda data: rewritten(data, lambda v: v.update(layout="rows")), "layout"),
-    "a note that lacks a part": (lambda data: rewritten(data, lambda v: v.pop("family")), "incomplete"),
-    "no checksum": (lambda data: rewritten(data, lambda v: v.pop("sha256")), "changed after"),
+    "family changed": (noting(family="taesdxl"), "changed after"),
+    "size changed": (noting(width=71), "changed after"),
+    "a size that does not fit the pixels": (noting(width=720), "note says"),
+    "an absurd size": (noting(width=2**40), "claims an original"),
+    "a negative size": (noting(height=-8), "claims an original"),
+    "a size that is no number": (noting(height="tall"), "incomplete"),
+    "infinite size": (noting(height=float("inf")), "no stored latent"),
+    "unknown format": (noting(format="sd9"), "unknown latent format"),
+    "other channels": (noting(channels=16), "channels"),
+    "a later version": (noting(version=2), "version 2"),
+    "another layout": (noting(layout="rows"), "layout"),
+    "a note that lacks a part": (lacking("family"), "incomplete"),
+    "no checksum": (lacking("sha256"), "changed after"),
     "a bomb": (lambda data: with_header(data, 2**31 - 1, 2**31 - 1), "claims"),
     "sixteen bits": (lambda data: with_header(data, 9, 5, depth=16), "8-bit RGBA"),
     "a palette": (lambda data: with_header(data, 9, 5, colour=3), "8-bit RGBA"),
@@ -234,12 +220,10 @@ def test_foreign_and_edited_pictures_are_refused(kind):
 )
 def test_a_forged_list_of_strong_values_is_refused(beyond):
     _, data = png_of("taesd")
-    with Image.open(io.BytesIO(data)) as picture:
-        pixels = np.asarray(picture)
 
     def forge(values: dict) -> None:
         values["beyond"] = beyond
-        signed(values, pixels)
+        signed(values, pixels_of(data))
 
     with pytest.raises(TaesdError, match="beyond"):
         png_to_latent(rewritten(data, forge))
@@ -269,15 +253,10 @@ def test_taesds_own_picture_needs_the_family(tmp_path):
     back, note = read_latent(path, family="taesd")
     assert note.size == (40, 72)
     assert (back - latent.clamp(-3, 3)).abs().max() <= STEP / 2 + 1e-5
-    with pytest.raises(TaesdError, match="4 channels"):
+    with pytest.raises(TaesdError):
         plain_png_to_latent(path, "taesd3")
-
-
-def test_a_given_family_does_not_excuse_an_edited_file(tmp_path):
-    _, data = png_of("taesd")
-    path = tmp_path / "edited.png"
     path.write_bytes(changed_pixel(data))
-    with pytest.raises(TaesdError, match="changed after"):
+    with pytest.raises(TaesdError):  # a given family does not excuse an edited file
         read_latent(path, family="taesd")
 
 
@@ -292,34 +271,23 @@ def test_safetensors_are_exact(family, tmp_path):
     assert read == note
 
 
+NOTE = {"family": "taesd", "format": "sd1", "channels": "4", "height": "40", "width": "72", "version": "1"}
+
+
 @pytest.mark.parametrize(
-    ("changes", "reason"),
+    ("changes", "tensor"),
     [
-        ({"height": "999"}, "note says"),
-        ({"channels": "16"}, "channels"),
-        ({"format": "??"}, "unknown"),
-        ({"version": "9"}, "version"),
+        ({"height": "999"}, "latent"), ({"channels": "16"}, "latent"), ({"format": "??"}, "latent"),
+        ({"version": "9"}, "latent"), ({}, "1.weight"), (None, ""),
     ],
-)
-def test_safetensors_that_contradict_themselves(changes, reason, tmp_path):
-    import safetensors.torch
-
-    note = {"family": "taesd", "format": "sd1", "channels": "4", "height": "40", "width": "72", "version": "1"}
+)  # fmt: skip
+def test_safetensors_that_contradict_themselves_or_hold_no_latent(changes, tensor, tmp_path):
     path = tmp_path / "latent.safetensors"
-    safetensors.torch.save_file({"latent": latent_of("taesd")}, path, {**note, **changes})
-    with pytest.raises(TaesdError, match=reason):
-        read_latent(path)
-
-
-def test_other_safetensors_are_refused(tmp_path):
-    import safetensors.torch
-
-    path = tmp_path / "weights.safetensors"
-    safetensors.torch.save_file({"1.weight": torch.zeros(2)}, path)
-    with pytest.raises(TaesdError, match="no tensor 'latent'"):
-        read_latent(path)
-    path.write_bytes(b"\xff" * 64)
-    with pytest.raises(TaesdError, match="no stored latent"):
+    if changes is None:
+        path.write_bytes(b"\xff" * 64)
+    else:
+        safetensors.torch.save_file({tensor: latent_of("taesd")}, path, {**NOTE, **changes})
+    with pytest.raises(TaesdError):
         read_latent(path)
 
 
