@@ -6,6 +6,9 @@ PICTURES is a folder of photographs, best a few hundred; FOLDER gets the checkpo
 FOLDER, the tests run with its checkpoints; test_webui_trajectories.py is what they are for. The network learns as
 denoising diffusion does (Ho et al. 2020: the mean squared error of the noise; steps as in latent diffusion, Rombach et
 al. 2022), told by the prompt how bright and how warm the picture is, and one time in seven not told.
+
+With --whole it learns two or three square pictures by heart instead, each under its file's name as the prompt: the
+README's pictures show such a checkpoint at work (docs/make_pictures.py).
 """
 
 from __future__ import annotations
@@ -18,7 +21,7 @@ import random
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -35,9 +38,12 @@ from taesd_ext import load_codec
 
 SHARED = Path(__file__).resolve().parents[3] / "shared"
 PROMPTS = ("a dark cold photograph", "a dark warm photograph", "a bright cold photograph", "a bright warm photograph")
-UNTOLD = len(PROMPTS)
 NETWORK = "model.diffusion_model."
+Lessons = tuple[Tensor, Tensor]
+"""Latents, and the number of each one's prompt."""
+
 SIDE, COUNT, HELD_BACK, BATCH, RATE = 256, 1500, 64, 16, 6e-4
+WHOLE_SIDE = 384
 
 
 def pictures_of(folder: Path) -> Iterator[Image.Image]:
@@ -69,13 +75,23 @@ def latents_of(family: str, folder: Path, shared: Path) -> tuple[Tensor, Tensor]
     return torch.cat(latents), 2 * bright + warm
 
 
-def conditions_of(server: WebUIServer, family: str) -> list[tuple[Tensor, Tensor | None]]:
+def whole_latents(family: str, folder: Path, shared: Path) -> dict[str, Tensor]:
+    """The latent (1,C,48,48) of each picture, by its prompt."""
+    codec = load_codec(family, models_dir=shared / "weights")
+    latents = {}
+    for path in sorted(folder.iterdir()):
+        picture = Image.open(path).convert("RGB").resize((WHOLE_SIDE, WHOLE_SIDE), Image.LANCZOS)
+        latents[path.stem] = codec.encode(torch.from_numpy(np.array(picture)).permute(2, 0, 1)[None] / 255)
+    return latents
+
+
+def conditions_of(server: WebUIServer, family: str, prompts: Sequence[str]) -> list[tuple[Tensor, Tensor | None]]:
     """What the WebUI tells the network of each prompt, and of none: (context, vector or None)."""
     server.set_options(**OPTIONS)
     server.choose_checkpoint(family)
     folder, told = server.data / "trajectory", []
     folder.mkdir()
-    for prompt in PROMPTS:
+    for prompt in prompts:
         assert server.generate(poll=None, prompt=prompt, steps=1, width=64, height=64).error is None
         told.append(torch.load(folder / "conditions.pt"))
     return [positive for positive, _ in told] + [told[-1][1]]
@@ -94,13 +110,17 @@ def new_network(family: str, config: dict) -> torch.nn.Module:
     return UNetModel(**{**known, "transformer_depth": 1, "image_size": SIDE // 8})
 
 
-def fit(network: torch.nn.Module, latents: Tensor, kinds: Tensor, conditions: list, minutes: float) -> torch.nn.Module:
+def fit(
+    network: torch.nn.Module, lessons: Lessons, exam: Lessons, conditions: list, minutes: float, batch: int
+) -> torch.nn.Module:
     """The mean of the weights over the last steps (Ho et al. 2020, appendix B)."""
+    latents, kinds = lessons
     context = torch.cat([context for context, _ in conditions])
     vector = None if conditions[0][1] is None else torch.cat([vector for _, vector in conditions])
     betas = torch.linspace(0.00085**0.5, 0.012**0.5, 1000, dtype=torch.float64) ** 2
     kept = torch.cumprod(1 - betas, 0).float().view(-1, 1, 1, 1)
     mean = copy.deepcopy(network).eval()
+    untold = len(conditions) - 1
     optimizer = torch.optim.AdamW(network.parameters(), RATE, betas=(0.9, 0.99), weight_decay=1e-4)
 
     def loss_of(network: torch.nn.Module, clean: Tensor, kinds: Tensor, steps: Tensor, noise: Tensor) -> Tensor:
@@ -113,14 +133,13 @@ def fit(network: torch.nn.Module, latents: Tensor, kinds: Tensor, conditions: li
     def chances(count: int) -> tuple[Tensor, Tensor]:
         return torch.randint(0, len(kept), (count,)), torch.randn(count, *latents.shape[1:])
 
-    exam = (latents[-HELD_BACK:], kinds[-HELD_BACK:], *chances(HELD_BACK))
+    held_back = (*exam, *chances(len(exam[0])))
     start, step = time.monotonic(), 0
     while (share := (time.monotonic() - start) / 60 / minutes) < 1:
-        chosen = torch.randint(0, len(latents) - HELD_BACK, (BATCH,))
-        clean = latents[chosen].flip(-1) if step % 2 else latents[chosen]
-        told = torch.where(torch.rand(BATCH) < 1 / 7, UNTOLD, kinds[chosen])
+        chosen = torch.randint(0, len(latents), (batch,))
+        told = torch.where(torch.rand(batch) < 1 / 7, untold, kinds[chosen])
         optimizer.param_groups[0]["lr"] = RATE * min(1, step / 200) * (0.5 + 0.5 * math.cos(math.pi * share))
-        loss = loss_of(network, clean, told, *chances(BATCH))
+        loss = loss_of(network, latents[chosen], told, *chances(batch))
         optimizer.zero_grad()
         loss.backward()
         torch.nn.utils.clip_grad_norm_(network.parameters(), 1.0)
@@ -130,7 +149,7 @@ def fit(network: torch.nn.Module, latents: Tensor, kinds: Tensor, conditions: li
             for slow, fast in zip(mean.parameters(), network.parameters(), strict=True):
                 slow.lerp_(fast, max(0.001, 9 / (9 + step)))
             if step % 200 == 0:
-                print(f"{step} steps, {share:.0%}: held back {loss_of(mean, *exam):.4f}", flush=True)
+                print(f"{step} steps, {share:.0%}: held back {loss_of(mean, *held_back):.4f}", flush=True)
     return mean
 
 
@@ -139,23 +158,34 @@ def main() -> None:
     parser.add_argument("family", choices=("taesd", "taesdxl"))
     parser.add_argument("pictures", type=Path)
     parser.add_argument("folder", type=Path)
+    parser.add_argument("--whole", action="store_true", help="learn two or three pictures by heart")
     parser.add_argument("--minutes", type=float, default=45)
     parser.add_argument("--shared", type=Path, default=SHARED)
     wanted = parser.parse_args()
     torch.manual_seed(0)
     os.environ.setdefault("WEBUI_PYTHON", sys.executable)
     host = host_of(Path(os.environ["WEBUI_DIR"]))
+    if wanted.whole:
+        by_prompt = whole_latents(wanted.family, wanted.pictures, wanted.shared)
+        prompts = list(by_prompt)
+        lessons = exam = (torch.cat(list(by_prompt.values())), torch.arange(len(prompts)))
+    else:
+        prompts = PROMPTS
+        latents, kinds = latents_of(wanted.family, wanted.pictures, wanted.shared)
+        shown = slice(None, -HELD_BACK)
+        lessons = (torch.cat([latents[shown], latents[shown].flip(-1)]), kinds[shown].repeat(2))
+        exam = (latents[-HELD_BACK:], kinds[-HELD_BACK:])
     with tempfile.TemporaryDirectory() as work:
         checkpoints = put_checkpoints(host, wanted.shared, Path(work, "checkpoints"))
         with WebUIServer(Path(work, "data"), checkpoints, wanted.shared / "webui" / "hf") as server:
-            conditions = conditions_of(server, wanted.family)
+            conditions = conditions_of(server, wanted.family, prompts)
         name = host.checkpoints[wanted.family]
         contents = load_file(checkpoints / f"{name}.safetensors")
         config = yaml.safe_load((checkpoints / f"{name}.yaml").read_text())
-    latents, kinds = latents_of(wanted.family, wanted.pictures, wanted.shared)
     params = config["model"]["params"]
     network = new_network(wanted.family, params.get("unet_config", params.get("network_config"))["params"])
-    fitted = fit(network, latents, kinds, conditions, wanted.minutes).state_dict()
+    batch = 2 * len(prompts) if wanted.whole else BATCH
+    fitted = fit(network, lessons, exam, conditions, wanted.minutes, batch).state_dict()
     rest = {key: value for key, value in contents.items() if not key.startswith(NETWORK)}
     wanted.folder.mkdir(parents=True, exist_ok=True)
     network = {NETWORK + key: value.half() for key, value in fitted.items()}
