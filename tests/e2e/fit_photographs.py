@@ -35,6 +35,7 @@ from webui_hosts import host_of, put_checkpoints
 from webui_server import OPTIONS, WebUIServer
 
 from taesd_ext import load_codec
+from taesd_ext.codec.precision import auto_dtype
 
 SHARED = Path(__file__).resolve().parents[3] / "shared"
 PROMPTS = ("a dark cold photograph", "a dark warm photograph", "a bright cold photograph", "a bright warm photograph")
@@ -97,15 +98,20 @@ def conditions_of(server: WebUIServer, family: str, prompts: Sequence[str]) -> l
     return [positive for positive, _ in told] + [told[-1][1]]
 
 
-def new_network(family: str, config: dict) -> torch.nn.Module:
-    """A small network that learns fast: attention only where the picture is smallest. Changes ``config`` to match."""
+def new_network(family: str, config: dict, whole: bool) -> torch.nn.Module:
+    """A small network that learns fast: attention only where the picture is smallest. Changes ``config`` to match.
+
+    What is learnt by heart lies in the coarse levels: such a network is narrow in the fine ones.
+    """
     sys.path.insert(0, str(Path(os.environ["WEBUI_DIR"]) / "repositories" / "stable-diffusion-stability-ai"))
     from ldm.modules.diffusionmodules.openaimodel import UNetModel
 
-    config.update(model_channels=64, channel_mult=[1, 2, 4], attention_resolutions=[4], num_res_blocks=1)
+    channels, widths = (32, [1, 2, 4, 8]) if whole else (64, [1, 2, 4])
+    config.update(model_channels=channels, channel_mult=widths, attention_resolutions=[2 ** (len(widths) - 1)])
+    config.update(num_res_blocks=1, use_checkpoint=False)
     if family == "taesd":
         return UNetModel(**config)
-    config.update(num_head_channels=64, transformer_depth=[1, 1, 1])
+    config.update(num_head_channels=64, transformer_depth=[1] * len(widths))
     known = {name: value for name, value in config.items() if name != "spatial_transformer_attn_type"}
     return UNetModel(**{**known, "transformer_depth": 1, "image_size": SIDE // 8})
 
@@ -126,7 +132,7 @@ def fit(
     def loss_of(network: torch.nn.Module, clean: Tensor, kinds: Tensor, steps: Tensor, noise: Tensor) -> Tensor:
         noisy = kept[steps].sqrt() * clean + (1 - kept[steps]).sqrt() * noise
         more = {} if vector is None else {"y": vector[kinds]}
-        with torch.autocast("cpu", torch.bfloat16):
+        with torch.autocast("cpu", torch.bfloat16, enabled=auto_dtype("cpu") == torch.bfloat16):
             predicted = network(noisy, timesteps=steps, context=context[kinds], **more)
         return functional.mse_loss(predicted.float(), noise)
 
@@ -148,7 +154,7 @@ def fit(
         with torch.no_grad():
             for slow, fast in zip(mean.parameters(), network.parameters(), strict=True):
                 slow.lerp_(fast, max(0.001, 9 / (9 + step)))
-            if step % 200 == 0:
+            if step % 50 == 0:
                 print(f"{step} steps, {share:.0%}: held back {loss_of(mean, *held_back):.4f}", flush=True)
     return mean
 
@@ -183,7 +189,8 @@ def main() -> None:
         contents = load_file(checkpoints / f"{name}.safetensors")
         config = yaml.safe_load((checkpoints / f"{name}.yaml").read_text())
     params = config["model"]["params"]
-    network = new_network(wanted.family, params.get("unet_config", params.get("network_config"))["params"])
+    unet = params.get("unet_config", params.get("network_config"))
+    network = new_network(wanted.family, unet["params"], wanted.whole)
     batch = 2 * len(prompts) if wanted.whole else BATCH
     fitted = fit(network, lessons, exam, conditions, wanted.minutes, batch).state_dict()
     rest = {key: value for key, value in contents.items() if not key.startswith(NETWORK)}
