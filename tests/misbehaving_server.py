@@ -5,11 +5,34 @@ from __future__ import annotations
 import sys
 import threading
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 PAGE = b"<!DOCTYPE html><html><body>Log in to Hotel WiFi</body></html>"
+
+Answer = tuple[int, dict[str, str], bytes]
+"""Status, headers, body."""
+
+ANSWERS: dict[str, Callable[[bytes, int], Answer]] = {
+    "missing": lambda content, times: (404, {}, b""),
+    "forbidden": lambda content, times: (403, {}, b""),
+    "busy": lambda content, times: (503, {}, b""),
+    "page": lambda content, times: (200, {"Content-Type": "text/html; charset=utf-8"}, PAGE),
+    "page-as-file": lambda content, times: (200, {"Content-Type": "application/octet-stream"}, PAGE),
+    "redirect": lambda content, times: (302, {"Location": "/good/file.pth"}, b""),
+    "redirect-308": lambda content, times: (308, {"Location": "/good/file.pth"}, b""),
+    "loop": lambda content, times: (302, {"Location": f"/loop/{times}"}, b""),
+    "to-file": lambda content, times: (302, {"Location": "file:///etc/hostname"}, b""),
+    "to-elsewhere": lambda content, times: (302, {"Location": "http://elsewhere.invalid/file.pth"}, b""),
+    "no-ranges": lambda content, times: (200, {}, content),
+    "packed": lambda content, times: (200, {"Content-Encoding": "gzip"}, content),
+    "other-range": lambda content, times: (206, {"Content-Range": f"bytes 0-9/{len(content)}"}, content[:10]),
+}
+"""How -> the whole answer, whatever was asked for, to the content and the number of this request."""
+
+AFTER = {"broken-once": (1, "broken"), "busy-twice": (2, "busy")}
+"""How -> (so many requests, how those are answered); later ones are answered well."""
 
 
 class Server(ThreadingHTTPServer):
@@ -49,29 +72,33 @@ class Handler(BaseHTTPRequestHandler):
         self.server.paths.append(self.path)
         self.server.tokens.append(self.headers.get("Authorization"))
         self.close_connection = True
-        getattr(self, how.replace("-", "_"))(self.server.content, self.server.requests[how])
+        times, content = self.server.requests[how], self.server.content
+        if how in AFTER:
+            first, bad = AFTER[how]
+            how = bad if times <= first else "good"
+        if how in ANSWERS:
+            status, headers, body = ANSWERS[how](content, times)
+            self.start(status, {"Content-Length": str(len(body)), **headers})
+            self.wfile.write(body)
+        else:
+            getattr(self, how)(content, times)
 
-    def start(self, status: int, length: int | None, **headers: str) -> None:
+    def start(self, status: int, headers: dict[str, str]) -> None:
         self.send_response(status)
-        self.send_header("Connection", "close")
-        if length is not None:
-            self.send_header("Content-Length", str(length))
-        for name, value in headers.items():
-            self.send_header(name.replace("_", "-"), value)
+        for name, value in {"Connection": "close", **headers}.items():
+            self.send_header(name, value)
         self.end_headers()
 
     def begin(self, content: bytes) -> bytes:
         """The head of a good answer, and the bytes that are to follow."""
         wanted = self.headers.get("Range")
-        if wanted is None:
-            self.start(200, len(content))
-            return content
-        first = int(wanted.removeprefix("bytes=").rstrip("-"))
-        if first >= len(content):
-            self.start(416, 0)
-            return b""
-        self.start(206, len(content) - first, Content_Range=f"bytes {first}-{len(content) - 1}/{len(content)}")
-        return content[first:]
+        first = int(wanted.removeprefix("bytes=").rstrip("-")) if wanted else 0
+        rest, status, headers = content[first:], 200, {}
+        if wanted:
+            status = 206 if rest else 416
+            headers = {"Content-Range": f"bytes {first}-{len(content) - 1}/{len(content)}"} if rest else {}
+        self.start(status, {"Content-Length": str(len(rest)), **headers})
+        return rest
 
     def good(self, content: bytes, _: int) -> None:
         self.wfile.write(self.begin(content))
@@ -80,9 +107,6 @@ class Handler(BaseHTTPRequestHandler):
         """A third of what was asked for, then the line is cut."""
         rest = self.begin(content)
         self.wfile.write(rest[: max(1, len(rest) // 3)])
-
-    def broken_once(self, content: bytes, times: int) -> None:
-        (self.broken if times == 1 else self.good)(content, times)
 
     def dribble(self, content: bytes, _: int) -> None:
         rest = self.begin(content)
@@ -105,55 +129,8 @@ class Handler(BaseHTTPRequestHandler):
     def shorter(self, content: bytes, _: int) -> None:
         self.wfile.write(self.begin(content[:-1]))
 
-    def page(self, content: bytes, _: int) -> None:
-        self.start(200, len(PAGE), Content_Type="text/html; charset=utf-8")
-        self.wfile.write(PAGE)
-
-    def page_as_file(self, content: bytes, _: int) -> None:
-        self.start(200, len(PAGE), Content_Type="application/octet-stream")
-        self.wfile.write(PAGE)
-
-    def missing(self, content: bytes, _: int) -> None:
-        self.start(404, 0)
-
-    def forbidden(self, content: bytes, _: int) -> None:
-        self.start(403, 0)
-
-    def busy(self, content: bytes, _: int) -> None:
-        self.start(503, 0)
-
-    def busy_twice(self, content: bytes, times: int) -> None:
-        (self.busy if times <= 2 else self.good)(content, times)
-
-    def redirect(self, content: bytes, _: int) -> None:
-        self.start(302, 0, Location="/good/file.pth")
-
-    def redirect_308(self, content: bytes, _: int) -> None:
-        self.start(308, 0, Location="/good/file.pth")
-
-    def loop(self, content: bytes, times: int) -> None:
-        self.start(302, 0, Location=f"/loop/{times}")
-
-    def to_file(self, content: bytes, _: int) -> None:
-        self.start(302, 0, Location="file:///etc/hostname")
-
-    def to_elsewhere(self, content: bytes, _: int) -> None:
-        self.start(302, 0, Location="http://elsewhere.invalid/file.pth")
-
-    def no_ranges(self, content: bytes, _: int) -> None:
-        self.start(200, len(content))
-        self.wfile.write(content)
-
-    def other_range(self, content: bytes, _: int) -> None:
-        self.start(206, 10, Content_Range=f"bytes 0-9/{len(content)}")
-        self.wfile.write(content[:10])
-
-    def packed(self, content: bytes, _: int) -> None:
-        self.start(200, len(content), Content_Encoding="gzip")
-        self.wfile.write(content)
-
     def endless(self, content: bytes, _: int) -> None:
-        self.start(200, None)
+        self.start(200, {})
         try:
             while not self.server.slow.is_set():
                 self.wfile.write(b"\x80" * 65536)
@@ -161,7 +138,7 @@ class Handler(BaseHTTPRequestHandler):
             pass
 
     def chunked(self, content: bytes, _: int) -> None:
-        self.start(200, None, Transfer_Encoding="chunked")
+        self.start(200, {"Transfer-Encoding": "chunked"})
         for start in range(0, len(content), 5000):
             piece = content[start : start + 5000]
             self.wfile.write(f"{len(piece):x}\r\n".encode() + piece + b"\r\n")
