@@ -36,73 +36,46 @@ SOURCES = sorted(PACKAGE.rglob("*.py"))
 
 
 def imports(path: Path) -> list[tuple[str, bool]]:
-    """Every imported module's dotted name, and whether it is imported when the file is."""
-    tree = ast.parse(path.read_text(encoding="utf-8"))
-    at_import = {id(node) for node in _module_level(tree)}
+    """Every imported module's dotted name, and whether it is imported when the file is: by the module's own level, not
+    by a function or under TYPE_CHECKING."""
     found = []
-    for node in ast.walk(tree):
+
+    def walk(node: ast.AST, at_import: bool) -> None:
         if isinstance(node, ast.Import):
-            found += [(alias.name, id(node) in at_import) for alias in node.names]
+            found.extend((alias.name, at_import) for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
             assert node.level == 0, f"{path}: relative import"
             # `from taesd_ext.models import tiny` imports the module taesd_ext.models.tiny.
-            found += [(f"{node.module}.{alias.name}", id(node) in at_import) for alias in node.names]
+            found.extend((f"{node.module}.{alias.name}", at_import) for alias in node.names)
+        later = isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda))
+        later = later or (isinstance(node, ast.If) and "TYPE_CHECKING" in ast.dump(node.test))
+        for child in ast.iter_child_nodes(node):
+            walk(child, at_import and not later)
+
+    walk(ast.parse(path.read_text(encoding="utf-8")), True)
     return found
 
 
-def _module_level(tree: ast.Module):
-    """Nodes that run when the module is imported: not those in functions or under TYPE_CHECKING."""
-    waiting: list[ast.AST] = list(tree.body)
-    while waiting:
-        node = waiting.pop()
-        yield node
-        if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda)):
-            continue
-        if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.dump(node.test):
-            continue
-        waiting += list(ast.iter_child_nodes(node))
-
-
-def floor_of(path: Path) -> str:
-    return path.relative_to(PACKAGE).parts[0].removesuffix(".py")
-
-
 @pytest.mark.parametrize("path", SOURCES, ids=lambda path: str(path.relative_to(PACKAGE)))
-def test_imports_point_downward(path: Path) -> None:
-    own = floor_of(path)
-    if own == "__init__":
-        return
-    for name, _ in imports(path):
-        parts = name.split(".")
-        if parts[0] != "taesd_ext" or len(parts) < 2 or parts[1] not in HEIGHT:
-            continue
-        assert HEIGHT[parts[1]] <= HEIGHT[own], f"{path.relative_to(ROOT)} on floor {own} imports {name} above it"
-        if HEIGHT[parts[1]] == HEIGHT[own]:
-            assert parts[1] == own or {parts[1], own} == {"cli", "__main__"}, f"{own} and {parts[1]} share a floor"
-
-
-@pytest.mark.parametrize("path", SOURCES, ids=lambda path: str(path.relative_to(PACKAGE)))
-def test_host_and_gradio_stay_in_their_rooms(path: Path) -> None:
+def test_what_a_file_imports(path: Path) -> None:
     inside = path.relative_to(PACKAGE).as_posix()
-    for name, _ in imports(path):
-        top = name.split(".")[0]
+    own = inside.split("/")[0].removesuffix(".py")
+    for name, at_import in imports(path):
+        top, _, rest = name.partition(".")
+        floor = rest.split(".")[0]
+        if top == "taesd_ext" and floor in HEIGHT and own != "__init__":
+            below = HEIGHT[floor] < HEIGHT[own]
+            assert below or floor == own or {floor, own} == {"cli", "__main__"}, f"{inside} imports {name}"
         if top in ("modules", "modules_forge", "launch", "ldm_patched", "backend"):
             assert inside == "host/webui.py", f"{inside} imports {name}; only host/webui.py knows the host"
+        elif at_import and top not in STANDARD_OR_RUNTIME:
+            # FastAPI and pydantic come with gradio, which no host is without.
+            assert top in ("fastapi", "pydantic", "starlette"), f"{inside} needs {top} to be imported"
         if top == "gradio":
             assert inside.startswith(GRADIO_ALLOWED), f"{inside} imports gradio"
         if inside.startswith("models/"):
-            allowed = top == "torch" or top in sys.stdlib_module_names
-            assert allowed or name.startswith("taesd_ext.models"), f"{inside} imports {name}; models know torch only"
-
-
-@pytest.mark.parametrize("path", SOURCES, ids=lambda path: str(path.relative_to(PACKAGE)))
-def test_optional_packages_are_imported_where_used(path: Path) -> None:
-    for name, at_import in imports(path):
-        top = name.split(".")[0]
-        host_room = path == PACKAGE / "host" / "webui.py"
-        if at_import and top not in STANDARD_OR_RUNTIME and not host_room:
-            # FastAPI and pydantic come with gradio, which no host is without.
-            assert top in ("fastapi", "pydantic", "starlette"), f"{path.relative_to(ROOT)} needs {top} to be imported"
+            allowed = top == "torch" or top in sys.stdlib_module_names or name.startswith("taesd_ext.models")
+            assert allowed, f"{inside} imports {name}; models know torch only"
 
 
 def test_nothing_imports_in_a_circle() -> None:
