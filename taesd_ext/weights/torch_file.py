@@ -7,6 +7,7 @@ weights_only: a host may have replaced it, and in the torch versions of many Web
 
 from __future__ import annotations
 
+import errno
 import io
 import zipfile
 from collections.abc import Callable, Iterable, Iterator
@@ -116,8 +117,8 @@ def _archive(path: Path) -> Iterator[zipfile.ZipFile]:
                 for member in members:
                     del member.CRC
             yield archive
-    except (zipfile.BadZipFile, EOFError, NotImplementedError, RuntimeError, ValueError, IndexError, KeyError) as error:
-        if isinstance(error, BadFile):
+    except (zipfile.BadZipFile, EOFError, NotImplementedError, RuntimeError, ValueError, LookupError, OSError) as error:
+        if isinstance(error, BadFile) or (isinstance(error, OSError) and error.errno != errno.EINVAL):
             raise
         is_checksum = "CRC" in str(error)
         why = "its content does not fit its own checksum" if is_checksum else "its archive is damaged or cut off"

@@ -366,6 +366,14 @@ def test_overlapping_members_are_refused(tmp_path: Path) -> None:
     assert "more than its own size" in refused(tmp_path / "a.pth")
 
 
+def test_members_before_the_beginning_are_damage(tmp_path: Path) -> None:
+    torch.save({"a": torch.zeros(5)}, tmp_path / "a.pth")
+    repacked(tmp_path / "a.pth")
+    data = (tmp_path / "a.pth").read_bytes()
+    (tmp_path / "a.pth").write_bytes(data[:-6] + struct.pack("<I", 10**6) + data[-2:])
+    refused(tmp_path / "a.pth")
+
+
 def test_huge_directory_is_not_read(tmp_path: Path) -> None:
     with zipfile.ZipFile(tmp_path / "a.pth", "w") as archive:
         archive.writestr("archive/data.pkl", b"x")
