@@ -36,6 +36,8 @@ class Noted(dict):  # type: ignore[type-arg]
     Only entries under texts are kept: to hash tuples of tuples takes for ever.
     """
 
+    __slots__ = ("arguments", "function")
+
     def __init__(self, function: Any = None, arguments: Any = ()) -> None:
         super().__init__()
         self.function = function
