@@ -86,6 +86,8 @@ class Listing:
     folders: dict[str, Path]
     has_config: bool
     """A config.json is there: it is a folder as diffusers writes them."""
+    may_grow: bool = False
+    """A link in it leads nowhere now, and what it leads to may come."""
 
 
 _remembered: dict[str, tuple[int, Listing]] = {}
@@ -103,25 +105,27 @@ def listing(folder: Path) -> Listing:
         found = _read(folder)
     except OSError:
         return Listing({}, {}, has_config=False)
-    if time.time() - changed / 1e9 > _SETTLED:
+    if time.time() - changed / 1e9 > _SETTLED and not found.may_grow:
         with _lock:
             _remembered[str(folder)] = changed, found
     return found
 
 
 def _read(folder: Path) -> Listing:
-    files, folders, has_config = {}, {}, False
+    files, folders, has_config, may_grow = {}, {}, False, False
     with os.scandir(folder) as entries:
         listed = sorted((entry for entry, _ in zip(entries, range(_MOST_ENTRIES), strict=False)), key=lambda e: e.name)
     for entry in listed:
         has_config = has_config or entry.name == "config.json"
         try:
             is_file = Path(entry.name).suffix.lower() in SUFFIXES and entry.is_file()
-            if (is_file or entry.is_dir()) and _is_text(entry.name):
+            if not (is_file or entry.is_dir()):
+                may_grow = may_grow or (entry.is_symlink() and not entry.is_file())
+            elif _is_text(entry.name):
                 (files if is_file else folders)[entry.name] = Path(entry.path)
-        except OSError:  # a link that leads nowhere, or in a circle
+        except OSError:  # a link that leads in a circle
             continue
-    return Listing(files, folders, has_config)
+    return Listing(files, folders, has_config, may_grow)
 
 
 def _is_text(name: str) -> bool:

@@ -102,7 +102,10 @@ def test_links_are_read_but_circles_are_not(tmp_path: Path) -> None:
     (folder / "taesd_decoder.safetensors").symlink_to(saved(tmp_path / "elsewhere" / "mine.safetensors"))
     (folder / "circle.safetensors").symlink_to(folder / "circle.safetensors")
     (folder / "nowhere.safetensors").symlink_to(tmp_path / "absent")
+    os.utime(folder, (1, 1))
     assert [found.path.name for found in list_weights([folder])] == ["taesd_decoder.safetensors"]
+    saved(tmp_path / "absent")  # as when a drive is mounted late
+    assert len(list_weights([folder])) == 2
 
 
 @pytest.mark.parametrize(
