@@ -130,7 +130,7 @@ def test_a_saved_moment_carries_the_jobs_parameters(webui):
 
 
 def test_a_moment_is_decoded_saved_and_sent_on_in_the_page(browser, webui, tmp_path):
-    webui.generate(width=512, height=512, steps=12, seed=7)
+    webui.generate(width=256, height=256, steps=12, seed=7)
     with webui_window(browser, webui) as page:
         open_panel(page, "Timeline")
         page.wait_for_selector(".taesd-ext-strip button")

@@ -112,7 +112,11 @@ class WebUIServer:
             self.process = subprocess.Popen(
                 command, cwd=self.home, env=environment, stdout=log, stderr=subprocess.STDOUT, start_new_session=True
             )
-        self.wait_for_start(0)
+        try:
+            self.wait_for_start(0)
+        except BaseException:
+            self.__exit__()
+            raise
         return self
 
     def __exit__(self, *exception: object) -> None:
@@ -129,7 +133,7 @@ class WebUIServer:
 
     def wait_for_start(self, starts: int) -> None:
         """Until the log tells of one more start; an earlier request would break the server."""
-        deadline = time.monotonic() + 400
+        deadline = time.monotonic() + 900
         while self.output().count("Startup time:") <= starts:
             assert self.process.poll() is None, f"the WebUI ended: {self.output()[-3000:]}"
             assert time.monotonic() < deadline, f"the WebUI does not start: {self.output()[-3000:]}"
