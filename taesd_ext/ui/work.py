@@ -22,8 +22,9 @@ from taesd_ext.ui.markup import notice, progress_bar
 LEFT = "/internal/taesd/left"
 """Where javascript/taesd_ext.js says that a page is being closed; the task's key comes as ``?task=``."""
 
-PATIENCE = 10.0
-"""Seconds without a question after which a page is taken for gone: one that crashed, or lost its network."""
+PATIENCE = 30.0
+"""Seconds without a question after which a page is taken for gone: one that crashed, or lost its network. A busy server
+may answer late, and a phone lets a page sleep for a while."""
 
 _KEPT = 32
 """Finished tasks whose last answer may be asked for again."""
