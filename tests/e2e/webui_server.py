@@ -147,7 +147,7 @@ class WebUIServer:
         self.call("/probe/reload", {})
         self.wait_for_start(starts)
 
-    def call(self, path: str, data: Any = None, timeout: float = 300) -> Any:
+    def call(self, path: str, data: Any = None, timeout: float = 900) -> Any:
         request = urllib.request.Request(
             f"http://127.0.0.1:{self.port}{path}",
             data=None if data is None else json.dumps(data).encode(),
