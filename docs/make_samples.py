@@ -175,7 +175,7 @@ def _leaves(side: int) -> Image.Image:
 
 def main(folder: str | Path = ROOT / "taesd_ext" / "data" / "samples") -> None:
     Path(folder).mkdir(parents=True, exist_ok=True)
-    codec = load_codec("taesd")
+    codec = load_codec("taesd", embedded=False)
     for name, paint in (("Lake", _lake), ("Leaves", _leaves), ("Marbles", _marbles)):
         picture = paint(SIDE * _SMOOTH).resize((SIDE, SIDE), Image.Resampling.LANCZOS)
         picture.save(Path(folder) / f"{name}.webp", quality=QUALITY, method=6)

@@ -37,7 +37,7 @@ RUNS, WARM_UP = 7, 2
 
 def ways(arguments: argparse.Namespace) -> tuple[Tensor, dict[str, Callable[[Tensor], Tensor]]]:
     """The latent, and each way by its name."""
-    exact, quick = (load_codec("taesd", models_dir=arguments.models, dtype=dtype) for dtype in (None, "auto"))
+    exact, quick = (load_codec("taesd", models_dir=arguments.models, dtype=dtype, embedded=False) for dtype in (None, "auto"))
     if not (exact.has_encoder and exact.has_decoder):
         raise TaesdError("There is no picture of taesd's ways", "its encoder or decoder is missing", DOWNLOAD)
     source = image_to_picture(read_picture(arguments.picture)) if arguments.picture else sample_picture("Lake")

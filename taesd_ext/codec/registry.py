@@ -60,6 +60,8 @@ class CodecRegistry:
         self._load = load
         self._codecs: dict[_Key, Codec] = {}
         self._failures: dict[_Key, _Failure] = {}
+        self._stand_ins: dict[_Key, tuple] = {}
+        """The files that there were when an embedded codec was loaded."""
         self._state_lock = threading.Lock()
         self._load_lock = threading.Lock()
 
@@ -71,6 +73,8 @@ class CodecRegistry:
         ``wait`` False raises rather than waits for another thread that is loading.
         """
         key = _key(family, device, dtype)
+        if key in self._stand_ins and self._stand_ins[key] != _files(family, self._present_folders()):
+            self.release(family)
         if codec := self._kept(key):
             return codec
         if not self._load_lock.acquire(blocking=wait):
@@ -99,7 +103,7 @@ class CodecRegistry:
     def release(self, family: str | None = None) -> None:
         """Forget a family's codecs and failures, or all of them: the next call reads the files again."""
         with self._state_lock:
-            for held in (self._codecs, self._failures):
+            for held in (self._codecs, self._failures, self._stand_ins):
                 for key in [key for key in held if family in (None, key.family)]:
                     del held[key]
 
@@ -143,6 +147,8 @@ class CodecRegistry:
             for oldest in list(self._codecs)[:-KEPT]:
                 del self._codecs[oldest]
             self._failures.pop(key, None)
+            if codec.source.embedded:
+                self._stand_ins[key] = files
         return codec
 
     def _kept(self, key: _Key) -> Codec | None:

@@ -46,7 +46,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     parts = PARTS if args.part == "both" else (args.part,)
-    codec = load_codec(args.family, models_dir=args.models or None)
+    codec = load_codec(args.family, models_dir=args.models or None, embedded=False)
     networks = {part: getattr(codec, part) for part in parts}
     for part, network in networks.items():
         if not isinstance(network, TinyNetwork):

@@ -35,8 +35,8 @@ HEAD_LESSONS = 128
 HEAD_STEPS = 500
 PREVIEWER_STEPS = 8000
 PREVIEWER_LATENTS = 768
-CODEC_STEPS = 600
-CODEC_PICTURES = 240
+CODEC_STEPS = 320
+CODEC_PICTURES = 400
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -61,7 +61,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--steps", type=int,
-        help=f"training steps (default {HEAD_STEPS} a head, {PREVIEWER_STEPS} a previewer, {CODEC_STEPS} a codec part)",
+        help=f"training steps (default {HEAD_STEPS} a head, {PREVIEWER_STEPS} a previewer, {CODEC_STEPS} a codec)",
     )  # fmt: skip
     parser.add_argument(
         "--latents", type=at_least_one,

@@ -8,15 +8,17 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
+from PIL import Image
 from torch import Tensor
 from torch.nn import functional
 
 from taesd_ext.codec.codec import Codec
+from taesd_ext.codec.embedded import embedded_networks
 from taesd_ext.codec.heads import SCALES
 from taesd_ext.codec.latent_file import read_latent
 from taesd_ext.codec.latent_image import latent_to_png, png_to_latent
 from taesd_ext.codec.latent_note import note_for
-from taesd_ext.codec.picture_file import PICTURE_SUFFIXES, read_picture
+from taesd_ext.codec.picture_file import PICTURE_SUFFIXES, image_to_picture, picture_to_image, read_picture
 from taesd_ext.codec.previewer import has_previewer, load_previewer
 from taesd_ext.commands import approx_nn
 from taesd_ext.commands.measuring import table
@@ -51,12 +53,18 @@ def measure_quality(codec: Codec, folder: Path, models: Iterable[Path | str]) ->
     if network := approx_nn.find_approx_nn(codec.format.name, search_folders(models)):
         others["Approx NN"] = network, approx_nn.SCALE
     rows = preview_quality(codec, progress(latents, len(latents), codec.family, "picture"), others)
+    _print(f"{codec.family}, {len(latents)} pictures", rows)
+    if not _stored_latents(folder) and (encoders := encoder_quality(codec, latents, read_photos(folder))):
+        _print("against the pictures themselves", encoders)
+    return rows
+
+
+def _print(title: str, rows: Iterable[QualityRow]) -> None:
     columns = {
-        f"{codec.family}, {len(latents)} pictures": "{preview}", "size": "1/{scale}", "PSNR": "{psnr:.2f} dB",
-        "worst": "{worst_psnr:.2f} dB", "SSIM": "{ssim:.3f}",
+        title: "{preview}", "size": "1/{scale}", "PSNR": "{psnr:.2f} dB", "worst": "{worst_psnr:.2f} dB",
+        "SSIM": "{ssim:.3f}",
     }  # fmt: skip
     print(f"\n{table(map(vars, rows), columns)}", flush=True)
-    return rows
 
 
 def preview_quality(codec: Codec, latents: Iterable[Tensor], others: dict[str, Way] | None = None) -> list[QualityRow]:
@@ -68,6 +76,9 @@ def preview_quality(codec: Codec, latents: Iterable[Tensor], others: dict[str, W
     previews = dict(others or {})
     if has_previewer(own_format.name):
         previews["embedded previewer"] = load_previewer(own_format.name), codec.spatial_scale_factor // 2
+    if small := embedded_networks(own_format):
+        previews["embedded decoder"] = small["decoder"], 1
+        previews["previewer, enlarged"] = partial(_enlarged, load_previewer(own_format.name)), 1
     if own_format.rgb in LATENT_RGB:
         previews["linear RGB"] = partial(latent_to_rgb, row=own_format.rgb), codec.spatial_scale_factor
     details = [detail for detail in codec.details if detail != "full"]
@@ -77,13 +88,36 @@ def preview_quality(codec: Codec, latents: Iterable[Tensor], others: dict[str, W
         shown = {(f"detail {detail}", SCALES[detail]): codec.decode(latent, detail=detail) for detail in details}
         shown |= {(name, scale): preview(own) for name, (preview, scale) in previews.items()}
         for key, image in shown.items():
-            wanted = functional.avg_pool2d(full, key[1])
+            image, wanted = image.clamp(0, 1), functional.avg_pool2d(full, key[1])
             marks.setdefault(key, []).append((float(psnr(image, wanted)), float(ssim(image, wanted))))
-    rows = []
-    for key, found in marks.items():
-        decibels, likeness = zip(*found, strict=True)
-        rows.append(QualityRow(*key, statistics.fmean(decibels), min(decibels), statistics.fmean(likeness)))
-    return rows
+    return [_row(key, found) for key, found in marks.items()]
+
+
+def encoder_quality(codec: Codec, latents: Iterable[Tensor], photos: Iterable[Tensor]) -> list[QualityRow]:
+    """Pictures (1,3,H,W) decoded by the codec: from its own ``latents``, and from those of the embedded encoder.
+
+    Against the pictures themselves; nothing where there is no such encoder.
+    """
+    small = embedded_networks(codec.format)
+    if not small:
+        return []
+    marks: dict[tuple[str, int], list[tuple[float, float]]] = {}
+    for own, photo in zip(latents, photos, strict=True):
+        for name, latent in ((f"{codec.family} encoder", own), ("embedded encoder", small["encoder"](photo))):
+            image = codec.decode(latent)
+            marks.setdefault((name, 1), []).append((float(psnr(image, photo)), float(ssim(image, photo))))
+    return [_row(key, found) for key, found in marks.items()]
+
+
+def _row(key: tuple[str, int], marks: list[tuple[float, float]]) -> QualityRow:
+    decibels, likeness = zip(*marks, strict=True)
+    return QualityRow(*key, statistics.fmean(decibels), min(decibels), statistics.fmean(likeness))
+
+
+def _enlarged(preview: Callable[[Tensor], Tensor], latent: Tensor) -> Tensor:
+    """The preview at full size, by Lanczos."""
+    small = image_to_picture(preview(latent))
+    return picture_to_image(small.resize((4 * small.width, 4 * small.height), Image.Resampling.LANCZOS))
 
 
 def _png_round_trip(codec: Codec) -> Way:
@@ -100,7 +134,7 @@ def _png_round_trip(codec: Codec) -> Way:
 
 def latents_to_measure(codec: Codec, folder: Path) -> list[Tensor]:
     """What a folder holds for a codec: its stored latents (.safetensors), or else its pictures, encoded."""
-    stored = [path for path in files_in(folder) if path.suffix.lower() == ".safetensors"]
+    stored = _stored_latents(folder)
     if not stored:
         photos = read_photos(folder)
         return [codec.encode(photo) for photo in progress(photos, len(photos), "encode", "picture")]
@@ -109,6 +143,10 @@ def latents_to_measure(codec: Codec, folder: Path) -> list[Tensor]:
     if not latents:
         raise TaesdError(f"No latent in {folder} is of {codec.format.name}", f"{len(stored)} are of other formats")
     return latents
+
+
+def _stored_latents(folder: Path) -> list[Path]:
+    return [path for path in files_in(folder) if path.suffix.lower() == ".safetensors"]
 
 
 def read_photos(folder: Path) -> list[Tensor]:

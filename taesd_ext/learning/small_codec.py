@@ -31,6 +31,9 @@ RATES = Rates(muon=1e-2, adam=2e-3)
 HELD_BACK = 16
 """Pictures kept for measuring, from another seed."""
 
+ENCODER_STEPS = 2.5
+"""Times the decoder's, which starts from a trained previewer: after 320 steps the encoder still gains 0.4 dB in 40."""
+
 LESSONS_SHARE = 0.4
 """Of the whole work, roughly: asking the teachers."""
 
@@ -68,8 +71,9 @@ def train_small_codec(
     for done in train_decoder(decoder, lessons, exam, steps, seed, timed):
         yield LESSONS_SHARE + (1 - LESSONS_SHARE) / 2 * done / steps
     encoder = seeded_network(lambda: SmallEncoder(codec.latent_channels, overview=previewer.overview is not None), seed)
-    for done in train_encoder(encoder, lessons, exam, steps, seed, timed):
-        yield (1 + LESSONS_SHARE) / 2 + (1 - LESSONS_SHARE) / 2 * done / steps
+    encoder_steps = int(ENCODER_STEPS * steps)
+    for done in train_encoder(encoder, lessons, exam, encoder_steps, seed, timed):
+        yield (1 + LESSONS_SHARE) / 2 + (1 - LESSONS_SHARE) / 2 * done / encoder_steps
     teachers, own = (
         in_words(psnr(codec.decode(latents), exam.pictures)) for latents in (exam.latents, encoder(exam.pictures))
     )

