@@ -107,6 +107,7 @@
     const MOST_CHARACTERS = 48e6; // of the frames' addresses, which hold the pictures themselves
     const STATUS = "./internal/taesd";
     const OFFERED_MS = 8000; // how long the page says what was done
+    const SAID_MS = 2500; // and the badge
 
     const element = (name, className, attributes = {}) => {
         const made = Object.assign(document.createElement(name), { className });
@@ -145,6 +146,7 @@
             this.tab = host.parentElement.id.split("_")[0]; // "txt2img" or "img2img"
             this.frames = []; // this job's previews: their addresses, and what the badge said of them
             this.scrubbed = null; // index of the frame looked at, null for the newest
+            this.said = 0; // until when the badge says what was done
             this.pressed = false; // whether a mouse button went down on the picture
             // While the full view is open, Escape closes it and nothing else: the host's would end the job. It closes
             // when the key comes up, so that none of the repeats of a key held down reaches the host.
@@ -178,9 +180,30 @@
                 this.range.addEventListener(leave, quietly(() => this.scrub(this.frames.length - 1)));
             }
             const bar = element("div", "taesd-ext-live-bar");
-            bar.append(this.badge, this.range, this.pause, this.full);
+            bar.append(this.badge, this.range, this.pause, ...this.keepers(), this.full);
             this.overlay.append(this.still, bar);
             this.host.after(this.overlay);
+        }
+
+        // Saving a preview and the second screen, where this WebUI shows people's previews to whoever asks.
+        keepers() {
+            const page = document.querySelector("a.taesd-ext-second-screen")?.href;
+            if (!page) return [];
+            return [
+                this.button("⤓", "save this preview", () => this.save(`${page}/save`)),
+                this.button("⧉", "show the live preview on a second screen", () => window.open(page, "_blank")),
+            ];
+        }
+
+        async save(address) {
+            const preview = this.frames[this.scrubbed ?? this.frames.length - 1]?.number ?? 0;
+            const answer = await fetch(address, {
+                method: "POST", headers: { "Content-Type": "application/json" }, body: JSON.stringify({ preview }),
+            });
+            const said = await answer.json();
+            this.badge.hidden = false;
+            this.badge.textContent = answer.ok ? `saved: ${said.file}` : said.detail;
+            this.said = Date.now() + SAID_MS;
         }
 
         button(sign, label, act) {
@@ -221,7 +244,7 @@
             if (!frame) return;
             if (this.scrubbed !== null) this.still.src = frame.src;
             if (this.fullView) this.fullView.firstElementChild.src = frame.src;
-            if (frame.words) this.badge.textContent = frame.words;
+            if (frame.words && Date.now() > this.said) this.badge.textContent = frame.words;
         }
 
         async update() {
@@ -235,6 +258,7 @@
                 this.badge.hidden = !shown;
                 if (status && !status.enabled) offerTaesd(this.host.parentElement);
                 if (shown) {
+                    frame.number = status.frame;
                     const share = (100 * status.share).toFixed(1);
                     const detail = status.over_budget ? `budget: ${status.detail}` : status.detail;
                     for (const place of document.querySelectorAll(".taesd-ext-cost")) place.textContent = status.cost;

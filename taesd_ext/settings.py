@@ -178,6 +178,11 @@ OPTIONS: tuple[Option, ...] = (
         advanced=True,
     ),
     Option(
+        "save_every", 0, "int", "TAESD saves an image every N steps",
+        "each decoded by the WebUI's own VAE when the job is done, from the latents that are kept; 0 = off",
+        section="vae", maximum=150, advanced=True,
+    ),
+    Option(
         "interrupted", False, "bool", "Finish interrupted images from the last preview",
         "after Interrupt and Skip; off = as the WebUI does it", section="vae", advanced=True,
     ),

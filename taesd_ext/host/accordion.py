@@ -20,6 +20,8 @@ TITLE = "TAESD preview"
 
 AS_SET = "as in Settings"
 
+SECOND_SCREEN = "Live preview on a second screen"
+
 ARGUMENTS = ("enabled", "family", "interval", "detail", "final_vae")
 """Order of the arguments. It is part of the API: new ones are added at the end."""
 
@@ -30,12 +32,12 @@ PAGE = len(ARGUMENTS)
 
 def build(
     elem_id: Callable[[str], str], change: Callable[[Choices, str], None], final_vaes: Sequence[str] = (),
-    cost: Callable[[], str] = str,
+    cost: Callable[[], str] = str, second_screen: str = "",
 ) -> list[Any]:  # fmt: skip
     """The controls, in the order of ARGUMENTS, and what tells the page.
 
     ``change(choices, page)`` hears of each change, while a generation of the page's may run. ``cost()`` says what the
-    last job's previews took.
+    last job's previews took, ``second_screen`` is the address of that page, where there is one.
     """
     side_by_side = {"min_width": 130, "value": AS_SET}
     with gr.Accordion("TAESD", open=False, elem_id=elem_id("accordion")):
@@ -55,6 +57,8 @@ def build(
             0, 50, value=0, step=1, label="Preview interval in steps (0 = as in Settings)", elem_id=elem_id("interval")
         )
         gr.HTML(lambda: f'<span class="taesd-ext-cost">{escape(cost())}</span>')
+        if second_screen:
+            gr.HTML(f'<a class="taesd-ext-second-screen" href="{second_screen}" target="_blank">{SECOND_SCREEN}</a>')
         # For the button on the live preview: pauses the running job only, and is no argument of the next.
         paused = gr.Checkbox(False, label="Pause previews", elem_id=elem_id("paused"), elem_classes="taesd-hidden")
     page = gr.State(_new_page)  # asked for by each page that is loaded

@@ -57,7 +57,7 @@ class History:
         processing = self._generations.processing
         decoder = getattr(processing, "sd_vae_decode_method", None) or self._host.option(DECODE_METHOD, "Full")
         extra = {
-            "tab": "img2img" if hasattr(processing, "init_images") else "txt2img",
+            "tab": tab_of(processing),
             "prompt": str(getattr(processing, "prompt", "")),
             "processing": weakref.ref(processing) if processing is not None else lambda: None,
         }
@@ -111,13 +111,15 @@ class History:
         self._copies.settle()
         self.jobs.add_frame(self._run_of(self._generations.processing).job, frame)
 
-    def saved(self, processing: Any, processed: Any) -> None:
-        """The job is done: its pictures' parameters are known, in their order."""
+    def saved(self, processing: Any, processed: Any) -> int:
+        """The job is done: its pictures' parameters are known, in their order. Gives its number."""
         self._copies.settle()
         first = int(getattr(processed, "index_of_first_image", 0) or 0)
         infotexts = list(getattr(processed, "infotexts", None) or [])[first:]
         seeds = list(getattr(processed, "all_seeds", None) or [])
-        self.jobs.finish(self._run_of(processing).job, infotexts, seeds)
+        job = self._run_of(processing).job
+        self.jobs.finish(job, infotexts, seeds)
+        return job
 
     def _predicted(self, processing: Any, samples: Tensor) -> Tensor:
         """What the preview showed of a batch whose sampling broke off; else the samples themselves."""
@@ -141,6 +143,11 @@ class History:
 
     def _run_of(self, processing: Any) -> _Run:
         return getattr(processing, _RUN, self._run)
+
+
+def tab_of(processing: Any) -> str:
+    """The page's tab that such a generation belongs to."""
+    return "img2img" if hasattr(processing, "init_images") else "txt2img"
 
 
 def _title(processing: Any) -> str:

@@ -20,6 +20,7 @@ from taesd_ext.weights.installed_vaes import canonical_name, file_title
 HOST_KEY = {"decoder": "VAE Decoder", "encoder": "VAE Encoder"}
 TILES = "VAE tile size"
 IMAGE_SCALE = "VAE upscale"
+PREVIEW_DETAIL = "Preview detail"
 
 BUILT_IN = {part: {key: TAESD} for part, key in HOST_KEY.items()}
 """What the parameters say where the host's own TAESD was used."""
@@ -77,21 +78,28 @@ def decoded_again(infotext: str, codec: Codec | None, step: str = "") -> str:
 
     ``step``, "14/24", is the one whose predicted latent it was; of a finished one there is none.
     """
+    made = made_by(codec, "decoder") if codec else {}
+    return _made_again(infotext, {**made, **({INFOTEXT_STEP: step} if step else {"Decoded again": "yes"})})
+
+
+def of_preview(infotext: str, step: str, detail: str) -> str:
+    """The generation parameters of a preview that is saved as it was shown."""
+    return _made_again(infotext, {INFOTEXT_STEP: step, PREVIEW_DETAIL: detail})
+
+
+def _made_again(infotext: str, made: dict[str, Any]) -> str:
     if not infotext:
         return ""
     *lines, parameters = infotext.split("\n")
     # The last line holds the parameters, "Steps: 20, Sampler: Euler, ..."; a quoted value may hold commas.
     named = re.search(rf"(?:^|, ){INFOTEXT_MODEL}: ([^,]*)", parameters)
     known = {INFOTEXT_MODEL: named.group(1) if named else ""}
-    _without(known, "decoder")
+    models = [*_without(known, "decoder"), *filter(None, [made.pop(INFOTEXT_MODEL, None)])]
     gone = "|".join((HOST_KEY["decoder"], INFOTEXT_MODEL, *_ONLY_OF_DECODERS))
     parameters = re.sub(rf'(?:^|, )(?:{gone}): (?:"(?:[^"\\]|\\.)*"|[^,]*)', "", parameters)
     parameters, version, number = parameters.partition(", Version: ")
-    made = made_by(codec, "decoder") if codec else {}
-    models = [model for model in (known.get(INFOTEXT_MODEL), made.pop(INFOTEXT_MODEL, None)) if model]
     if models:
-        made[INFOTEXT_MODEL] = " + ".join(sorted(models))
-    made[INFOTEXT_STEP if step else "Decoded again"] = step or "yes"
+        made = {INFOTEXT_MODEL: " + ".join(sorted(models)), **made}
     added = "".join(f", {key}: {_quoted(str(value))}" for key, value in made.items())
     return "\n".join([*lines, parameters.removeprefix(", ") + added + version + number])
 

@@ -27,6 +27,7 @@ from taesd_ext.preview.full_size_image import FullSizeImage
 from taesd_ext.preview.session import PreviewSession
 from taesd_ext.settings import AUTO, BUILT_IN, DEVICE_CPU, PreviewSettings
 from taesd_ext.ui.markup import cost_words
+from taesd_ext.ui.pictures import data_uri, picture_uri
 
 SHORT_OF_MEMORY_DETAIL = "1/4"
 """The finest preview under --medvram and --lowvram."""
@@ -147,6 +148,16 @@ class Previews:
             self._asked = True
         else:
             self._draw(state)
+
+    def shown(self) -> tuple[int, int, str]:
+        """(number, step, address) of what the host shows now, whoever drew it; "" where there is no picture."""
+        state, frame = self._host.state, self.session.frame
+        if frame is not None and frame is self._shown and isinstance(state.current_image, FullSizeImage):
+            return frame.number, frame.step, data_uri(frame.image.data, frame.image.wire_format)
+        step, _ = self._host.progress()
+        picture = state.current_image
+        address = picture_uri(picture.convert("RGB"), "jpeg") if picture is not None else ""
+        return int(getattr(state, "id_live_preview", 0)), step, address
 
     def _draw(self, state: Any) -> None:
         latent = None if state.current_latent is None else picture_part(state.current_latent)

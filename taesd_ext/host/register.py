@@ -18,6 +18,7 @@ from taesd_ext.host.generation import Generations
 from taesd_ext.host.history import History
 from taesd_ext.host.hooks import Hooks
 from taesd_ext.host.idle import IdleLearning
+from taesd_ext.host.kept_pictures import KeptPictures
 from taesd_ext.host.learnt_previews import LearntPreviews
 from taesd_ext.host.options import HostOptions
 from taesd_ext.host.previews import Previews
@@ -47,6 +48,9 @@ class Extension:
             self.learning.want_work,
         )  # fmt: skip
         self.previews = Previews(host, self.registry, self.generations, self.options, self.history, self.learnt.find)
+        self.pictures = KeptPictures(
+            host, self.generations, self.final, self.history.jobs, lambda: self.previews.session.frame
+        )
         self.hooks = Hooks(host, self.generations, self.previews, self.final, self.history, self.learnt.finished)
         self._evaluation: tuple[int, int] | None = None
         self._closed = False
@@ -94,21 +98,22 @@ class Extension:
 
     def add_routes(self, _page: Any, app: Any) -> None:
         from taesd_ext.host import api
+        from taesd_ext.host.second_screen import SecondScreen
 
+        SecondScreen(self.host, self.previews, self.pictures.save_preview).add_to(app)
         api.add_routes(app, self.host.command_line, self.previews.status, self.actions())
 
     def actions(self) -> Any:
         from taesd_ext.host.tab import HostActions
 
-        return HostActions(self.host, self.options, self.registry, self.previews, self.final).actions(
-            self.history.jobs, self.learnt
-        )
+        parts = HostActions(self.host, self.options, self.registry, self.previews, self.final, self.pictures)
+        return parts.actions(self.history.jobs, self.learnt)
 
     def build_controls(self, script: Any) -> list[Any]:
         """The accordion of a script of ours."""
         controls = accordion.build(
             script.elem_id, self.generations.change, self.final.vae.choices(),
-            lambda: cost_words(self.previews.session.stats),
+            lambda: cost_words(self.previews.session.stats), "./taesd/preview" if self.host.allows_changes() else "",
         )  # fmt: skip
         chosen = controls[accordion.ARGUMENTS.index("final_vae")]
         script.infotext_fields = [
@@ -193,7 +198,9 @@ class Extension:
         self.generations.open(processing, False)
 
     def postprocess(self, processing: Any, processed: Any = None) -> None:
-        self.history.saved(processing, processed)
+        job, every = self.history.saved(processing, processed), self.options.value("save_every")
+        if every:
+            self.pictures.save_steps(job, every)
         self.generations.end(processing)
         if self.generations.current is None:
             self.previews.session.finish()

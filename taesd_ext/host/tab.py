@@ -3,18 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
-import torch
-from PIL import Image
-from torch import Tensor
-
-from taesd_ext.codec.codec import Codec
 from taesd_ext.codec.registry import CodecRegistry
-from taesd_ext.host import infotext
 from taesd_ext.host.final_decode import FinalDecode
-from taesd_ext.host.hooks import FULL
+from taesd_ext.host.kept_pictures import KeptPictures
 from taesd_ext.host.learnt_previews import LearntPreviews
 from taesd_ext.host.options import HostOptions
 from taesd_ext.host.preview_offer import preview_offer
@@ -23,7 +16,6 @@ from taesd_ext.host.stored_options import QUICK_SETTINGS
 from taesd_ext.host.webui import WebUI
 from taesd_ext.latent_formats import Detection
 from taesd_ext.preview.job_history import JobHistory
-from taesd_ext.preview.recorded import KeptLatent
 from taesd_ext.settings import OPTIONS
 from taesd_ext.ui.actions import Codecs, ExtraDecoder, HostVAEs, LearntPreviewers, PanelActions
 from taesd_ext.ui.panel import build_page
@@ -51,6 +43,7 @@ class HostActions:
     registry: CodecRegistry
     previews: Previews
     final: FinalDecode
+    pictures: KeptPictures
 
     def actions(self, history: JobHistory, learnt: LearntPreviews) -> PanelActions:
         host, session = self.host, self.previews.session
@@ -70,8 +63,8 @@ class HostActions:
             allowed_to_change=host.allows_changes,
             detection=self.detection,
             last_error=lambda: session.last_error,
-            save_picture=self.save_picture,
-            parameters=self.parameters,
+            save_picture=self.pictures.save,
+            parameters=self.pictures.parameters,
             bind_send=host.bind_send if host.can_send else None,
             hosts_controls={
                 option.name: control for option in OPTIONS if (control := host.settings_control(option.key)) is not None
@@ -96,12 +89,7 @@ class HostActions:
         now = self.detection()
         if now is None or now.format is None:
             return []
-        return [ExtraDecoder(FULL_VAE, self._decode_in_full, lambda latent_format: latent_format == now.format)]
-
-    def _decode_in_full(self, latent: Tensor) -> Tensor:
-        with torch.no_grad(), self.final.hosts_vae():
-            image = self.host.common.samples_to_images_tensor(latent.to(self.host.device(), torch.float32), FULL)
-            return image.float().mul(0.5).add(0.5).clamp(0, 1).cpu()
+        return [ExtraDecoder(FULL_VAE, self.pictures.decode_in_full, lambda latent_format: latent_format == now.format)]
 
     def host_vaes(self) -> HostVAEs | None:
         """The WebUI's folder of full VAEs, where its SD VAE setting is in force."""
@@ -112,11 +100,3 @@ class HostActions:
             folder, self.host.refresh_vaes, lambda: self.host.add_quick_setting(SD_VAE),
             self.host.quick_settings, self.host.settings_control(QUICK_SETTINGS),
         )  # fmt: skip
-
-    def parameters(self, kept: KeptLatent, decoder: Codec | None) -> str:
-        known = kept.infotext or self.host.parameters(kept.extra["processing"](), kept.picture - 1)
-        return infotext.decoded_again(known, decoder, f"{kept.step}/{kept.steps}" if kept.step else "")
-
-    def save_picture(self, picture: Image.Image, kept: KeptLatent, decoder: Codec | None) -> Path:
-        tab, seed, prompt = (kept.extra[name] for name in ("tab", "seed", "prompt"))
-        return self.host.save_picture(picture, tab, self.parameters(kept, decoder), seed, prompt)

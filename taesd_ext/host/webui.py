@@ -187,6 +187,10 @@ class WebUI(StoredOptions):
         """What tells the running job from the next."""
         return getattr(self.state, "time_start", None)
 
+    def progress(self) -> tuple[int, int]:
+        """(steps done, steps in all) of the running pass."""
+        return int(getattr(self.state, "sampling_step", 0)), int(getattr(self.state, "sampling_steps", 0))
+
     def is_busy(self) -> bool:
         """Whether a job runs or waits."""
         return bool(getattr(self.state, "job", "") or getattr(self.state, "job_count", 0))

@@ -167,6 +167,9 @@ def test_the_badge_and_what_it_offers(page, tmp_path):
         page.wait_for_selector(".taesd-ext-still:not([hidden])")
         page.mouse.move(5, 5)
         page.wait_for_selector(".taesd-ext-still", state="hidden")
+        # One click saves the preview.
+        page.click(".taesd-ext-live-button[title^='save']")
+        page.wait_for_function("badge => document.querySelector(badge).textContent.endsWith('.png')", arg=BADGE)
         # By the keyboard alone: to the full view and back.
         page.locator(".taesd-ext-live-button").last.focus()
         page.keyboard.press("Enter")
