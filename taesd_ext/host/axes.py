@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from taesd_ext.host import preview_step
 from taesd_ext.host.webui import DECODE_METHOD, WebUI
 from taesd_ext.settings import OPTION
 
@@ -30,6 +31,10 @@ def add_axes(host: WebUI) -> None:
         for label, key, choices in AXES
         if label not in known
     )  # fmt: skip
+    if preview_step.LABEL not in known:
+        plot.axis_options.append(
+            plot.AxisOption(preview_step.LABEL, int, preview_step.want, confirm=preview_step.confirm)
+        )
 
 
 def _override(host: WebUI, key: str, choices: Sequence[str]) -> Callable[[Any, str, Any], None]:

@@ -16,6 +16,7 @@ from taesd_ext.host.webui import DECODE_METHOD, WebUI
 from taesd_ext.preview.frame import Frame
 from taesd_ext.preview.job_history import JobHistory
 from taesd_ext.preview.latent_copies import LatentCopies
+from taesd_ext.preview.recorded import KeptLatent
 
 _TITLE_LENGTH = 80
 _RUN = "taesd_ext_run"
@@ -106,6 +107,15 @@ class History:
                 log_once(f"history {one_line(error)}", one_line(error))
         return samples
 
+    def number_of(self, processing: Any) -> int:
+        """The number of the run of this object."""
+        return self._run_of(processing).job
+
+    def moments(self, job: int) -> list[KeptLatent]:
+        """All that is kept of a job, newest first."""
+        self._copies.settle()
+        return self.jobs.moments(job)
+
     def frame(self, frame: Frame) -> None:
         """A preview was shown."""
         self._copies.settle()
@@ -117,7 +127,7 @@ class History:
         first = int(getattr(processed, "index_of_first_image", 0) or 0)
         infotexts = list(getattr(processed, "infotexts", None) or [])[first:]
         seeds = list(getattr(processed, "all_seeds", None) or [])
-        job = self._run_of(processing).job
+        job = self.number_of(processing)
         self.jobs.finish(job, infotexts, seeds)
         return job
 

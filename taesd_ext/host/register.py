@@ -21,6 +21,7 @@ from taesd_ext.host.idle import IdleLearning
 from taesd_ext.host.kept_pictures import KeptPictures
 from taesd_ext.host.learnt_previews import LearntPreviews
 from taesd_ext.host.options import HostOptions
+from taesd_ext.host.preview_step import PreviewStep
 from taesd_ext.host.previews import Previews
 from taesd_ext.host.webui import webui
 from taesd_ext.ui.markup import cost_words
@@ -51,6 +52,7 @@ class Extension:
         self.pictures = KeptPictures(
             host, self.generations, self.final, self.history.jobs, lambda: self.previews.session.frame
         )
+        self.preview_step = PreviewStep(host, self.history)
         self.hooks = Hooks(host, self.generations, self.previews, self.final, self.history, self.learnt.finished)
         self._evaluation: tuple[int, int] | None = None
         self._closed = False
@@ -175,6 +177,7 @@ class Extension:
         """A batch is about to be sampled."""
         self.generations.open(processing, True)
         self.history.batch(processing)
+        self.preview_step.batch(processing)
 
     def evaluation_begins(self, params: Any) -> None:
         """The sampler asks its model once more; second-order samplers do so twice a step."""

@@ -54,7 +54,7 @@ class HostActions:
                 exclusive=host.exclusive,
                 extra_decoders=self.extra_decoders,
             ),
-            own_folder=lambda: host.own_weights_folder() or cache_folder(),
+            own_folder=lambda: next(iter(host.weights_folders()), cache_folder()),
             files_changed=self.files_changed,
             read_settings=self.options.values,
             write_setting=self.options.set,

@@ -121,13 +121,9 @@ class WebUI(StoredOptions):
     # Where things are
 
     def weights_folders(self) -> list[Path]:
-        """Where this host keeps tiny autoencoders, best first."""
+        """Where this host keeps tiny autoencoders, best first; downloads go into the first."""
         models = getattr(self._paths, "models_path", None)
         return [Path(models) / "VAE-taesd", Path(models) / "VAE-approx"] if models else []
-
-    def own_weights_folder(self) -> Path | None:
-        """Where downloads go."""
-        return next(iter(self.weights_folders()), None)
 
     def vae_folders(self) -> list[Path]:
         """Where this host keeps full-size VAEs, best first."""

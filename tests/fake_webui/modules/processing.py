@@ -21,6 +21,9 @@ class Processing:
     def comment(self, text):
         self.comments.append(text)
 
+    def sample(self):
+        return sample(self, self.side)
+
 
 def sample(p, side):
     state.sampling_steps = p.steps
@@ -70,7 +73,7 @@ def _process_images(p):
             p.latents.append(encode(p, p.init_image))
         for script in p.scripts or ():
             script.process_batch(p, *script.args, batch_number=0)
-        latent = sample(p, p.side)
+        latent = p.sample()
         if p.enable_hr:
             first = decode(latent)
             p.latents.append(encode(p, torch.nn.functional.interpolate(first, scale_factor=2) / 2 + 0.5))
