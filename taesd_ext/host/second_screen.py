@@ -51,7 +51,7 @@ class SecondScreen:
     def add_to(self, app: Any) -> None:
         """Put the page behind the log-in that the host's own page has."""
         # gradio makes this check anew for each of its apps, and names it in no other place.
-        logged_in = next((route.endpoint for route in app.routes if route.name == "login_check"), None)
+        logged_in = next((route.endpoint for route in app.routes if getattr(route, "name", "") == "login_check"), None)
         guards = [*([Depends(logged_in)] if logged_in else []), Depends(self._private)]
         router = APIRouter(prefix=PATH, dependencies=guards, include_in_schema=False)
         router.add_api_route("", self.page, methods=["GET"], response_class=HTMLResponse)
