@@ -314,6 +314,8 @@ SEAMS: tuple[Seam, ...] = (
     Seam("script", "StableDiffusionProcessing", "overrides, infotext and comments of one generation",
          has(PROCESSING, "StableDiffusionProcessing", "extra_generation_params", "override_settings", "comment",
              "prompt", "steps")),
+    Seam("script", "process_images_inner -> p.sample", "pictures of several moments of one sampling run",
+         looks_up(PROCESSING, "process_images_inner", "p.sample", "p.iteration", "p.n_iter")),
     Seam("script", "Processed", "which picture is which latent's",
          has(PROCESSING, "Processed", "index_of_first_image", "infotexts", "all_seeds")),
     Seam("script", "DecodedSamples", "pictures in the place of latents",
