@@ -26,6 +26,7 @@ def running_playground(
     environment = {
         **os.environ, "PYTHONPATH": str(ROOT), "GRADIO_ANALYTICS_ENABLED": "False",
         "HF_HUB_OFFLINE": "1" if offline else "0", "XDG_CACHE_HOME": str(folder), "PYTHONUNBUFFERED": "1",
+        "MPLCONFIGDIR": str(Path.home() / ".cache" / "matplotlib"),  # whose list of fonts takes many seconds
         "OMP_NUM_THREADS": "1",  # threads that wait for one another are slow beside other work
     }  # fmt: skip
     log = folder / "log"

@@ -41,18 +41,23 @@ STEPS = itertools.count(10)
 
 
 @pytest.fixture(scope="module")
-def weights(tmp_path_factory) -> Path:
-    folder = tmp_path_factory.mktemp("weights")
+def folder(tmp_path_factory) -> Path:
+    return tmp_path_factory.mktemp("weights")
+
+
+@pytest.fixture(scope="module")
+def address(folder, tmp_path_factory) -> Iterator[str]:
+    with running_playground(tmp_path_factory.mktemp("run"), folder) as address:
+        yield address
+
+
+@pytest.fixture(scope="module")
+def weights(address, folder) -> Path:
+    """For those who ask for them: they cost time in all tests that come later."""
     torch.manual_seed(0)
     save_file(Encoder(4).state_dict(), folder / "taesd_encoder.safetensors")
     save_file(Decoder(4).state_dict(), folder / "taesd_decoder.safetensors")
     return folder
-
-
-@pytest.fixture(scope="module")
-def address(weights, tmp_path_factory) -> Iterator[str]:
-    with running_playground(tmp_path_factory.mktemp("run"), weights) as address:
-        yield address
 
 
 @pytest.fixture
@@ -195,7 +200,7 @@ def test_a_file_of_ones_own_is_added_verified_and_removed(opened, weights, tmp_p
     assert (weights / "taesd_encoder.safetensors").exists()
 
 
-def test_a_picture_becomes_a_latent_and_a_picture_again(opened, tmp_path):
+def test_a_picture_becomes_a_latent_and_a_picture_again(opened, weights, tmp_path):
     page = opened()
     go_to(page, "Latents")
     page.set_input_files("#taesd_latent_source input[type=file]", own_picture(tmp_path / "own.png", (96, 64)))
@@ -212,7 +217,7 @@ def test_a_picture_becomes_a_latent_and_a_picture_again(opened, tmp_path):
     wait_for_words(page, "#taesd_latent_result", "96x64")
 
 
-def test_compare_redecode_and_benchmark(opened, tmp_path):
+def test_compare_redecode_and_benchmark(opened, weights, tmp_path):
     page = opened()
     fill(page, "taesd_interval", 20)
     generate(page, "taesd ")
@@ -248,7 +253,7 @@ def test_compare_redecode_and_benchmark(opened, tmp_path):
     assert page.locator("#taesd_bench_result .taesd-ext-bar-cell").count() >= 1
 
 
-def test_work_ends_with_its_page(browser, address, opened):
+def test_work_ends_with_its_page(browser, address, weights, opened):
     with window(browser, address, ready=FIRST_PICTURE, settled=False) as page:
         go_to(page, "Benchmark")
         choose(page, "taesd_bench_side", "1024")
