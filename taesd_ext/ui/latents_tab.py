@@ -55,7 +55,7 @@ def build_latents_tab(codecs: Codecs) -> None:
             decoded = gr.Image(
                 type="pil", interactive=False, height=260, elem_id="taesd_latent_decoded", label="Picture"
             )
-    result, channels = line("taesd_latent_result"), line("taesd_latent_channels")
+    encoded, result, channels = map(line, ("taesd_encode_result", "taesd_latent_result", "taesd_latent_channels"))
 
     def to_latent(task: Task, source: Image.Image | None, family: str, kind: str) -> tuple[str, list[Any]]:
         if source is None:
@@ -90,7 +90,7 @@ def build_latents_tab(codecs: Codecs) -> None:
         return words, [image_to_picture(image), _channels_html(latent, codec)]
 
     inputs = [picture, family, kind]
-    long_action(encode.click, None, inputs, result, [latent_file, channels], to_latent, "taesd_encode")
+    long_action(encode.click, None, inputs, encoded, [latent_file, channels], to_latent, "taesd_encode")
     long_action(decode.click, None, [stored, decoder], result, [decoded, channels], to_picture, "taesd_decode")
 
 

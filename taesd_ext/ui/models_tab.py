@@ -142,9 +142,10 @@ def build_models_tab(actions: PanelActions, tab: gr.Tab, page: gr.Blocks) -> Non
     with gr.Row(elem_classes="taesd-ext-with-button"):
         without_files = line("taesd_without_files")
         get_first = small_button("Download", "taesd_get", variant="primary", scale=0, min_width=240, visible=False)
+    first_progress = line("taesd_get_progress")
     families = gr.HTML(elem_id="taesd_models_table")
     remark(DETAILS_HELP)
-    result = line("taesd_models_result")
+    result, verify_progress = line("taesd_models_result"), line("taesd_verify_progress")
     with gr.Row():
         with gr.Column(min_width=280):
             heading("Download")
@@ -157,7 +158,7 @@ def build_models_tab(actions: PanelActions, tab: gr.Tab, page: gr.Blocks) -> Non
                 get = small_button("Download selected", "taesd_download", variant="primary", interactive=allowed)
                 get_all = small_button("Download all missing", "taesd_download_all", interactive=allowed)
                 cancel = small_button("Cancel", "taesd_download_cancel")
-            progress = line("taesd_download_progress")
+            progress, all_progress = line("taesd_download_progress"), line("taesd_download_all_progress")
         with gr.Column(min_width=280):
             heading("A file of your own")
             own = compat.file_box(
@@ -258,9 +259,9 @@ def build_models_tab(actions: PanelActions, tab: gr.Tab, page: gr.Blocks) -> Non
     for event in (tab.select, refresh.click):
         event(quick_look, chosen, shown, show_progress="hidden").then(rest, chosen, shown, show_progress="hidden")
     long_action(get.click, cancel, [wanted, chosen], progress, shown, get_one, "taesd_download")
-    long_action(get_first.click, cancel, chosen, progress, shown, get_wanted, "taesd_get")
-    long_action(get_all.click, cancel, chosen, progress, shown, get_missing, "taesd_download_all")
-    long_action(verify.click, None, chosen, progress, [result, *shown], check, "taesd_verify")
+    long_action(get_first.click, cancel, chosen, first_progress, shown, get_wanted, "taesd_get")
+    long_action(get_all.click, cancel, chosen, all_progress, shown, get_missing, "taesd_download_all")
+    long_action(verify.click, None, chosen, verify_progress, [result, *shown], check, "taesd_verify")
     own.upload(add, [own, chosen], [result, *shown], show_progress="hidden")
     really = compat.js("file => file && confirm(`Delete this file from the disk?\\n${file}`) ? file : null")
     remove.click(delete, chosen, [result, *shown], show_progress="hidden", **really)

@@ -88,7 +88,9 @@ def build_play_tab(actions: PanelActions, kept: Kept, tab: gr.Tab, page: gr.Bloc
             preview = gr.HTML(stage(None, (1, 1), "", empty="Press Generate"), elem_id="taesd_preview")
             timings = line("taesd_timings")
 
-    progress = line("taesd_play_progress")
+    first_progress, get_progress, progress = map(
+        line, ("taesd_first_progress", "taesd_play_get_progress", "taesd_play_progress")
+    )
     chosen = gr.State(names[0])
     latest: list[Task] = []
     finished: list[str] = []
@@ -101,6 +103,7 @@ def build_play_tab(actions: PanelActions, kept: Kept, tab: gr.Tab, page: gr.Bloc
         budget: float, steps: float, step_time: float,
     ) -> tuple[str, list[str]]:  # fmt: skip
         for before in latest:
+            before.farewell = ""
             before.stop.set()
         latest[:] = [task]
         family, size = compat.key_of(picked(family, families, "family")), int(picked(size, SIZES, "size"))
@@ -151,11 +154,11 @@ def build_play_tab(actions: PanelActions, kept: Kept, tab: gr.Tab, page: gr.Bloc
     for event in (tab.select, page.load):
         event(look, family, [family, get], show_progress="hidden")
     family.change(offer, family, get, show_progress="hidden")
-    long_action(get.click, stop, family, progress, [family, get], fetch, "taesd_play_get")
+    long_action(get.click, stop, family, get_progress, [family, get], fetch, "taesd_play_get")
     # A picture of one's own counts until a sample is chosen again.
     gallery.select(choose, None, chosen).then(lambda: None, None, picture)
     inputs = [chosen, picture, family, detail, size, interval, budget, steps, step_time]
-    long_action(page.load, stop, inputs, progress, [preview, timings], first, "taesd_first")
+    long_action(page.load, stop, inputs, first_progress, [preview, timings], first, "taesd_first")
     long_action(run.click, stop, inputs, progress, [preview, timings], play, "taesd_run", alone=False)
 
 

@@ -26,6 +26,10 @@ PATIENCE = 30.0
 """Seconds without a question after which a page is taken for gone: one that crashed, or lost its network. A busy server
 may answer late, and a phone lets a page sleep for a while."""
 
+REPLACED_SECONDS = 5.0
+"""For which a task that another took the place of answers with nothing: a late answer would hide the other's bar, and
+nobody would ask for it any longer."""
+
 _KEPT = 32
 """Finished tasks whose last answer may be asked for again."""
 
@@ -49,13 +53,25 @@ class Task:
         self.share, self.words, self.error, self.done = 0.0, "", "", False
         self.shown: Sequence[Any] | None = None
         """Values of the outputs, None while there are none."""
+        self.farewell = CANCELLED
+        """What is said where it was stopped."""
         self._clock = clock
         self._asked = clock()
+        self._replaced: float | None = None
 
     def report(self, share: float, words: str, shown: Sequence[Any] | None = None) -> None:
         """Say how far the work is, in [0,1]; with ``shown`` also what is there so far."""
         self.share, self.words = min(1.0, max(0.0, share)), words
         self.shown = shown if shown is not None else self.shown
+
+    def replace(self) -> None:
+        """Stop it for another of the same kind."""
+        self._replaced = self._clock()
+        self.stop.set()
+
+    @property
+    def was_just_replaced(self) -> bool:
+        return self._replaced is not None and self._clock() - self._replaced < REPLACED_SECONDS
 
     def check(self) -> None:
         """Raises Stopped once the work is to end."""
@@ -73,7 +89,7 @@ class Task:
             self.check()
             self.words, self.shown = words, shown
         except Stopped:
-            self.error = CANCELLED
+            self.words, self.error = "", self.farewell
         except Exception as error:
             self.error = one_line(error)
         self.done = True
@@ -130,7 +146,7 @@ class LongAction:
             if before and not before.done and not before.stop.is_set():
                 if self._alone:
                     return [notice(STILL_RUNNING, "warning"), "", *self._same]
-                before.stop.set()
+                before.replace()
             task = self._task = Task()
             _tasks[task.key] = task
             for key in [key for key, old in _tasks.items() if old.done][:-_KEPT]:
@@ -145,6 +161,8 @@ class LongAction:
         if task is None:
             return [notice(CANCELLED) if key else "", *self._same]
         task.asked()
+        if task.was_just_replaced:
+            return [gr.update(), *self._same]
         done = task.done  # before the rest: what is set last is read first
         shown = self._same if task.shown is None else task.shown
         if not done:
@@ -163,7 +181,8 @@ def long_action(
 ) -> gr.State:  # fmt: skip
     """Have ``event`` (a button's ``click``, say) start the work, and show it in ``progress`` and ``outputs``.
 
-    ``cancel`` is the button that ends it, or None. Gives the key of the page's last task.
+    ``progress`` is this action's alone: another's answer would hide its bar. ``cancel`` is the button that ends it, or
+    None. Gives the key of the page's last task.
     """
     action = LongAction(work, len(outputs), f"{elem_id}_poll", alone)
     key = gr.State("")

@@ -108,7 +108,7 @@ def test_all_that_is_missing_comes_though_some_cannot(page, folder, server):
         (folder / f"{family}_encoder.safetensors").write_bytes(server.content)
         (folder / f"{family}_decoder.safetensors").write_bytes(server.content)
     page.click("#taesd_download_all")
-    line = wait_for_words(page, LINE, "Downloaded to")
+    line = wait_for_words(page, "#taesd_download_all_progress", "Downloaded to")
     assert "taesdxl_decoder.safetensors, taef1_decoder.safetensors" in line
     assert "HTTP 404" in line
     assert is_whole(folder, "taesdxl", server)

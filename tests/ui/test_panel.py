@@ -53,6 +53,15 @@ def test_a_film_and_a_comparison_are_changed_by_one_event_of_the_users(random_we
     assert {name for key, name in targets if key == picture}.isdisjoint({"change"})
 
 
+def test_no_two_actions_share_a_bar(random_weights):
+    """The answer of one would hide the other's, and what nobody asks for ends."""
+    starts = [
+        row for function, row in events(build_page(random_weights)) if getattr(function, "__name__", "") == "start"
+    ]
+    assert len(starts) >= 10
+    assert len({row["outputs"][0] for row in starts}) == len(starts)
+
+
 def test_families_with_weights_are_offered_first(actions):
     choices = family_choices(installed(actions.codecs.folders()))
     assert len(choices) == len(FAMILIES)

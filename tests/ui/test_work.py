@@ -40,7 +40,7 @@ def test_it_is_seen_while_it_runs_and_its_end_may_be_asked_for_again():
     assert action.look(key)[1] == "7 in all"
 
 
-def test_a_second_page_waits_unless_it_may_take_over():
+def test_a_second_page_waits_unless_it_may_take_over(monkeypatch):
     action = LongAction(until_stopped, 1, "poll")
     _, key, _ = action.start()
     refused = action.start()
@@ -53,8 +53,11 @@ def test_a_second_page_waits_unless_it_may_take_over():
     takes_over = LongAction(until_stopped, 1, "poll", alone=False)
     _, first, _ = takes_over.start()
     _, second, _ = takes_over.start()
-    assert work.CANCELLED in finished(takes_over, first)[0]
+    # A question of before is still under way: its answer must not hide the second's bar.
+    assert "value" not in takes_over.look(first)[0]
     assert "data-task" in takes_over.look(second)[0]
+    monkeypatch.setattr(work, "REPLACED_SECONDS", 0)
+    assert work.CANCELLED in finished(takes_over, first)[0]
     work.leave_all()
     assert work.CANCELLED in finished(takes_over, second)[0]
 
