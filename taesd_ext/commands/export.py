@@ -52,8 +52,8 @@ def run(args: argparse.Namespace) -> int:
         if not isinstance(network, TinyNetwork):
             raise TaesdError(
                 f"There is no tiny {part} for {args.family}",
-                f"what was found is {codec}",
-                "Choose --part, or `python -m taesd_ext weights` to get it",
+                f"only {codec} was found",
+                "Choose --part, or get the file: `python -m taesd_ext weights list` says where it is looked for",
             )
     sources = [getattr(codec.source, part) for part in parts]
     # A file that nothing tells keeps its own name: a guess must not be written down as a fact.
