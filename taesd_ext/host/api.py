@@ -4,17 +4,14 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Callable
-from functools import wraps
 from typing import Any
 
-import torch
 from fastapi import APIRouter, Depends, HTTPException
 from fastapi.security import HTTPBasic, HTTPBasicCredentials
 from pydantic import create_model
 
-from taesd_ext.errors import TaesdError, one_line
 from taesd_ext.host.api_models import Status
-from taesd_ext.host.api_routes import Routes
+from taesd_ext.host.api_routes import Routes, answering
 from taesd_ext.settings import OPTIONS
 from taesd_ext.ui.actions import PanelActions
 from taesd_ext.ui.work import LEFT, leave
@@ -43,7 +40,7 @@ def add_routes(
     router = APIRouter(prefix=PREFIX, dependencies=guard, tags=["TAESD"])
     for path, method, route, model in Routes(actions, status).table():
         name = f"taesd_{route.__name__}"
-        router.add_api_route(path, _answering(route), methods=[method], response_model=model, name=name)
+        router.add_api_route(path, answering(route), methods=[method], response_model=model, name=name)
     app.include_router(router)
     _describe_options(app)
     app.openapi_schema = None  # made before we came
@@ -78,18 +75,3 @@ def _log_in(credentials: str) -> Callable[..., None]:
             raise HTTPException(status_code=401, detail="Incorrect username or password", headers=headers)
 
     return check
-
-
-def _answering(route: Callable[..., Any]) -> Callable[..., Any]:
-    """What we refuse is the asker's mistake (400) with its cure; a full memory is 503. Nothing becomes a 500."""
-
-    @wraps(route)
-    def answer(*args: Any, **kwargs: Any) -> Any:
-        try:
-            return route(*args, **kwargs)
-        except TaesdError as error:
-            raise HTTPException(400, str(error)) from error
-        except (MemoryError, torch.cuda.OutOfMemoryError) as error:
-            raise HTTPException(503, one_line(error)) from error
-
-    return answer

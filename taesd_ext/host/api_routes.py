@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import wraps
 from typing import Any
 
 import safetensors.torch
+import torch
 from fastapi import HTTPException, Query, Response
 
 from taesd_ext.codec.latent_file import LATENT_SUFFIXES, latent_bytes
 from taesd_ext.codec.latent_note import note_for
 from taesd_ext.codec.picture_file import picture_bytes as image_bytes
 from taesd_ext.commands.quick_bench import BenchRow, quick_bench
+from taesd_ext.errors import TaesdError, one_line
 from taesd_ext.host import api_models as models
 from taesd_ext.host.api_models import MOST_PIXELS, bytes_of, image_of, latent_of, text_of
 from taesd_ext.latent_formats import FAMILIES, LATENT_FORMATS, native_format
@@ -235,3 +238,21 @@ class Routes:
             if job.id == number:
                 return job
         raise HTTPException(404, f"Job {number} is not kept")
+
+
+def answering(route: Callable[..., Any]) -> Callable[..., Any]:
+    """What we refuse is the asker's mistake (400) with its cure; a full memory is 503. Nothing becomes a 500.
+
+    It stands beside the routes, because older FastAPI reads their annotations with what this file imports.
+    """
+
+    @wraps(route)
+    def answer(*args: Any, **kwargs: Any) -> Any:
+        try:
+            return route(*args, **kwargs)
+        except TaesdError as error:
+            raise HTTPException(400, str(error)) from error
+        except (MemoryError, torch.cuda.OutOfMemoryError) as error:
+            raise HTTPException(503, one_line(error)) from error
+
+    return answer
