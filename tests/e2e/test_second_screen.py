@@ -29,8 +29,9 @@ def saved(webui) -> dict[str, str]:
 def test_it_follows_a_job_of_the_api_and_saves_what_it_shows(browser, webui, tmp_path, size, scheme):
     width, height = size
     page = browser.new_page(viewport={"width": width, "height": height}, color_scheme=scheme)
+    page.set_default_timeout(300_000)
     page.goto(f"http://127.0.0.1:{webui.port}/taesd/preview")
-    job = threading.Thread(target=webui.generate, kwargs={"steps": 41, "width": 384, "height": 384})
+    job = threading.Thread(target=webui.generate, kwargs={"steps": 41, "width": 256, "height": 256})
     job.start()
     page.wait_for_function("Number(document.getElementById('film').max) >= 2")
     page.click("#save")
