@@ -17,14 +17,14 @@ from taesd_ext.latent_formats import native_format
 from taesd_ext.models import tiny
 from taesd_ext.models.fast import FastNetwork
 
-SAME_BITS = platform.machine() in ("x86_64", "AMD64") and not torch.__version__.startswith("2.1.")
-"""Elsewhere other libraries do the convolutions, and nobody has looked at the order of their sums; PyTorch 2.1 changes
-it with small and odd sizes."""
+SAME_BITS = platform.machine() in ("x86_64", "AMD64")
+"""Elsewhere other libraries do the convolutions, and nobody has looked at the order of their sums."""
 
 KINDS = {
     "plain": (8, 4, lambda: tiny.Decoder(4), lambda: tiny.Encoder(4)),
     "norm": (8, 32, lambda: tiny.Decoder(32, midblock_norm=True), lambda: tiny.Encoder(32, midblock_norm=True)),
     "f32": (32, 32, tiny.F32Decoder, tiny.F32Encoder),
+    "f16": (16, 64, tiny.F16Decoder, tiny.F16Encoder),
 }
 
 
