@@ -11,7 +11,7 @@ from fastapi import APIRouter, Depends, HTTPException
 from fastapi.responses import HTMLResponse
 from pydantic import BaseModel, Field
 
-from taesd_ext.errors import TaesdError
+from taesd_ext.errors import TaesdError, log_once
 from taesd_ext.host.previews import Previews
 from taesd_ext.host.webui import WebUI
 
@@ -49,10 +49,13 @@ class SecondScreen:
         self._save = save
 
     def add_to(self, app: Any) -> None:
-        """Put the page behind the log-in that the host's own page has."""
+        """Put the page behind the log-in that the host's own page has. Where that is not found, there is no page."""
         # gradio makes this check anew for each of its apps, and names it in no other place.
         logged_in = next((route.endpoint for route in app.routes if getattr(route, "name", "") == "login_check"), None)
-        guards = [*([Depends(logged_in)] if logged_in else []), Depends(self._private)]
+        if logged_in is None:
+            log_once("second screen", f"No {PATH}: this gradio's log-in was not found, which would guard it")
+            return
+        guards = [Depends(logged_in), Depends(self._private)]
         router = APIRouter(prefix=PATH, dependencies=guards, include_in_schema=False)
         router.add_api_route("", self.page, methods=["GET"], response_class=HTMLResponse)
         router.add_api_route("/now", self.now, methods=["GET"], response_model=Shown)

@@ -133,6 +133,12 @@ def test_the_second_screen_is_as_private_as_the_webui(host, screen):
         assert {client.request(method, path, json={}).status_code for method, path in requests} == {code}
 
 
+def test_without_a_log_in_to_stand_behind_there_is_no_second_screen(host, extension):
+    app = FastAPI()
+    extension.add_routes(None, app)
+    assert TestClient(app).get(PATH).status_code == 404
+
+
 def test_save_in_one_click(host, screen, saved):
     client, _ = screen
 
