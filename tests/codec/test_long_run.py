@@ -16,7 +16,6 @@ import torch
 
 from taesd_ext import load_codec
 from taesd_ext.codec.previewer import has_previewer, load_previewer
-from taesd_ext.preview.budget import PreviewBudget, SpeedBook
 from taesd_ext.preview.frame import preview_image
 
 COUNT = int(os.environ.get("TAESD_LONG_RUN", "10000"))
@@ -41,13 +40,10 @@ def kernel_threads() -> int:
 def test_memory_and_threads_stay_where_they_are(weights_dir):
     chance = random.Random(0)
     codecs = [load_codec(family, models_dir=weights_dir, dtype=torch.float32) for family in ("taesd", "taef1")]
-    books = [SpeedBook() for _ in codecs]
     held: list[int] = []
     for number in range(COUNT):
-        which = chance.randrange(len(codecs))
-        codec, book = codecs[which], books[which]
+        codec = chance.choice(codecs)
         height, width = chance.choice(SIDES), chance.choice(SIDES)
-        budget = PreviewBudget(codec.details, book, height * width / 1e6, now=0.0)
         latent = torch.randn(1, codec.latent_channels, height // 8, width // 8)
         detail = chance.choice(("embedded", *codec.details))
         if detail == "embedded" and has_previewer(codec.format.name):
@@ -55,7 +51,6 @@ def test_memory_and_threads_stay_where_they_are(weights_dir):
         else:
             image = codec.decode(latent, detail="1/8" if detail == "embedded" else detail)
         assert preview_image(image).data
-        budget.record(detail, 0.01)
         if number == COUNT // 4:
             threads = threading.active_count(), kernel_threads()
         held.append(resident())
