@@ -141,6 +141,8 @@ def remove_file(page: Any, *, really: bool = True) -> str:
 
     page.once("dialog", answer)
     page.click("#taesd_remove")
+    while not asked:
+        page.wait_for_timeout(50)
     return asked[0]
 
 

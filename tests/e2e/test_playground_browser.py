@@ -162,7 +162,7 @@ def test_an_older_job_stays_chosen_while_newer_ones_come(opened):
     steps = generate(page)
     go_to(page, "Timeline")
     page.locator("#taesd_job input").first.click()
-    newer = page.locator(f"[role=option]:has-text('{steps} previews'), li:has-text('{steps} previews')")
+    newer = page.locator(f"[role=option]:has-text('{steps} previews'), li:has-text('{steps} previews')").first
     newer.wait_for()  # the list was read anew
     assert f"/{older.split()[0]}" in page.inner_text("#taesd_film")
     newer.click()
@@ -209,10 +209,10 @@ def test_a_picture_becomes_a_latent_and_a_picture_again(opened, weights, tmp_pat
     page.wait_for_selector("#taesd_latent_channels img")
     with page.expect_download() as download:
         page.locator("#taesd_latent_file a").first.click()
-    stored = tmp_path / "latent.png"
+    stored = tmp_path / "stored.png"
     download.value.save_as(stored)
     page.set_input_files("#taesd_latent_stored input[type=file]", stored)
-    page.wait_for_selector("#taesd_latent_stored a")
+    wait_for_words(page, "#taesd_latent_stored", "stored")
     page.click("#taesd_decode")
     wait_for_words(page, "#taesd_latent_result", "96x64")
 
