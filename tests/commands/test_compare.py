@@ -145,9 +145,10 @@ def test_what_fails_is_said_and_the_rest_is_made(models, tmp_path, capsys):
     assert (out / "compare.html").exists()
 
 
-def test_nothing_to_compare_is_said(models, tmp_path, capsys):
+def test_nothing_to_compare_is_said(models, tmp_path, capsys, monkeypatch):
     save(tmp_path / "a.png", picture())
     (tmp_path / "empty").mkdir()
+    monkeypatch.setattr("taesd_ext.codec.embedded.embedded_file", lambda latent_format: None)
     assert cli.main(["compare", "a.png", "-o", "out", "--models", str(tmp_path / "empty")]) == 1
     assert "no codec to compare" in capsys.readouterr().err
     assert cli.main(["compare", "a.png", "-o", "out", "--models", str(models), "--codecs", "taef1"]) == 1

@@ -13,6 +13,7 @@ from safetensors.torch import save_file
 
 from taesd_ext import load_codec
 from taesd_ext.codec.codec import Codec
+from taesd_ext.codec.embedded import embedded_names
 from taesd_ext.errors import TaesdError
 from taesd_ext.host import final_vae
 from taesd_ext.host.accordion import AS_SET, pasted_final_vae
@@ -39,7 +40,9 @@ def shown(image):
 
 
 def test_those_that_are_there_can_be_chosen(host, extension, vaes):
-    assert extension.final.vae.choices() == [HOSTS_VAE, TINY_VAE, "sd-vae-ft-mse", "sdxl-vae", "anime.vae"]
+    assert extension.final.vae.choices() == [
+        HOSTS_VAE, TINY_VAE, "sd-vae-ft-mse", "sdxl-vae", "anime.vae", *embedded_names()
+    ]  # fmt: skip
 
 
 def test_headers_are_read_once(extension, vaes, monkeypatch):

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 from full_vae_files import State, vae_state
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from safetensors.torch import save_file
 
@@ -112,6 +112,7 @@ def test_wrong_shapes_are_one_line(tmp_path_factory: pytest.TempPathFactory, dat
     state = vae_state(4)
     key = data.draw(st.sampled_from(sorted(state)))
     shape = data.draw(st.lists(st.integers(0, 5), max_size=5).map(tuple))
+    assume(shape != tuple(state[key].shape))
     state[key] = torch.zeros(shape)
     path = tmp_path_factory.mktemp("wrong") / "sdxl.safetensors"
     save_file(state, path)
