@@ -117,10 +117,13 @@ def open_panel(page: Any, tab: str) -> None:
 
 def wait_for_words(page: Any, selector: str, words: str) -> str:
     """Until these words are in the element; all of its words."""
-    page.wait_for_function(
-        "([selector, words]) => (document.querySelector(selector)?.innerText || '').includes(words)",
-        arg=[selector, words],
-    )
+    try:
+        page.wait_for_function(
+            "([selector, words]) => (document.querySelector(selector)?.innerText || '').includes(words)",
+            arg=[selector, words],
+        )
+    except sync_api.TimeoutError as error:
+        raise AssertionError(f"{selector} says {page.inner_text(selector)!r}, not {words!r}") from error
     return page.inner_text(selector)
 
 

@@ -10,7 +10,7 @@ import json
 from pathlib import Path
 
 from taesd_ext.ui.playground import launch
-from taesd_ext.weights import download
+from taesd_ext.weights import catalog, download
 from taesd_ext.weights.catalog import OfficialFile
 
 
@@ -20,7 +20,7 @@ def main() -> None:
     parser.add_argument("--models", type=Path, required=True)
     given = parser.parse_args()
     table = json.loads(given.table.read_text())
-    download.downloads = lambda family: [[OfficialFile(**row) for row in table[family]]]
+    catalog.CATALOG = tuple(OfficialFile(**row) for rows in table.values() for row in rows)
     real, quick = download.download_file, download.Patience(first_pause=0.2, timeout=5)
     download.download_file = lambda row, folder, **more: real(row, folder, **{**more, "patience": quick})
     launch(models_dir=given.models, open_browser=False)
