@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -107,13 +106,13 @@ class CodecRegistry:
                 for key in [key for key in held if family in (None, key.family)]:
                     del held[key]
 
-    @contextmanager
-    def borrowed(
-        self, family: str, *, device: str | torch.device = "cpu", dtype: DtypeChoice = None
-    ) -> Iterator[Codec]:
-        """A codec for one piece of work: the one that is kept, else one that is let go afterwards."""
+    def borrow(self, family: str, *, device: str | torch.device = "cpu", dtype: DtypeChoice = None) -> Codec:
+        """A codec for one piece of work: the one that is kept, else one that goes with its last user.
+
+        So no tab takes a running job's decoder out of the two that are kept.
+        """
         key = _key(family, device, dtype)
-        yield self._kept(key) or self._load(family, models_dir=self._present_folders(), device=device, dtype=key.dtype)
+        return self._kept(key) or self._load(family, models_dir=self._present_folders(), device=device, dtype=key.dtype)
 
     @property
     def families(self) -> tuple[str, ...]:

@@ -50,7 +50,7 @@ class HostActions:
         return PanelActions(
             codecs=Codecs(
                 folders=lambda: search_folders(host.weights_folders()),
-                load=lambda name: self.registry.get(name, device=host.device()),
+                load=lambda name: self.registry.borrow(name, device=host.device()),
                 exclusive=host.exclusive,
                 extra_decoders=self.extra_decoders,
             ),

@@ -155,8 +155,6 @@ def test_the_two_codecs_last_used_are_kept():
         registry.get(family)
     assert loads == ["taesd", "taesdxl", "taesd3"]
     assert set(registry.families) == {"taesd", "taesd3"}
-    with registry.borrowed("taef1"):
-        pass
-    with registry.borrowed("taesd") as kept:
-        assert kept is registry.loaded("taesd")
+    assert registry.borrow("taef1").family == "taef1"
+    assert registry.borrow("taesd") is registry.loaded("taesd")
     assert set(registry.families) == {"taesd", "taesd3"}

@@ -162,3 +162,9 @@ def test_values_set_by_the_user_survive_a_reload(host):
     host.reload_ui()
     assert host.opts.taesd_ext_interval == 7
     assert register().previews.settings.interval == 7
+
+
+def test_no_tab_takes_the_place_of_a_running_jobs_decoder(host, extension):
+    kept = extension.registry.families
+    assert extension.actions().codecs.load("taesd").family == "taesd"
+    assert extension.registry.families == kept
