@@ -58,10 +58,3 @@ def log_once(key: str, message: str, level: int = logging.WARNING) -> bool:
             del _said[next(iter(_said))]
     log.log(level, "[TAESD] %s", message)
     return True
-
-
-def forget_logged(prefix: str = "") -> None:
-    """Let messages whose key starts with ``prefix`` be said again, as after a repair."""
-    with _said_lock:
-        for key in [key for key in _said if key.startswith(prefix)]:
-            del _said[key]

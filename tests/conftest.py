@@ -7,7 +7,15 @@ from pathlib import Path
 import pytest
 import torch
 
+from taesd_ext import errors
+
 SHARED = Path(__file__).resolve().parents[2] / "shared"
+
+
+@pytest.fixture(autouse=True)
+def nothing_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is said once is said once in each test, whichever tests ran before it."""
+    monkeypatch.setattr(errors, "_said", {})
 
 
 @pytest.fixture(scope="session")

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from taesd_ext import errors
-from taesd_ext.errors import TaesdError, forget_logged, log_once
+from taesd_ext.errors import TaesdError, log_once
 
 PARTS = st.text(st.characters(categories=None), max_size=40)
 
@@ -31,9 +31,7 @@ def test_names_cannot_steer_a_terminal() -> None:
 
 
 def test_what_was_said_is_remembered_within_a_bound() -> None:
-    forget_logged("bounded")
     assert [log_once("bounded", "once") for _ in range(2)] == [True, False]
     for number in range(2 * errors._MOST_SAID):
         log_once(f"bounded {number}", "a name from outside")
     assert len(errors._said) <= errors._MOST_SAID
-    forget_logged("bounded")

@@ -8,7 +8,7 @@ import torch
 from taesd_ext.codec import precision
 from taesd_ext.codec.codec import Codec
 from taesd_ext.codec.precision import is_finite, resolve_dtype
-from taesd_ext.errors import TaesdError, forget_logged
+from taesd_ext.errors import TaesdError
 from taesd_ext.latent_formats import BY_NAME
 from taesd_ext.models.tiny import Decoder, Encoder
 
@@ -72,7 +72,6 @@ class TestOverflow:
 
     @pytest.fixture
     def codec(self, half_on_cpu):
-        forget_logged("overflow")
         torch.manual_seed(0)
         decoder, encoder = Decoder(4).eval(), Encoder(4).eval()
         with torch.no_grad():

@@ -9,7 +9,6 @@ import gradio as gr
 import pytest
 import torch
 
-from taesd_ext.errors import forget_logged
 from taesd_ext.host.accordion import ARGUMENTS, AS_SET, build, choices_of, page_of
 from taesd_ext.host.generation import Choices, FinalChoices, Generations
 from taesd_ext.host.register import register
@@ -164,7 +163,6 @@ def test_switched_on_or_off_as_scripts_write_it(off, on, caplog):
 
 @pytest.mark.parametrize("value", [2, -1, "off please", [False], {}, float("nan")])
 def test_what_is_neither_on_nor_off_is_refused_and_said(value, caplog):
-    forget_logged("argument enabled")
     assert choices_of([{"enabled": value, "interval": 4}]) == Choices(interval=4)
     (said,) = [record.getMessage() for record in caplog.records if "enabled" in record.getMessage()]
     assert "true or false was expected" in said

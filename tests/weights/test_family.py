@@ -13,7 +13,7 @@ from safetensors.torch import load_file, save_file
 
 from taesd_ext.cli import main
 from taesd_ext.codec.loading import load_codec
-from taesd_ext.errors import TaesdError, forget_logged
+from taesd_ext.errors import TaesdError
 from taesd_ext.latent_formats import native_format
 from taesd_ext.weights.identify import identify
 from taesd_ext.weights.store import add_file
@@ -105,7 +105,6 @@ def test_a_guess_is_called_one_and_said_once(
     tmp_path: Path, name: str, capsys: pytest.CaptureFixture, caplog: pytest.LogCaptureFixture
 ) -> None:
     path = saved(tmp_path / f"{name}.safetensors")
-    forget_logged("guessed")
     with caplog.at_level(logging.WARNING, "taesd_ext"):
         assert used_as(path) == used_as(path) == "taesd"
     said = [record.getMessage() for record in caplog.records if str(path) in record.getMessage()]
