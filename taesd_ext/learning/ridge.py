@@ -50,8 +50,8 @@ class ConvolutionFit:
 
     def solve(self, penalty: float = PENALTY) -> Conv2d:
         """The convolution; its bias is not penalised."""
-        diagonal = self.gram.diagonal()[:-1]
-        ridge = torch.full((len(self.gram),), float(diagonal.mean()) * penalty, dtype=torch.float64)
+        least = max(float(self.gram.diagonal()[:-1].mean()) * penalty, 1e-9)  # features may all be zero
+        ridge = torch.full((len(self.gram),), least, dtype=torch.float64)
         ridge[-1] = 0
         solution = torch.linalg.solve(self.gram + torch.diag(ridge), self.moment).T.float()
         with torch.device("meta"):

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TypeVar
 
+from torch import Tensor
+
 from taesd_ext.codec.codec import Codec
 from taesd_ext.errors import log_once, one_line
 from taesd_ext.learning.readout import Learnt
@@ -16,14 +18,15 @@ from taesd_ext.preview.device_queue import Stopwatch, shares_queue
 from taesd_ext.preview.drawing import Painter, painters, pictures_only
 from taesd_ext.preview.frame import PreviewImage, film_image, preview_image, to_pixels
 from taesd_ext.preview.job import Job
-from taesd_ext.preview.scene import MOST_FRAMES, Scene
+from taesd_ext.preview.key_frames import between_key_frames
+from taesd_ext.preview.scene import MOST_FRAMES, Scene, spread
 from taesd_ext.settings import AUTO
 from taesd_ext.weights.installed import NoWeights
 
 _T = TypeVar("_T")
 
 _LEAST_FRAMES = 4
-"""Of a moving preview: fewer do not move."""
+"""Of a moving preview that a decoder draws: the others, which go by these, are shown too."""
 
 
 class NotYetError(Exception):
@@ -37,7 +40,8 @@ class Drawing:
     encode: Callable[[], PreviewImage]
     detail: str
     frames: int
-    """1, or those of a film."""
+    """1, or those of a film that were decoded."""
+    film: bool
     painter: Painter
     book: SpeedBook
     seconds: float
@@ -108,7 +112,7 @@ class Ladder:
         return chosen
 
     def _film(self, job: Job, painter: Painter, scene: Scene, book: SpeedBook, detail: str) -> tuple[int, bool]:
-        """How many frames are shown, and whether the decoder's time layers make them: they need the whole film."""
+        """How many frames are decoded, and whether by the decoder's time layers: they need the whole film."""
         if not scene.film:
             return 1, False
         room = MOST_FRAMES
@@ -121,15 +125,15 @@ class Ladder:
         self, painter: Painter, scene: Scene, book: SpeedBook, detail: str, frames: int, whole: bool, over_budget: bool
     ) -> Drawing:
         watch, settings = Stopwatch(painter.device, self._clock), scene.settings
-        image = painter.paint_film(scene.latents, detail) if whole else painter.paint(scene.frames(frames), detail)
+        image = painter.paint_film(scene.latents, detail) if whole else _painted(painter, scene, detail, frames)
         watch.decoded()
         image = pictures_only(image, painter.family)
-        if frames > 1:
+        if scene.film:
             encode = partial(film_image, to_pixels(image), scene.seconds, max_side=settings.max_side)
         else:
             still = preview_image(image, max_side=settings.max_side, frame_format=settings.frame_format)
             encode = partial(_same, still)
-        return Drawing(encode, detail, frames, painter, book, watch.seconds(), over_budget)
+        return Drawing(encode, detail, frames, scene.film, painter, book, watch.seconds(), over_budget)
 
     def _try(self, job: Job, way: str, make: Callable[[], _T]) -> _T | None:
         """What ``make`` gives, or None where it fails or failed a short while ago."""
@@ -145,6 +149,15 @@ class Ladder:
         if made is not None and self.error and self.error[0] == _kind(way):
             self.error = None
         return made
+
+
+def _painted(painter: Painter, scene: Scene, detail: str, count: int) -> Tensor:
+    """All that a scene shows; of a film only so many frames by the painter itself."""
+    latents = scene.frames
+    if not scene.film or count == len(latents):
+        return painter.paint(latents, detail)
+    places = spread(count, len(latents))
+    return between_key_frames(latents, places, pictures_only(painter.paint(latents[places], detail), painter.family))
 
 
 def _kind(way: str) -> str:

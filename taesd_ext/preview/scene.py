@@ -47,8 +47,12 @@ class Scene:
     def most_frames(self) -> int:
         return min(len(self.latents), MOST_FRAMES) if self.film else 1
 
-    def frames(self, count: int) -> Tensor:
-        """So many frames of a film at even distances, from the first on; the pictures of a batch are never fewer."""
-        if not self.film:
-            return self.latents
-        return self.latents[[place * len(self.latents) // count for place in range(count)]]
+    @property
+    def frames(self) -> Tensor:
+        """The frames of a film that are shown; of a batch all pictures."""
+        return self.latents[spread(self.most_frames, len(self.latents))] if self.film else self.latents
+
+
+def spread(count: int, length: int) -> list[int]:
+    """So many places of a row at even distances, from the first on."""
+    return [place * length // count for place in range(count)]

@@ -163,7 +163,7 @@ class PreviewSession:
             job.drawn_at = self._clock()
             if job.passes == passes:  # else another began meanwhile, and none of its steps is drawn
                 job.drawn_step = step
-        if drawing and drawing.frames > 1:  # encoding takes long, and perhaps this is the sampler's own thread
+        if drawing and drawing.film:  # encoding takes long, and perhaps this is the sampler's own thread
             self._film = threading.Thread(
                 target=self._show, args=(job, drawing, *shown), name="taesd-ext-film", daemon=True
             )
