@@ -28,7 +28,8 @@ from taesd_ext.weights.tensor_file import open_tensor_file
 @pytest.fixture(autouse=True)
 def _small(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    monkeypatch.setattr(lessons, "LESSON_PIXELS", 64)
+    monkeypatch.setattr(lessons, "LESSON_PIXELS", 32)
+    monkeypatch.setattr(heads, "HEAD_TEACHERS", {8: (), 4: ((2, 2),), 2: ()})
     monkeypatch.setattr(heads, "HELD_BACK", 2)
     monkeypatch.setattr(heads, "WORST_ALLOWED", 0.0)
     monkeypatch.setattr(previewers, "HELD_BACK", 2)
@@ -44,7 +45,7 @@ def _learn(output: Path, weights_dir: Path, *options: str) -> int:
 
 
 def test_heads_the_same_from_the_same_seed(weights_dir: Path, tmp_path: Path) -> None:
-    options = ("--family", "taesd", "--latents", "4", "--steps", "3")
+    options = ("--family", "taesd", "--latents", "2", "--steps", "3")
     for folder in ("a", "b"):
         assert _learn(tmp_path / folder, weights_dir, *options) == 0
     first, again = (load_heads(tmp_path / folder / "heads_taesd.safetensors") for folder in ("a", "b"))
@@ -53,11 +54,11 @@ def test_heads_the_same_from_the_same_seed(weights_dir: Path, tmp_path: Path) ->
     for scale, head in first[0].items():
         for name, weight in head.state_dict().items():
             assert torch.equal(weight, again[0][scale].state_dict()[name])
-    assert "seed 0, 3 steps, 4 latents" in (tmp_path / "a" / "heads_taesd.log").read_text(encoding="utf-8")
+    assert "seed 0, 3 steps, 2 latents" in (tmp_path / "a" / "heads_taesd.log").read_text(encoding="utf-8")
 
 
 def test_a_previewer(weights_dir: Path, tmp_path: Path) -> None:
-    options = ("--previewer", "--family", "taesd", "--latents", "18", "--steps", "16")
+    options = ("--previewer", "--family", "taesd", "--latents", "4", "--steps", "8")
     assert _learn(tmp_path, weights_dir, *options) == 0
     file = open_tensor_file(tmp_path / "previewer_sd1.safetensors")
     assert file.metadata == {"kind": "previewer", "format": "sd1"}
@@ -66,7 +67,7 @@ def test_a_previewer(weights_dir: Path, tmp_path: Path) -> None:
 
 
 def test_a_codec(weights_dir: Path, tmp_path: Path) -> None:
-    options = ("--codec", "--family", "taesd", "--latents", "8", "--steps", "8")
+    options = ("--codec", "--family", "taesd", "--latents", "2", "--steps", "8")
     for folder in ("a", "b"):
         assert _learn(tmp_path / folder, weights_dir, *options) == 0
     first, again = (load_file(tmp_path / folder / "codec_sd1.safetensors") for folder in ("a", "b"))
