@@ -85,10 +85,6 @@ def take_tabs(page: Page) -> None:
     for tab, name in (("Models", "models"), ("Settings", "settings"), ("Timeline", "timeline")):
         page.locator(f"#taesd_tabs > .tab-nav button:text-is('{tab}')").click()
         page.wait_for_timeout(2000)
-        if tab == "Settings":
-            page.click("#taesd_show_details")
-            page.wait_for_selector("#taesd_detail_samples img")
-            page.wait_for_timeout(500)
         page.evaluate(SHORTER_PATHS)
         save(page.locator("#tab_taesd_ext").screenshot(), name)
 

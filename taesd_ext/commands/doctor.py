@@ -47,7 +47,7 @@ def run(args: argparse.Namespace) -> int:
     level = log.level
     log.setLevel(logging.CRITICAL)
     try:
-        diagnosis = diagnose(args.models, advice=_switch_on_advice(), time_previews=True)
+        diagnosis = diagnose(args.models, advice=_switch_on_advice())
     finally:
         log.setLevel(level)
     print(diagnosis.text)
@@ -81,7 +81,6 @@ def diagnose(
     errors: Sequence[str] = (),
     timings: Sequence[str] = (),
     advice: Sequence[str] = (),
-    time_previews: bool = False,
 ) -> Diagnosis:
     """Look at the installation. ``host``, ``errors``, ``timings`` and ``advice`` are what only the caller knows."""
     problems, labels = package_problems(), {}
@@ -97,7 +96,6 @@ def diagnose(
         advice = [*advice, *installation.advice()]
         sections |= installation.sections()
         labels = installation.labels
-        timings = [*timings, installation.time_previews()] if time_previews else timings
     sections |= {
         "Last errors": list(errors) or ["none"],
         "Timings": list(timings) or ["none"],
@@ -111,7 +109,7 @@ def diagnose(
 def _versions() -> list[str]:
     return [
         f"taesd_ext {__version__}, Python {platform.python_version()}, {platform.system()} {platform.machine()}",
-        installed_versions() or "no package that it needs",
+        installed_versions() or "none of the packages that it needs",
         f"devices: {', '.join(_devices())}",
     ]
 

@@ -1,4 +1,4 @@
-"""Text that may be shown to anybody: models folders and the working folder by a label, home folders as ~."""
+"""Text that may be shown to anybody: known folders by a label, home folders as ~."""
 
 from __future__ import annotations
 
@@ -22,26 +22,23 @@ def without_private(text: str, labels: Mapping[Path, str] | None = None) -> str:
 
     A folder that a home lies in is not labelled: its label would leave the user's name behind it.
     """
-    homes = {Path.home(), Path(os.path.realpath(Path.home()))}
-    written: dict[str, str] = {}
-    for folder, label in (labels or {}).items():
-        if not any(home.is_relative_to(folder) and home != folder for home in homes):
-            written.setdefault(str(folder), label)
-            written.setdefault(os.path.realpath(folder), label)
-    for folder in sorted(written, key=len, reverse=True):
-        if Path(folder) != Path(Path(folder).anchor):
-            text = _path(folder).sub(lambda _, label=written[folder]: label, text)
-    own = [str(home) for home in homes if home != Path(home.anchor)]
-    for home in own:
-        text = _path(home, ends=r"[\\/]").sub("~", text)
+    homes = [home for home in (Path.home(), Path(os.path.realpath(Path.home()))) if home.name]
+    written = {
+        form: label
+        for folder, label in (labels or {}).items()
+        for form in (str(folder), os.path.realpath(folder))
+        if os.sep in form and not any(home.is_relative_to(form) for home in homes)
+    }
+    for form in sorted(written, key=len, reverse=True):
+        text = _named(form).sub(written[form], text)
+    for home in homes:
+        text = _named(str(home), ends=r"[\\/]").sub("~", text)
     text = _HOMES.sub("~", text)  # before a space may end a name: "/home/alice smith" is not alice's
-    for home in own:
-        text = _path(home).sub("~", text)
+    for home in homes:
+        text = _named(str(home)).sub("~", text)
     return text
 
 
-def _path(folder: str, ends: str = r"[\\/\s,:;.)'\"`]|$") -> re.Pattern[str]:
+def _named(folder: str, ends: str = r"[\\/\s,:;.)'\"`]|$") -> re.Pattern[str]:
     """Where a text names the folder or what is in it, not another one whose name only begins so."""
-    pieces = r"[\\/]+".join(map(re.escape, re.split(r"[\\/]+", folder)))
-    flags = re.IGNORECASE if os.name == "nt" else 0
-    return re.compile(rf"(?<![\w.~\\/-]){pieces}(?={ends})", flags)
+    return re.compile(rf"(?<![\w.~\\/-]){re.escape(folder)}(?={ends})")

@@ -45,7 +45,7 @@ class WebUI(StoredOptions):
         self.devices = _module("devices")
         self.callbacks = _module("script_callbacks")
         self._models = _module("sd_models")
-        self._pasting = _try_import("modules.infotext_utils")
+        self._pasting = _optional("modules.infotext_utils")
         self._paths = _module("paths_internal")
         self._options = _module("options") or self.shared
         self.name = self._name()
@@ -130,16 +130,6 @@ class WebUI(StoredOptions):
         models = getattr(self._paths, "models_path", None)
         named = self.command_line("vae_dir")
         return [*([Path(models) / "VAE"] if models else []), *([Path(named)] if named else [])]
-
-    def refresh_vaes(self) -> None:
-        """Make the host list its VAE files anew; the list is what its SD VAE setting offers."""
-        _module("sd_vae").refresh_vae_list()
-
-    @property
-    def has_sd_vae(self) -> bool:
-        """Whether the host's SD VAE setting offers files: Forge and Neo keep the key and manage VAEs elsewhere."""
-        offered = getattr(self.option_info("sd_vae"), "component_args", None)
-        return callable(offered) and hasattr(_module("sd_vae"), "refresh_vae_list")
 
     def vae_dtype(self) -> Any:
         """The dtype in which the host decodes finished pictures; None, which is float32, on a CPU."""
@@ -238,7 +228,7 @@ class WebUI(StoredOptions):
 
     def _name(self) -> str:
         if importlib.util.find_spec("modules_forge"):
-            forge = _try_import("modules_forge.forge_version")
+            forge = _optional("modules_forge.forge_version")
             version = str(getattr(forge, "version", "")).lower()
             if "neo" in version or "classic" in version:
                 return "Forge Neo" if "neo" in version else "Forge Classic"
@@ -286,15 +276,15 @@ def webui() -> WebUI:
 
 
 def _module(name: str) -> ModuleType | None:
-    found = _try_import(f"modules.{name}")
-    if found is None:
-        log_once(f"module {name}", f"This WebUI has no modules.{name}.")
-    return found
-
-
-def _try_import(name: str) -> ModuleType | None:
     try:
-        return importlib.import_module(name)
+        return importlib.import_module(f"modules.{name}")
     except Exception as error:
-        log_once(f"import {name}", f"Cannot import {name}: {one_line(error)}")
+        log_once(f"module {name}", f"This WebUI's modules.{name} cannot be imported: {one_line(error)}.")
         return None
+
+
+def _optional(name: str) -> ModuleType | None:
+    """A module that not every host has."""
+    with contextlib.suppress(Exception):
+        return importlib.import_module(name)
+    return None
