@@ -1,6 +1,8 @@
-"""learn: make what is shipped in taesd_ext/data: heads for reduced detail, embedded previewers and codecs.
+"""learn: make what is shipped in taesd_ext/data, heads for reduced detail, embedded previewers and codecs, or what a
+VAE lacks.
 
-Everything is learnt from synthetic pictures and latents, seeded, and measured on others that were held back.
+Everything that is shipped is learnt from synthetic pictures and latents, seeded, and measured on others that were held
+back.
 """
 
 from __future__ import annotations
@@ -19,6 +21,7 @@ from taesd_ext.codec.heads import save_heads
 from taesd_ext.codec.loading import load_codec
 from taesd_ext.codec.previewer import DATA, PREVIEWER_FORMATS, has_previewer, read_previewer, save_shipped
 from taesd_ext.commands.arguments import at_least_one
+from taesd_ext.commands.learn_vae import learn_vae
 from taesd_ext.commands.learning_curve import learning_curve
 from taesd_ext.commands.outputs import add_overwrite_argument, check_outputs
 from taesd_ext.commands.progress import run_with_progress
@@ -41,7 +44,9 @@ CODEC_PICTURES = 400
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--family", action="append", choices=FAMILIES, help="may be repeated; default: every family")
-    parser.add_argument("-o", "--output", type=Path, default=DATA, metavar="DIR", help="where the files go")
+    parser.add_argument(
+        "-o", "--output", type=Path, default=DATA, metavar="DIR", help="where the files go; of --vae a file"
+    )
     parser.add_argument("--models", type=Path, metavar="DIR", help="folder of weight files")
     kind = parser.add_mutually_exclusive_group()
     kind.add_argument("--previewer", action="store_true", help="train the previewer that needs no decoder")
@@ -59,6 +64,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="FOLDER",
         help="make nothing; measure what is learnt from 1 to 24 crops of a folder's pictures, on others",
     )
+    kind.add_argument(
+        "--vae", metavar="FILE", help="make a previewer for a VAE: a weight file, a diffusers folder, or a known name"
+    )
+    parser.add_argument("--tiny", choices=FAMILIES, help="of --vae, make a tiny decoder that begins as this family's")
+    parser.add_argument("--pictures", type=Path, metavar="DIR", help="of --vae, learn from these, not synthetic ones")
+    parser.add_argument("--exam", type=Path, metavar="DIR", help="of --tiny, measure the result on these pictures")
+    parser.add_argument("--turned", action="store_true", help="of --vae, turn its latents at random, as if unknown")
+    parser.add_argument("--variant", metavar="NAME", help="of --vae, what it is if it does not tell itself")
+    parser.add_argument("--device", default="cpu", help="of --vae, cpu, cuda, ... (cpu)")
     parser.add_argument(
         "--steps", type=int,
         help=f"training steps (default {HEAD_STEPS} a head, {PREVIEWER_STEPS} a previewer, {CODEC_STEPS} a codec)",
@@ -74,6 +88,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     torch.set_num_threads(args.threads)
+    if args.vae:
+        learn_vae(args)
+        return 0
     families = args.family or FAMILIES
     if folder := args.measure or args.measure_learning:
         make = _measure if args.measure else _measure_learning

@@ -34,7 +34,7 @@ class LearntPreviews:
     ) -> None:
         self._host = host
         self._wanted, self._has_decoder, self._when_idle = wanted, has_decoder, when_idle
-        self._pictures = FinishedPictures()
+        self._pictures = FinishedPictures(host.weights_folders)
         self._vae = ""
         self._waiting: set[LatentKind] = set()
         self._turn = threading.Lock()

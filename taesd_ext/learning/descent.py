@@ -48,11 +48,13 @@ def descend(
     rates: Rates,
     seed: int,
     report: Callable[[int], None] = lambda step: None,
+    done: int = 0,
 ) -> Iterator[int]:
     """Train ``network`` in place, a step at each turn of the caller's loop, who may leave it and come back later.
 
     Gives the number of steps done. What requires no gradient stays as it is; afterwards nothing does. ``loss`` gets a
-    batch of indices below ``lessons``; ``report`` is called eight times with the step.
+    batch of indices below ``lessons``; ``report`` is called eight times with the step. ``done`` steps of an earlier run
+    are gone through without doing them again.
     """
     weights = {name: weight for name, weight in network.named_parameters() if weight.requires_grad}
     hidden = [name for name, weight in weights.items() if weight.ndim == 4 and name.partition(".")[0] not in READOUTS]
@@ -66,6 +68,8 @@ def descend(
         if len(order) < batch_size:
             order = torch.randperm(lessons, generator=generator)
         batch, order = order[:batch_size], order[batch_size:]
+        if step < done:
+            continue
         share = min(1.0, (step + 1) / WARM_UP) * (1 - step / steps)
         for optimizer, rate in zip(optimizers, (rates.adam, rates.muon), strict=False):
             optimizer.param_groups[0]["lr"] = rate * share

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import threading
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from pathlib import Path
 from weakref import WeakSet
 
 from torch import Tensor
@@ -18,10 +19,10 @@ from taesd_ext.learning.pairs import LatentKind, Pair, make_pair
 from taesd_ext.learning.readout import (
     STEPS,
     Learnt,
+    find_learnt,
     kept_kinds,
     learn_readout,
     mean_psnr,
-    read_learnt,
     train_previewer_on,
     write_learnt,
 )
@@ -43,7 +44,9 @@ class FinishedPictures:
     Pairs live in memory only; previewers are kept in the user's cache.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, folders: Callable[[], Iterable[Path]] = tuple) -> None:
+        """``folders`` may hold previewers that others have made."""
+        self._folders = folders
         self._pairs: dict[LatentKind, deque[Pair]] = {}
         self._seen: dict[LatentKind, WeakSet[Pair]] = {}
         """The pairs from which what stands was made."""
@@ -104,7 +107,7 @@ class FinishedPictures:
         """What was learnt for these latents, now or in an earlier run."""
         with self._lock:
             if kind not in self._learnt:
-                self._learnt[kind] = read_learnt(kind)
+                self._learnt[kind] = find_learnt(kind, self._folders())
             return self._learnt[kind]
 
     def forget(self, kind: LatentKind) -> None:
@@ -128,7 +131,7 @@ class FinishedPictures:
 
     def _keep(self, kind: LatentKind, learnt: Learnt, pairs: Sequence[Pair]) -> None:
         try:
-            write_learnt(kind, learnt)
+            write_learnt(kind, learnt, kind.file)
         except OSError as error:
             log_once("previewer not kept", f"A learnt previewer could not be kept: {one_line(error)}.")
         with self._lock:

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from taesd_ext.latent_formats import BY_NAME
 from taesd_ext.weights.folders import cache_folder
 
 PIXELS = 2
@@ -40,6 +41,14 @@ class LatentKind:
         """For people, as "Wan21, 16 channels, VAE 1a2b3c4d"."""
         vae = f", VAE {self.vae[:8]}" if self.vae else ""
         return f"{self.name or 'unnamed model'}, {self.channels} channels{vae}"
+
+    def serves(self, wanted: LatentKind) -> bool:
+        """Whether what was made for this kind, with any VAE or with the same, shows another one's latents.
+
+        It may be called by the name of our own format, too.
+        """
+        names = (self.name, *(BY_NAME[self.name].host_names if self.name in BY_NAME else ()))
+        return wanted.name in names and self.channels == wanted.channels and self.vae in ("", wanted.vae)
 
     @property
     def file(self) -> Path:

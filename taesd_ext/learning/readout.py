@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import torch
 from safetensors.torch import save_file
@@ -20,11 +21,18 @@ from taesd_ext.learning.ridge import ConvolutionFit
 from taesd_ext.models.computing import computing
 from taesd_ext.models.layers import Conv2d, PixelShuffle, Sequential
 from taesd_ext.models.student import LearntPreviewer, Previewer
+from taesd_ext.weights.folders import listing
 from taesd_ext.weights.tensor_file import open_tensor_file
 from taesd_ext.weights.tiny_file import build_frozen
 
 FOLDS = 4
 """A read-out is judged on pairs that it was not solved from, a quarter of them at a time."""
+
+KIND = "learnt previewer"
+"""What its files say of themselves."""
+
+_LARGEST = 2**20
+"""Bytes of such a file: one of 128 channels has 0.7 MB."""
 
 STEPS, BATCH, CROP = 600, 8, 24
 RATES = Rates(muon=5e-3, adam=1e-3)
@@ -151,41 +159,49 @@ def _pieces(whole: Tensor, side: int) -> Iterator[Tensor]:
             yield whole[..., top : top + side, left : left + side]
 
 
-def write_learnt(kind: LatentKind, learnt: Learnt) -> None:
-    notes = {"kind": "learnt previewer", "format": kind.name, "channels": f"{kind.channels}", "vae": kind.vae}
+def write_learnt(kind: LatentKind, learnt: Learnt, path: Path) -> None:
+    notes = {"kind": KIND, "format": kind.name, "channels": f"{kind.channels}", "vae": kind.vae}
     notes |= {"psnr": f"{learnt.psnr:.2f}", "pictures": f"{learnt.pictures}"}
-    kind.file.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = kind.file.with_suffix(".part")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    unfinished = path.with_suffix(".part")
     tensors = {name: value.contiguous() for name, value in learnt.network.state_dict().items()}
     save_file(tensors, unfinished, metadata=notes)
-    unfinished.replace(kind.file)
+    unfinished.replace(path)
 
 
-def read_learnt(kind: LatentKind) -> Learnt | None:
-    if not kind.file.is_file():
-        return None
+def find_learnt(kind: LatentKind, folders: Iterable[Path] = ()) -> Learnt | None:
+    """What was learnt here for these latents, or a file of another user's for them in one of the ``folders``."""
+    if kind.file.is_file():
+        return _read(kind.file, kind.channels)
+    files = (path for folder in folders for path in listing(folder).files.values() if path.suffix == ".safetensors")
+    return next((_read(path, kind.channels) for path in files if _kind_of(path).serves(kind)), None)
+
+
+def _read(path: Path, channels: int) -> Learnt | None:
     try:
-        file = open_tensor_file(kind.file)
+        file = open_tensor_file(path)
         state = file.load(list(file.shapes))
         with torch.device("meta"):
-            trained = "network.entry.weight" in state
-            inner = Previewer(kind.channels) if trained else _readout_layers(kind.channels)
-            network = LearntPreviewer(torch.zeros(kind.channels), torch.ones(kind.channels), inner)
+            inner = Previewer(channels) if "network.entry.weight" in state else _readout_layers(channels)
+            network = LearntPreviewer(torch.zeros(channels), torch.ones(channels), inner)
         return Learnt(build_frozen(network, state), float(file.metadata["psnr"]), int(file.metadata["pictures"]))
     except (TaesdError, KeyError, ValueError, RuntimeError) as error:
-        log_once(f"bad previewer {kind.file}", f"{kind.file} is passed over: {one_line(error)}.")
+        log_once(f"bad previewer {path}", f"{path} is passed over: {one_line(error)}.")
         return None
+
+
+def _kind_of(path: Path) -> LatentKind:
+    """What a learnt previewer's file serves; nothing where it is none."""
+    try:
+        notes = open_tensor_file(path).metadata if path.stat().st_size <= _LARGEST else {}
+        if notes.get("kind") == KIND:
+            return LatentKind(notes["format"], int(notes["channels"]), notes["vae"])
+    except (TaesdError, KeyError, ValueError, OSError):
+        pass
+    return LatentKind("", 0)
 
 
 def kept_kinds() -> list[LatentKind]:
     """What was learnt in earlier runs."""
-    found = []
-    for path in sorted(learnt_folder().glob("*.safetensors")):
-        try:
-            notes = open_tensor_file(path).metadata
-            kind = LatentKind(notes["format"], int(notes["channels"]), notes["vae"])
-        except (TaesdError, KeyError, ValueError):
-            continue
-        if kind.file == path:
-            found.append(kind)
-    return found
+    kinds = {path: _kind_of(path) for path in sorted(learnt_folder().glob("*.safetensors"))}
+    return [kind for path, kind in kinds.items() if kind.file == path]

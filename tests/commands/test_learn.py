@@ -14,13 +14,18 @@ from taesd_ext.cli import main
 from taesd_ext.codec.heads import load_heads
 from taesd_ext.codec.latent_file import latent_bytes
 from taesd_ext.codec.latent_note import note_for
+from taesd_ext.codec.loading import load_codec
 from taesd_ext.codec.picture_file import picture_to_image
+from taesd_ext.commands import learn_vae
+from taesd_ext.commands.outputs import write_atomically
 from taesd_ext.commands.progress import run_with_progress
 from taesd_ext.commands.quality import read_photos
 from taesd_ext.latent_formats import BY_NAME
-from taesd_ext.learning import heads, lessons, previewers, small_codec
+from taesd_ext.learning import heads, lessons, previewers, small_codec, tiny_decoder
 from taesd_ext.learning.descent import orthogonal
 from taesd_ext.learning.linear import fit_linear, row_text
+from taesd_ext.learning.pairs import LatentKind
+from taesd_ext.learning.readout import find_learnt
 from taesd_ext.models.latent_rgb import LATENT_RGB
 from taesd_ext.weights.tensor_file import open_tensor_file
 
@@ -35,6 +40,10 @@ def _small(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(previewers, "HELD_BACK", 2)
     monkeypatch.setattr(small_codec, "HELD_BACK", 2)
     monkeypatch.setattr(small_codec, "SIDE", 64)
+    monkeypatch.setattr(learn_vae, "SIDE", 64)
+    monkeypatch.setattr(learn_vae, "PREVIEWER_SIDE", 64)
+    for module in (learn_vae, tiny_decoder):
+        monkeypatch.setattr(module, "HELD_BACK", 2)
     threads = torch.get_num_threads()
     yield
     torch.set_num_threads(threads)
@@ -188,3 +197,64 @@ def test_orthogonal(shape: tuple[int, int]) -> None:
     values = torch.linalg.svdvals(orthogonal(torch.randn(shape, generator=torch.Generator().manual_seed(0))))
     assert values.max() < 1.3
     assert values.median() > 0.6
+
+
+def _learn_vae(output: Path, weights_dir: Path, *options: str) -> int:
+    return main(["learn", "--vae", "taesd", "--models", str(weights_dir), "-o", str(output), *options])
+
+
+def test_a_vaes_previewer_serves_whoever_gets_its_file(weights_dir: Path, tmp_path: Path) -> None:
+    output = tmp_path / "folder" / "mine.safetensors"
+    assert _learn_vae(output, weights_dir, "--latents", "5", "--steps", "2") == 0
+    for host_name, found in (("SD15", True), ("SDXL", False)):
+        assert bool(find_learnt(LatentKind(host_name, 4), [output.parent])) == found
+
+
+@pytest.mark.parametrize("suffix", [".safetensors", ".pth"])
+def test_a_tiny_decoder_for_an_unknown_vae(suffix: str, weights_dir: Path, tmp_path: Path, capsys) -> None:
+    output, photos = tmp_path / f"mine{suffix}", tmp_path / "photos"
+    photos.mkdir()
+    Image.effect_mandelbrot((64, 64), (-2, -1.5, 1, 1.5), 100).save(photos / "photo.png")
+    options = ("--tiny", "taesd", "--turned", "--latents", "8", "--steps", "2", "--exam", str(photos))
+    assert _learn_vae(output, weights_dir, *options) == 0
+    assert [path.name for path in output.parent.iterdir() if path.is_file()] == [output.name]
+    own, tiny, _ = (float(line.split(": ")[1].split()[0]) for line in capsys.readouterr().out.splitlines()[-4:-1])
+    assert abs(own - tiny) < 6
+    codec = load_codec(output)
+    assert codec.decode(torch.zeros(1, 4, 8, 8)).shape == (1, 3, 64, 64)
+    diffusers = pytest.importorskip("diffusers")
+    theirs = diffusers.AutoencoderTiny().decoder.layers
+    state = [(*name.split(".", 1), value) for name, value in codec.decoder.state_dict().items()]
+    theirs.load_state_dict({f"{int(index) - 1}.{rest}": value for index, rest, value in state})
+
+
+def test_a_training_that_broke_off_is_gone_on_from(weights_dir: Path, tmp_path: Path, monkeypatch, capsys) -> None:
+    options = ("--tiny", "taesd", "--latents", "8", "--steps", "4")
+    written = []
+
+    def break_off(path: Path, data: bytes) -> None:
+        if len(written) == 2:
+            raise KeyboardInterrupt
+        written.append(path)
+        write_atomically(path, data)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(learn_vae, "KEEP_EVERY", 3)
+        patched.setattr(learn_vae, "write_atomically", break_off)
+        assert _learn_vae(tmp_path / "mine.safetensors", weights_dir, *options) != 0
+    capsys.readouterr()
+    assert _learn_vae(tmp_path / "mine.safetensors", weights_dir, *options) == 0
+    steps = [line.split(":")[0] for line in capsys.readouterr().out.splitlines() if line.startswith("step ")]
+    assert steps[0] == "step 3"
+    assert steps[-1] == "step 12"
+
+
+@pytest.mark.parametrize(
+    "options", [("-o", "mine.txt"), ("--tiny", "taesana"), ("--tiny", "taesd", "--pictures", "small")]
+)
+def test_what_no_vae_can_teach_is_said_first(options, weights_dir: Path, tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "small").mkdir()
+    Image.new("RGB", (8, 8)).save("small/one.png")
+    assert _learn_vae(tmp_path / "mine.safetensors", weights_dir, *options) == 1
+    assert not list(tmp_path.glob("*.safetensors"))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -15,6 +16,8 @@ from taesd_ext.host.learnt_previews import MOST_CHANNELS, LearntPreviews
 from taesd_ext.host.model_evidence import vae_digest
 from taesd_ext.latent_formats import ModelEvidence
 from taesd_ext.learning.finished_pictures import ENOUGH_TO_TRAIN
+from taesd_ext.learning.pairs import LatentKind, make_pair
+from taesd_ext.learning.readout import learn_readout, write_learnt
 from taesd_ext.learning.synthetic_pictures import picture
 
 CHANNELS = 12
@@ -22,13 +25,16 @@ CHANNELS = 12
 
 class Host:
     def __init__(self, latent_format: str | None = "Invented", vae: str = "", **more) -> None:
-        self.known, self.vae = {"latent_format": latent_format, **more}, vae
+        self.known, self.vae, self.folders = {"latent_format": latent_format, **more}, vae, []
 
     def evidence(self, shape: tuple[int, ...] | None = None) -> ModelEvidence:
         return ModelEvidence(channels=shape[1] if shape else None, frames=len(shape or ()) == 5, **self.known)
 
     def vae_digest(self) -> str:
         return self.vae
+
+    def weights_folders(self) -> list[Path]:
+        return self.folders
 
 
 @pytest.fixture(autouse=True)
@@ -82,6 +88,19 @@ def test_the_second_job_is_drawn_by_what_the_first_one_taught(made):
     (kind,) = learnt.learnt()
     learnt.forget(kind)
     assert learnt.find(CHANNELS) is None
+
+
+@pytest.mark.parametrize(
+    ("host", "vae", "is_found"),
+    [("Invented", "", True), ("Another", "", False), ("Invented", "another", False), ("Wan21", "", False)],
+)
+def test_a_previewer_that_another_user_made_is_used(host, vae, is_found, tmp_path):
+    latent, image = job(0)
+    learnt = learn_readout([make_pair(latent, image / 2 + 0.5)])
+    write_learnt(LatentKind("Invented", CHANNELS, vae), learnt, tmp_path / "given" / "any name.safetensors")
+    mine = Host(host)
+    mine.folders = [tmp_path / "given"]
+    assert bool(learnt_previews(mine).find(CHANNELS)) == is_found
 
 
 @pytest.mark.parametrize(
