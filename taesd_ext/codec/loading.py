@@ -82,11 +82,14 @@ def full_codec(found: FullVAE, device: str | torch.device = "cpu", dtype: DtypeC
     if chosen == torch.float16 and found.float16_overflows:
         chosen = torch.float32
         log_once(f"no float16 for {found.name}", f"{found.name} overflows in float16: it runs in float32.")
+    if found.cost:
+        log_once(f"cost of {found.name}", f"{found.name} takes long: {found.cost}.")
     networks = {part: half.build() for part, half in found.parts.items()}
     for network in networks.values():
         pad_by(network, found.borders)
         scale = getattr(network, "image_scale", 1)
-        network.tiler = BlendedTiler(found.latent_format.spatial_scale_factor, image_scale=scale)
+        tiler = BlendedTiler(found.latent_format.spatial_scale_factor, image_scale=scale)
+        network.tiler = tiler.chosen(getattr(network.network, "tile", "auto"))
     source = Source(**{part: half.file.path for part, half in found.parts.items()}, reason=found.reason)
     log.info("[TAESD] %s is %s: %s.", source.decoder or source.encoder, found.name, found.reason)
     return Codec(found.name, found.latent_format, device=device, dtype=chosen, source=source, **networks)

@@ -99,7 +99,8 @@ def run(
         return output.whole(network(x, **options))
     if network.tiler:  # a full-size VAE cuts and blends tiles itself
         height, width = (pixels * side for side in x.shape[-2:])
-        if tile == "auto" and usable and height * width * BYTES_PER_PIXEL * x.element_size() <= usable:
+        needed = height * width * x.element_size() * getattr(network.network, "bytes_per_pixel", BYTES_PER_PIXEL)
+        if tile == "auto" and usable and needed <= usable:
             tile = "off"
         output.tile_side = network.tiler.chosen(tile).side_for(height, width)
     return output.whole(network(x, tile=tile, progress=output.progress, **options))

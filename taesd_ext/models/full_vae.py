@@ -125,6 +125,7 @@ class GaussianEncoder(FullEncoder):
 class FullDecoder(Module):
     """(B,C,h,w) latent in the diffusion model's scale -> (B,3,f*h,f*w) image, about [0,1] and not clamped.
 
+    A network that starts from noise gets it for the whole picture, of which each tile takes its part.
     The sides are ``image_scale`` times as long where the network draws larger pictures than were encoded.
     """
 
@@ -136,6 +137,8 @@ class FullDecoder(Module):
 
     def forward(self, latent: Tensor, *, tile: Tile = "auto", progress: Progress | None = None) -> Tensor:
         def run(own: Tensor, told: Progress) -> Tensor:
+            if hasattr(self.network, "with_noise"):
+                own = self.network.with_noise(own)
             return self.tiler.decode(self.network, own, tile, told) if self.tiler else self.network(own)
 
         return _sliced(run, self.scale.inverse(latent), progress) / 2 + 0.5

@@ -28,9 +28,10 @@ def downloaded(name: str, have: int, total: int | None) -> str:
 
 def download_size(name: str) -> str:
     """How large the files of a family or VAE are, in words."""
-    sizes = [row.size for row in downloads(name)[0]]
+    rows = downloads(name)[0]
+    sizes = [row.size or row.rounded_size for row in rows]
     if all(sizes):
-        return megabytes(sum(sizes))
+        return f"{'' if all(row.size for row in rows) else 'about '}{megabytes(sum(sizes))}"
     return "about 10 MB" if name in FAMILIES else "size not published"
 
 

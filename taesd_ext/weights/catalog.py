@@ -21,6 +21,9 @@ BOTH = ("encoder", "decoder")
 TINY = "tiny"
 AUTOENCODER_KL = "autoencoder_kl"
 AUTOENCODER_DC = "autoencoder_dc"
+CONSISTENCY_DECODER = "consistency_decoder"
+
+FULL = (AUTOENCODER_KL, AUTOENCODER_DC, CONSISTENCY_DECODER)
 
 HUGGING_FACE = "https://huggingface.co/"
 
@@ -32,7 +35,7 @@ class OfficialFile:
     family: str
     parts: tuple[str, ...]
     kind: str
-    """Module of models/ with the network: "tiny", "autoencoder_kl" or "autoencoder_dc"."""
+    """Module of models/ with the network: TINY, or one of FULL."""
     version: str
     name: str
     """Under this name the file is put on the disk."""
@@ -44,6 +47,8 @@ class OfficialFile:
     """The same bytes at several addresses, best first; empty where this version is only recognised."""
     first_values: tuple[float, ...] = ()
     """The first eight of a tiny part's first convolution, in bfloat16: they tell a conversion of the file."""
+    rounded_size: int | None = None
+    """In bytes, where only that was published."""
 
     @property
     def has_checksum(self) -> bool:
@@ -74,7 +79,7 @@ def downloads(family: str) -> list[list[OfficialFile]]:
     return [way for way in (split, *([row] for row in rows if row.parts == BOTH)) if way]
 
 
-def downloadable(kinds: Iterable[str] = (TINY, AUTOENCODER_KL, AUTOENCODER_DC)) -> list[str]:
+def downloadable(kinds: Iterable[str] = (TINY, *FULL)) -> list[str]:
     """Families that can be downloaded, in the order of the catalogue."""
     return list(dict.fromkeys(row.family for row in CATALOG if row.sources and row.kind in set(kinds)))
 

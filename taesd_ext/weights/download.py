@@ -22,7 +22,15 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from taesd_ext.errors import TaesdError, one_line
-from taesd_ext.weights.catalog import AUTOENCODER_DC, AUTOENCODER_KL, TINY, OfficialFile, downloadable, downloads
+from taesd_ext.weights.catalog import (
+    AUTOENCODER_DC,
+    AUTOENCODER_KL,
+    CONSISTENCY_DECODER,
+    TINY,
+    OfficialFile,
+    downloadable,
+    downloads,
+)  # fmt: skip
 from taesd_ext.weights.fetch import Cancelled, Progress, SourceFailed, TransferBroken, fetch
 from taesd_ext.weights.hugging_face import cached_file, request_for
 from taesd_ext.weights.identify import checksums, identify
@@ -31,7 +39,7 @@ OFFLINE_VARIABLE = "HF_HUB_OFFLINE"
 """The environment variable of the Hugging Face libraries by which a person forbids downloads."""
 
 # Largest size taken from a server where the catalogue has none, by kind: about twice the largest known file.
-_LIMITS = {TINY: 64 * 2**20, AUTOENCODER_KL: 2**30, AUTOENCODER_DC: 8 * 2**30}
+_LIMITS = {TINY: 64 * 2**20, AUTOENCODER_KL: 2**30, AUTOENCODER_DC: 8 * 2**30, CONSISTENCY_DECODER: 4 * 2**30}
 _SPARE_BYTES = 16 * 2**20
 _LONGEST_PAUSE = 30.0
 _LOCK_POLL_SECONDS = 0.1
@@ -268,7 +276,7 @@ def _put_in_place(part: Path, target: Path) -> None:
 
 def _refuse_full_disk(row: OfficialFile, folder: Path) -> None:
     free = shutil.disk_usage(folder).free
-    if free < (row.size or 0) + _SPARE_BYTES:
+    if free < (row.size or row.rounded_size or 0) + _SPARE_BYTES:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
 

@@ -1,6 +1,7 @@
 """PyTorch's files (``.pth``, ``.ckpt``, ``.bin``): the tensors in them, without running their pickle.
 
-Both of torch.save's formats, the zip archive and the older stream. torch.load is not used, not even with
+Both of torch.save's formats, the zip archive and the older stream, and TorchScript's archive, of whose program only
+the weights are read. torch.load is not used, not even with
 weights_only: a host may have replaced it, and in the torch versions of many WebUIs it can be made to run code
 (CVE-2025-32434 before 2.6, CVE-2026-24747 before 2.10) or believes a storage's claimed size and reads beyond its end.
 """
@@ -130,16 +131,16 @@ def _zip(path: Path, size: int) -> _Content:
         members = archive.NameToInfo
         if len(members) != len(archive.filelist):
             raise BadFile("its archive is damaged")
-        if any(name.endswith("/constants.pkl") for name in members):
-            raise UnusableFile("it is a TorchScript program, not weights alone")
-        if any(member.compress_type != zipfile.ZIP_STORED for member in members.values()):
-            raise BadFile("it is packed, which PyTorch never does: it may be an attack")
-        if sum(member.file_size for member in members.values()) > size:
-            raise BadFile("it unpacks to more than its own size: it is an attack")
         program = next((name for name in members if name.rpartition("/")[2] == "data.pkl"), None)
         if program is None:
             raise UnusableFile("it is an archive, but not one of torch.save")
         folder = program[: -len("data.pkl")]
+        # A program's text is packed, and is never read.
+        members = {name: member for name, member in members.items() if not name.startswith(f"{folder}code/")}
+        if any(member.compress_type != zipfile.ZIP_STORED for member in members.values()):
+            raise BadFile("it is packed, which PyTorch never does with weights: it may be an attack")
+        if sum(member.file_size for member in members.values()) > size:
+            raise BadFile("it unpacks to more than its own size: it is an attack")
         order = f"{folder}byteorder"
         if order in members and _small(archive, order) != b"little":
             raise UnusableFile("it was written on a machine with another order of bytes")

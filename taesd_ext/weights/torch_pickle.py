@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import pickle
 from math import prod
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import torch
 
 from taesd_ext.weights.inert_pickle import BadFile, InertUnpickler, Noted, PickleData, UnusableFile
 
+_PROGRAM = "__torch__."
+"""What the names of a TorchScript program's classes begin with."""
+
 _MOST_DIMENSIONS = 16
+_DEEPEST_PROGRAM = 32
 _MOST_WRAPPERS = 4
 
 _STORAGES = {
@@ -67,11 +72,19 @@ class StoredTensor(NamedTuple):
 
 
 class TorchUnpickler(InertUnpickler):
-    """Reads a pickle of torch.save; ``storages`` are all that it refers to."""
+    """Reads a pickle of torch.save or torch.jit.save; ``storages`` are all that it refers to."""
 
     def __init__(self, data: PickleData) -> None:
         super().__init__(data)
         self.storages: dict[str, Storage] = {}
+
+    def _keep_attributes(self) -> None:
+        """Of a program's modules, whose weights they are."""
+        state, made = self.stack.pop(), self.stack[-1]  # type: ignore[attr-defined]
+        if _is_module(made) and isinstance(state, Noted):
+            made.update(state)
+
+    dispatch: ClassVar = {**InertUnpickler.dispatch, pickle.BUILD[0]: _keep_attributes}
 
     def persistent_load(self, reference: Any) -> Any:
         match reference:
@@ -86,7 +99,9 @@ class TorchUnpickler(InertUnpickler):
 
 
 def named_tensors(root: Any) -> dict[str, StoredTensor]:
-    """Those below "state_dict", else those of the dict itself, else those of the dicts in it."""
+    """Those below "state_dict", else those of the dict itself, else those of the dicts in it; all of a program."""
+    if _is_module(root):
+        return _of_program(root)
     root = _entries(root)
     root = _entries(root.get("state_dict")) or root
     if found := _tensors(root):
@@ -101,6 +116,26 @@ def named_tensors(root: Any) -> dict[str, StoredTensor]:
     if len(groups) == 1:
         return next(iter(groups.values()))
     return {f"{outer}.{name}": tensor for outer, group in groups.items() for name, tensor in group.items()}
+
+
+def _is_module(value: Any) -> bool:
+    return isinstance(value, Noted) and str(value.function).startswith(_PROGRAM)
+
+
+def _of_program(root: Noted) -> dict[str, StoredTensor]:
+    """A program's weights by their place in it; a module that lies there under many names is looked at once."""
+    found: dict[str, StoredTensor] = {}
+    level, seen = {"": root}, {id(root)}
+    for _ in range(_DEEPEST_PROGRAM):
+        below: dict[str, Noted] = {}
+        for prefix, module in level.items():
+            found |= {f"{prefix}{name}": tensor for name, tensor in _tensors(module).items()}
+            for name, value in module.items():
+                if _is_module(value) and id(value) not in seen:
+                    seen.add(id(value))
+                    below[f"{prefix}{name}."] = value
+        level = below
+    return found
 
 
 def _entries(value: Any) -> dict[str, Any]:

@@ -77,6 +77,8 @@ class FullVAE:
     float16_overflows: bool = False
     borders: str = "zeros"
     """What its convolutions see beyond the picture's borders: one of models/layers.py's BORDERS."""
+    cost: str = ""
+    """What a person should know of its time and memory before it starts."""
 
 
 def find_layout(file: TensorFile) -> tuple[Layout, str] | None:
@@ -108,7 +110,7 @@ def find_full_vae(file: TensorFile, variant: str | None = None) -> FullVAE | Non
     told = file.metadata.get("padding_mode", config.get("padding_mode"))
     borders = told if told in BORDERS else "zeros"
     parts = {part: FullPart(file, network, keys, scale) for part, (network, keys) in networks.items()}
-    return FullVAE(row.name, row.latent_format, parts, reason, row.float16_overflows, borders)
+    return FullVAE(row.name, row.latent_format, parts, reason, row.float16_overflows, borders, row.cost)
 
 
 def _scale(file: TensorFile, prefix: str, latent_format: LatentFormat) -> tuple[nn.Module, Path]:

@@ -3,6 +3,7 @@
 - SD's (AutoencoderKL): the original (ldm), "encoder.down.0.block.0.norm1.weight", alone or inside a checkpoint; of
   FLUX.2 also a decoder alone, without "decoder."; diffusers', "encoder.down_blocks.0.resnets.0.norm1.weight";
 - Wan's and Qwen Image's: the original, "encoder.downsamples.0.residual.0.gamma", which ComfyUI has too; diffusers';
+- the Consistency Decoder: the original, "blocks.down_0_conv_0.f_1.w"; diffusers', beside SD's encoder;
 - DC-AE: the original, "encoder.stages.3.op_list.0.context_module.main.qkv.conv.weight"; diffusers'.
 """
 
@@ -13,7 +14,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from types import ModuleType
 
-from taesd_ext.models import autoencoder_dc, autoencoder_kl, autoencoder_wan
+from taesd_ext.models import autoencoder_dc, autoencoder_kl, autoencoder_wan, consistency_decoder
 
 Layers = tuple[str | None, ...]
 """What stands before the keys of each layer, in the network's order; None for one without weights."""
@@ -23,6 +24,8 @@ Keys = dict[str, tuple[str, ...]]
 
 UNKNOWN = "?"
 """What the network's key begins with where a file has more than the layout knows."""
+
+_KINDS = {"gamma": "weight", "w": "weight", "g": "weight", "b": "bias"}
 
 _IN_TIME = "time_conv"
 """Joins and splits frames: a still does not meet it."""
@@ -66,9 +69,9 @@ class Layout:
             if layer is not None:
                 where, _, kind = piece.rpartition(".")
                 own, _, position = self.pieces.get(where, where).partition(":")
-                key = ".".join(filter(None, (str(places[layer]), own, "weight" if kind == "gamma" else kind)))
+                key = ".".join(filter(None, (str(places[layer]), own, _KINDS.get(kind, kind))))
                 found.setdefault(key, []).append((int(position or 0), name))
-            elif short.startswith(f"{part}."):
+            elif short.startswith((f"{part}.", f"{part}_unet.")):
                 found[f"{UNKNOWN}{short}"] = [(0, name)]
         return {key: tuple(name for _, name in sorted(pieces)) for key, pieces in found.items()}
 
@@ -82,6 +85,14 @@ class StagesLayout(Layout):
         found = {(int(match[2]), int(match[3])): match[1] for match in map(pattern.fullmatch, names) if match}
         inwards = 1 if part == "encoder" else -1
         return (start, *(found[place] for place in sorted(found, key=lambda p: (inwards * p[0], p[1]))), *ends)
+
+
+class ProgramLayout(Layout):
+    """The Consistency Decoder's, whose first layer, the times, is named by whoever wrote the file."""
+
+    def layers(self, part: str, names: Iterable[str]) -> Layers:
+        times = next((name for name in names if re.fullmatch(r"(?:blocks\.)?embed_time\.(?:emb\.)?weight", name)), "")
+        return tuple(times.removesuffix(".weight") if layer == "" else layer for layer in super().layers(part, names))
 
 
 def _split(name: str, places: dict[str, int]) -> tuple[str | None, str]:
@@ -224,4 +235,30 @@ _DC_DIFFUSERS = StagesLayout(
     decoder=("decoder.conv_in", "decoder.norm_out", None, "decoder.conv_out"),
 )  # fmt: skip
 
-LAYOUTS = (LDM, _BARE, _DIFFUSERS, _WAN_DIFFUSERS, _WAN, _DC, _DC_DIFFUSERS)
+_CONSISTENCY_DIFFUSERS = Layout(
+    "diffusers", consistency_decoder, r"decoder_unet\.time_proj\.weight",
+    {**_DIFFUSERS.pieces, "time_emb_proj": "time"},
+    encoder=_DIFFUSERS.encoder,
+    decoder=_of("decoder_unet", (
+        "time_proj", "time_embedding.linear_1", "time_embedding.linear_2", "conv_in",
+        *_sizes(_INWARDS, *(f"down_blocks.{{}}.resnets.{i}" for i in range(3)), "down_blocks.{}.downsamplers.0"),
+        "mid_block.resnets.0", "mid_block.resnets.1",
+        *_sizes(_INWARDS, *(f"up_blocks.{{}}.resnets.{i}" for i in range(4)), "up_blocks.{}.upsamplers.0"),
+        "conv_norm_out", None, "conv_out",
+    )),
+    before_mark="(.*?)",
+)  # fmt: skip
+_CONSISTENCY = ProgramLayout(
+    "original", consistency_decoder, r"blocks\.down_0_conv_0\.f_t\.w",
+    {"gn_1": "norm1", "f_1": "conv1", "f_t": "time", "gn_2": "norm2", "f_2": "conv2", "f_s": "shortcut"},
+    decoder=("", *_of("blocks", (
+        "embed_time.f_1", "embed_time.f_2", "embed_image.f",
+        *_sizes(_INWARDS, *(f"down_{{}}_conv_{i}" for i in range(3)), "down_{}_downsamp"),
+        "mid_0", "mid_1",
+        *_sizes(_OUTWARDS, *(f"up_{{}}_conv_{i}" for i in range(4)), "up_{}_upsamp"),
+        "output.gn", None, "output.f",
+    ))),
+    before_mark="(.*?)",
+)  # fmt: skip
+
+LAYOUTS = (_CONSISTENCY_DIFFUSERS, _CONSISTENCY, LDM, _BARE, _DIFFUSERS, _WAN_DIFFUSERS, _WAN, _DC, _DC_DIFFUSERS)

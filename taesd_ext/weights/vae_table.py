@@ -19,7 +19,7 @@ from torch import nn
 
 from taesd_ext.errors import TaesdError
 from taesd_ext.latent_formats import BY_NAME, CODEC_FORMATS, LatentFormat
-from taesd_ext.weights.catalog import AUTOENCODER_DC, AUTOENCODER_KL, CATALOG
+from taesd_ext.weights.catalog import AUTOENCODER_DC, AUTOENCODER_KL, CATALOG, CONSISTENCY_DECODER
 from taesd_ext.weights.folders import DIFFUSERS_STEM
 from taesd_ext.weights.identify import identify
 from taesd_ext.weights.tensor_file import TensorFile
@@ -49,6 +49,8 @@ class NamedVAE:
     """What a file's or its folder's name may have besides the format's own words, as a regular expression."""
     float16_overflows: bool = False
     """Activations pass 65504, float16's end: such a VAE gives NaN."""
+    cost: str = ""
+    """What a person should know of its time and memory before it starts."""
 
     @property
     def latent_format(self) -> LatentFormat:
@@ -74,6 +76,10 @@ VAES: tuple[NamedVAE, ...] = (
     ),
     NamedVAE("sd-vae-ft-mse", "sd1"),
     NamedVAE("sd-vae-ft-ema", "sd1"),
+    NamedVAE(
+        "consistency-decoder", "sd1", ("consistency_decoder",), network=CONSISTENCY_DECODER,
+        cost="it draws each image in two steps of a large network: some 27 times the work of the VAE's own decoder",
+    ),
     NamedVAE(
         "sdxl-vae", "sdxl", ("sdxl_vae",),
         context=(2048, 1280), keys=("conditioner.embedders.",), words="xlvae|xl_vae", float16_overflows=True,

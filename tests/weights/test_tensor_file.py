@@ -193,6 +193,13 @@ def test_sound_files_that_cannot_be_used_are_not_called_damaged(tmp_path: Path, 
         refused(tmp_path / "a.pth", UnusableFile)
 
 
+def test_a_programs_weights_are_read_without_its_code(tmp_path: Path) -> None:
+    module = nn.Sequential(nn.Linear(2, 3), nn.Sequential(nn.Linear(3, 2)))
+    module.register_buffer("mean", torch.ones(2))
+    torch.jit.script(module).save(tmp_path / "a.pt")
+    same(tmp_path / "a.pt", module.state_dict())
+
+
 def test_other_formats_are_not_called_damaged(tmp_path: Path) -> None:
     buffer = io.BytesIO()
     for name in ("pictures/a.png", "script/constants.pkl"):

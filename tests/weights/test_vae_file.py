@@ -15,7 +15,7 @@ from safetensors.torch import save_file
 from taesd_ext import load_codec
 from taesd_ext.errors import TaesdError
 from taesd_ext.weights import vae_table
-from taesd_ext.weights.catalog import AUTOENCODER_DC, AUTOENCODER_KL, CATALOG
+from taesd_ext.weights.catalog import AUTOENCODER_KL, CATALOG, FULL
 from taesd_ext.weights.identify import Identity
 from taesd_ext.weights.vae_table import VAE_BY_NAME, VAES
 
@@ -161,7 +161,7 @@ def test_a_named_vae_with_a_bad_file_says_so(tmp_path: Path) -> None:
     assert load_codec("sdxl-vae", models_dir=tmp_path).source.encoder == good
 
 
-@pytest.mark.parametrize("kind", [AUTOENCODER_KL, AUTOENCODER_DC])
+@pytest.mark.parametrize("kind", FULL)
 def test_the_catalogue_and_the_table_name_the_same_vaes(kind: str) -> None:
     assert {row.family for row in CATALOG if row.kind == kind} <= {
         name for name, row in VAE_BY_NAME.items() if row.network == kind
