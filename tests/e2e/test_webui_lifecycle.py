@@ -51,11 +51,12 @@ def test_memory_saving_modes(new_server, host_row, flag):
         result = server.generate(batch_size=4, steps=12)
         assert result.error is None
         assert result.previews
-        assert {frame.size for frame in result.frames} == {(256, 256)}
+        assert {frame.size for frame in result.frames} == {(64, 64)}  # 1/4 is the most that such a mode gets
         server.set_options(taesd_ext_family="taesana")  # its decoder is not there
         result = server.generate(steps=20)
         assert result.error is None
-        assert {frame.size for frame in result.frames} == {(32, 32)}
+        assert result.previews
+        assert server.call("/probe/state")["detail"] in ("embedded", "linear")
 
 
 def test_gone_without_a_trace(new_server):
