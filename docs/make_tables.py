@@ -12,7 +12,7 @@ import ast
 import json
 import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from functools import cache
 from itertools import groupby
 from pathlib import Path
@@ -23,14 +23,20 @@ sys.path.insert(0, str(ROOT))
 import torch  # noqa: E402 - this folder need not be installed
 
 from taesd_ext.codec.previewer import has_previewer  # noqa: E402
-from taesd_ext.latent_formats import LATENT_FORMATS, LatentFormat  # noqa: E402
+from taesd_ext.latent_formats import (  # noqa: E402
+    LATENT_FORMATS,
+    LatentFormat,
+    ModelEvidence,
+    detect,
+    native_format,
+)
 from taesd_ext.models.latent_rgb import LATENT_RGB  # noqa: E402
 from taesd_ext.preview.frame import Frame, PreviewImage  # noqa: E402
 from taesd_ext.preview.job_history import JobHistory  # noqa: E402
 from taesd_ext.settings import OPTIONS, Option  # noqa: E402
 
 SETTINGS = "| Setting | Key | Default | What it does |\n|---|---|---|---|\n"
-MODELS = "| Model | Latent | Tiny decoder | Without a file |\n|---|---|---|---|\n"
+MODELS = "| Model | Latent | Told by | Tiny decoder | Without a file | After one finished picture |\n|---|---|---|---|---|---|\n"
 HISTORY = "| Job | 4 channels | 4 channels and previews | 16 channels |\n|---|---|---|---|\n"
 HISTORY_JOBS, HISTORY_STEPS, PREVIEW_BYTES = 8, 40, 100_000
 UNTRANSLATED = {"TAESD", "PSNR", "SSIM"}
@@ -52,11 +58,25 @@ def settings_table() -> str:
 def models_table() -> str:
     def row(model: LatentFormat) -> str:
         latent = f"{model.latent_channels} channels at 1/{model.spatial_scale_factor}{', film' if model.frames else ''}"
-        decoders = ", ".join(f"`{name}`" for name in (model.family, *model.other_decoders) if name)
-        rough = "embedded previewer" if has_previewer(model.name) else "linear RGB" if model.rgb in LATENT_RGB else "-"
-        return f"| {model.title} | {latent} | {decoders or '-'} | {rough} |\n"
+        decoders = _code(name for name in (model.family, *model.other_decoders) if name)
+        embedded, identity = has_previewer(model.name), model.spatial_scale_factor == 1
+        rough = "embedded previewer" if embedded else "linear RGB" if model.rgb in LATENT_RGB else "shapes in greys"
+        learnt = "the same" if embedded else "the same, it is exact" if identity else "what was learnt from it"
+        return f"| {model.title} | {latent} | {_told_by(model)} | {decoders or '-'} | {rough} | {learnt} |\n"
 
     return MODELS + "".join(map(row, LATENT_FORMATS))
+
+
+def _told_by(model: LatentFormat) -> str:
+    """The names that a WebUI has for it, of its latents, its decoder or its kind, and the shape that it alone has."""
+    decoders = (name for name in (model.family, *model.other_decoders) if name and native_format(model.family) is model)
+    told = _code((*model.host_names, *model.flags, *decoders))
+    alone = detect(ModelEvidence(channels=model.latent_channels, frames=model.frames)).format is model
+    return f"{told}, its shape" if alone else told
+
+
+def _code(names: Iterable[str]) -> str:
+    return ", ".join(f"`{name}`" for name in names)
 
 
 @cache

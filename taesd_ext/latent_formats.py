@@ -118,6 +118,11 @@ LATENT_FORMATS: tuple[LatentFormat, ...] = (
     LatentFormat("opensora13", "Open-Sora 1.3", "taeos1_3", 16, 8, frames=True, words=r"open[ ._-]?sora"),
     LatentFormat("cosmos1", "Cosmos 1", None, 16, 8, frames=True, host_names=("Cosmos1CV8x8x8",)),
     LatentFormat("ming", "Ming-Image", None, 16, 8, frames=True, host_names=("MingImage",), scaling_factor=8.0064),
+    LatentFormat("seedvr2", "SeedVR2", None, 16, 8, frames=True, host_names=("SeedVR2",)),
+    LatentFormat(
+        "sd1-views", "Hunyuan3D 2.1 Paint, its views as a film", "taesd", 4, 8, frames=True,
+        host_names=("Hunyuan3Dv2_1Paint",), rgb="sd1", scaling_factor=0.18215,
+    ),
     LatentFormat("cascade-prior", "Stable Cascade, stage C", None, 16, 42, host_names=("SC_Prior",)),
     LatentFormat("cascade", "Stable Cascade, stage B", None, 4, 4, host_names=("SC_B",), scaling_factor=1 / 0.43),
     LatentFormat(

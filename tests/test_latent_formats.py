@@ -53,6 +53,8 @@ def evidence(latent_format=None, decoder_name=None, flags=(), channels=None, str
         (evidence("HunyuanImage21Refiner", None, (), 64, None, True), "hunyuan-refiner"),
         (evidence("MiniMaxH3AV", "taeh3", (), 24, None, True), "h3"),
         (evidence("RGB", None, (), 3, 1), "rgb"),
+        (evidence("SeedVR2", None, (), 16, None, True), "seedvr2"),
+        (evidence("Hunyuan3Dv2_1Paint", None, (), 4, None, True), "sd1-views"),
         # What a host names and no row has is unknown, whatever its shape and its flags.
         (evidence("UnheardOf", None, (), 64, 16), None),
         (evidence("UnheardOf", None, {"is_sdxl"}, 4), None),
@@ -84,7 +86,7 @@ def test_rows_are_whole() -> None:
     for row in LATENT_FORMATS:
         for values in (row.shift, row.deviations):
             assert not isinstance(values, tuple) or len(values) in (0, row.latent_channels)
-        if row.name == "opensora13":  # no host samples it, and nobody published factors
+        if row.name in ("opensora13", "seedvr2"):  # nobody published factors
             continue
         factors = LATENT_RGB[row.rgb]
         assert len(factors.factors) == row.latent_channels

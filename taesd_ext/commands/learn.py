@@ -62,7 +62,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--measure-learning",
         type=Path,
         metavar="FOLDER",
-        help="make nothing; measure what is learnt from 1 to 24 crops of a folder's pictures, on others",
+        help="make nothing; measure what is learnt from 1 to 16 crops of a folder's pictures, on others",
     )
     kind.add_argument(
         "--vae", metavar="FILE", help="make a previewer for a VAE: a weight file, a diffusers folder, or a known name"

@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
+from itertools import chain, islice
 from pathlib import Path
 
 from torch import Tensor
 
 from taesd_ext.codec.codec import Codec
+from taesd_ext.codec.previewer import has_previewer, load_previewer
+from taesd_ext.commands.peak_memory import PeakMemory
 from taesd_ext.commands.quality import read_photos
 from taesd_ext.learning.pairs import Pair, make_pair
 from taesd_ext.learning.readout import Learnt, learn_readout, mean_psnr, train_previewer_on
+from taesd_ext.models.latent_rgb import LATENT_RGB, latent_to_rgb
 
-COUNTS = (1, 2, 4, 8, 16, 24)
+COUNTS = (1, 2, 4, 8, 16)
 CROP = 256
 HELD_BACK = 3
 """Every so many photographs, from the first on, one is only shown."""
@@ -24,21 +29,40 @@ def learning_curve(codec: Codec, folder: Path, steps: int) -> Iterator[str]:
     photos = read_photos(folder)
     exam = [_pair(codec, crop) for photo in photos[::HELD_BACK] for crop in _corners(photo)]
     others = [list(_corners(photo)) for place, photo in enumerate(photos) if place % HELD_BACK]
-    taught = [_pair(codec, crop) for crops in zip(*others, strict=True) for crop in crops]
+    crops = islice(chain.from_iterable(zip(*others, strict=True)), COUNTS[-1])
+    taught = [_pair(codec, crop) for crop in crops]
     yield f"{len(exam)} crops held back, {taught[0].bytes / 1e3:.0f} KB a pair"
+    for name, preview in _without_learning(codec):
+        yield f"{name}: {mean_psnr(preview, exam):5.2f} dB"
     for count in (count for count in COUNTS if count <= len(taught)):
-        began = time.process_time()
-        learnt = learn_readout(taught[:count])
-        yield _line(count, learnt, exam, time.process_time() - began)
+        yield _line(partial(learn_readout, taught[:count]), exam)
     if steps:
-        began = time.process_time()
-        *_, found = train_previewer_on(taught, steps)
-        yield f"{_line(len(taught), found.trained, exam, time.process_time() - began)}, trained {steps} steps"
+        yield f"{_line(lambda: _trained(taught, steps), exam)}, trained {steps} steps"
 
 
-def _line(count: int, learnt: Learnt, exam: list[Pair], seconds: float) -> str:
+def _without_learning(codec: Codec) -> Iterator[tuple[str, Callable[[Tensor], Tensor]]]:
+    """What shows the format without a decoder, had it not been taken as unknown."""
+    if codec.format.rgb in LATENT_RGB:
+        yield "published RGB matrix", lambda latent: latent_to_rgb(latent, codec.format.rgb)
+    if has_previewer(codec.format.name):
+        yield "shipped previewer", load_previewer(codec.format.name)
+
+
+def _line(learn: Callable[[], Learnt], exam: list[Pair]) -> str:
+    began = time.process_time()
+    with PeakMemory() as memory:
+        learnt = learn()
+    seconds, megabytes = time.process_time() - began, (memory.bytes or 0) / 1e6
     shown = mean_psnr(learnt.preview, exam)
-    return f"{count:3} pictures: {shown:5.2f} dB (it says {learnt.psnr:.1f}), {seconds:.2f} CPU s"
+    return (
+        f"{learnt.pictures:3} pictures: {shown:5.2f} dB (it says {learnt.psnr:.1f}), {seconds:.2f} CPU s, "
+        f"{megabytes:.1f} MB"
+    )
+
+
+def _trained(pairs: list[Pair], steps: int) -> Learnt:
+    *_, found = train_previewer_on(pairs, steps)
+    return found.trained
 
 
 def _corners(photo: Tensor) -> Iterator[Tensor]:

@@ -100,7 +100,7 @@ def test_measures_what_finished_pictures_teach(
         Image.effect_mandelbrot((96, 64), (-2, -1.5, 1, 1.5), 100).save(tmp_path / f"{name}.png")
     assert _learn(tmp_path, weights_dir, "--family", "taesd", "--measure-learning", str(tmp_path)) == 0
     lines = capsys.readouterr().out.splitlines()
-    assert [line.split()[0] for line in lines[2:]] == ["1", "2", "4", "8"]
+    assert [line.split()[0] for line in lines[2:]] == ["published", "shipped", "1", "2", "4", "8"]
 
 
 def test_measures_photographs(weights_dir: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
