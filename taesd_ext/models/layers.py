@@ -35,6 +35,10 @@ class Sequential(Module, nn.Sequential):
 
 
 class Conv2d(Module, nn.Conv2d):
+    def reset_parameters(self) -> None:
+        if not self.weight.is_meta:  # where drawing gives nothing and is half of what building a network costs
+            super().reset_parameters()
+
     def forward(self, x: Tensor) -> Tensor:
         return self.convolve(x, self.weight)
 

@@ -15,7 +15,7 @@ _spec = importlib.util.spec_from_file_location(
 _fixtures = importlib.util.module_from_spec(_spec)
 _spec.loader.exec_module(_fixtures)
 
-bare_host, host = _fixtures.bare_host, _fixtures.host
+bare_host, host, three_families = _fixtures.bare_host, _fixtures.host, _fixtures.three_families
 
 
 @pytest.fixture(scope="session")

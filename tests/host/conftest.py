@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
+import shutil
 import sys
 from pathlib import Path
 
@@ -11,6 +12,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
+from taesd_ext.codec import heads
 from taesd_ext.host import register as register_module
 from taesd_ext.host import webui as webui_module
 from taesd_ext.models.tiny import Decoder, Encoder
@@ -78,6 +80,7 @@ def bare_host(monkeypatch, tmp_path):
     monkeypatch.syspath_prepend(str(TESTS / "fake_webui"))
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setattr(heads, "DATA", tmp_path / "no heads")  # those that are shipped fit no random weights
     monkeypatch.setattr(register_module, "PATIENCE", 30)  # on a busy machine the first step finds all loaded
     _forget_host()
     yield Host(tmp_path / "models")
@@ -85,16 +88,22 @@ def bare_host(monkeypatch, tmp_path):
     _forget_host()
 
 
-@pytest.fixture
-def host(bare_host):
-    """The same with the extension loaded, weights of three families in place, and TAESD previews at every step."""
-    folder = Path(bare_host.paths_internal.models_path) / "VAE-taesd"
-    folder.mkdir(parents=True)
+@pytest.fixture(scope="session")
+def three_families(tmp_path_factory) -> Path:
+    """A folder with their weights, to copy."""
+    folder = tmp_path_factory.mktemp("families")
     for seed, (family, channels) in enumerate((("taesd", 4), ("taesdxl", 4), ("taesd3", 16))):
         torch.manual_seed(seed)
         save_file(Decoder(channels).state_dict(), folder / f"{family}_decoder.safetensors")
         save_file(Encoder(channels).state_dict(), folder / f"{family}_encoder.safetensors")
-    bare_host.folder = folder
+    return folder
+
+
+@pytest.fixture
+def host(bare_host, three_families):
+    """The same with the extension loaded, weights of three families in place, and TAESD previews at every step."""
+    bare_host.folder = Path(bare_host.paths_internal.models_path) / "VAE-taesd"
+    shutil.copytree(three_families, bare_host.folder)
     bare_host.load_scripts()
     bare_host.opts.show_progress_type = "TAESD"
     bare_host.opts.taesd_ext_budget = 0
