@@ -34,6 +34,16 @@
         strip.scrollLeft = chosen.offsetLeft - (strip.clientWidth - chosen.offsetWidth) / 2;
     }
 
+    // The panel's choice of a moment follows a frame that was chosen.
+    function choose(film, index) {
+        play(film, false);
+        showFrame(film, index);
+        const seen = film.closest("#taesd_film") && document.querySelector("#taesd_moment_seen :is(textarea, input)");
+        if (!seen) return;
+        seen.value = film.querySelector("figcaption").textContent.split(" · ")[0];
+        seen.dispatchEvent(new Event("input", { bubbles: true }));
+    }
+
     const shownFrame = (film) => Number(film.querySelector("input[type=range]").value);
 
     function play(film, playing) {
@@ -68,8 +78,7 @@
         if (!film) return;
         const frame = event.target.closest("[data-frame]");
         if (frame) {
-            play(film, false);
-            showFrame(film, Number(frame.dataset.frame));
+            choose(film, Number(frame.dataset.frame));
         } else if (event.target.closest(".taesd-ext-play")) {
             play(film, !film.classList.contains("taesd-ext-playing"));
         }
@@ -80,13 +89,17 @@
         if (!film || event.ctrlKey || event.altKey || event.metaKey) return;
         const step = { ArrowLeft: -1, ArrowRight: 1 }[event.key];
         if (step && event.target.type !== "range") {
-            play(film, false);
-            showFrame(film, shownFrame(film) + step);
+            choose(film, shownFrame(film) + step);
             event.preventDefault();
         } else if (event.key === " " && event.target === film) {
             play(film, !film.classList.contains("taesd-ext-playing"));
             event.preventDefault();
         }
+    }));
+
+    document.addEventListener("change", quietly((event) => {
+        const film = event.target.type === "range" && event.target.closest(".taesd-ext-film");
+        if (film) choose(film, shownFrame(film));
     }));
 
     document.addEventListener("input", quietly((event) => {

@@ -76,10 +76,10 @@ def preview_of(actions: PanelActions, kept: KeptLatent) -> RecordedFrame | None:
 def build_redecode_box(
     actions: PanelActions, tab: gr.Tab, elem_id: str, words: dict[str, str],
     offered: Callable[[Any], Sequence[KeptLatent]], source: Any = None, *, button: str,
-) -> None:  # fmt: skip
+) -> gr.Dropdown:  # fmt: skip
     """Controls for the latents that are ``offered`` for what ``source``, a dropdown beside them, shows.
 
-    ``words`` are those of the choice of one, ``button`` is that of the button that decodes it.
+    ``words`` are those of the choice of one, which it gives; ``button`` is that of the button that decodes it.
     """
     codecs = actions.codecs
     with gr.Row():
@@ -142,6 +142,7 @@ def build_redecode_box(
     latent.change(choose, [beside, latent, decoder], decoder, show_progress="hidden")
     long_action(decode.click, cancel, [beside, latent, decoder, last], result, [shown, last, *sent], again, elem_id)
     save.click(keep, last, [result, saved], show_progress="hidden")
+    return latent
 
 
 def _send_buttons(actions: PanelActions, elem_id: str) -> list[Any]:

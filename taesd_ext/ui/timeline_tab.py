@@ -17,7 +17,7 @@ from taesd_ext.ui.choices import offer_newest
 from taesd_ext.ui.controls import late_dropdown, line, refresh_button, small_button
 from taesd_ext.ui.markup import counted, film, notice
 from taesd_ext.ui.pictures import data_uri, offered_file
-from taesd_ext.ui.redecode_box import build_redecode_box
+from taesd_ext.ui.redecode_box import build_redecode_box, latent_choice
 from taesd_ext.ui.work import Task, long_action
 
 NO_TIMELINE = "No previews yet. They appear here while and after images are generated."
@@ -78,12 +78,20 @@ def build_timeline_tab(actions: PanelActions, tab: gr.Tab) -> None:
 
     newest = gr.State("")
     words = {"label": "Moment", "info": "each step's prediction and the finished image, newest first"}
-    build_redecode_box(actions, tab, "taesd_moment", words, partial(moments_of, actions), job, button="Full picture")
+    offered = partial(moments_of, actions)
+    moment = build_redecode_box(actions, tab, "taesd_moment", words, offered, job, button="Full picture")
+    # javascript/taesd_ext.js writes there what a frame that was pressed is called.
+    seen = gr.Textbox(elem_id="taesd_moment_seen", elem_classes="taesd-ext-hidden")
 
     def look(chosen: str | None, newest: str) -> tuple[dict[str, Any], str]:
         # The film follows by the dropdown's own change: shown here too, it would come twice, the second time over the
         # frame that the user went to meanwhile.
         return offer_newest([job_choice(job) for job in actions.jobs()], chosen, newest)
+
+    def follow(seen: str, choice: Any) -> dict[str, Any]:
+        step, latents = str(seen).partition("/")[0], offered(choice)
+        latent = next((kept for kept in latents if step == f"step {kept.step}"), None)
+        return gr.update(choices=[*map(latent_choice, latents)], value=latent_choice(latent)) if latent else gr.update()
 
     def make(task: Task, choice: Any, kind: str, length: float, hold: float, side: float) -> tuple[str, list[Any]]:
         chosen = find_job(actions, choice)
@@ -100,6 +108,7 @@ def build_timeline_tab(actions: PanelActions, tab: gr.Tab) -> None:
     for event in (tab.select, refresh.click):
         event(look, [job, newest], [job, newest], show_progress="hidden")
     job.change(lambda choice: film_html(find_job(actions, choice)), job, strip, show_progress="hidden")
+    seen.change(follow, [seen, job], moment, show_progress="hidden")
     long_action(save.click, None, [job, kind, length, hold, side], result, [saved], make, "taesd_film_save")
 
 

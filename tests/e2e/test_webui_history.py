@@ -9,7 +9,7 @@ import urllib.request
 import numpy as np
 import pytest
 import torch
-from chromium import choose, keep_shot, open_panel, wait_for_words
+from chromium import keep_shot, open_panel, wait_for_value, wait_for_words
 from PIL import Image
 from safetensors.torch import load, save_file
 from webui_page import webui_window
@@ -135,9 +135,11 @@ def test_a_moment_is_decoded_saved_and_sent_on_in_the_page(browser, webui, tmp_p
         open_panel(page, "Timeline")
         page.wait_for_selector(".taesd-ext-strip button")
         page.wait_for_function("document.querySelector('#taesd_moment_decoder input').value !== ''")
-        page.locator(".taesd-ext-strip button").nth(2).click()
+        frame = page.locator("#taesd_film [data-frame]").nth(2)
+        step = frame.inner_text().partition("/")[0]
+        frame.click()
+        wait_for_value(page, "taesd_moment_kept", f", {step} ")
         keep_shot(page, tmp_path, "moment-1-seen")
-        choose(page, "taesd_moment_kept", "step 6 ")
         page.click("#taesd_moment")
         page.wait_for_selector("#taesd_moment_shown img")
         keep_shot(page, tmp_path, "moment-2-full-picture")

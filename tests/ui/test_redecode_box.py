@@ -38,6 +38,16 @@ def test_a_full_picture_stands_beside_its_preview_and_another_of_its_job(actions
     assert result_html(first, first).count("<img") == 1
 
 
+def test_the_moment_follows_a_frame_of_the_film(actions):
+    with gr.Blocks() as page, gr.Tabs():
+        build_panel(actions, page)
+    follow = pressed(page, "taesd_moment_seen")
+    moments = moments_of(actions, None)
+    assert follow("step 3/4", None)["value"] == latent_choice(next(kept for kept in moments if kept.step == 3))
+    for unknown in ("step 9/4", "", None):
+        assert "value" not in follow(unknown, None)
+
+
 def test_a_choice_made_while_the_list_is_read_stays(actions):
     """The decoders of another latent follow by its dropdown's own change, once."""
     with gr.Blocks() as page, gr.Tabs():
