@@ -7,6 +7,7 @@ from typing import Any
 
 import gradio as gr
 
+from taesd_ext.codec.embedded import embedded_families
 from taesd_ext.commands.doctor import diagnose
 from taesd_ext.errors import TaesdError
 from taesd_ext.latent_formats import FAMILIES, LATENT_FORMATS
@@ -55,17 +56,19 @@ def families_html(folders: list[Path]) -> str:
         # A file that holds both parts has one line.
         for path in dict.fromkeys(found.get(part) for part in PARTS):
             parts = " + ".join(part for part in PARTS if found.get(part) == path)
-            state, version, size, licence, file = _file_cells(path)
+            state, version, size, licence, file = _file_cells(path) if path else (_without_file(family), *[""] * 4)
             rows.append((name, parts, state, version, size, licence, titles, file))
             name = titles = ""
     head = ("Family", "Part", "State", "Version", "Size", "Licence", "For", "File")
     return table(head, rows, "taesd-ext-models")
 
 
-def _file_cells(path: Path | None) -> tuple[str, str, str, str, str]:
+def _without_file(family: str) -> str:
+    return badge("embedded", "fair") if family in embedded_families() else badge("missing", "none")
+
+
+def _file_cells(path: Path) -> tuple[str, str, str, str, str]:
     """(state, version, size, licence, file)"""
-    if path is None:
-        return badge("missing", "none"), "", "", "", ""
     found = identify(path)
     words = OWN if found.state == UNVERIFIED else found.state
     state = badge(words, {OFFICIAL: "good", UNREADABLE: "bad"}.get(found.state, "fair"))

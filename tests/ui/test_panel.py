@@ -9,7 +9,7 @@ import pytest
 import torch
 from events import events
 
-from taesd_ext.codec.embedded import embedded_names
+from taesd_ext.codec.embedded import embedded_families, embedded_names
 from taesd_ext.codec.picture_file import picture_to_image
 from taesd_ext.commands.round_trip import RoundTrip, measure
 from taesd_ext.errors import TaesdError
@@ -71,6 +71,13 @@ def test_the_models_table_says_what_is_there(playground):
     assert "taesd" not in missing_families(folders)
     assert "taesdxl" in missing_families(folders)
     assert len(download_choices()) >= len(missing_families(folders))
+
+
+def test_the_models_table_tells_what_is_embedded_from_what_is_missing(tmp_path):
+    rows = families_html([tmp_path]).split("<tr>")
+    states = {family: row for family in FAMILIES for row in rows if f"<td>{family}</td>" in row}
+    assert {family for family, row in states.items() if "embedded" in row} == set(embedded_families())
+    assert {family for family, row in states.items() if "missing" in row} == set(FAMILIES) - set(embedded_families())
 
 
 def test_what_is_wrong_is_shown_with_its_cure(playground, weights, monkeypatch):
