@@ -83,8 +83,12 @@ class DecoderHeads:
             save_heads(heads, self._cache_file(), FastNetwork(self._plain_decoder).place(self._device), self._family)
         except OSError as error:
             log_once("heads not kept", f"Heads for reduced detail could not be kept: {one_line(error)}.")
+        self.use(heads, OWN)
+
+    def use(self, heads: Heads, origin: str) -> None:
+        """Use these from now on, unchecked."""
         with self._lock:
-            self._heads, self._origin = self._placed(heads), OWN
+            self._heads, self._origin = self._placed(heads), origin
 
     @property
     def _device(self) -> torch.device:

@@ -17,7 +17,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from taesd_ext.codec.codec import Codec
-from taesd_ext.codec.heads import SCALES
+from taesd_ext.codec.heads import SCALES, SHIPPED, load_heads, shipped_heads
 from taesd_ext.codec.loading import load_codec
 from taesd_ext.codec.previewer import has_previewer, load_previewer
 from taesd_ext.codec.tiling import TileChoice
@@ -81,7 +81,11 @@ class Bench:
                 return found
         except TaesdError:
             pass
-        return Codec(self.family, self.format, decoder=made_up(network_of(self.format, "decoder")), dtype=DTYPES[dtype])
+        decoder = made_up(network_of(self.format, "decoder"))
+        codec = Codec(self.family, self.format, decoder=decoder, dtype=DTYPES[dtype])
+        if codec.heads and (shipped := shipped_heads(self.family)).is_file():
+            codec.heads.use(load_heads(shipped)[0], SHIPPED)
+        return codec
 
     @property
     def has_weights(self) -> bool:

@@ -62,6 +62,12 @@ def test_a_table_is_aligned():
     assert lines[1].index("1.2") + 3 == lines[2].index("100.0") + 5
 
 
+def test_without_a_file_every_detail_is_timed(tmp_path):
+    codec = Bench("taesd", (str(tmp_path),)).codec()
+    assert codec.source.decoder is None
+    assert codec.details == ("1/8", "1/4", "1/2", "full")
+
+
 def test_the_frames_show_the_same_picture(weights_dir):
     """Each way's bytes are a picture of the latent: otherwise their times would not be comparable."""
     subject = Bench("taesd", (str(weights_dir),))
