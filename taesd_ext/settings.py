@@ -33,6 +33,7 @@ DEVICE_CPU = "CPU"
 HOSTS_VAE = "the WebUI's"
 TINY_VAE = "TAESD"
 """Two choices of what makes the finished picture that are no VAE's name."""
+AS_FINAL = "as for the final image"
 
 FAIL_WITH_ERROR = "error"
 FAIL_TO_FULL_VAE = "full VAE"
@@ -167,6 +168,17 @@ OPTIONS: tuple[Option, ...] = (
         "\"the WebUI's\" follows its own SD VAE and decode settings",
         section="vae", choices=(HOSTS_VAE, TINY_VAE),
     ),
+    *(
+        Option(
+            name, AS_FINAL, "name", f"VAE for {what}", help_, section="vae", choices=(AS_FINAL, HOSTS_VAE, TINY_VAE),
+            advanced=True,
+        )
+        for name, what, help_ in (
+            ("final_vae_first", "the first pass of hires fix", "decodes what the upscaler enlarges"),
+            ("final_vae_hires", "the hires pass", "decodes the final image of hires fix"),
+            ("final_vae_img2img", "img2img", "decodes the final image there"),
+        )
+    ),
     Option(
         "decode_failure", FAIL_WITH_ERROR, "choice", "If TAESD cannot decode or encode",
         "stop with an error, or use the full VAE and say so in the image's parameters",
@@ -190,6 +202,9 @@ OPTIONS: tuple[Option, ...] = (
 
 OPTION: dict[str, Option] = {option.name: option for option in OPTIONS}
 
+FINAL_VAES = tuple(option.name for option in OPTIONS if option.kind == "name")
+"""What makes the finished picture: in all passes, and in one of them."""
+
 INFOTEXT_MODEL = "TAESD model"
 """Key under which generation parameters name the tiny model that made or read the picture."""
 
@@ -198,6 +213,9 @@ INFOTEXT_STEP = "Preview step"
 
 INFOTEXT_VAE = "Final VAE"
 """Key under which generation parameters name the full VAE of ours that made the picture."""
+
+INFOTEXT_FIRST_VAE = "First pass VAE"
+"""Key under which generation parameters name what decoded hires fix's first pass, where that was not the same."""
 
 
 def option_value(name: str, values: Mapping[str, Any]) -> Any:

@@ -12,7 +12,7 @@ import gradio as gr
 
 from taesd_ext.errors import log_once
 from taesd_ext.host.generation import Choices
-from taesd_ext.settings import HOSTS_VAE, INFOTEXT_VAE, OPTION
+from taesd_ext.settings import AS_FINAL, HOSTS_VAE, INFOTEXT_FIRST_VAE, INFOTEXT_VAE, OPTION
 from taesd_ext.weights.installed_vaes import canonical_name
 
 TITLE = "TAESD preview"
@@ -22,7 +22,7 @@ AS_SET = "as in Settings"
 
 SECOND_SCREEN = "Live preview on a second screen"
 
-ARGUMENTS = ("enabled", "family", "interval", "detail", "final_vae")
+ARGUMENTS = ("enabled", "family", "interval", "detail", "final_vae", "final_vae_first")
 """Order of the arguments. It is part of the API: new ones are added at the end."""
 
 
@@ -32,12 +32,13 @@ PAGE = len(ARGUMENTS)
 
 def build(
     elem_id: Callable[[str], str], change: Callable[[Choices, str], None], final_vaes: Sequence[str] = (),
-    cost: Callable[[], str] = str, second_screen: str = "",
+    cost: Callable[[], str] = str, second_screen: str = "", *, hires_fix: bool = True,
 ) -> list[Any]:  # fmt: skip
     """The controls, in the order of ARGUMENTS, and what tells the page.
 
     ``change(choices, page)`` hears of each change, while a generation of the page's may run. ``cost()`` says what the
-    last job's previews took, ``second_screen`` is the address of that page, where there is one.
+    last job's previews took, ``second_screen`` is the address of that page, where there is one. Without ``hires_fix``
+    there is no first pass to choose for.
     """
     side_by_side = {"min_width": 130, "value": AS_SET}
     with gr.Accordion("TAESD", open=False, elem_id=elem_id("accordion")):
@@ -53,6 +54,10 @@ def build(
                 [AS_SET, *(final_vaes or OPTION["final_vae"].choices)], label=OPTION["final_vae"].label,
                 allow_custom_value=True, elem_id=elem_id("final_vae"), **side_by_side,
             )  # fmt: skip
+            first_vae = gr.Dropdown(
+                [AS_SET, AS_FINAL, *(final_vaes or OPTION["final_vae"].choices)], label=OPTION["final_vae_first"].label,
+                allow_custom_value=True, elem_id=elem_id("final_vae_first"), visible=hires_fix, **side_by_side,
+            )  # fmt: skip
         interval = gr.Slider(
             0, 50, value=0, step=1, label="Preview interval in steps (0 = as in Settings)", elem_id=elem_id("interval")
         )
@@ -63,7 +68,7 @@ def build(
         paused = gr.Checkbox(False, label="Pause previews", elem_id=elem_id("paused"), elem_classes="taesd-hidden")
     page = gr.State(_new_page)  # asked for by each page that is loaded
     page.value = ""  # what the API sends
-    controls = [enabled, family, interval, detail, final_vae, page]
+    controls = [enabled, family, interval, detail, final_vae, first_vae, page]
 
     def changed(is_paused: bool, *values: Any) -> None:
         choices = choices_of(values)
@@ -120,3 +125,11 @@ def pasted_final_vae(parameters: Mapping[str, Any], in_settings: str) -> str:
     recorded = parameters.get(INFOTEXT_VAE)
     name = canonical_name(str(recorded)) if recorded else HOSTS_VAE
     return AS_SET if name == in_settings else name
+
+
+def pasted_first_vae(parameters: Mapping[str, Any], in_settings: str) -> str:
+    """The same for the first pass of hires fix; ``in_settings`` is empty where a pass has its own VAE there."""
+    recorded = parameters.get(INFOTEXT_FIRST_VAE)
+    if recorded:
+        return canonical_name(str(recorded))
+    return AS_SET if in_settings else AS_FINAL

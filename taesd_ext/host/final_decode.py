@@ -19,7 +19,7 @@ from taesd_ext.host.generation import FinalChoices, Generations
 from taesd_ext.host.webui import DECODE_METHOD, ENCODE_METHOD, PREVIEW_METHOD, WebUI
 from taesd_ext.latent_formats import Detection, detect, from_family_latent, to_family_latent
 from taesd_ext.preview.drawing import no_decoder, subject_format
-from taesd_ext.settings import AUTO, BUILT_IN, FAIL_TO_FULL_VAE, HOSTS_VAE, TINY_VAE
+from taesd_ext.settings import AS_FINAL, AUTO, BUILT_IN, FAIL_TO_FULL_VAE, HOSTS_VAE, TINY_VAE
 
 
 class FinalDecode:
@@ -39,8 +39,19 @@ class FinalDecode:
 
     def choices_now(self) -> FinalChoices:
         """For a job that begins: of the running generation's choice, else of the settings."""
-        vae = self._generations.choices.final_vae or self._setting("final_vae")
-        return FinalChoices(vae, self._setting("family"), self._setting("decode_failure"))
+        processing = self._generations.processing
+        if hasattr(processing, "init_images"):
+            last = self._vae_for("final_vae_img2img")
+        else:
+            last = self._vae_for("final_vae_hires" if getattr(processing, "enable_hr", False) else "final_vae")
+        first = self._vae_for("final_vae_first")
+        return FinalChoices(last, first, self._setting("family"), self._setting("decode_failure"))
+
+    def _vae_for(self, option: str) -> str:
+        """For one pass: the generation's choice for it, then for all, then those of the settings."""
+        mine = self._generations.choices
+        of_pass = getattr(mine, option, None) or (AS_FINAL if mine.final_vae else self._setting(option))
+        return (mine.final_vae or self._setting("final_vae")) if of_pass == AS_FINAL else of_pass
 
     @property
     def choices(self) -> FinalChoices:
@@ -66,7 +77,7 @@ class FinalDecode:
             return TINY_VAE if self._host.uses_taesd(PREVIEW_METHOD) else HOSTS_VAE
         chosen = HOSTS_VAE
         if self._host.is_final(approximation) and not is_film(sample) and not getattr(self._thread, "hosts_vae", False):
-            chosen = self.choices.vae
+            chosen = self.choices.first_vae if self._is_first_pass() else self.choices.vae
         return TINY_VAE if chosen == HOSTS_VAE and approximation == self._host.taesd_index else chosen
 
     def replaces_taesd(self, sample: Tensor | None = None) -> bool:
@@ -84,9 +95,19 @@ class FinalDecode:
 
     def wants_tiny(self) -> bool:
         """Whether the running job will need a tiny autoencoder for its pictures."""
-        choices = self.choices
-        decodes = choices.vae == TINY_VAE or (choices.vae == HOSTS_VAE and self._host.uses_taesd(DECODE_METHOD))
+        choices, vaes = self.choices, self._vaes()
+        decodes = TINY_VAE in vaes or (HOSTS_VAE in vaes and self._host.uses_taesd(DECODE_METHOD))
         return choices.family != BUILT_IN and (decodes or self._host.uses_taesd(ENCODE_METHOD))
+
+    def _is_first_pass(self) -> bool:
+        """Whether hires fix is still to enlarge what is decoded now."""
+        processing = self._generations.processing
+        return bool(getattr(processing, "enable_hr", False)) and not getattr(processing, "is_hr_pass", False)
+
+    def _vaes(self) -> set[str]:
+        """What decodes in the running job."""
+        enlarges = getattr(self._generations.processing, "enable_hr", False)
+        return {self.choices.vae, *([self.choices.first_vae] if enlarges else [])}
 
     # Doing it
 
@@ -107,7 +128,7 @@ class FinalDecode:
         image = self._bordered(codec).decode(latent, on_tiled=tiles.append)
         _must_be_finite(image, codec)
         tiled = {infotext.TILES: tiles[-1]} if tiles else {}
-        self._note(infotext.record, "decoder", {**infotext.made_by(codec, "decoder"), **tiled})
+        self._note_made("decoder", {**infotext.made_by(codec, "decoder"), **tiled})
         return image.mul_(2).sub_(1)  # in place: no second picture, and none that belongs to inference mode
 
     def encode(self, image: Tensor) -> Tensor:
@@ -132,7 +153,7 @@ class FinalDecode:
         if latent_format.frames:
             latent = latent.unsqueeze(2)
         _must_be_finite(latent, codec)
-        self._note(infotext.record, "encoder", infotext.made_by(codec, "encoder"))
+        self._note_made("encoder", infotext.made_by(codec, "encoder"))
         return latent.to(self._host.device(), self._host.dtype() or latent.dtype)
 
     def _bordered(self, codec: Codec) -> Codec:
@@ -155,11 +176,10 @@ class FinalDecode:
 
     def preload(self) -> None:
         """Load what the running job will need, or let go of what it will not. What fails is said when it is due."""
-        detection, vae = self._host.detection(), self.choices.vae
-        with contextlib.suppress(TaesdError):
-            if vae in (HOSTS_VAE, TINY_VAE):
-                self.vae.release()
-            else:
+        detection, full = self._host.detection(), sorted(self._vaes() - {HOSTS_VAE, TINY_VAE})
+        self.vae.keep(full)
+        for vae in full:
+            with contextlib.suppress(TaesdError):
                 self.vae.codec(vae, detection.format).begin_job()
                 self.sampling()
         if self.wants_tiny() and (family := family_of(self.choices.family, detection)):
@@ -183,15 +203,24 @@ class FinalDecode:
         """Note that the full VAE stands in for TAESD."""
         line = f"{one_line(error)} The full VAE was used instead."
         log_once(f"full VAE {line}", line)
-        self._note(infotext.record, part, {})
+        self._note_made(part, {})
         self._note(infotext.comment, f"TAESD: {line}")
 
     def used_built_in(self, part: str) -> None:
-        self._note(infotext.record, part, infotext.BUILT_IN[part])
+        self._note_made(part, infotext.BUILT_IN[part])
 
     def used_hosts_own(self, part: str) -> None:
         if self._generations.in_sampling_thread():  # the panel may compare decoders meanwhile
-            self._note(infotext.forget, part)
+            if part == "decoder" and self._is_first_pass():
+                self._note_made(part, {})
+            else:
+                self._note(infotext.forget, part)
+
+    def _note_made(self, part: str, made: dict[str, Any]) -> None:
+        if part == "decoder" and self._is_first_pass():
+            self._note(infotext.record_first_pass, made)
+        else:
+            self._note(infotext.record, part, made)
 
     def _note(self, record: Callable[..., None], *what: Any) -> None:
         current = self._generations.current

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import threading
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -22,24 +23,27 @@ from taesd_ext.weights.installed_vaes import canonical_name, find_installed_vae,
 
 
 class FinalVAE:
-    """Holds one VAE at most, loaded once and let go when it is chosen no more."""
+    """Holds the VAEs of the running job's passes, loaded once and let go when they are chosen no more."""
 
     def __init__(self, host: WebUI) -> None:
         self._host = host
         self._lock = threading.Lock()
-        self._key: tuple[Any, ...] = ()
-        self._codec: Codec | None = None
+        self._kept: dict[str, tuple[tuple[Any, ...], Codec]] = {}
+        """Name -> what it was loaded for, and the codec."""
         self._folders: dict[str, int] | None = None
         self._names: list[str] = []
 
-    def choices(self) -> list[str]:
-        """What can be chosen now. The folders are read anew only where a file in them came or went."""
+    def choices(self, option: str = "final_vae") -> list[str]:
+        """What can be chosen now for one of FINAL_VAES.
+
+        The folders are read anew only where a file in them came or went.
+        """
         folders = _folders(*self._host.vae_folders(), *self._host.weights_folders())
         with self._lock:
             if self._folders != folders:
                 self._names = list(installed_vaes_by_name(self._host.vae_folders(), self._host.weights_folders()))
                 self._folders = folders
-            return [*OPTION["final_vae"].choices, *self._names, *embedded_names()]
+            return [*OPTION[option].choices, *self._names, *embedded_names()]
 
     def codec(self, name: str, fitting: LatentFormat | None) -> Codec:
         """The VAE of this name; ``fitting`` is the loaded model's format, for a file that does not tell its own.
@@ -47,18 +51,25 @@ class FinalVAE:
         Raises TaesdError.
         """
         name, device, dtype = canonical_name(name), self._host.device(), self._host.vae_dtype()
-        key = (name, fitting, str(device), dtype)
+        key = (fitting, str(device), dtype)
         with self._lock:
-            if self._codec is None or self._key != (*key, *_stat(self._codec.source.decoder)):
-                self._codec = None
+            known, codec = self._kept.pop(name, ((), None))
+            if codec is None or known != (*key, *_stat(codec.source.decoder)):
+                codec = None
                 # A host may call from inference mode; tensors made there could not be used outside it.
                 try:
                     with computing(device):
-                        self._codec = self._load(name, fitting, device, dtype)
+                        codec = self._load(name, fitting, device, dtype)
                 except Exception as error:
                     raise error if isinstance(error, TaesdError) else _not_loaded(name, error) from error
-                self._key = (*key, *_stat(self._codec.source.decoder))
-            return self._codec
+            self._kept[name] = (*key, *_stat(codec.source.decoder)), codec
+            return codec
+
+    def keep(self, names: Iterable[str]) -> None:
+        """Let go of all others."""
+        names = {canonical_name(name) for name in names}
+        with self._lock:
+            self._kept = {name: kept for name, kept in self._kept.items() if name in names}
 
     def _load(self, name: str, fitting: LatentFormat | None, device: Any, dtype: Any) -> Codec:
         if name in embedded_names():
@@ -69,12 +80,8 @@ class FinalVAE:
     def park(self) -> None:
         """Let its weights wait on the CPU until the next decode."""
         with self._lock:
-            if self._codec is not None:
-                self._codec.park()
-
-    def release(self) -> None:
-        with self._lock:
-            self._codec = None
+            for _, codec in self._kept.values():
+                codec.park()
 
 
 def latent_for(codec: Codec, sample: Tensor, detection: Detection) -> Tensor:

@@ -19,6 +19,7 @@ class Choices:
     interval: int | None = None
     detail: str | None = None
     final_vae: str | None = None
+    final_vae_first: str | None = None
 
     def apply(self, settings: PreviewSettings) -> PreviewSettings:
         chosen = {name: getattr(self, name) for name in ("family", "interval", "detail")}
@@ -27,12 +28,19 @@ class Choices:
         )
 
 
+    def with_previews_of(self, other: Choices) -> Choices:
+        """What makes finished pictures stays."""
+        return replace(other, final_vae=self.final_vae, final_vae_first=self.final_vae_first)
+
+
 @dataclass(frozen=True)
 class FinalChoices:
     """What makes and reads finished pictures. Fixed when a job begins: nothing that is set meanwhile changes it."""
 
     vae: str
     """The host's own, TAESD, or a full VAE's name."""
+    first_vae: str
+    """The same for what hires fix enlarges."""
     family: str
     on_failure: str
 
@@ -87,7 +95,7 @@ class Generations:
         """Change the previews of the running generations that this page started; their pictures stay what they are."""
         with self._lock:
             self._stack = [
-                replace(running, choices=replace(choices, final_vae=running.choices.final_vae))
+                replace(running, choices=running.choices.with_previews_of(choices))
                 if page and running.page == page
                 else running
                 for running in self._stack

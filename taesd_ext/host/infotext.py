@@ -13,7 +13,7 @@ from taesd_ext.codec.codec import Codec
 from taesd_ext.codec.embedded import EMBEDDED_SUFFIX
 from taesd_ext.host.webui import TAESD
 from taesd_ext.latent_formats import FAMILIES
-from taesd_ext.settings import INFOTEXT_MODEL, INFOTEXT_STEP, INFOTEXT_VAE
+from taesd_ext.settings import HOSTS_VAE, INFOTEXT_FIRST_VAE, INFOTEXT_MODEL, INFOTEXT_STEP, INFOTEXT_VAE
 from taesd_ext.weights.identify import HASH_UP_TO, checksums
 from taesd_ext.weights.installed_vaes import canonical_name, file_title
 
@@ -40,6 +40,7 @@ def made_by(codec: Codec, part: str) -> dict[str, Any]:
 
 def begin(processing: Any) -> None:
     """Take out what was noted of an earlier picture: X/Y/Z plot and loopback hand the same parameters on."""
+    _parameters(processing).pop(INFOTEXT_FIRST_VAE, None)
     for part in HOST_KEY:
         forget(processing, part)
 
@@ -47,6 +48,7 @@ def begin(processing: Any) -> None:
 def forget(processing: Any, part: str) -> None:
     """The host's own VAE did it: what was noted here before is true no more; all else is left as it is."""
     parameters = _parameters(processing)
+    _end_first_pass(parameters, part, {})
     ours = f" {part}" in str(parameters.get(INFOTEXT_MODEL, ""))
     _without(parameters, part)
     if ours and parameters.get(HOST_KEY[part]) == TAESD:
@@ -59,11 +61,27 @@ def record(processing: Any, part: str, made: Mapping[str, Any]) -> None:
     The host writes its option's name beforehand, and forgets to with hires fix; what is written here is what was done.
     """
     parameters = _parameters(processing)
+    _end_first_pass(parameters, part, made)
     others = _without(parameters, part)
     parameters.pop(HOST_KEY[part], None)
     parameters.update(made)
     if INFOTEXT_MODEL in made:
         parameters[INFOTEXT_MODEL] = " + ".join(sorted([*others, made[INFOTEXT_MODEL]]))
+
+
+def record_first_pass(processing: Any, made: Mapping[str, Any]) -> None:
+    """Note what decoded the first pass of hires fix; what decodes the final picture may be something else."""
+    _parameters(processing)[INFOTEXT_FIRST_VAE] = _decoder_name(made)
+
+
+def _end_first_pass(parameters: dict[str, Any], part: str, made: Mapping[str, Any]) -> None:
+    """Where both passes have one decoder, it is named once."""
+    if part == "decoder" and parameters.get(INFOTEXT_FIRST_VAE) == _decoder_name(made):
+        del parameters[INFOTEXT_FIRST_VAE]
+
+
+def _decoder_name(made: Mapping[str, Any]) -> str:
+    return made.get(INFOTEXT_VAE) or made.get(HOST_KEY["decoder"]) or HOSTS_VAE
 
 
 def comment(processing: Any, text: str) -> None:

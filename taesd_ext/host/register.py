@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
@@ -24,6 +24,7 @@ from taesd_ext.host.options import HostOptions
 from taesd_ext.host.preview_step import PreviewStep
 from taesd_ext.host.previews import Previews
 from taesd_ext.host.webui import webui
+from taesd_ext.settings import AS_FINAL, FINAL_VAES
 from taesd_ext.ui.markup import cost_words
 from taesd_ext.ui.work import leave_all
 from taesd_ext.weights.folders import search_folders
@@ -38,7 +39,7 @@ class Extension:
 
     def __init__(self) -> None:
         self.host = host = webui()
-        self.options = HostOptions(host, {"final_vae": lambda: self.final.vae.choices()})
+        self.options = HostOptions(host, {name: partial(self._final_vaes, name) for name in FINAL_VAES})
         self.registry = CodecRegistry(host.weights_folders, load=partial(load_codec, embedded=False))
         self.generations = Generations()
         self.history = History(host, self.generations, self.options.value)
@@ -80,13 +81,13 @@ class Extension:
         self.previews.session.cancel()
         self.generations.clear()
         self.registry.release()
-        self.final.vae.release()
+        self.final.vae.keep(())
 
     # Pages and settings
 
     def before_ui(self) -> None:
         self.hooks.apply()
-        add_axes(self.host)
+        add_axes(self.host, self._final_vaes)
 
     def add_options(self) -> None:
         if "options" in self.host.supports:
@@ -116,12 +117,19 @@ class Extension:
         controls = accordion.build(
             script.elem_id, self.generations.change, self.final.vae.choices(),
             lambda: cost_words(self.previews.session.stats), "./taesd/preview" if self.host.allows_changes() else "",
+            hires_fix=not getattr(script, "is_img2img", False),
         )  # fmt: skip
-        chosen = controls[accordion.ARGUMENTS.index("final_vae")]
-        script.infotext_fields = [
-            (chosen, lambda parameters: accordion.pasted_final_vae(parameters, self.options.value("final_vae")))
-        ]
+        pasted = {"final_vae": accordion.pasted_final_vae, "final_vae_first": accordion.pasted_first_vae}
+        places = {name: accordion.ARGUMENTS.index(name) for name in pasted}
+        script.infotext_fields = [(controls[places[name]], partial(self._pasted, pasted[name])) for name in pasted]
         return controls
+
+    def _pasted(self, choice: Callable[[Any, str], str], parameters: Any) -> str:
+        passes = {self.options.value(name) for name in FINAL_VAES if name != "final_vae"}
+        return choice(parameters, self.options.value("final_vae") if passes == {AS_FINAL} else "")
+
+    def _final_vaes(self, option: str) -> list[str]:
+        return self.final.vae.choices(option)
 
     # Loading
 

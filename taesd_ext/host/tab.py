@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from taesd_ext.codec.registry import CodecRegistry
@@ -15,7 +16,7 @@ from taesd_ext.host.previews import Previews
 from taesd_ext.host.webui import WebUI
 from taesd_ext.latent_formats import Detection
 from taesd_ext.preview.job_history import JobHistory
-from taesd_ext.settings import OPTIONS
+from taesd_ext.settings import FINAL_VAES, OPTIONS
 from taesd_ext.ui.actions import Codecs, ExtraDecoder, LearntPreviewers, PanelActions
 from taesd_ext.ui.panel import build_page
 from taesd_ext.weights.folders import cache_folder, search_folders
@@ -67,7 +68,7 @@ class HostActions:
             },
             has_checkpoint=True,
             program=f"{host.name} {host.version}",
-            names={"final_vae": self.final.vae.choices},
+            names={name: partial(self.final.vae.choices, name) for name in FINAL_VAES},
             preview_offer=preview_offer(host, self.options),
             learnt=LearntPreviewers(learnt.learnt, learnt.forget),
         )

@@ -10,6 +10,7 @@ import torch
 from taesd_ext.errors import TaesdError
 from taesd_ext.host import preview_step
 from taesd_ext.host.axes import AXES
+from taesd_ext.settings import FINAL_VAES, OPTION
 
 
 class AxisOption:
@@ -32,8 +33,11 @@ def test_axes_are_added_once_however_often_scripts_are_loaded(bare_host, plot):
     bare_host.load_scripts()
     bare_host.run_entry()
     bare_host.script_callbacks.call("before_ui")
-    assert [axis.label for axis in plot.axis_options] == ["Steps", *(label for label, _, _ in AXES), preview_step.LABEL]
-    for axis, (_, key, choices) in zip(plot.axis_options[1:-1], AXES, strict=True):
+    assert [axis.label for axis in plot.axis_options] == [
+        "Steps", *(label for label, _, _ in AXES), *(f"[TAESD] {OPTION[name].label}" for name in FINAL_VAES),
+        preview_step.LABEL,
+    ]  # fmt: skip
+    for axis, (_, key, choices) in zip(plot.axis_options[1:], AXES, strict=False):
         assert axis.choices() == list(choices)
         assert key in bare_host.opts.data_labels
 
@@ -52,7 +56,9 @@ def test_an_axis_sets_its_option_for_one_generation_only(host, plot):
 
 def test_typed_values_count_without_regard_to_case_and_unknown_ones_are_refused_beforehand(host, plot):
     host.script_callbacks.call("before_ui")
-    for axis, (_, key, choices) in zip(plot.axis_options[1:-1], AXES, strict=True):
+    rows = [(key, choices) for _, key, choices in AXES]
+    rows += [(OPTION[name].key, OPTION[name].choices) for name in FINAL_VAES]
+    for axis, (key, choices) in zip(plot.axis_options[1:-1], rows, strict=True):
         p = host.processing.Processing(scripts=[host.script])
         p.override_settings = {}
         typed = [choice.swapcase() for choice in choices]

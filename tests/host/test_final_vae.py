@@ -16,12 +16,13 @@ from taesd_ext.codec.codec import Codec
 from taesd_ext.codec.embedded import embedded_names
 from taesd_ext.errors import TaesdError
 from taesd_ext.host import final_vae
-from taesd_ext.host.accordion import AS_SET, pasted_final_vae
-from taesd_ext.settings import HOSTS_VAE, TINY_VAE
+from taesd_ext.host.accordion import AS_SET, pasted_final_vae, pasted_first_vae
+from taesd_ext.settings import AS_FINAL, HOSTS_VAE, TINY_VAE
 from taesd_ext.weights.identify import checksums
 from taesd_ext.weights.installed_vaes import canonical_name
 
 KEY = "Final VAE"
+FIRST = "First pass VAE"
 
 
 @pytest.fixture
@@ -139,10 +140,10 @@ def test_it_is_loaded_once_and_let_go(host, extension, vaes, monkeypatch):
     host.generate()
     host.generate(enable_hr=True)
     assert len(loads) == 1
-    assert extension.final.vae._codec is not None
+    assert list(extension.final.vae._kept) == ["anime.vae"]
     host.opts.taesd_ext_final_vae = HOSTS_VAE
     host.generate()
-    assert extension.final.vae._codec is None
+    assert not extension.final.vae._kept
 
 
 @pytest.mark.parametrize("short", ["medvram", "lowvram", None])
@@ -229,12 +230,55 @@ def test_what_is_recorded_can_be_chosen(host, vaes):
 def test_the_page_gets_the_choices_and_the_paste_field(host, vaes):
     with gr.Blocks():
         controls = host.script.ui(False)
-    ((control, pasted),) = host.script.infotext_fields
-    assert control is controls[4]
-    assert pasted({KEY: "anime.vae (0123456789)"}) == "anime.vae"
+    recorded = {KEY: "anime.vae (0123456789)", FIRST: "TAESD"}
+    pasted = {id(control): choice(recorded) for control, choice in host.script.infotext_fields}
+    assert pasted == {id(controls[4]): "anime.vae", id(controls[5]): "TAESD"}
     info = host.opts.data_labels["taesd_ext_final_vae"]
     arguments = info.component_args()
     assert "anime.vae" in arguments["choices"]
     assert set(arguments) <= {"choices", "value"}, "gradio 3 cannot update a Dropdown by others"
     assert info.component(value="gone", **arguments).allow_custom_value
     assert info.section == host.opts.data_labels["sd_vae_decode_method"].section
+
+
+IMG2IMG = {"init_image": torch.rand(1, 3, 16, 16)}
+HIRES = {"enable_hr": True}
+
+
+@pytest.mark.parametrize(
+    ("options", "chosen", "kind", "first", "final"),
+    [
+        ({"hires": "anime.vae"}, {}, HIRES, HOSTS_VAE, "anime.vae"),
+        ({"hires": "anime.vae"}, {}, {}, None, None),
+        ({"first": "anime.vae"}, {}, HIRES, "anime.vae", None),
+        ({"first": "anime.vae"}, {}, {}, None, None),
+        ({"first": "anime.vae"}, {"final_vae": "sdxl_vae"}, HIRES, None, "sdxl_vae"),
+        ({"first": "anime.vae", "hires": "anime.vae"}, {}, HIRES, None, "anime.vae"),
+        ({"img2img": "anime.vae"}, {}, IMG2IMG, None, "anime.vae"),
+        ({"img2img": "anime.vae"}, {}, HIRES, None, None),
+        ({}, {"final_vae": "anime.vae", "final_vae_first": TINY_VAE}, HIRES, TINY_VAE, "anime.vae"),
+        ({"first": TINY_VAE}, {"final_vae_first": AS_FINAL}, HIRES, None, None),
+    ],
+)
+def test_each_pass_may_have_its_own(host, extension, vaes, options, chosen, kind, first, final):
+    if final == "sdxl_vae":
+        host.load_model(is_sdxl=True)
+    for name, vae in options.items():
+        setattr(host.opts, f"taesd_ext_final_vae_{name}", vae)
+    p, _ = host.generate(chosen, **kind)
+    names = {key: canonical_name(p.extra_generation_params.get(key, "")) or None for key in (FIRST, KEY)}
+    assert names == {FIRST: first, KEY: final and canonical_name(final)}
+    for option in options:
+        setattr(host.opts, f"taesd_ext_final_vae_{option}", AS_FINAL)
+    pasted = {
+        "final_vae": pasted_final_vae(p.extra_generation_params, HOSTS_VAE),
+        "final_vae_first": pasted_first_vae(p.extra_generation_params, HOSTS_VAE),
+    }
+    again, _ = host.generate(pasted, **kind)
+    assert again.extra_generation_params == p.extra_generation_params
+    assert len(extension.final.vae._kept) == len({first, final} - {None, HOSTS_VAE, TINY_VAE})
+
+
+def test_where_a_pass_is_set_in_the_settings_pasted_parameters_name_theirs():
+    assert pasted_final_vae({}, "") == HOSTS_VAE
+    assert pasted_first_vae({}, "") == AS_FINAL

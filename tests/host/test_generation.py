@@ -75,7 +75,8 @@ def test_a_change_in_the_page_acts_on_the_previews_of_its_own_job(host, extensio
         settings = extension.previews.settings
         seen.append((settings.detail, settings.enabled, extension.final.choices.vae))
 
-    host.generate(True, None, None, None, "anime", MINE, on_step=on_step, override={"taesd_ext_decode_failure": FULL})
+    arguments = True, None, None, None, "anime", None, MINE
+    host.generate(*arguments, on_step=on_step, override={"taesd_ext_decode_failure": FULL})
     assert seen == [("full", True, "anime")] * 2 + [("full", False, "anime")] * 2
 
 
@@ -90,8 +91,8 @@ def test_nothing_set_while_a_job_runs_changes_what_makes_its_pictures(host, exte
         seen.append(extension.final.choices)
 
     seen = []
-    host.generate(True, None, None, None, None, page, on_step=on_step)
-    assert seen == [FinalChoices("the WebUI's", "Auto", FULL)] * 4
+    host.generate(True, None, None, None, None, None, page, on_step=on_step)
+    assert seen == [FinalChoices("the WebUI's", "the WebUI's", "Auto", FULL)] * 4
     host.opts.taesd_ext_decode_failure = FULL
     host.generate(on_step=lambda p, step: seen.append(extension.final.choices))
     assert seen[-1] != seen[0] or option == "decode_failure"
@@ -190,7 +191,7 @@ def test_the_controls_stand_in_the_order_of_the_arguments(controls):
 
 def test_pause_holds_for_the_running_job_and_is_no_argument_of_the_next(controls):
     _, changed, changes = controls
-    arguments = [True, AS_SET, 0, "1/8", AS_SET, MINE]
+    arguments = [True, AS_SET, 0, "1/8", AS_SET, AS_SET, MINE]
     for paused in (True, False):
         changed(paused, *arguments)
     assert changes == [(Choices(enabled=False, detail="1/8"), MINE), (Choices(detail="1/8"), MINE)]

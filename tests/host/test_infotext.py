@@ -150,7 +150,7 @@ def test_a_vae_whose_file_has_another_name_is_named_as_it_is_chosen(tmp_path: Pa
 @given(
     enabled=st.booleans(), family=st.sampled_from((None, *OPTION["family"].choices)),
     interval=st.none() | st.integers(1, 100), detail=st.sampled_from((None, *OPTION["detail"].choices)),
-    final_vae=st.none() | TITLES,
+    final_vae=st.none() | TITLES, final_vae_first=st.none() | TITLES,
 )  # fmt: skip
 def test_the_controls_of_a_generation_come_back_from_its_arguments(**wanted: object) -> None:
     """As a list, in which the page sends them, and as an object, which the API takes too."""

@@ -8,7 +8,7 @@ import threading
 import pytest
 import torch
 
-from taesd_ext.settings import INFOTEXT_MODEL, INFOTEXT_VAE
+from taesd_ext.settings import INFOTEXT_FIRST_VAE, INFOTEXT_MODEL, INFOTEXT_VAE
 
 DECODER, ENCODER = "VAE Decoder", "VAE Encoder"
 DECODE, ENCODE = "sd_vae_decode_method", "sd_vae_encode_method"
@@ -74,13 +74,13 @@ def test_a_job_whose_last_picture_is_made_by_the_host_after_all(host, p):
     seen = []
 
     def on_step(running, _step):
-        seen.append(running.extra_generation_params.get(INFOTEXT_MODEL))
+        seen.append(running.extra_generation_params.get(INFOTEXT_FIRST_VAE))
         host.state.interrupted = len(seen) == p.steps + 1
 
     p.on_step = on_step
     made = cell(host, p, **{DECODE: "TAESD"})
-    assert seen[-1].startswith("taesd decoder")
-    assert made == {}
+    assert seen[-1] == "TAESD"
+    assert made == {INFOTEXT_FIRST_VAE: "TAESD"}
 
 
 def test_a_look_at_another_decoder_meanwhile_changes_nothing(host, p, extension):

@@ -15,6 +15,9 @@ class Processing:
         self.scripts, self.steps, self.side, self.batch_size = scripts, steps, side, batch
         self.enable_hr, self.init_image, self.on_step = enable_hr, init_image, on_step
         self.on_pictures, self.tiling = on_pictures, tiling
+        self.is_hr_pass = False
+        if init_image is not None and not enable_hr:
+            self.init_images = [init_image]
         self.override_settings, self.extra_generation_params, self.comments = {}, {}, []
         self.latents = []
 
@@ -76,9 +79,11 @@ def _process_images(p):
         latent = p.sample()
         if p.enable_hr:
             first = decode(latent)
+            p.is_hr_pass = True
             p.latents.append(encode(p, torch.nn.functional.interpolate(first, scale_factor=2) / 2 + 0.5))
             latent = sample(p, 2 * p.side)
             images = decode(latent)
+            p.is_hr_pass = False
         else:
             if opts.sd_vae_decode_method != "Full":
                 p.extra_generation_params["VAE Decoder"] = opts.sd_vae_decode_method
