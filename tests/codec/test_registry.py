@@ -19,14 +19,15 @@ from taesd_ext.models.tiny import Decoder
 
 
 class Loader:
-    def __init__(self, delay: float = 0.0) -> None:
+    def __init__(self) -> None:
         self.calls: list[str] = []
         self.failing: Exception | None = None
-        self.delay = delay
+        self.may_go = threading.Event()
+        self.may_go.set()
 
     def __call__(self, family, *, models_dir, device, dtype):
         self.calls.append(family)
-        time.sleep(self.delay)
+        assert self.may_go.wait(120)
         if self.failing:
             raise self.failing
         return Codec(family, native_format(family), device=device, dtype=dtype)
@@ -40,12 +41,14 @@ class Clock:
 
 
 def test_each_codec_is_loaded_once_however_many_ask():
-    load = Loader(delay=0.05)
+    load = Loader()
+    load.may_go.clear()
     registry = CodecRegistry(load=load)
     got = []
     threads = [threading.Thread(target=lambda: got.append(registry.get("taesd"))) for _ in range(8)]
     for thread in threads:
         thread.start()
+    load.may_go.set()
     for thread in threads:
         thread.join()
     assert load.calls == ["taesd"]
@@ -55,7 +58,8 @@ def test_each_codec_is_loaded_once_however_many_ask():
 
 
 def test_who_must_not_wait_gets_an_error_while_another_loads():
-    load = Loader(delay=0.5)
+    load = Loader()
+    load.may_go.clear()
     registry = CodecRegistry(load=load)
     thread = threading.Thread(target=registry.get, args=("taesd",))
     thread.start()
@@ -65,6 +69,7 @@ def test_who_must_not_wait_gets_an_error_while_another_loads():
         registry.get("taesdxl", wait=False)
     with pytest.raises(TaesdError, match="not loaded yet"):
         registry.loaded("taesd")
+    load.may_go.set()
     thread.join()
     assert registry.loaded("taesd") is registry.get("taesd", wait=False)
 

@@ -9,23 +9,24 @@ from taesd_ext.codec.codec import Source
 from taesd_ext.host import idle
 from taesd_ext.host.idle import IdleLearning
 
-SLICES = 50
+LONG = 120
+"""Seconds, for a machine that is busy otherwise."""
 
 
 class Codec:
     name, has_decoder, details = "taesd", True, ("full",)
 
-    def __init__(self, path: str = "a", slices: int = SLICES, error: Exception | None = None) -> None:
+    def __init__(self, path: str = "a", error: Exception | None = None) -> None:
         self.source = Source(decoder=path)
-        self.slices, self.error = slices, error
-        self.begun, self.done = 0, threading.Event()
+        self.error, self.begun = error, 0
+        self.enough, self.done = threading.Event(), threading.Event()
 
 
 def learn(codec: Codec):
+    """In slices, until it is enough."""
     codec.begun += 1
-    for index in range(codec.slices):
-        time.sleep(0.002)
-        yield index / codec.slices
+    while not codec.enough.wait(0.002):
+        yield 0.5
     codec.done.set()
     if codec.error:
         raise codec.error
@@ -33,8 +34,10 @@ def learn(codec: Codec):
 
 class Host:
     busy = False
+    refusals = 0
 
     def is_busy(self) -> bool:
+        self.refusals += self.busy
         return self.busy
 
 
@@ -53,17 +56,24 @@ def learning(host, monkeypatch):
 
 
 def until(condition) -> None:
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + LONG
     while not condition():
         assert time.monotonic() < deadline
         time.sleep(0.001)
 
 
+def until_refused(host) -> None:
+    """Whoever asked in vain so often waits for the end of the job."""
+    before = host.refusals
+    until(lambda: host.refusals > before + 2)
+
+
 @pytest.mark.parametrize("error", [None, ValueError("broken weights")])
 def test_a_codec_is_learnt_once_well_or_not(learning, error):
     codec = Codec(error=error)
+    codec.enough.set()
     learning.want(codec)
-    assert codec.done.wait(10)
+    assert codec.done.wait(LONG)
     until(lambda: learning._thread is None)
     learning.want(codec)
     assert learning._thread is None
@@ -72,16 +82,19 @@ def test_a_codec_is_learnt_once_well_or_not(learning, error):
 
 def test_it_waits_for_a_job_and_goes_on_after_one(learning, host):
     host.busy = True
-    codec = Codec(slices=200)
+    codec = Codec()
     learning.want(codec)
-    time.sleep(0.1)
+    until_refused(host)
     assert codec.begun == 0
     host.busy = False
     until(lambda: codec.begun)
     host.busy = True
-    assert not codec.done.wait(0.6)
+    until_refused(host)
+    codec.enough.set()
+    until_refused(host)
+    assert not codec.done.is_set()
     host.busy = False
-    assert codec.done.wait(10)
+    assert codec.done.wait(LONG)
     assert codec.begun == 1
 
 
@@ -92,9 +105,13 @@ def test_codecs_with_heads_are_left_alone(learning):
     assert learning._thread is None
 
 
-def test_the_codec_wanted_last_is_learnt_too(learning):
+def test_the_codec_wanted_last_is_learnt_too(learning, host):
     first, second = Codec("a"), Codec("b")
+    second.enough.set()
     learning.want(first)
     until(lambda: first.begun)
     learning.want(second)
-    assert second.done.wait(10)
+    host.busy = True
+    until_refused(host)
+    host.busy = False
+    assert second.done.wait(LONG)
