@@ -121,7 +121,7 @@ class Handler(BaseHTTPRequestHandler):
         if times == 1:
             self.wfile.write(self.begin(content)[:1000])
             self.wfile.flush()
-        self.server.slow.wait(10)
+        self.server.slow.wait(120)
 
     def wrong(self, content: bytes, _: int) -> None:
         self.wfile.write(self.begin(bytes(len(content))))

@@ -125,7 +125,7 @@ def test_a_missing_function_is_left_alone(module):
 
 
 def test_two_threads_use_the_replacement_at_once(module):
-    barrier, got = threading.Barrier(2, timeout=5), []
+    barrier, got = threading.Barrier(2, timeout=120), []
     HostPatch(module, "double", lambda original, number: barrier.wait() * 0 + original(number) + 100).apply()
     threads = [threading.Thread(target=lambda: got.append(module.double(1))) for _ in range(2)]
     for thread in threads:

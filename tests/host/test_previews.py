@@ -359,9 +359,9 @@ def test_previews_of_a_model_that_we_do_not_know_are_the_hosts(host, extension):
 
 def test_a_checkpoint_that_loads_does_not_wait_for_us(host, extension, monkeypatch):
     going, may_go = threading.Event(), threading.Event()
-    monkeypatch.setattr(extension, "preload", lambda: going.set() or may_go.wait(30))
+    monkeypatch.setattr(extension, "preload", lambda: going.set() or may_go.wait(120))
     host.script_callbacks.call("model_loaded", host.model)
-    assert going.wait(30)
+    assert going.wait(120)
     assert not may_go.is_set()
     may_go.set()
 

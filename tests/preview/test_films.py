@@ -159,7 +159,7 @@ def test_a_film_is_encoded_beside_the_poll_and_what_comes_meanwhile_is_dropped(c
 
     def slow_film(*args, **kwargs):
         begun.set()
-        assert go_on.wait(10)
+        assert go_on.wait(120)
         return film_image(*args, **kwargs)
 
     monkeypatch.setattr("taesd_ext.preview.ladder.film_image", slow_film)
@@ -168,7 +168,7 @@ def test_a_film_is_encoded_beside_the_poll_and_what_comes_meanwhile_is_dropped(c
     for step in range(1, 6):
         session.step(step)
         assert session.poll(video(5), WAN) is None
-        assert begun.wait(10)
+        assert begun.wait(120)
     assert len(codec.decoded) == 1
     go_on.set()
     session._film.join()

@@ -107,14 +107,14 @@ def test_pollers_never_wait_for_a_decode(clock):
     class SlowCodec(FakeCodec):
         def decode(self, latent, *, detail="full"):
             started.set()
-            assert go_on.wait(10)
+            assert go_on.wait(120)
             return super().decode(latent, detail=detail)
 
     codec = SlowCodec()
     session = session_of(codec, clock)
     first = threading.Thread(target=polls, args=(session, [1]))
     first.start()
-    assert started.wait(10)
+    assert started.wait(120)
     assert session.poll(latent(), SD1) is None
     go_on.set()
     first.join()

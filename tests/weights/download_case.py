@@ -19,11 +19,13 @@ OF_UNKNOWN_SIZE = replace(ROW, size=None)
 BY_GIT = replace(
     OF_UNKNOWN_SIZE, sha256="", git_sha1=hashlib.sha1(f"blob {len(CONTENT)}\0".encode() + CONTENT).hexdigest()
 )
-QUICK = Patience(attempts=3, first_pause=0.01, timeout=0.5, lock_wait=20)
+QUICK = Patience(attempts=3, first_pause=0.01, timeout=60, lock_wait=120)
 
 
 def get(server: Server, folder: Path, *how: str, row: OfficialFile = ROW, **options: object) -> Path:
     """Download from the server's addresses of these kinds, one after the other."""
+    if "silent" in how:
+        options = {"patience": replace(QUICK, attempts=2, timeout=1), **options}
     return get_from(folder, *map(server.url, how), row=row, **options)
 
 

@@ -120,7 +120,7 @@ def check_against(reference: nn.Module, networks: dict[str, nn.Module], channels
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
-@settings(max_examples=4, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=2, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(channels=st.sampled_from([4, 16]), seed=st.integers(0, 2**31))
 def test_random_weights_in_every_layout(
     layout: str, channels: int, seed: int, tmp_path_factory: pytest.TempPathFactory
@@ -150,7 +150,7 @@ def test_codec_gives_what_diffusers_gives(family: str, weights_dir: Path, refere
     """A photograph both ways, from the very same numbers: [0,1] to [-1,1] and back costs a bit of the input."""
     reference = in_diffusers(real_states(family, weights_dir))
     codec = load_codec(family, models_dir=weights_dir)
-    signed = read_picture(reference_dir / "notebook_input.png")[:, :, :504, :392] * 2 - 1
+    signed = read_picture(reference_dir / "notebook_input.png")[:, :, 128:296, 128:264] * 2 - 1
     latent = reference.encode(signed).latents
     assert (codec.encode((signed + 1) / 2) - latent).abs().max().item() <= TOLERANCE
     image = reference.decode(latent).sample.clamp(-1, 1) / 2 + 0.5
