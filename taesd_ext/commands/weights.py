@@ -15,6 +15,8 @@ from taesd_ext.commands.measuring import table
 from taesd_ext.commands.progress import download_progress
 from taesd_ext.errors import TaesdError
 from taesd_ext.latent_formats import FAMILIES
+from taesd_ext.models.layers import BORDERS
+from taesd_ext.weights.borders import remember_borders
 from taesd_ext.weights.catalog import CATALOG, TINY, downloadable
 from taesd_ext.weights.download import download_family
 from taesd_ext.weights.folders import cache_folder, given_folders, search_folders
@@ -37,13 +39,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )  # fmt: skip
     download.add_argument("-o", "--output", type=Path, metavar="DIR", help="where to put them (the user's cache)")
     download.add_argument("--offline", action="store_true", help="only say what is there already")
+    borders = actions.add_parser("borders", help="say what a VAE's file was trained to see beyond a picture's borders")
+    borders.add_argument("file", type=Path, metavar="FILE", help="the VAE's file: it is known again by its checksum")
+    borders.add_argument("borders", choices=BORDERS)
     for action in (listing, verify):
         add_models_argument(action)
         action.add_argument("--json", action="store_true", help="machine-readable")
 
 
 def run(args: argparse.Namespace) -> int:
-    return _download(args) if args.action == "download" else _show(args)
+    return {"download": _download, "borders": _set_borders}.get(args.action, _show)(args)
 
 
 @dataclass(frozen=True)
@@ -92,6 +97,11 @@ def _download(args: argparse.Namespace) -> int:
             failed += 1
             print(f"taesd_ext: {error}", file=sys.stderr)
     return 1 if failed else 0
+
+
+def _set_borders(args: argparse.Namespace) -> int:
+    remember_borders(args.file, args.borders)
+    return 0
 
 
 def _as_json(listing: Listing) -> dict[str, object]:

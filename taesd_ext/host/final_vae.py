@@ -19,6 +19,7 @@ from taesd_ext.host.webui import WebUI
 from taesd_ext.latent_formats import Detection, LatentFormat, to_family_latent
 from taesd_ext.models.computing import computing
 from taesd_ext.settings import OPTION
+from taesd_ext.weights.borders import borders_changed
 from taesd_ext.weights.installed_vaes import canonical_name, find_installed_vae, installed_vaes_by_name
 
 
@@ -105,7 +106,7 @@ def _stat(path: Path | None) -> tuple[Any, ...]:
         stat = path.stat()
     except (AttributeError, OSError):
         return ()
-    return path, stat.st_size, stat.st_mtime_ns
+    return path, stat.st_size, stat.st_mtime_ns, borders_changed()
 
 
 def _folders(*folders: Path) -> dict[str, int]:

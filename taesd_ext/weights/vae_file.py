@@ -19,6 +19,7 @@ from taesd_ext.models.autoencoder_wan import last_step
 from taesd_ext.models.full_vae import FullDecoder, FullEncoder, GaussianEncoder, PatchScale
 from taesd_ext.models.layers import BORDERS, Module
 from taesd_ext.models.state_shapes import Arguments, Shapes
+from taesd_ext.weights.borders import remembered_borders
 from taesd_ext.weights.folders import DIFFUSERS_STEM, weight_files
 from taesd_ext.weights.tensor_file import TensorFile, open_tensor_file
 from taesd_ext.weights.tiny_file import PARTS, UnknownStructure, build_frozen
@@ -107,7 +108,7 @@ def find_full_vae(file: TensorFile, variant: str | None = None) -> FullVAE | Non
     scale, found_in = _scale(file, prefix, row.latent_format)
     if found_in != file.path:
         reason += f"; the scale of its latents is that of {found_in.name}"
-    told = file.metadata.get("padding_mode", config.get("padding_mode"))
+    told = remembered_borders(file.path) or file.metadata.get("padding_mode", config.get("padding_mode"))
     borders = told if told in BORDERS else "zeros"
     parts = {part: FullPart(file, network, keys, scale) for part, (network, keys) in networks.items()}
     return FullVAE(row.name, row.latent_format, parts, reason, row.float16_overflows, borders, row.cost)

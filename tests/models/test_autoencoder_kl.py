@@ -15,6 +15,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from taesd_ext import load_codec
+from taesd_ext.cli import main
 from taesd_ext.codec.blended_tiles import BlendedTiler
 from taesd_ext.errors import TaesdError
 from taesd_ext.models.autoencoder_kl import Decoder, Encoder
@@ -233,3 +234,21 @@ def test_borders_are_told_by_the_files_metadata(borders: str, tmp_path: Path) ->
         if isinstance(module, nn.Conv2d):
             module.padding_mode = borders
     assert_equal(load_codec(folder), vae, 4, 5)
+
+
+def test_what_a_person_says_of_borders_counts_more_and_goes_with_the_content(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    folder = saved(reference(VAE_BY_NAME["sd15-vae"], SMALL), tmp_path / "vae")
+    path = folder / "diffusion_pytorch_model.safetensors"
+    latent = torch.randn(1, 4, 3, 3, generator=torch.Generator().manual_seed(0))
+    pictures = {}
+    for borders in ("zeros", "reflect", "replicate"):
+        save_file(load_file(path), path, metadata={"padding_mode": borders})
+        pictures[borders] = load_codec(folder).decode(latent)
+    assert main(["weights", "borders", str(path), "reflect"]) == 0
+    folder = folder.rename(tmp_path / "elsewhere")
+    assert torch.equal(load_codec(folder).decode(latent), pictures["reflect"])
+    (tmp_path / "cache" / "taesd_ext" / "vae_borders.json").write_text('{"a": 1')
+    assert torch.equal(load_codec(folder).decode(latent), pictures["replicate"])
