@@ -13,7 +13,7 @@ from taesd_ext.codec.embedded import EMBEDDED_SUFFIX, embedded_families
 from taesd_ext.codec.picture_file import image_to_picture
 from taesd_ext.errors import TaesdError
 from taesd_ext.latent_formats import to_family_latent
-from taesd_ext.preview.recorded import KeptLatent
+from taesd_ext.preview.recorded import KeptLatent, bytes_of
 from taesd_ext.ui.actions import Codecs
 from taesd_ext.ui.choices import picked
 from taesd_ext.ui.work import Task
@@ -36,7 +36,7 @@ class Decoded:
     def size(self) -> int:
         """Bytes of its picture and its latent."""
         width, height = self.picture.size
-        return 3 * width * height + self.kept.size
+        return 3 * width * height + bytes_of(self.kept.latent)
 
 
 def decoder_names(codecs: Codecs, kept: KeptLatent | None) -> list[str]:

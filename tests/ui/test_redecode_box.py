@@ -29,6 +29,7 @@ def test_a_jobs_moments_are_offered_by_name(actions):
 def test_a_full_picture_stands_beside_its_preview_and_another_of_its_job(actions):
     finished, *steps = moments_of(actions, None)
     first, last = (decode_again(actions.codecs, kept, "taesd") for kept in (finished, steps[1]))
+    assert first.size == 3 * 64 * 64 + finished.latent.nbytes
     preview = preview_of(actions, steps[1])
     assert preview.step == 3
     assert preview_of(actions, finished) is None

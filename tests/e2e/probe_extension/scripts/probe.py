@@ -96,7 +96,7 @@ def decode_wanted():
         function = function.__wrapped__
     with torch.no_grad():
         image = function(load_file(LATENTS / "wanted.safetensors")["latent"], 0)[0].float()
-    return (image / 2 + 0.5).clamp(0, 1).mul(255).add(0.5).byte().permute(1, 2, 0).tolist()
+    return (image / 2 + 0.5).clamp(0, 1).mul(255).round().byte().permute(1, 2, 0).tolist()
 
 
 def on_app_started(demo, app):
