@@ -18,6 +18,8 @@ from taesd_ext.host.webui import WebUI
 PATH = "/taesd/preview"
 
 _PAGE = Path(__file__).resolve().parents[1] / "data" / "second_screen.html"
+_LOCALIZATION = "/* localization */"
+"""Where the page has the host's translations."""
 
 
 class Shown(BaseModel):
@@ -67,7 +69,8 @@ class SecondScreen:
             raise HTTPException(403, "This WebUI is shared: previews of others are not shown")
 
     def page(self) -> HTMLResponse:
-        return HTMLResponse(_PAGE.read_text(encoding="utf-8"))
+        page = _PAGE.read_text(encoding="utf-8")
+        return HTMLResponse(page.replace(_LOCALIZATION, self._host.localization().replace("</", "<\\/")))
 
     def now(self, job: str = "", preview: int = 0) -> Shown:
         """What is to be shown by a page that has shown this preview of this job; it asks for a new one, as polls do."""

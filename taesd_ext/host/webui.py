@@ -57,6 +57,10 @@ class WebUI(StoredOptions):
             )
         self.supports = self._capabilities()
 
+    def localization(self) -> str:
+        """The script by which a page gets the texts of the user's language."""
+        return _module("localization").localization_js(self.shared.opts.localization)
+
     @property
     def state(self) -> Any:
         return self.shared.state

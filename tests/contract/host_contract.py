@@ -235,6 +235,9 @@ SEAMS: tuple[Seam, ...] = (
          looks_up(STATE, "State.set_current_image", "shared.parallel_processing_allowed"), absent=("neo",)),
     Seam("preview", "Api.progressapi's req.skip_current_image", "no decode for who wants no picture",
          looks_up("modules/api/api.py", "Api.progressapi", "req.skip_current_image", "shared.state.set_current_image")),
+    # Pages.
+    Seam("pages", "localization_js", "the second screen's texts in the user's language",
+         takes("modules/localization.py", "localization_js", "current_localization_name")),
     # Options.
     Seam("options", "disable_extension_access", "who may change files and settings",
          lambda host: None if "disable_extension_access" in host.attributes_set("modules/shared_cmd_options.py")

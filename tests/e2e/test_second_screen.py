@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import threading
 
 import pytest
 from chromium import PHONE, is_wider_than_screen, keep_shot
 from PIL import Image
+from webui_server import ROOT
 
 pytestmark = [pytest.mark.e2e, pytest.mark.slow]
 
@@ -45,6 +47,20 @@ def test_it_follows_a_job_of_the_api_and_saves_what_it_shows(browser, webui, tmp
     page.wait_for_function("document.getElementById('save').disabled")
     assert [detail for step, detail in saved(webui).items() if step.endswith("/41")] != [""]
     page.close()
+
+
+def test_it_speaks_the_users_language(browser, webui):
+    table = json.loads((ROOT / "localizations" / "zh_CN.json").read_text(encoding="utf-8"))
+    webui.set_options(localization="zh_CN")
+    page = browser.new_page()
+    page.goto(f"http://127.0.0.1:{webui.port}/taesd/preview")
+    page.wait_for_function("document.getElementById('waiting').textContent")
+    shown = page.text_content("#waiting"), page.text_content("#screen"), page.get_attribute("#film", "aria-label")
+    page.close()
+    webui.set_options(localization="None")
+    assert shown == tuple(
+        table[text] for text in ("Waiting for a job", "Full screen", "look back through this job's previews")
+    )
 
 
 def test_every_n_steps_is_saved_in_full(webui):
