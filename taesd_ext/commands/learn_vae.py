@@ -112,7 +112,7 @@ def _make_tiny(vae: Autoencoder, codec: Codec, args: argparse.Namespace) -> None
     decoder = run_with_progress(_tiny(vae, family, args), args.output.stem)
     if args.exam:
         _examine(vae, decoder.cpu(), args.exam)
-    write_atomically(args.output, _file(decoder, codec.format.family, args.output.suffix))
+    write_atomically(args.output, decoder_file(decoder, codec.format.family, args.output.suffix))
     for kept in _kept(args.output):
         kept.unlink(missing_ok=True)
 
@@ -202,7 +202,7 @@ def _examine(vae: Autoencoder, decoder: Decoder, folder: Path) -> None:
         _say(f"{name}: {in_words(torch.cat(found))}, {len(found)} pictures")
 
 
-def _file(decoder: Decoder, family: str | None, suffix: str) -> bytes:
+def decoder_file(decoder: Decoder, family: str | None, suffix: str) -> bytes:
     """In the original layout; A1111's built-in TAESD takes .pth files only."""
     state = {name: value.contiguous() for name, value in decoder.state_dict().items()}
     if suffix == ".pth":

@@ -11,7 +11,7 @@ import torch
 from fork_checkpoints import UNET, Contents, affine, noise, noisy, write
 
 WIDTH, TEXT, LATENT = 128, 4096, 16
-VAE_WIDTH, TEXT_HIDDEN, TEXT_VOCABULARY = 8, 64, 8
+VAE_WIDTH, TEXT_LAYERS, TEXT_HIDDEN, TEXT_VOCABULARY = 8, 2, 64, 8
 
 
 def small_wan(path: Path) -> None:
@@ -37,15 +37,19 @@ def transformer() -> Contents:
 
 
 def text_encoder() -> Contents:
-    attention, feed = "encoder.block.0.layer.0.", "encoder.block.0.layer.1."
-    return {
-        "shared.weight": noise(TEXT_VOCABULARY, TEXT), "encoder.final_layer_norm.weight": torch.ones(TEXT),
-        **{f"{attention}SelfAttention.{name}.weight": (TEXT, TEXT) for name in "qkvo"},
-        f"{attention}SelfAttention.relative_attention_bias.weight": (32, 64),
-        **{f"{layer}layer_norm.weight": torch.ones(TEXT) for layer in (attention, feed)},
-        **{f"{feed}DenseReluDense.wi_{number}.weight": (TEXT_HIDDEN, TEXT) for number in range(2)},
-        f"{feed}DenseReluDense.wo.weight": (TEXT, TEXT_HIDDEN),
+    made: Contents = {
+        "shared.weight": noise(TEXT_VOCABULARY, TEXT), "encoder.final_layer_norm.weight": torch.ones(TEXT)
     }  # fmt: skip
+    for block in range(TEXT_LAYERS):
+        attention, feed = (f"encoder.block.{block}.layer.{place}." for place in range(2))
+        made |= {
+            **{f"{attention}SelfAttention.{name}.weight": (TEXT, TEXT) for name in "qkvo"},
+            f"{attention}SelfAttention.relative_attention_bias.weight": (32, 64),
+            **{f"{layer}layer_norm.weight": torch.ones(TEXT) for layer in (attention, feed)},
+            **{f"{feed}DenseReluDense.wi_{number}.weight": (TEXT_HIDDEN, TEXT) for number in range(2)},
+            f"{feed}DenseReluDense.wo.weight": (TEXT, TEXT_HIDDEN),
+        }
+    return made
 
 
 def vae() -> Contents:

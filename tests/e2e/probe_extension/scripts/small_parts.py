@@ -13,7 +13,7 @@ if loader and not hasattr(loader, "e2e_small"):
 
     def small_text_encoder(directory):
         config = read_config(directory)
-        return {**config, "num_layers": 1, "d_ff": 64, "vocab_size": 8} if "d_ff" in config else config
+        return {**config, "num_layers": 2, "d_ff": 64, "vocab_size": 8} if "d_ff" in config else config
 
     def small_vae(path, **options):
         return {**load_config(path, **options), "base_dim": 8}
