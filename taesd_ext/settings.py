@@ -135,7 +135,7 @@ OPTIONS: tuple[Option, ...] = (
     ),
     Option(
         "film", MOVING, "choice", "TAESD preview of videos",
-        "moving plays as many frames as the budget allows", choices=(MOVING, FIRST_FRAME),
+        "moving plays the whole video, as finely as the budget allows", choices=(MOVING, FIRST_FRAME),
     ),
     Option(
         "device", DEVICE_SAMPLING, "choice", "TAESD preview device",
