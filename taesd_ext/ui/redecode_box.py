@@ -95,7 +95,7 @@ def build_redecode_box(
         refresh = refresh_button(f"{elem_id}_refresh")
     result = line(f"{elem_id}_result")
     empty = AGAIN_EMPTY if actions.allowed_to_change() else NOT_SHOWN
-    shown = gr.HTML(stage(None, (4, 3), "", empty=empty), elem_id=f"{elem_id}_shown")
+    shown = gr.HTML("" if source else stage(None, (4, 3), "", empty=empty), elem_id=f"{elem_id}_shown")
     saved = compat.file_box("Picture", interactive=False, visible=False, elem_id=f"{elem_id}_file")
     decodes: KeptResults[Decoded] = KeptResults()
     last, newest = gr.State(None), gr.State("")

@@ -64,6 +64,11 @@ def build_timeline_tab(actions: PanelActions, tab: gr.Tab) -> None:
         job = late_dropdown("taesd_job", scale=3, label="Job", info="previews of the last jobs, newest first")
         refresh = refresh_button("taesd_timeline_refresh")
     strip = gr.HTML(notice(NO_TIMELINE if actions.allowed_to_change() else NOT_SHOWN), elem_id="taesd_film")
+    words = {"label": "Moment", "info": "each step's prediction and the finished image, newest first"}
+    offered = partial(moments_of, actions)
+    moment = build_redecode_box(actions, tab, "taesd_moment", words, offered, job, button="Full picture")
+    # javascript/taesd_ext.js writes there what a frame that was pressed is called.
+    seen = gr.Textbox(elem_id="taesd_moment_seen", elem_classes="taesd-ext-hidden")
     with gr.Row():
         kinds = list(KINDS)
         kind = gr.Dropdown(kinds, value=kinds[0], min_width=110, elem_id="taesd_film_kind", label="Format")
@@ -77,11 +82,6 @@ def build_timeline_tab(actions: PanelActions, tab: gr.Tab) -> None:
     saved = compat.file_box("Film", interactive=False, visible=False, elem_id="taesd_film_file")
 
     newest = gr.State("")
-    words = {"label": "Moment", "info": "each step's prediction and the finished image, newest first"}
-    offered = partial(moments_of, actions)
-    moment = build_redecode_box(actions, tab, "taesd_moment", words, offered, job, button="Full picture")
-    # javascript/taesd_ext.js writes there what a frame that was pressed is called.
-    seen = gr.Textbox(elem_id="taesd_moment_seen", elem_classes="taesd-ext-hidden")
 
     def look(chosen: str | None, newest: str) -> tuple[dict[str, Any], str]:
         # The film follows by the dropdown's own change: shown here too, it would come twice, the second time over the
