@@ -23,6 +23,7 @@ sys.path.insert(0, str(ROOT))
 import torch  # noqa: E402 - this folder need not be installed
 
 from taesd_ext.codec.previewer import has_previewer  # noqa: E402
+from taesd_ext.commands.compare_page import COLUMNS  # noqa: E402
 from taesd_ext.latent_formats import (  # noqa: E402
     LATENT_FORMATS,
     LatentFormat,
@@ -119,6 +120,7 @@ def shown_texts() -> list[str]:
     found = [text for path in sources for text in _texts(ast.parse(path.read_text(encoding="utf-8")))]
     found += re.findall(r'say\("(.+?)"\)', SECOND_SCREEN.read_text(encoding="utf-8"))
     found += [text for option in OPTIONS for text in (option.label, option.help)]
+    found += [title for title, *_ in COLUMNS]
     return [text for text in dict.fromkeys(found) if text and text not in UNTRANSLATED]
 
 

@@ -34,18 +34,16 @@ STOPPED = 130
 
 def main(arguments: Sequence[str] | None = None) -> int:
     logging.basicConfig(format="%(message)s", level=logging.WARNING)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # a file's name may hold what the terminal cannot show
     try:
-        _print_anything()
-        try:
-            code = _run(list(sys.argv[1:] if arguments is None else arguments))
-        except SystemExit:  # argparse, after --help
-            _flush()
-            raise
-        _flush()
+        code = _run(list(sys.argv[1:] if arguments is None else arguments))
+        print(end="", flush=True)  # now, while an error can still be told
         return code
     except BrokenPipeError:
-        # The reader of our output (head, a pager) has gone: there is nobody left to tell.
-        _drop_output()
+        # The reader of our output (head, a pager) has gone. Python would fail once more when it ends.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     except (TaesdError, OSError, UnicodeError) as error:
         print(f"taesd_ext: {_in_words(error)}", file=sys.stderr)
@@ -70,42 +68,14 @@ def _run(arguments: list[str]) -> int:
     return args.run(args)
 
 
-def _print_anything() -> None:
-    """A file's name may hold what the terminal's encoding cannot show: show its code instead of ending there."""
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="backslashreplace")
-
-
-def _flush() -> None:
-    """Now, while an error can still be told: a full disk under a redirected output shows up only here."""
-    if sys.stdout is None:  # a closed output, as of pythonw
-        return
-    try:
-        sys.stdout.flush()
-    except BrokenPipeError:
-        raise
-    except OSError as error:
-        _drop_output()
-        raise TaesdError("Cannot write the output", _reason(error), "Send it elsewhere") from error
-
-
-def _drop_output() -> None:
-    """What is still to be written goes nowhere, so that Python does not fail again when it ends."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-
-
 def _in_words(error: Exception) -> TaesdError:
     if isinstance(error, TaesdError):
         return error
     if isinstance(error, OSError):
         what = f"Cannot use {error.filename}" if error.filename else "Cannot read or write"
-        return TaesdError(what, _reason(error), "Check the path, the rights there, and the room that is left")
-    return TaesdError("Cannot read or write a text", one_line(error), "Use names in UTF-8, or set PYTHONUTF8=1")
-
-
-def _reason(error: OSError) -> str:
-    return error.strerror or one_line(error)
+        why = error.strerror or one_line(error)
+        return TaesdError(what, why, "Check the path, the rights there, and the room that is left")
+    return TaesdError("Cannot encode or decode a name", one_line(error), "Use names in UTF-8, or set PYTHONUTF8=1")
 
 
 def _parser(chosen: str | None) -> argparse.ArgumentParser:

@@ -98,15 +98,15 @@ def can_be_stored(text: str) -> bool:
 OPTIONS: tuple[Option, ...] = (
     Option(
         "family", AUTO, "choice", "TAESD family",
-        "tiny autoencoder for previews, and for the final image where TAESD is its VAE; Auto follows the loaded model, "
+        "tiny autoencoder for previews, and for the final image if its VAE is TAESD; Auto follows the loaded model; "
         "built-in TAESD leaves both to the WebUI",
         choices=FAMILY_CHOICES,
     ),
     Option(
         "detail", AUTO, "choice", "TAESD preview detail",
-        "preview size as a fraction of the image; Auto uses as much as the budget allows; a size over the budget is "
-        "lowered to what fits, and the badge says so",
-        choices=(AUTO, "1/8", "1/4", "1/2", "full"),
+        "preview size as a fraction of the image; Auto is the largest that the budget allows; a size over the budget "
+        "is reduced, and the badge says so",
+        choices=(AUTO, *reversed(DETAILS)),
     ),
     Option(
         "budget", 3.0, "float", "TAESD preview budget",
@@ -147,7 +147,7 @@ OPTIONS: tuple[Option, ...] = (
     ),
     Option(
         "offer", True, "bool", "Offer TAESD for live previews",
-        "shows one line under a generation whose previews use another method", advanced=True,
+        "shows a line under a generation whose previews use another method", advanced=True,
     ),
     Option(
         "timeline", True, "bool", "TAESD keeps the previews of the last jobs",
@@ -160,8 +160,8 @@ OPTIONS: tuple[Option, ...] = (
     ),
     Option(
         "learn", True, "bool", "TAESD learns previews from finished images",
-        "for models without a tiny decoder; keeps a small network for each in the cache folder, and pieces of the last "
-        "images in memory, up to 32 MB", advanced=True,
+        "for models without a tiny decoder; stores a small network for each in the cache folder, and keeps crops of "
+        "the last images in memory, up to 32 MB", advanced=True,
     ),
     Option(
         "final_vae", HOSTS_VAE, "name", "VAE for the final image",
@@ -186,17 +186,17 @@ OPTIONS: tuple[Option, ...] = (
     ),
     Option(
         "keep_latents", True, "bool", "TAESD keeps the latents of the last images",
-        "in memory, of each step and of the finished image, for the Timeline and Re-decode tabs", section="vae",
+        "of each step and of the finished image, in memory, for the Timeline and Re-decode tabs", section="vae",
         advanced=True,
     ),
     Option(
         "save_every", 0, "int", "TAESD saves an image every N steps",
-        "each decoded by the WebUI's own VAE when the job is done, from the latents that are kept; 0 = off",
+        "decoded by the WebUI's own VAE when the job is done, from the kept latents; 0 = off",
         section="vae", maximum=150, advanced=True,
     ),
     Option(
         "interrupted", False, "bool", "Finish interrupted images from the last preview",
-        "after Interrupt and Skip; off = as the WebUI does it", section="vae", advanced=True,
+        "after Interrupt or Skip; off = as the WebUI does", section="vae", advanced=True,
     ),
 )  # fmt: skip
 
@@ -238,16 +238,16 @@ def option_value(name: str, values: Mapping[str, Any]) -> Any:
 class PreviewSettings:
     """What a running job's previews go by; see :data:`OPTIONS` for what each value means."""
 
-    family: str = AUTO
-    interval: int = 1
-    min_time: int = 100
-    skip_last: int = 0
-    max_side: int = 1024
-    detail: str = AUTO
-    budget: float = 3.0
-    frame_format: str = "auto"
-    film: str = MOVING
-    device: str = DEVICE_SAMPLING
+    family: str = OPTION["family"].default
+    interval: int = OPTION["interval"].default
+    min_time: int = OPTION["min_time"].default
+    skip_last: int = OPTION["skip_last"].default
+    max_side: int = OPTION["max_side"].default
+    detail: str = OPTION["detail"].default
+    budget: float = OPTION["budget"].default
+    frame_format: str = OPTION["frame_format"].default
+    film: str = OPTION["film"].default
+    device: str = OPTION["device"].default
     enabled: bool = True
 
     @classmethod

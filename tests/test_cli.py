@@ -156,21 +156,6 @@ def test_stopped_while_importing(monkeypatch: pytest.MonkeyPatch, capsys: pytest
     assert capsys.readouterr().err == "taesd_ext: stopped.\n"
 
 
-@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
-@pytest.mark.parametrize("arguments", [["--help"], ["weights", "list"]])
-@pytest.mark.parametrize("unbuffered", ["", "1"])
-def test_a_full_disk_under_the_output_is_told(arguments: list[str], unbuffered: str) -> None:
-    if unbuffered and arguments == ["--help"]:
-        pytest.skip("argparse keeps that error to itself")
-    command = [sys.executable, "-m", "taesd_ext", *arguments]
-    environment = {**os.environ, "PYTHONUNBUFFERED": unbuffered}
-    with Path("/dev/full").open("w") as full:
-        done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, env=environment)
-    assert done.returncode == 1
-    assert "No space left" in done.stderr
-    assert len(done.stderr.splitlines()) == 1
-
-
 def test_names_that_the_terminal_cannot_show(tmp_path) -> None:
     folder = tmp_path / "モデル"
     folder.mkdir()

@@ -130,7 +130,7 @@ class Codec:
     ) -> Tensor:
         """(B,3,H,W) image in [0,1] -> (B,C,ceil(H/f),ceil(W/f)) latent, in the image's dtype and on its device.
 
-        A size that is no multiple of the factor f is padded by repeating the right and lower edge, and that is said
+        A size that is not a multiple of the factor f is padded by repeating the right and lower edge, and that is said
         once in the log; give the original size to :meth:`decode` to have it cut back. An SD VAE gives the mean of its
         distribution, or with ``sample`` (a seed for each picture, or a CPU generator) a latent drawn from it.
         ``tile``, ``progress`` and ``on_tiled`` are those of :meth:`decode`.
@@ -138,7 +138,7 @@ class Codec:
         encoder = self._need(self._encoder, "encoder")
         check_image(image)
         if sample is not None and not self.can_sample:
-            raise TaesdError(f"{self.name} cannot sample", "its latents are no distribution", "Leave the seed out")
+            raise TaesdError(f"{self.name} cannot sample", "its encoder gives no distribution", "Leave the seed out")
         output = Output(float_dtype(image), image.device, lambda part: self._checked(part, image), progress)
         options = {} if sample is None else {"sample": sample}
 
@@ -239,11 +239,6 @@ class Codec:
         """Details that :meth:`decode` gives at a part of the full cost, cheapest first, and "full"."""
         cheap = self.heads.scales if self.heads else getattr(self._decoder, "coarse_scales", ())
         return tuple(detail for detail, scale in SCALES.items() if scale in (*cheap, 1))
-
-    @property
-    def details_from(self) -> str:
-        """Where the reduced details come from: "shipped", "own" (learnt here), or "" where they are not there yet."""
-        return self.heads.origin if self.heads else ""
 
     def in_float32(self) -> Codec:
         """The same codec computing in float32: itself, or one that is made on the first call and kept."""

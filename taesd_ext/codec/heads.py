@@ -113,7 +113,7 @@ class DecoderHeads:
             try:
                 heads, marks = load_heads(path)
             except (TaesdError, KeyError, ValueError, RuntimeError) as error:
-                log_once(f"bad heads {path}", f"{path} is passed over: {one_line(error)}.")
+                log_once(f"bad heads {path}", f"Ignoring {path}: {one_line(error)}.")
                 continue
             heads = {scale: head for scale, head in heads.items() if self._has_stage(scale)}
             placed = self._placed(heads)

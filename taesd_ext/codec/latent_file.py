@@ -43,7 +43,7 @@ def read_latent(path: Path | str, family: str | None = None) -> tuple[Tensor, La
         if family and not has_note(path):
             return plain_png_to_latent(path, family)
         return png_to_latent(path)
-    raise TaesdError(f"{path} is no stored latent", f"its suffix is {path.suffix or 'missing'}", _USE)
+    raise TaesdError(f"{path} is not a stored latent", f"its suffix is {path.suffix or 'missing'}", _USE)
 
 
 _USE = f"Use {' or '.join(LATENT_SUFFIXES)}"
@@ -64,9 +64,9 @@ def _read_safetensors(path: Path) -> tuple[Tensor, LatentNote]:
                 raise ValueError(f"its latent is of type {dtype}")
             latent = file.get_tensor(_TENSOR).float()
     except ValueError as error:
-        raise TaesdError(f"{path} is no stored latent", str(error), _CURE) from error
+        raise TaesdError(f"{path} is not a stored latent", str(error), _CURE) from error
     except Exception as error:
-        raise TaesdError(f"{path} is no stored latent", one_line(error), _CURE) from error
+        raise TaesdError(f"{path} is not a stored latent", one_line(error), _CURE) from error
     if not torch.isfinite(latent).all():
         raise TaesdError(f"{path} cannot be decoded", "its latent holds infinite or undefined numbers", _CURE)
     return latent, note

@@ -212,7 +212,7 @@ def _open_png(source: Path | str | bytes) -> Image.Image:
     """An 8-bit RGBA PNG whose claimed size is sane, not decoded yet."""
     data = source if isinstance(source, bytes) else _read_bytes(Path(source))
     if data[:8] != _PNG_START or data[12:16] != b"IHDR" or len(data) < 26:
-        raise ValueError("it is no PNG")
+        raise ValueError("it is not a PNG")
     width, height = int.from_bytes(data[16:20], "big"), int.from_bytes(data[20:24], "big")
     if not 0 < width * height <= _MOST_PIXELS:
         raise ValueError(f"it claims {width}x{height} pixels")
@@ -245,4 +245,4 @@ def _sides(size: tuple[int, int]) -> str:
 
 
 def _refused(name: str, why: str) -> TaesdError:
-    return TaesdError(f"{name} is no stored latent", why, "Use a file that `python -m taesd_ext encode` wrote")
+    return TaesdError(f"{name} is not a stored latent", why, "Use a file that `python -m taesd_ext encode` wrote")

@@ -101,7 +101,7 @@ def _weight_file(path: Path) -> Path:
         files = diffusers_files(path)
         if not files:
             raise TaesdError(
-                f"{path} is no diffusers folder",
+                f"{path} is not a diffusers folder",
                 "it lacks config.json or diffusion_pytorch_model.safetensors",
                 f"Give a weight file, or one of the families {', '.join(FAMILIES)}",
             )

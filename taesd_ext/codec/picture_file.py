@@ -13,7 +13,8 @@ from torch import Tensor
 from taesd_ext.errors import TaesdError, one_line
 
 PICTURE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff", ".gif")
-WRITABLE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")
+_WRITTEN_AS = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".webp": "WEBP"}
+WRITABLE_SUFFIXES = tuple(_WRITTEN_AS)
 
 _MOST_PIXELS = 2**27
 """11585x11585. PIL itself refuses at 1.3 times as many, and warns before."""
@@ -32,7 +33,7 @@ def read_picture(path: Path | str) -> Tensor:
             return picture_to_image(ImageOps.exif_transpose(picture))
     except Exception as error:
         why = str(error) if type(error) is ValueError else one_line(error)
-        raise TaesdError(f"{path} is no readable picture", why, "Take it out, or save it again as PNG") from error
+        raise TaesdError(f"{path} is not a readable picture", why, "Take it out, or save it again as PNG") from error
 
 
 def picture_to_image(picture: Image.Image) -> Tensor:
@@ -58,7 +59,7 @@ def image_to_picture(image: Tensor) -> Image.Image:
 
 def picture_bytes(suffix: str, image: Tensor) -> bytes:
     """The content of a picture file; ``suffix`` is one of WRITABLE_SUFFIXES."""
-    kind = {".jpg": "JPEG", ".jpeg": "JPEG", ".png": "PNG", ".webp": "WEBP"}.get(suffix)
+    kind = _WRITTEN_AS.get(suffix)
     if kind is None:
         raise TaesdError(
             f"Cannot write pictures as {suffix or 'a file without suffix'}", "", f"Use {', '.join(WRITABLE_SUFFIXES)}"

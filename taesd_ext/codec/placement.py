@@ -60,7 +60,7 @@ def _quickest(
     why = difference(fast, there, _sample(part, latent_format).to(device, dtype))
     if not why:
         return fast
-    log_once(f"plain {part} {device.type}", f"The plain {part} computes on {device.type}, not the fast one: {why}.")
+    log_once(f"plain {part} {device.type}", f"The plain {part} is used on {device.type}: the fast one fails ({why}).")
     return there
 
 

@@ -36,7 +36,7 @@ def padded_to(factor: int, image: Tensor) -> Tensor:
         return image
     log_once(
         f"padded to a multiple of {factor}",
-        f"{width}x{height} is no multiple of {factor}: padded by repeating the edge to "
+        f"{width}x{height} is not a multiple of {factor}: padded by repeating the edge to "
         f"{width + right}x{height + lower}.",
     )
     return functional.pad(image, (0, right, 0, lower), mode="replicate")

@@ -59,7 +59,7 @@ def find_approx_nn(format_name: str, folders: Sequence[Path]) -> Callable[[Tenso
             network = ApproxNN(state["conv1.weight"].shape[1])
         network = build_frozen(network, state)
     except (TaesdError, KeyError, RuntimeError) as error:
-        log_once(f"approx {path}", f"{path} is no Approx NN: {error}")
+        log_once(f"approx {path}", f"{path} is not an Approx NN file: {error}")
         return None
 
     @computing()

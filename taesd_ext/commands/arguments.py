@@ -14,14 +14,14 @@ def add_models_argument(parser: argparse.ArgumentParser) -> None:
 def at_least_one(text: str) -> int:
     """ "3" -> 3"""
     if not (text.isdecimal() and int(text)):
-        raise argparse.ArgumentTypeError(f"{text!r} is no whole number from 1 on")
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of 1 or more")
     return int(text)
 
 
 def port_number(text: str) -> int:
     """ "7860" -> 7860"""
     if not (text.isdecimal() and 1 <= int(text) <= 65535):
-        raise argparse.ArgumentTypeError(f"{text!r} is no port: they are 1 to 65535")
+        raise argparse.ArgumentTypeError(f"{text!r} is not a port: use 1 to 65535")
     return int(text)
 
 
@@ -29,13 +29,5 @@ def shard(text: str) -> tuple[int, int]:
     """ "2/8" -> (2, 8)"""
     index, _, count = text.partition("/")
     if not (index.isdecimal() and count.isdecimal() and 1 <= int(index) <= int(count)):
-        raise argparse.ArgumentTypeError(f"{text!r} is no shard: 1/4 to 4/4 are the four parts of four")
+        raise argparse.ArgumentTypeError(f"{text!r} is not a shard: 1/4 to 4/4 are the four parts of four")
     return int(index), int(count)
-
-
-def picture_size(text: str) -> tuple[int, int]:
-    """ "640x480" -> (480, 640), rows first as everywhere here"""
-    width, _, height = text.lower().partition("x")
-    if not (width.isdecimal() and height.isdecimal() and int(width) and int(height)):
-        raise argparse.ArgumentTypeError(f"{text!r} is no size such as 512x512")
-    return int(height), int(width)

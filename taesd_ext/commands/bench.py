@@ -221,7 +221,7 @@ def _sides(args: argparse.Namespace) -> Sequence[int]:
     try:
         sides = [int(side) for side in args.sizes.split(",")]
     except ValueError as error:
-        raise TaesdError(f"--sizes {args.sizes} is no list of numbers", "", "Write --sizes 256,512") from error
+        raise TaesdError(f"--sizes {args.sizes} is not a list of numbers", "", "Write --sizes 256,512") from error
     if min(sides) < 32:
         raise TaesdError(f"{min(sides)} pixels are too few to time", "", "Use at least 32")
     return sides

@@ -64,7 +64,7 @@ class WebUI:
 
     def __init__(self, url: str) -> None:
         if not url.startswith(("http://", "https://")):
-            raise TaesdError(f"{url} is no address of a WebUI", "", "Give it as http://127.0.0.1:7860")
+            raise TaesdError(f"{url} is not the address of a WebUI", "", "Give it as http://127.0.0.1:7860")
         self._url = url.rstrip("/")
         self._client = httpx.Client(timeout=900)
 

@@ -6,6 +6,7 @@ import argparse
 import json
 import os
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -13,29 +14,30 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from taesd_ext.codec.embedded import embedded_families
+from taesd_ext.codec.embedded import embedded_names
 from taesd_ext.codec.picture_file import PICTURE_SUFFIXES, read_picture
 from taesd_ext.commands.arguments import at_least_one
 from taesd_ext.commands.codec_arguments import add_codec_arguments, load_as_told
-from taesd_ext.commands.compare_page import Made, comparison_page, comparison_sheet
+from taesd_ext.commands.compare_page import Made, comparison_page
 from taesd_ext.commands.jobs import find_files
 from taesd_ext.commands.outputs import add_overwrite_argument, check_outputs, write_atomically
 from taesd_ext.commands.progress import progress
 from taesd_ext.commands.round_trip import RoundTrip, measure
 from taesd_ext.errors import TaesdError
-from taesd_ext.latent_formats import FAMILIES
+from taesd_ext.latent_formats import FAMILIES, LATENT_FORMATS
 from taesd_ext.weights.folders import given_folders, search_folders
 from taesd_ext.weights.installed import installed
-from taesd_ext.weights.installed_vaes import find_named_vae
+from taesd_ext.weights.installed_vaes import installed_vaes
+from taesd_ext.weights.tiny_file import PARTS
 from taesd_ext.weights.vae_table import FULL_NAMES
 
-PAGE, SHEET, NUMBERS = "compare.html", "compare.png", "compare.json"
+PAGE, NUMBERS = "compare.html", "compare.json"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("inputs", nargs="+", metavar="IMAGE", help="picture files, folders, or patterns")
     parser.add_argument(
-        "-o", "--output", required=True, type=Path, metavar="OUT", help=f"folder for {PAGE}, {SHEET} and {NUMBERS}"
+        "-o", "--output", required=True, type=Path, metavar="OUT", help=f"folder for {PAGE} and {NUMBERS}"
     )
     parser.add_argument(
         "--codecs", metavar="A,B,...",
@@ -49,11 +51,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    names = args.codecs.split(",") if args.codecs else usable_codecs(args.models)
+    names = args.codecs.split(",") if args.codecs else usable_codecs(given_folders(args.models))
     if not names:
         raise TaesdError("There is no codec to compare", "no weights were found", "Give --models, or --codecs")
     files = list(find_files(args.inputs, PICTURE_SUFFIXES, leave_out=args.output))
-    targets = [args.output / name for name in (NUMBERS, SHEET, PAGE)]
+    targets = [args.output / name for name in (NUMBERS, PAGE)]
     check_outputs(targets, overwrite=args.overwrite, sources=[path for path, _ in files])
     images, failed = _read_all(files, args.side)
     rows: dict[str, list[RoundTrip]] = {name: [] for name in images}
@@ -71,27 +73,21 @@ def run(args: argparse.Namespace) -> int:
     made = [(name, image, rows[name]) for name, image in images.items()]
     if not any(row.image is not None for found in rows.values() for row in found):
         raise TaesdError("Nothing could be compared", failed[0])
-    numbers = json.dumps(_numbers(made), indent=2) + "\n"
-    contents = [numbers.encode(), comparison_sheet(made), comparison_page(made).encode()]
-    for path, content in zip(targets, contents, strict=True):
-        write_atomically(path, content)
-    print(f"Wrote {args.output / PAGE}, {SHEET} and {NUMBERS}.", file=sys.stderr)
+    for path, text in zip(targets, (json.dumps(_numbers(made), indent=2) + "\n", comparison_page(made)), strict=True):
+        write_atomically(path, text.encode())
+    print(f"Wrote {args.output / PAGE} and {NUMBERS}.", file=sys.stderr)
     for line in failed:
         print(f"failed: {line}", file=sys.stderr)
     return 1 if failed else 0
 
 
-def usable_codecs(models: list[str]) -> list[str]:
-    """Names of the codecs of which both halves are there, judged by names and headers of files, or are embedded."""
-    files, own = installed(search_folders(given_folders(models))), embedded_families()
-    names = [family for family in FAMILIES if len(files.get(family, ())) == 2 or family in own]
-    for name in FULL_NAMES:
-        try:
-            if len(find_named_vae(name, models or None).parts) == 2:
-                names.append(name)
-        except TaesdError:
-            continue
-    return names
+def usable_codecs(models: Iterable[Path | str] = ()) -> list[str]:
+    """Codecs of which both halves are there, unopened: tiny ones, full-size ones, embedded ones."""
+    folders = search_folders(list(models))
+    files = installed(folders)
+    tiny = [family for family in FAMILIES if len(files.get(family, ())) == len(PARTS)]
+    full = [name for row in LATENT_FORMATS for name in installed_vaes(row, folders)]
+    return list(dict.fromkeys([*tiny, *full, *embedded_names()]))
 
 
 def _read_all(files: list[tuple[Path, Path]], side: int | None) -> tuple[dict[str, Tensor], list[str]]:

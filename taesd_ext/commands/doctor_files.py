@@ -44,7 +44,7 @@ class Installation:
     def problems(self) -> list[str]:
         problems = [identity.error for identity in self._listing.files if identity.state == UNREADABLE]
         problems += [
-            f"{folder} {how} and is no folder, so it is not searched: correct it"
+            f"{folder} {how} but is not a folder: correct it"
             for folder, how in self._named.items()
             if not folder.expanduser().is_dir()
         ]

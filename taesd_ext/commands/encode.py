@@ -5,8 +5,6 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from torch import Tensor
-
 from taesd_ext.codec.latent_file import LATENT_SUFFIXES, latent_bytes
 from taesd_ext.codec.latent_note import note_for
 from taesd_ext.codec.picture_file import PICTURE_SUFFIXES, read_picture
@@ -43,12 +41,10 @@ class EncodeWork:
         self.codec = load_as_told(args, args.family, "encoder")
         self._seed = args.seed
         if self._seed is not None and not self.codec.can_sample:
-            raise TaesdError(f"{args.family} cannot sample", "its latents are no distribution", "Leave --seed out")
+            raise TaesdError(f"{args.family} cannot sample", "its encoder gives no distribution", "Leave --seed out")
 
-    def load(self, source: Path) -> Tensor:
-        return read_picture(source)
-
-    def make(self, image: Tensor, job: Job) -> bytes:
+    def __call__(self, job: Job) -> bytes:
+        image = read_picture(job.source)
         self.codec.begin_job()  # an overflow in one picture must not change the next one's precision
         latent = self.codec.encode(image, sample=self._seed)
         note = note_for(latent, self.codec.family, self.codec.format, image.shape[-2:])

@@ -9,7 +9,7 @@ from functools import partial
 from pathlib import Path
 
 from taesd_ext.codec.loading import load_codec
-from taesd_ext.commands.arguments import add_models_argument, picture_size
+from taesd_ext.commands.arguments import add_models_argument
 from taesd_ext.commands.codec_arguments import DTYPES
 from taesd_ext.commands.export_keras import keras_bytes
 from taesd_ext.commands.export_onnx import onnx_bytes
@@ -37,9 +37,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="safetensors: the original's keys, or a folder for diffusers' AutoencoderTiny (original)",
     )  # fmt: skip
     parser.add_argument("--dtype", choices=tuple(DTYPES), default="fp32", help="precision of the weights (fp32)")
-    parser.add_argument(
-        "--size", type=picture_size, metavar="WxH", help="keras: one picture size, in pixels, instead of any"
-    )
     add_models_argument(parser)
     add_overwrite_argument(parser)
 
@@ -75,7 +72,7 @@ def _plan(args: argparse.Namespace, family: str, networks: dict[str, TinyNetwork
     notes = {"family": family, "made_by": "taesd_ext", "license": "MIT"}
     if args.format == "safetensors" and args.layout == "diffusers":
         if output.suffix:
-            raise TaesdError(f"{output} is no folder", "the diffusers layout is one", "Leave out the suffix")
+            raise TaesdError(f"{output} is not a folder", "the diffusers layout needs one", "Leave out the suffix")
         return {output / name: partial(diffusers_file, networks, name) for name in (CONFIG_NAME, WEIGHTS_NAME)}
 
     def make(*chosen: TinyNetwork) -> bytes:
@@ -84,12 +81,12 @@ def _plan(args: argparse.Namespace, family: str, networks: dict[str, TinyNetwork
         (network,) = chosen
         if args.format == "onnx":
             return onnx_bytes(network, notes)
-        return keras_bytes(network, f"{family}_{network.part}", args.size)
+        return keras_bytes(network, f"{family}_{network.part}")
 
     if not output.suffix or output.is_dir():
         return {output / f"{family}_{part}{suffix}": partial(make, network) for part, network in networks.items()}
     if output.suffix.lower() != suffix:
-        raise TaesdError(f"{output} is no name for {args.format}", "", f"Use {output.with_suffix(suffix).name}")
+        raise TaesdError(f"{output} does not end in {suffix}", "", f"Use {output.with_suffix(suffix).name}")
     if args.format != "safetensors" and len(networks) > 1:
         raise TaesdError(
             f"{output} would hold two networks", f"a {suffix} file holds one", "Give a folder, or choose --part"

@@ -39,28 +39,17 @@ class RoundTrip:
     """dB, of what came back against the original."""
     ssim: float = math.nan
     psnr_8bit: float = math.nan
-    """dB against the original after a stay as an 8-bit PNG."""
-    psnr_8bit_exact: float = math.nan
-    """dB of that against what came back from the exact latent: what the 8 bits alone cost."""
+    """dB of the picture by way of an 8-bit PNG against that of the exact latent."""
     encode_seconds: float = math.nan
     decode_seconds: float = math.nan
     peak_bytes: int | None = None
     """Beyond the weights and the picture; None where the system does not tell."""
-    picture_bytes: int = 0
-    """Of the raw picture, 3 bytes a pixel."""
-    latent_bytes: int = 0
-    """Of the raw latent, 2 bytes a number."""
     latent_png_bytes: int = 0
     error: str = ""
 
-    @property
-    def compression(self) -> float:
-        """Raw picture over latent PNG."""
-        return self.picture_bytes / self.latent_png_bytes if self.latent_png_bytes else math.nan
-
     def numbers(self) -> dict[str, Any]:
         """Everything but the tensors, as JSON knows it: what is infinite or unknown is null."""
-        values = {**vars(self), "compression": self.compression}
+        values = dict(vars(self))
         del values["image"], values["latent"]
         values["latent_shape"] = list(self.latent.shape) if self.latent is not None else None
         return {
@@ -95,13 +84,10 @@ def measure(codec: Codec, image: Tensor) -> RoundTrip:
         latent=latent,
         psnr=float(psnr(decoded, image)),
         ssim=float(ssim(decoded, image)),
-        psnr_8bit=float(psnr(from_png, image)),
-        psnr_8bit_exact=float(psnr(from_png, decoded)),
+        psnr_8bit=float(psnr(from_png, decoded)),
         encode_seconds=encode_seconds,
         decode_seconds=decode_seconds,
         peak_bytes=None if encode_bytes is None or decode_bytes is None else max(encode_bytes, decode_bytes),
-        picture_bytes=image.numel(),
-        latent_bytes=latent.numel() * 2,
         latent_png_bytes=len(png),
     )
 

@@ -23,6 +23,7 @@ from taesd_ext.host.learnt_previews import LearntPreviews
 from taesd_ext.host.options import HostOptions
 from taesd_ext.host.preview_step import PreviewStep
 from taesd_ext.host.previews import Previews
+from taesd_ext.host.second_screen import PATH, SecondScreen
 from taesd_ext.host.webui import webui
 from taesd_ext.settings import AS_FINAL, FINAL_VAES
 from taesd_ext.ui.markup import cost_words
@@ -101,7 +102,6 @@ class Extension:
 
     def add_routes(self, _page: Any, app: Any) -> None:
         from taesd_ext.host import api
-        from taesd_ext.host.second_screen import SecondScreen
 
         SecondScreen(self.host, self.previews, self.pictures.save_preview).add_to(app)
         api.add_routes(app, self.host.command_line, self.previews.status, self.actions())
@@ -116,7 +116,7 @@ class Extension:
         """The accordion of a script of ours."""
         controls = accordion.build(
             script.elem_id, self.generations.change, self.final.vae.choices(),
-            lambda: cost_words(self.previews.session.stats), "./taesd/preview" if self.host.allows_changes() else "",
+            lambda: cost_words(self.previews.session.stats), f".{PATH}" if self.host.allows_changes() else "",
             hires_fix=not getattr(script, "is_img2img", False),
         )  # fmt: skip
         pasted = {"final_vae": accordion.pasted_final_vae, "final_vae_first": accordion.pasted_first_vae}

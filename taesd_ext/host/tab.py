@@ -2,22 +2,24 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
 from taesd_ext.codec.registry import CodecRegistry
+from taesd_ext.commands.switch_on import HOSTS_KEYS, METHOD, needed_changes
+from taesd_ext.errors import TaesdError
 from taesd_ext.host.final_decode import FinalDecode
 from taesd_ext.host.kept_pictures import KeptPictures
 from taesd_ext.host.learnt_previews import LearntPreviews
 from taesd_ext.host.options import HostOptions
-from taesd_ext.host.preview_offer import preview_offer
 from taesd_ext.host.previews import Previews
 from taesd_ext.host.webui import WebUI
 from taesd_ext.latent_formats import Detection
 from taesd_ext.preview.job_history import JobHistory
 from taesd_ext.settings import FINAL_VAES, OPTIONS
-from taesd_ext.ui.actions import Codecs, ExtraDecoder, LearntPreviewers, PanelActions
+from taesd_ext.ui.actions import Codecs, ExtraDecoder, LearntPreviewers, PanelActions, PreviewOffer
 from taesd_ext.ui.panel import build_page
 from taesd_ext.weights.folders import cache_folder, search_folders
 
@@ -86,3 +88,30 @@ class HostActions:
         if now is None or now.format is None:
             return []
         return [ExtraDecoder(FULL_VAE, self.pictures.decode_in_full, lambda latent_format: latent_format == now.format)]
+
+
+def preview_offer(host: WebUI, options: HostOptions) -> PreviewOffer | None:
+    """What turns the WebUI's live previews over to TAESD; None where previews of ours have no place."""
+    if "preview" not in host.supports:
+        return None
+
+    def other_method() -> str:
+        if host.uses_taesd(METHOD) or not (host.previews_wanted() and host.allows_changes()):
+            return ""
+        return str(host.option(METHOD, "another method"))
+
+    def accept() -> None:
+        if not host.allows_changes():
+            raise TaesdError("Settings cannot be changed from here", "this WebUI is open to others")
+        known = {key: host.option(key) for key in HOSTS_KEYS if host.option_info(key)}
+        for key, value in needed_changes(known).items():
+            if key in known:
+                host.set_option(key, value)
+
+    def dismiss() -> None:
+        with suppress(TaesdError):
+            options.set("offer", False)
+
+    controls = [(host.settings_control(key), partial(host.option, key)) for key in HOSTS_KEYS]
+    shown = [(control, value) for control, value in controls if control is not None]
+    return PreviewOffer(other_method, accept, dismiss, lambda: not options.value("offer"), shown)

@@ -11,20 +11,18 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+from taesd_ext.commands.switch_on import METHOD, TAESD
 from taesd_ext.errors import TaesdError, log_once, one_line
 from taesd_ext.host.model_evidence import evidence_of, vae_digest
 from taesd_ext.host.stored_options import StoredOptions
 from taesd_ext.latent_formats import Detection, ModelEvidence, detect
-
-TAESD = "TAESD"
-"""The host's name for its tiny decoder, which we take over."""
 
 SD_NEXT = "SD.Next"
 
 _NO_MODEL_YET = "FakeInitialModel"
 """The class of what Forge and Neo hold until the first generation loads a model."""
 
-PREVIEW_METHOD = "show_progress_type"
+PREVIEW_METHOD = METHOD
 DECODE_METHOD = "sd_vae_decode_method"
 ENCODE_METHOD = "sd_vae_encode_method"
 
@@ -254,7 +252,7 @@ class WebUI(StoredOptions):
         }
         for capability, there in needs.items():
             if not there:
-                log_once(f"capability {capability}", f"This WebUI offers no way in for: {capability}. It stays off.")
+                log_once(f"capability {capability}", f"This WebUI has no {capability} hook: that part stays as it is.")
         return frozenset(capability for capability, there in needs.items() if there)
 
     def on(self, event: str, callback: Callable[..., Any]) -> bool:

@@ -186,7 +186,7 @@ def _read(path: Path, channels: int) -> Learnt | None:
             network = LearntPreviewer(torch.zeros(channels), torch.ones(channels), inner)
         return Learnt(build_frozen(network, state), float(file.metadata["psnr"]), int(file.metadata["pictures"]))
     except (TaesdError, KeyError, ValueError, RuntimeError) as error:
-        log_once(f"bad previewer {path}", f"{path} is passed over: {one_line(error)}.")
+        log_once(f"bad previewer {path}", f"Ignoring {path}: {one_line(error)}.")
         return None
 
 

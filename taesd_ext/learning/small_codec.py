@@ -64,8 +64,9 @@ def train_small_codec(
     def timed(line: str) -> None:
         log(f"{line}, {time.process_time() - started:.0f} CPU s")
 
-    lessons = yield from teacher_lessons(codec, pictures, seed)
-    exam = yield from teacher_lessons(codec, HELD_BACK, seed + 1)
+    asked = pictures + HELD_BACK
+    lessons = yield from teacher_lessons(codec, pictures, seed, 0, LESSONS_SHARE / asked)
+    exam = yield from teacher_lessons(codec, HELD_BACK, seed + 1, pictures, LESSONS_SHARE / asked)
     timed(f"{pictures} pictures of {SIDE} px to learn from")
     decoder = seeded_network(lambda: SmallDecoder(previewer), seed)
     for done in train_decoder(decoder, lessons, exam, steps, seed, timed):
@@ -82,14 +83,17 @@ def train_small_codec(
 
 
 @torch.no_grad()
-def teacher_lessons(codec: Codec, count: int, seed: int) -> Generator[float, None, Lessons]:
+def teacher_lessons(
+    codec: Codec, count: int, seed: int, before: int, share: float
+) -> Generator[float, None, Lessons]:
+    """Yields the share of the whole work that is done; each picture is ``share`` of it, ``before`` came earlier."""
     generator = seeded(seed)
     rows: list[tuple[Tensor, ...]] = []
     for index in range(count):
         image = picture(SIDE, generator)[None]
         latent = codec.encode(image)
         rows.append((image, latent, codec.decode(latent)))
-        yield LESSONS_SHARE * (index + 1) / count
+        yield share * (before + index + 1)
     return Lessons(*(torch.cat(column) for column in zip(*rows, strict=True)))
 
 

@@ -41,12 +41,12 @@ class AnimationPlan:
 
     def __post_init__(self) -> None:
         if self.kind not in KINDS:
-            raise TaesdError(f"{self.kind} is no kind of film", "", f"Use one of {', '.join(KINDS)}")
+            raise TaesdError(f"{self.kind} is not a film format", "", f"Use one of {', '.join(KINDS)}")
         for what, value, largest in (("length", self.length, _MOST_LENGTH), ("hold", self.hold, _MOST_HOLD)):
             if not 0 <= value <= largest:
-                raise TaesdError(f"A {what} of {value:g} seconds cannot be", "", f"Use 0 to {largest:g}")
+                raise TaesdError(f"A {what} of {value:g} seconds is out of range", "", f"Use 0 to {largest:g}")
         if not 16 <= self.side <= LARGEST_SIDE:
-            raise TaesdError(f"A side of {self.side} pixels cannot be", "", f"Use 16 to {LARGEST_SIDE}")
+            raise TaesdError(f"A side of {self.side} pixels is out of range", "", f"Use 16 to {LARGEST_SIDE}")
 
 
 def picked_frames(frames: Sequence[RecordedFrame], plan: AnimationPlan) -> list[RecordedFrame]:

@@ -186,7 +186,7 @@ def pictures_only(image: Tensor, family: str | None) -> Tensor:
     sound = ~torch.isnan(image.flatten(1).sum(1, dtype=torch.float32))
     count = int(sound.sum())
     if not count:
-        raise TaesdError(f"The preview of {family or 'the latent'} is no picture", "it holds NaN")
+        raise TaesdError(f"The preview of {family or 'the latent'} is invalid", "it holds NaN")
     return image if count == len(image) else torch.where(sound.view(-1, 1, 1, 1), image, torch.zeros_like(image))
 
 

@@ -2,31 +2,33 @@
 
 from __future__ import annotations
 
+import statistics
 from typing import Any
 
 import gradio as gr
+import torch
 
-from taesd_ext.commands.quick_bench import SIDES, BenchRow, quick_bench
+from taesd_ext.codec.codec import Codec
+from taesd_ext.commands.measuring import timed
 from taesd_ext.latent_formats import FAMILIES
+from taesd_ext.preview.frame import preview_image
 from taesd_ext.ui.actions import Codecs
 from taesd_ext.ui.choices import picked
 from taesd_ext.ui.controls import line, small_button
 from taesd_ext.ui.markup import bar_cell, table
 from taesd_ext.ui.work import Task, long_action
 
+SIDES = (256, 512, 1024)
+RUNS = 3
 
-def result_html(rows: list[BenchRow]) -> str:
-    slowest = max((row.milliseconds for row in rows), default=1)
-    return table(
-        ("Picture", "Detail", "Preview", "Time"),
-        [
-            (
-                f"{row.side} px", row.detail, f"{row.width}x{row.height}",
-                bar_cell(row.milliseconds / slowest, f"{row.milliseconds:.1f} ms"),
-            )
-            for row in rows
-        ],
-    )  # fmt: skip
+
+def time_preview(codec: Codec, side: int, detail: str) -> tuple[float, tuple[int, int]]:
+    """(median milliseconds, (width, height)) of a preview of a square picture, from the latent to the encoded frame."""
+    positions = -(-side // codec.spatial_scale_factor)
+    generator = torch.Generator().manual_seed(0)
+    latent = torch.randn(1, codec.latent_channels, positions, positions, generator=generator).to(codec.device)
+    calls = [timed(lambda: preview_image(codec.decode(latent, detail=detail))) for _ in range(RUNS + 1)]
+    return 1000 * statistics.median(call.wall for call in calls[1:]), calls[0].result.size  # the first warms up
 
 
 def build_benchmark_tab(codecs: Codecs) -> None:
@@ -48,14 +50,25 @@ def build_benchmark_tab(codecs: Codecs) -> None:
     def bench(task: Task, family: str, largest: str) -> tuple[str, list[Any]]:
         family = picked(family, FAMILIES, "family")
         longest = int(picked(largest, map(str, SIDES), "size"))
-        wanted = [side for side in SIDES if side <= longest]
-        rows: list[BenchRow] = []
+        rows: list[tuple[int, str, str, float]] = []
         with codecs.in_turn(task):
             codec = codecs.load(family)
-            for row in quick_bench(codec, wanted, is_cancelled=task.stop.is_set):
-                rows.append(row)
-                share = len(rows) / (len(wanted) * len(codec.details))
-                task.report(share, f"{row.side} px at {row.detail}", [result_html(rows)])
+            wanted = [(side, detail) for side in SIDES if side <= longest for detail in codec.details]
+            for side, detail in wanted:
+                milliseconds, (width, height) = time_preview(codec, side, detail)
+                rows.append((side, detail, f"{width}x{height}", milliseconds))
+                task.report(len(rows) / len(wanted), f"{side} px at {detail}", [result_html(rows)])
         return f"{family} on {codec.device}, {str(codec.dtype).removeprefix('torch.')}", [result_html(rows)]
 
     long_action(run.click, cancel, [family, largest], progress, [result], bench, "taesd_bench")
+
+
+def result_html(rows: list[tuple[int, str, str, float]]) -> str:
+    slowest = max(milliseconds for *_, milliseconds in rows)
+    return table(
+        ("Picture", "Detail", "Preview", "Time"),
+        [
+            (f"{side} px", detail, size, bar_cell(milliseconds / slowest, f"{milliseconds:.1f} ms"))
+            for side, detail, size, milliseconds in rows
+        ],
+    )

@@ -31,7 +31,7 @@ def number(value: Any, low: float, high: float, noun: str) -> float:
     """The number that a page sent. Raises TaesdError for what its slider cannot show."""
     if isinstance(value, (int, float)) and math.isfinite(value) and low <= value <= high:
         return value
-    raise TaesdError(f"{noun} cannot be that", "", f"Use {low:g} to {high:g}")
+    raise TaesdError(f"{noun} is out of range", "", f"Use {low:g} to {high:g}")
 
 
 def offer(choices: Sequence[str], present: str | None) -> dict[str, Any]:

@@ -4,19 +4,17 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import gradio as gr
 from PIL import Image
 from torch import Tensor
 
-from taesd_ext.codec.embedded import embedded_names
 from taesd_ext.codec.picture_file import image_to_picture, picture_to_image
-from taesd_ext.commands.compare_page import comparison_page, difference_map
+from taesd_ext.commands.compare import usable_codecs
+from taesd_ext.commands.compare_page import COLUMNS, comparison_page, difference_map
 from taesd_ext.commands.round_trip import RoundTrip, measure
 from taesd_ext.errors import TaesdError
-from taesd_ext.latent_formats import FAMILIES, LATENT_FORMATS
 from taesd_ext.ui import compat
 from taesd_ext.ui.actions import Codecs
 from taesd_ext.ui.choices import picked
@@ -25,8 +23,6 @@ from taesd_ext.ui.kept_results import KeptResults
 from taesd_ext.ui.markup import notice, slider, table
 from taesd_ext.ui.pictures import fitted, offered_file, picture_uri, sample_names, sample_picture
 from taesd_ext.ui.work import Task, leave, long_action
-from taesd_ext.weights.installed import installed
-from taesd_ext.weights.installed_vaes import installed_vaes
 
 ORIGINAL = "original"
 GONE = "This comparison is no longer in memory. Compare again."
@@ -44,27 +40,10 @@ def images_of(comparison: Comparison) -> dict[str, Tensor]:
     return {ORIGINAL: image, **{row.codec: row.image for row in rows if row.image is not None}}
 
 
-def codec_names(folders: list[Path]) -> list[str]:
-    """Codecs with both halves there: tiny ones, full-size ones, embedded ones."""
-    tiny = [family for family in FAMILIES if len(installed(folders).get(family, {})) == 2]
-    full = [name for row in LATENT_FORMATS for name in installed_vaes(row, folders)]
-    return list(dict.fromkeys([*tiny, *full, *embedded_names()]))
-
-
 def table_html(made: list[RoundTrip]) -> str:
-    rows = []
-    for row in made:
-        if row.error:
-            rows.append((row.codec, row.error, "", "", "", "", "", ""))
-            continue
-        memory = "" if row.peak_bytes is None else f"{row.peak_bytes / 1e6:.0f} MB"
-        cells = (
-            row.codec, f"{row.psnr:.1f} dB", f"{row.ssim:.3f}", f"{1000 * row.encode_seconds:.0f} ms",
-            f"{1000 * row.decode_seconds:.0f} ms", memory, f"{row.latent_png_bytes / 1e3:.0f} kB",
-            f"{row.psnr_8bit:.1f} dB",
-        )  # fmt: skip
-        rows.append(tuple(cell.replace(" ", "\N{NO-BREAK SPACE}") for cell in cells))
-    return table(("Codec", "PSNR", "SSIM", "Encode", "Decode", "Memory", "Latent PNG", "PSNR via PNG"), rows)
+    blank = [""] * (len(COLUMNS) - 2)
+    rows = [(row.codec, row.error, *blank) if row.error else [show(row) for *_, show in COLUMNS] for row in made]
+    return table([title for title, *_ in COLUMNS], rows)
 
 
 def pair_html(images: Mapping[str, Tensor], first: str, second: str, difference: bool) -> str:
@@ -112,13 +91,13 @@ def build_compare_tab(codecs: Codecs, tab: gr.Tab) -> None:
     made, seeded = gr.State(None), gr.State(False)
 
     def look(chosen: list[str] | None, seeded: bool) -> list[Any]:
-        names = codec_names(codecs.folders())
+        names = usable_codecs(codecs.folders())
         still = [name for name in chosen or [] if name in names]
         sample = gr.update() if seeded else sample_picture(sample_names()[0])
         return [gr.update(choices=names, value=still or names[:4]), sample, True, "" if names else notice(NO_CODECS)]
 
     def run(task: Task, source: Image.Image | None, chosen: Any, side: str) -> tuple[str, list[Any]]:
-        offered = codec_names(codecs.folders())
+        offered = usable_codecs(codecs.folders())
         names = [picked(name, offered, "codec") for name in chosen or []]
         if source is None:
             raise TaesdError("Drop a picture first")

@@ -11,6 +11,7 @@ from taesd_ext.ui import compat
 from taesd_ext.ui.work import Task
 from taesd_ext.weights.catalog import TINY, downloadable, downloads
 from taesd_ext.weights.download import download_family
+from taesd_ext.weights.fetch import Transfer
 from taesd_ext.weights.installed import installed
 from taesd_ext.weights.tiny_file import PARTS
 
@@ -66,7 +67,7 @@ def download(names: Sequence[str], folder: Path, task: Task, came: Callable[[], 
 
         task.report(index / len(names), name)
         try:
-            done += download_family(name, folder, progress=progress, cancel=task.stop)
+            done += download_family(name, folder, Transfer(progress, task.stop))
         except TaesdError as error:
             if task.stop.is_set():
                 raise

@@ -14,8 +14,6 @@ from torch import Tensor
 
 from taesd_ext.codec.latent_file import read_latent
 
-_MIME = {"png": "image/png", "jpeg": "image/jpeg", "webp": "image/webp", "gif": "image/gif"}
-
 _SAMPLES = Path(__file__).resolve().parents[1] / "data" / "samples"
 """Made by docs/make_samples.py."""
 
@@ -50,7 +48,7 @@ def fitted(picture: Image.Image, longest: int) -> Image.Image:
 
 
 def data_uri(data: bytes, kind: str) -> str:
-    return f"data:{_MIME[kind]};base64,{base64.b64encode(data).decode('ascii')}"
+    return f"data:image/{kind};base64,{base64.b64encode(data).decode('ascii')}"
 
 
 def picture_uri(picture: Image.Image, kind: str = "png") -> str:

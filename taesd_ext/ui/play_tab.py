@@ -18,7 +18,7 @@ from taesd_ext.ui.actions import PanelActions
 from taesd_ext.ui.choices import number, picked
 from taesd_ext.ui.controls import line, small_button
 from taesd_ext.ui.downloads import download, download_label, missing_families
-from taesd_ext.ui.markup import notice, stage, table
+from taesd_ext.ui.markup import stage, table
 from taesd_ext.ui.pictures import data_uri, sample_latent, sample_names, sample_picture
 from taesd_ext.ui.play import Kept, Plan, Progress, generate
 from taesd_ext.ui.work import Task, interruptible, long_action
@@ -88,12 +88,8 @@ def build_play_tab(actions: PanelActions, kept: Kept, tab: gr.Tab, page: gr.Bloc
             preview = gr.HTML(stage(None, (1, 1), "", empty="Press Generate"), elem_id="taesd_preview")
             timings = line("taesd_timings")
 
-    first_progress, get_progress, progress = map(
-        line, ("taesd_first_progress", "taesd_play_get_progress", "taesd_play_progress")
-    )
+    get_progress, progress = map(line, ("taesd_play_get_progress", "taesd_play_progress"))
     chosen = gr.State(names[0])
-    latest: list[Task] = []
-    finished: list[str] = []
 
     def choose(event: gr.SelectData) -> str:
         return names[event.index]
@@ -102,10 +98,6 @@ def build_play_tab(actions: PanelActions, kept: Kept, tab: gr.Tab, page: gr.Bloc
         task: Task, sample: str, own: Image.Image | None, family: str, detail: str, size: str, interval: float,
         budget: float, steps: float, step_time: float,
     ) -> tuple[str, list[str]]:  # fmt: skip
-        for before in latest:
-            before.farewell = ""
-            before.stop.set()
-        latest[:] = [task]
         family, size = compat.key_of(picked(family, families, "family")), int(picked(size, SIZES, "size"))
         settings = replace(
             PreviewSettings.from_options(actions.read_settings()),
@@ -128,13 +120,7 @@ def build_play_tab(actions: PanelActions, kept: Kept, tab: gr.Tab, page: gr.Bloc
                 task.check()
                 shown = _shown(seen, steps, source.size, kept)
                 task.report(seen.step / steps, f"{seen.step}/{steps}", shown)
-        finished[:] = shown
         return "", shown
-
-    def first(task: Task, *values: Any) -> tuple[str, list[Any]]:
-        if latest:
-            return "", finished or [gr.update(), gr.update()]
-        return play(task, *values)
 
     def look(chosen: str) -> list[Any]:
         choices = family_choices(installed(codecs.folders()))
@@ -158,8 +144,9 @@ def build_play_tab(actions: PanelActions, kept: Kept, tab: gr.Tab, page: gr.Bloc
     # A picture of one's own counts until a sample is chosen again.
     gallery.select(choose, None, chosen).then(lambda: None, None, picture)
     inputs = [chosen, picture, family, detail, size, interval, budget, steps, step_time]
-    long_action(page.load, stop, inputs, first_progress, [preview, timings], first, "taesd_first")
-    long_action(run.click, stop, inputs, progress, [preview, timings], play, "taesd_run", alone=False)
+    long_action(
+        run.click, stop, inputs, progress, [preview, timings], play, "taesd_run", alone=False, opening=page.load
+    )
 
 
 def _shown(progress: Progress, steps: int, shape: tuple[int, int], kept: Kept) -> list[str]:
@@ -173,4 +160,4 @@ def _shown(progress: Progress, steps: int, shape: tuple[int, int], kept: Kept) -
     uri = frame and data_uri(frame.image.data, frame.image.wire_format)
     size = frame.full_size if frame else shape
     timings = table((), progress.timings, "taesd-ext-pairs") if progress.timings else ""
-    return [stage(uri, size, " · ".join(words), empty="Waiting for the first preview"), notice(progress.note) + timings]
+    return [stage(uri, size, " · ".join(words), empty="Waiting for the first preview"), timings]

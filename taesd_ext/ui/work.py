@@ -53,8 +53,6 @@ class Task:
         self.share, self.words, self.error, self.done = 0.0, "", "", False
         self.shown: Sequence[Any] | None = None
         """Values of the outputs, None while there are none."""
-        self.farewell = CANCELLED
-        """What is said where it was stopped."""
         self._clock = clock
         self._asked = clock()
         self._replaced: float | None = None
@@ -89,7 +87,7 @@ class Task:
             self.check()
             self.words, self.shown = words, shown
         except Stopped:
-            self.words, self.error = "", self.farewell
+            self.words, self.error = "", CANCELLED
         except Exception as error:
             self.error = one_line(error)
         self.done = True
@@ -154,6 +152,12 @@ class LongAction:
         threading.Thread(target=task.run, args=(self._work, values), name="taesd_ext work", daemon=True).start()
         return [self._progress(task), task.key, *self._same]
 
+    def start_once(self, *values: Any) -> list[Any]:
+        """The same for a page that opens: where it was started before, by any page, what came of that."""
+        if self._task is None:
+            return self.start(*values)
+        return ["", "", *(self._task.shown or self._same)]
+
     def look(self, key: str | None) -> list[Any]:
         """[progress, *outputs]"""
         with _lock:
@@ -177,12 +181,12 @@ class LongAction:
 
 def long_action(
     event: Any, cancel: Any, inputs: Any, progress: Any, outputs: list[Any], work: Work, elem_id: str,
-    alone: bool = True,
+    alone: bool = True, opening: Any = None,
 ) -> gr.State:  # fmt: skip
     """Have ``event`` (a button's ``click``, say) start the work, and show it in ``progress`` and ``outputs``.
 
     ``progress`` is this action's alone: another's answer would hide its bar. ``cancel`` is the button that ends it, or
-    None. Gives the key of the page's last task.
+    None. ``opening`` is a page's event that starts it too, the first time. Gives the key of the page's last task.
     """
     action = LongAction(work, len(outputs), f"{elem_id}_poll", alone)
     key = gr.State("")
@@ -190,6 +194,8 @@ def long_action(
     # Outside the queue, where a page's answer would wait for other pages' generations.
     quick: dict[str, Any] = {"queue": False, "show_progress": "hidden"}
     event(action.start, inputs, [progress, key, *outputs], **quick)
+    if opening is not None:
+        opening(action.start_once, inputs, [progress, key, *outputs], **quick)
     poll.click(action.look, key, [progress, *outputs], **quick)
     if cancel is not None:
         cancel.click(leave, key, None, **quick)

@@ -12,11 +12,9 @@ from __future__ import annotations
 import errno
 import os
 import shutil
-import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
 from pathlib import Path
 
 from filelock import FileLock, Timeout
@@ -31,7 +29,7 @@ from taesd_ext.weights.catalog import (
     downloadable,
     downloads,
 )  # fmt: skip
-from taesd_ext.weights.fetch import Cancelled, Progress, SourceFailed, TransferBroken, fetch
+from taesd_ext.weights.fetch import Cancelled, SourceFailed, Transfer, TransferBroken, fetch
 from taesd_ext.weights.hugging_face import cached_file, request_for
 from taesd_ext.weights.identify import checksums, identify
 
@@ -47,39 +45,15 @@ _LOCK_POLL_SECONDS = 0.1
 _MOST_ROUNDS = 100
 
 
-@dataclass(frozen=True)
-class Patience:
-    """How long to try. Seconds."""
-
-    attempts: int = 4
-    """Rounds through all sources, one after the other, that bring nothing."""
-    first_pause: float = 1.0
-    """After a round; doubled after each that brought nothing."""
-    timeout: float = 20.0
-    """Silence of a server that ends an attempt."""
-    lock_wait: float = 900.0
-    """For another process that downloads the same file."""
-
-
 def is_offline() -> bool:
     """Whether the environment forbids downloads."""
     return os.environ.get(OFFLINE_VARIABLE, "").strip().upper() in {"1", "ON", "YES", "TRUE"}
 
 
 def download_family(
-    family: str,
-    folder: Path | str,
-    *,
-    offline: bool = False,
-    progress: Progress | None = None,
-    cancel: threading.Event | None = None,
-    patience: Patience | None = None,
+    family: str, folder: Path | str, transfer: Transfer | None = None, *, offline: bool = False
 ) -> list[Path]:
-    """Download all files of a family, by the first way that works; give the files' paths.
-
-    ``progress`` is called with the bytes there and the bytes in all (None where unknown) of the file under way.
-    Raises TaesdError, one line for a person.
-    """
+    """Download all files of a family, by the first way that works; give the files' paths. Raises TaesdError."""
     ways = downloads(family)
     if not ways:
         raise TaesdError(f"{family} cannot be downloaded", "", f"There are {', '.join(downloadable())}")
@@ -90,10 +64,7 @@ def download_family(
     problems: list[TaesdError] = []
     for way in ways:
         try:
-            return [
-                download_file(row, folder, offline=offline, progress=progress, cancel=cancel, patience=patience)
-                for row in way
-            ]
+            return [download_file(row, folder, transfer, offline=offline) for row in way]
         except DownloadFailed as error:
             problems.append(error)
     raise problems[0]
@@ -104,20 +75,14 @@ class DownloadFailed(TaesdError):
 
 
 def download_file(
-    row: OfficialFile,
-    folder: Path | str,
-    *,
-    offline: bool = False,
-    progress: Progress | None = None,
-    cancel: threading.Event | None = None,
-    patience: Patience | None = None,
+    row: OfficialFile, folder: Path | str, transfer: Transfer | None = None, *, offline: bool = False
 ) -> Path:
     """Download one official file into the folder and give its path; at once where it is already there.
 
     An older official version is replaced, and no other file of that name. Raises TaesdError: DownloadFailed when no
     source gave it, Cancelled, or what is wrong on this side.
     """
-    folder, patience = Path(folder), patience or Patience()
+    folder, transfer = Path(folder), transfer or Transfer()
     if not row.has_checksum:
         raise TaesdError(f"{row.name} is not downloaded", "no checksum of it was ever published")
     target = folder / row.name
@@ -130,7 +95,7 @@ def download_file(
             _refuse_offline(row, folder, offline)
         folder.mkdir(parents=True, exist_ok=True)
         _refuse_full_disk(row, folder)
-        with _lock(folder / f".{row.name}.lock", target, patience.lock_wait, cancel):
+        with _lock(folder / f".{row.name}.lock", target, transfer):
             if _is_there(row, target):
                 return target
             if cached:
@@ -138,7 +103,7 @@ def download_file(
                 shutil.copyfile(cached, part)
                 _check(row, part, resumed=True)
             else:
-                _from_any(row, part, progress, cancel, patience)
+                _from_any(row, part, transfer)
             _put_in_place(part, target)
     except OSError as error:
         raise _local_failure(row, folder, error) from error
@@ -167,21 +132,21 @@ def _matches(row: OfficialFile, path: Path) -> bool:
 
 
 @contextmanager
-def _lock(path: Path, target: Path, wait_seconds: float, cancel: threading.Event | None) -> Iterator[None]:
+def _lock(path: Path, target: Path, transfer: Transfer) -> Iterator[None]:
     """Hold the lock between processes; its file is removed when nobody needs it any more, as the target is there."""
     if path.is_symlink():
         raise OSError(errno.ELOOP, f"{path.name} is a link")
     lock = FileLock(path)
-    until = time.monotonic() + wait_seconds
+    until = time.monotonic() + transfer.lock_wait
     while not lock.is_locked:
         try:
             lock.acquire(timeout=_LOCK_POLL_SECONDS)
         except Timeout:
-            if cancel is not None and cancel.is_set():
+            if transfer.cancel.is_set():
                 raise Cancelled("Cancelled", "while another process was downloading the same file") from None
             if time.monotonic() > until:
                 raise TaesdError(
-                    f"Another process has held {path.name} for {wait_seconds:.0f} seconds",
+                    f"Another process has held {path.name} for {transfer.lock_wait:.0f} seconds",
                     "it is downloading the same file",
                     "Wait for it, or end it, and try again",
                 ) from None
@@ -209,16 +174,14 @@ def _in_cache(row: OfficialFile) -> Path | None:
     return next((path for path in found if path and _matches(row, path)), None)
 
 
-def _from_any(
-    row: OfficialFile, part: Path, progress: Progress | None, cancel: threading.Event | None, patience: Patience
-) -> None:
+def _from_any(row: OfficialFile, part: Path, transfer: Transfer) -> None:
     """Fill ``part`` with the right bytes from the first source that has them."""
     left = list(row.sources)
     failures: dict[str, TaesdError] = {}
     fruitless = 0
     for round_ in range(_MOST_ROUNDS):
-        pause = min(patience.first_pause * 2 ** max(0, fruitless - 1), _LONGEST_PAUSE)
-        if round_ and (cancel or threading.Event()).wait(pause):
+        pause = min(transfer.first_pause * 2 ** max(0, fruitless - 1), _LONGEST_PAUSE)
+        if round_ and transfer.cancel.wait(pause):
             raise Cancelled("Cancelled", "", "Start it again to go on from here")
         before = _bytes_in(part)
         for source in list(left):
@@ -227,10 +190,8 @@ def _from_any(
                     part.unlink()
                 resumed = part.exists()
                 url, headers, plain_http = request_for(source)
-                fetch(
-                    url, part, limit=row.size or _LIMITS[row.kind], size=row.size, timeout=patience.timeout,
-                    headers=headers, plain_http=plain_http, progress=progress, cancel=cancel,
-                )  # fmt: skip
+                limit = row.size or _LIMITS[row.kind]
+                fetch(url, part, transfer, limit=limit, size=row.size, headers=headers, plain_http=plain_http)
                 _check(row, part, resumed)
                 return
             except SourceFailed as error:
@@ -239,7 +200,7 @@ def _from_any(
             except TransferBroken as error:
                 failures[source] = error
         fruitless = 0 if _bytes_in(part) > before else fruitless + 1
-        if not left or fruitless >= patience.attempts:
+        if not left or fruitless >= transfer.attempts:
             break
     raise _all_failed(row, failures)
 

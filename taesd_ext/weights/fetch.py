@@ -5,6 +5,7 @@ from __future__ import annotations
 import ssl
 import threading
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import httpx
@@ -31,23 +32,32 @@ class Cancelled(TaesdError):
     """The person changed their mind."""
 
 
+@dataclass(frozen=True)
+class Transfer:
+    """How a download is done, and who hears of it. Times are in seconds."""
+
+    progress: Progress = lambda done, total: None
+    cancel: threading.Event = field(default_factory=threading.Event)
+    """Set by the person who changed their mind."""
+    attempts: int = 4
+    """Rounds through all sources, one after the other, that bring nothing."""
+    first_pause: float = 1.0
+    """After a round; doubled after each that brought nothing."""
+    timeout: float = 20.0
+    """Silence of a server that ends an attempt."""
+    lock_wait: float = 900.0
+    """For another process that downloads the same file."""
+
+
 def fetch(
-    url: str,
-    part: Path,
-    *,
-    limit: int,
-    size: int | None = None,
-    timeout: float = 20.0,
-    headers: Mapping[str, str] | None = None,
-    plain_http: str = "",
-    progress: Progress | None = None,
-    cancel: threading.Event | None = None,
-) -> None:
+    url: str, part: Path, transfer: Transfer, *, limit: int, size: int | None = None,
+    headers: Mapping[str, str] | None = None, plain_http: str = "",
+) -> None:  # fmt: skip
     """Bring ``part`` up to the whole file at ``url``, going on after the bytes that it already has.
 
-    No byte beyond ``limit`` is stored. ``timeout`` is how many seconds the server may be silent. Proxies are those of
-    the environment. Plain http is refused, also by redirection, but from this machine and from a host that the person
-    named, ``plain_http``. Raises SourceFailed, TransferBroken, Cancelled, and OSError for the local file.
+    No byte beyond ``limit`` is stored. Proxies are those of the environment. Plain http is refused, also by
+    redirection, but from this machine and from a host that the person named, ``plain_http``. Raises SourceFailed,
+    TransferBroken, Cancelled, and OSError for the local file.
     """
     have = part.stat().st_size if part.exists() else 0
     if have > limit or (size is not None and have > size):
@@ -69,17 +79,17 @@ def fetch(
     try:
         with (
             httpx.Client(
-                verify=_certificates(), timeout=timeout, follow_redirects=True, max_redirects=_MOST_REDIRECTS,
+                verify=_certificates(), timeout=transfer.timeout, follow_redirects=True, max_redirects=_MOST_REDIRECTS,
                 event_hooks={"request": [check]},
             ) as client,
             client.stream("GET", url, headers=asked) as response,
         ):  # fmt: skip
             if response.status_code == 416:
                 part.unlink(missing_ok=True)
-                raise TransferBroken("The server has fewer bytes than were already there")
+                raise TransferBroken("The server has fewer bytes than are already here")
             if response.status_code not in (200, 206):
                 raise _http_failure(url, response.status_code)
-            _receive(response, part, have, limit, size, progress, cancel)
+            _receive(response, part, have, limit, size, transfer)
     except (httpx.HTTPError, httpx.InvalidURL, ImportError, ValueError) as error:
         # ImportError and ValueError: a proxy in the environment that httpx cannot use.
         raise _network_failure(url, error) from error
@@ -93,20 +103,14 @@ def _certificates() -> ssl.SSLContext:
 
 
 def _receive(
-    response: httpx.Response,
-    part: Path,
-    have: int,
-    limit: int,
-    size: int | None,
-    progress: Progress | None,
-    cancel: threading.Event | None,
+    response: httpx.Response, part: Path, have: int, limit: int, size: int | None, transfer: Transfer
 ) -> None:
     _refuse_page(response.headers)
     if response.status_code == 200:
         have = 0
     elif not response.headers.get("Content-Range", "").replace(" ", "").startswith(f"bytes{have}-"):
         part.unlink(missing_ok=True)
-        raise TransferBroken("The server sends another piece than was asked for")
+        raise TransferBroken("The server sends a part that was not asked for")
     length = response.headers.get("Content-Length", "")
     total = have + int(length) if length.isdigit() else size
     if size is not None and total != size:
@@ -117,7 +121,7 @@ def _receive(
         out.seek(have)
         out.truncate()
         for chunk in response.iter_raw():
-            if cancel is not None and cancel.is_set():
+            if transfer.cancel.is_set():
                 raise Cancelled("Cancelled", "", "Start it again to go on from here")
             if not have and chunk.lstrip()[:1] == b"<":
                 raise _page_instead()
@@ -125,8 +129,7 @@ def _receive(
                 raise SourceFailed("The server sends more than the file has")
             out.write(chunk)
             have += len(chunk)
-            if progress:
-                progress(have, total)
+            transfer.progress(have, total)
     if total is not None and have < total:
         raise TransferBroken("The connection broke off", f"after {have:,} of {total:,} bytes")
 
@@ -135,7 +138,7 @@ def _refuse_page(headers: httpx.Headers) -> None:
     if headers.get("Content-Type", "").split(";")[0] in ("text/html", "application/xhtml+xml"):
         raise _page_instead()
     if headers.get("Content-Encoding", "identity") != "identity":
-        raise SourceFailed("The server sends packed data", "which was not asked for")
+        raise SourceFailed("The server sends compressed data", "which was not asked for")
 
 
 def _page_instead() -> SourceFailed:
@@ -164,13 +167,13 @@ def _http_failure(url: str, status: int) -> TaesdError:
 def _network_failure(url: str, error: Exception) -> TaesdError:
     host = httpx.URL(url).host
     if isinstance(error, httpx.TooManyRedirects):
-        return SourceFailed(f"{host} redirects in a circle")
+        return SourceFailed(f"{host} redirects in a loop")
     if isinstance(error, httpx.TimeoutException):
         return TransferBroken(f"{host} stopped responding", "", "Try again later")
     if "CERTIFICATE_VERIFY" in str(error):
         return SourceFailed(
-            f"{host} cannot prove that it is {host}",
-            "its certificate is not trusted: something looks into the traffic, or the certificates here are old",
+            f"The certificate of {host} is not trusted",
+            "something inspects the traffic, or the certificates here are out of date",
             "Set SSL_CERT_FILE to your network's certificate, or update certifi",
         )
     return TransferBroken(f"No connection to {host}", one_line(error), "Check the network and the proxy settings")

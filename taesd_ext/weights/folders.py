@@ -24,7 +24,7 @@ DIFFUSERS_STEM = "diffusion_pytorch_model"
 _DIFFUSERS_NAMES = tuple(f"{DIFFUSERS_STEM}{end}" for end in (".safetensors", ".fp16.safetensors", ".bin", ".fp16.bin"))
 
 _MOST_ENTRIES = 20_000
-"""Names read from one folder: a folder with more is no folder of weights."""
+"""Names read from one folder: a folder with more is not a folder of weights."""
 _SETTLED = 2.0
 """Seconds: a folder that changed so shortly ago may change again without its time saying so."""
 
@@ -46,7 +46,7 @@ def given_folders(models_dir: Path | str | Iterable[Path | str] | None) -> list[
     for folder in given:
         if not folder.is_dir():
             why = "it is a file" if folder.is_file() else "it does not exist"
-            raise TaesdError(f"{folder} is no folder of weights", why, "Give the folder in which the files lie")
+            raise TaesdError(f"{folder} is not a folder of weights", why, "Give the folder in which the files lie")
     return given
 
 
@@ -133,7 +133,7 @@ def _is_text(name: str) -> bool:
     if can_be_stored(name):
         return True
     shown = os.fsencode(name).decode(errors="backslashreplace")
-    log_once(f"name {shown}", f"{shown} is left out: its name is no text. Rename it to use it.")
+    log_once(f"name {shown}", f"{shown} is left out: its name is not valid text. Rename it to use it.")
     return False
 
 

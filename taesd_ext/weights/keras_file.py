@@ -1,19 +1,17 @@
 """Weights of the TensorFlow port taesd-tf (Keras, ``.h5``) as those of the torch networks.
 
 The port has the original's layers in the original's order, but names of its own and kernels as (height, width, in,
-out). So layers are matched by their order and shapes; neither their names nor the file's name count. Read are the
-``.h5`` and whole-model ``.h5`` of Keras 2 and of Keras 3's legacy writer, which list their layers in order, and the
-``.weights.h5`` of Keras 3, which lists single layers and blocks apart, each in order.
+out). Keras numbers its layers as they are made, so the numbers give the order, and shapes are checked. Read are the
+``.h5`` and whole-model ``.h5`` of Keras 2 and of Keras 3's legacy writer, and the ``.weights.h5`` of Keras 3.
 
 HDF5 can point to other files and to itself: such pointers are not followed, and shapes are checked before a read.
-Numbers are read only where they lie plainly in the file, never packed: its library unpacks without a limit. Texts are
-read by hdf5_texts.py for the same reason.
+Numbers are read only where they lie plainly in the file, never packed: its library unpacks without a limit. Attributes,
+Keras' own lists of layers among them, are not read at all: the library takes 4 GB for a text that claims that length.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -22,12 +20,11 @@ from torch import Tensor, nn
 
 from taesd_ext.errors import TaesdError, one_line
 from taesd_ext.models import tiny
-from taesd_ext.weights.hdf5_texts import LONGEST_TEXT, Hdf5Texts
 
 KERAS_SUFFIXES = (".h5", ".hdf5")
 HDF5_START = b"\x89HDF\r\n\x1a\n"
 
-_MOST_GROUPS = 2_000  # a tiny decoder of Keras 3 has about 300
+_MOST_VISITED = 20_000  # groups and arrays; a tiny decoder of Keras 3 has about 300
 _MOST_NUMBERS = 2**22  # the largest kernel of these networks, 256x256x3x3, has 0.6 million
 _DEEPEST = 12
 _LARGEST_FILE = 2**27  # the largest tiny autoencoder, Sana's decoder in float32, has 33 MB
@@ -55,94 +52,79 @@ def read_keras(path: Path | str) -> dict[str, Tensor]:
         if (size := Path(path).stat().st_size) > _LARGEST_FILE:
             raise ValueError(f"it has {size:,} bytes")
         with Path(path).open("rb") as data:
-            texts = Hdf5Texts(data)
-            with h5py.File(path, "r") as file:
-                layers = _File(h5py, texts).layers(file)
-                network = _network_for(layers)
-                return _state_of(network, _in_order(network, layers))
+            _check_start(data.read(64))
+        with h5py.File(path, "r") as file:
+            layers = _File(h5py).layers(file)
+            network = _network_for(layers)
+            return _state_of(network, _in_order(network, layers))
     except (ValueError, OSError, KeyError, RuntimeError, TypeError, AttributeError) as error:
         why = str(error) if type(error) is ValueError else one_line(error)
         raise TaesdError(f"{path} holds no tiny autoencoder of Keras", why, "Use taesd-tf's .h5 files") from error
 
 
+def _check_start(head: bytes) -> None:
+    """Raises ValueError for a file that brings a driver of its own, whose block may claim any size.
+
+    Source: the HDF5 File Format Specification 3.0, II.A "Superblock".
+    """
+    driver_at = 48 + 4 * head[8]
+    if head[8] < 2 and head[driver_at : driver_at + 8] != b"\xff" * 8:
+        raise ValueError("it has a block for a driver of its own")
+
+
 class _File:
     """Finds the convolutions of each layer; counts what it visits."""
 
-    def __init__(self, h5py: Any, texts: Hdf5Texts) -> None:
+    def __init__(self, h5py: Any) -> None:
         self._h5py = h5py
-        self._texts = texts
         self._visited = 0
 
     def layers(self, file: Any) -> list[list[_Conv]]:
-        """The convolutions of each top-level layer that has any."""
+        """The convolutions of each top-level layer that has any, single ones and blocks in the order of each kind."""
         root = self._child(file, "model_weights") if "model_weights" in file else file
-        if "layer_names" in root.attrs:
-            found = [self._listed(self._child(root, name)) for name in self._list(root, "layer_names")]
-        else:
-            container = next((name for name in ("layers", "_layer_checkpoint_dependencies") if name in root), None)
-            if container is None:
-                raise ValueError("it has neither a list of layer names nor a group of layers")
-            found = [self._nested(group, 0) for _, group in self._groups(self._child(root, container))]
-        return [convs for convs in found if convs]
+        for container in ("layers", "_layer_checkpoint_dependencies"):
+            if container in root:
+                root = self._child(root, container)
+        found = [(name, self._convs(self._child(root, name), 0)) for name in sorted(root, key=_natural)]
+        found = [(name, convs) for name, convs in found if convs]
+        for single in (True, False):
+            kinds = {_natural(name)[0] for name, convs in found if (len(convs) == 1) is single}
+            if len(kinds) > 1:
+                raise ValueError(f"its layers {' and '.join(sorted(kinds))[:80]} are not numbered in one order")
+        return [convs for _, convs in found]
 
-    def _listed(self, group: Any) -> list[_Conv]:
-        names = self._list(group, "weight_names") if "weight_names" in group.attrs else []
-        return _pair([self._dataset(group, name) for name in names])
-
-    def _nested(self, group: Any, depth: int) -> list[_Conv]:
+    def _convs(self, group: Any, depth: int) -> list[_Conv]:
+        """Those below a group, in the order of the names' numbers."""
+        if not isinstance(group, self._h5py.Group):
+            raise ValueError("it holds numbers outside of layers")
         if depth > _DEEPEST:
             raise ValueError("its groups are nested without end")
-        variables = []
-        if "vars" in group:
-            holder = self._child(group, "vars")
-            variables = [self._dataset(holder, name) for name in sorted(holder, key=_natural)]
-        found = _pair(variables)
-        for name, child in self._groups(group):
-            if name != "vars":
-                found += self._nested(child, depth + 1)
-        return found
-
-    def _groups(self, group: Any) -> Iterator[tuple[str, Any]]:
+        found: list[_Conv] = []
+        own: list[Any] = []
         for name in sorted(group, key=_natural):
             child = self._child(group, name)
             if isinstance(child, self._h5py.Group):
-                yield name, child
+                found += self._convs(child, depth + 1)
+            else:
+                own.append(self._checked(child))
+        return [*([_conv(own)] if own else []), *found]
 
-    def _child(self, group: Any, path: str) -> Any:
-        """What lies below a group, through the file's own hard links only."""
-        for name in path.split("/"):
-            self._visited += 1
-            if self._visited > 10 * _MOST_GROUPS:
-                raise ValueError("it holds too many groups")
-            if not isinstance(group, self._h5py.Group) or name not in group:
-                raise ValueError(f"it lacks {path[:80]!r}")
-            if not isinstance(group.get(name, getlink=True), self._h5py.HardLink):
-                raise ValueError(f"{path[:80]!r} is a link to elsewhere")
-            group = group[name]
-        return group
+    def _child(self, group: Any, name: str) -> Any:
+        """What lies in a group, through the file's own hard links only."""
+        self._visited += 1
+        if self._visited > _MOST_VISITED:
+            raise ValueError("it holds too many groups")
+        if not isinstance(group.get(name, getlink=True), self._h5py.HardLink):
+            raise ValueError(f"{name[:80]!r} is a link to elsewhere")
+        return group[name]
 
-    def _list(self, group: Any, name: str) -> list[str]:
-        """A list of texts among a group's attributes; what it claims is looked at before it is read."""
-        stored = group.attrs.get_id(name)
-        if len(stored.shape) != 1 or stored.shape[0] > _MOST_GROUPS or stored.dtype.itemsize > LONGEST_TEXT:
-            raise ValueError(f"its list {name} claims {stored.shape} of {stored.dtype}")
-        if not stored.shape[0]:  # then it has any type
-            return []
-        if self._h5py.check_string_dtype(stored.dtype) is None:
-            raise ValueError(f"its list {name} holds no texts")
-        if stored.dtype.kind == "O":
-            address = self._h5py.h5o.get_info(group.id).addr
-            return self._texts.attribute(address, name, stored.shape[0])
-        return [value.decode() for value in group.attrs[name]]
-
-    def _dataset(self, group: Any, path: str) -> Any:
-        found = self._child(group, path)
+    def _checked(self, found: Any) -> Any:
         if not isinstance(found, self._h5py.Dataset) or found.dtype.kind != "f":
-            raise ValueError(f"{path[:80]!r} is no array of numbers")
+            raise ValueError(f"{found.name[:80]!r} is not an array of numbers")
         if found.external or found.is_virtual or found.chunks:
-            raise ValueError(f"the numbers of {path[:80]!r} are packed or lie elsewhere")
+            raise ValueError(f"the numbers of {found.name[:80]!r} are packed or lie elsewhere")
         if found.size is None or found.size > _MOST_NUMBERS:
-            raise ValueError(f"{path[:80]!r} claims {found.shape}")
+            raise ValueError(f"{found.name[:80]!r} claims {found.shape}")
         return found
 
 
@@ -152,17 +134,12 @@ def _natural(name: str) -> tuple[str, int]:
     return (match[1], int(match[2])) if match else (name, -1)
 
 
-def _pair(variables: list[Any]) -> list[_Conv]:
-    """Each kernel with the bias that follows it."""
-    convs: list[_Conv] = []
-    for variable in variables:
-        if len(variable.shape) == 4:
-            convs.append(_Conv(variable, None))
-        elif len(variable.shape) == 1 and convs and convs[-1].bias is None:
-            convs[-1] = convs[-1]._replace(bias=variable)
-        else:
-            raise ValueError(f"{variable.name[:80]!r} is of shape {variable.shape}, part of no convolution")
-    return convs
+def _conv(arrays: list[Any]) -> _Conv:
+    """The kernel and the bias of one layer."""
+    kernel, bias = (next((array for array in arrays if len(array.shape) == count), None) for count in (4, 1))
+    if kernel is None or len(arrays) != 1 + (bias is not None):
+        raise ValueError(f"{arrays[0].name[:80]!r} is of shape {arrays[0].shape}, part of no convolution")
+    return _Conv(kernel, bias)
 
 
 def _network_for(layers: list[list[_Conv]]) -> nn.Sequential:
@@ -191,8 +168,10 @@ def _in_order(network: nn.Sequential, layers: list[list[_Conv]]) -> list[_Conv]:
     blocks = [layer for layer in layers if len(layer) == 3]
     places = [part for part in network if isinstance(part, (nn.Conv2d, tiny.Block))]
     blocks_wanted = sum(isinstance(part, tiny.Block) for part in places)
-    if (len(singles), len(blocks)) != (len(places) - blocks_wanted, blocks_wanted):
-        return [conv for layer in layers for conv in layer]
+    if not blocks:
+        return singles
+    if (len(singles), len(blocks), len(layers)) != (len(places) - blocks_wanted, blocks_wanted, len(places)):
+        raise ValueError("its layers are not those of TAESD")
     ordered: list[_Conv] = []
     for part in places:
         ordered += [singles.pop(0)] if isinstance(part, nn.Conv2d) else blocks.pop(0)

@@ -176,5 +176,5 @@ def _misfit(found: TinyPart, shapes: Shapes) -> UnknownStructure | None:
     return UnknownStructure(
         f"{found.file.path} does not fit the {found.network.kind} tiny {found.part}",
         f"at {key} it has {shapes.get(key, 'nothing')} where {expected.get(key, 'nothing')} was expected",
-        "It is of a kind that this version cannot use, or was cut short",
+        "It is of a kind that this version cannot use, or was truncated",
     )

@@ -143,7 +143,7 @@ def _zip(path: Path, size: int) -> _Content:
             raise BadFile("it unpacks to more than its own size: it is an attack")
         order = f"{folder}byteorder"
         if order in members and _small(archive, order) != b"little":
-            raise UnusableFile("it was written on a machine with another order of bytes")
+            raise UnusableFile("it was written with another byte order")
         pickle = TorchUnpickler(PickleData(_small(archive, program)))
         root = pickle.load()
         data = f"{folder}data/"
@@ -171,7 +171,7 @@ def _stream(path: Path, size: int) -> _Content:
             raise UnusableFile("it is a pickle, but not one of torch.save")
         system = TorchUnpickler(head).load()
         if not isinstance(system, dict) or system.get("little_endian") is not True:
-            raise UnusableFile("it was written on a machine with another order of bytes")
+            raise UnusableFile("it was written with another byte order")
         pickle = TorchUnpickler(head)
         root = pickle.load()
         keys = TorchUnpickler(head).load()
@@ -183,7 +183,7 @@ def _stream(path: Path, size: int) -> _Content:
                 file.seek(starts[key])
                 data = bytearray(file.read(lengths[key]))
                 if len(data) != lengths[key]:
-                    raise BadFile("it became shorter while it was read")
+                    raise BadFile("it was truncated while it was read")
                 yield data
 
     return _Content(root, pickle.names, lengths, read)

@@ -64,7 +64,7 @@ class StoredTensor(NamedTuple):
         if not isinstance(self.shape, tuple) or not isinstance(self.stride, tuple):
             raise BadFile("its pickle is damaged")
         if any(type(size) is not int or not 0 <= size < 2**48 for size in (*self.shape, *self.stride, self.offset)):
-            raise BadFile("a tensor has a size that is no size")
+            raise BadFile("a tensor has an impossible size")
         if len(self.shape) != len(self.stride) or len(self.shape) > _MOST_DIMENSIONS:
             raise BadFile("a tensor has strides that do not fit its sizes")
         if self.span and (self.offset + self.span) * self.dtype.itemsize > length:

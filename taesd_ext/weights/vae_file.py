@@ -28,7 +28,7 @@ from taesd_ext.weights.vae_table import kind_of
 
 # A config.json of a VAE has 1 kB; nothing larger is read.
 _LARGEST_CONFIG = 2**16
-_STRANGE = "It is of a kind that this version cannot use, or was cut short"
+_STRANGE = "It is of a kind that this version cannot use, or was truncated"
 
 
 class FormatScale(Module):

@@ -78,7 +78,7 @@ def test_learnt_heads_are_found_again_by_their_weights_only() -> None:
     codec.heads.keep(random_heads())
     again, latent = make_codec(), torch.randn(1, 4, 4, 4)
     assert codec.details == again.details == ALL
-    assert codec.details_from == again.details_from == "own"
+    assert codec.heads.origin == again.heads.origin == "own"
     assert torch.allclose(again.decode(latent, detail="1/4"), codec.decode(latent, detail="1/4"), atol=5e-3)
     assert make_codec(seed=1).details == ("full",)
 
@@ -94,10 +94,10 @@ def test_shipped_heads_serve_their_decoder_and_no_other(data: Path) -> None:
     ship(make_codec(), data)
     for codec in (make_codec(), make_codec(dtype=torch.bfloat16)):
         assert codec.details == ALL
-        assert codec.details_from == "shipped"
+        assert codec.heads.origin == "shipped"
     stranger = make_codec(brightness=0.1)
     assert stranger.details == ("full",), "another decoder of the family got heads that do not fit"
-    assert stranger.details_from == ""
+    assert stranger.heads.origin == ""
 
 
 def test_shipped_heads_serve_a_bfloat16_conversion(data: Path) -> None:

@@ -120,7 +120,7 @@ def test_broken_pictures_are_survived_and_reported(many, in_one_go, models, tmp_
     said = capsys.readouterr().err
     assert f"{PICTURES // 10 - len(BROKEN)} encoded, {len(BROKEN)} failed." in said
     for index in BROKEN:
-        assert f"{index:04}.png is no readable picture" in said
+        assert f"{index:04}.png is not a readable picture" in said
 
 
 def test_killed_and_resumed(many, in_one_go, models, tmp_path, capsys):

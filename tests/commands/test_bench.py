@@ -131,7 +131,7 @@ def test_memory_is_that_of_a_process_of_its_own():
         (["--sizes", "big"], "no list of numbers"),
         (["--sizes", "8"], "too few"),
         (["--pictures", "/nope"], "Cannot read the folder /nope"),
-        (["--pictures", "pictures"], "empty.png is no readable picture"),
+        (["--pictures", "pictures"], "empty.png is not a readable picture"),
     ],
 )
 def test_mistakes_are_found_before_anything_is_measured(options, words, weights_dir, tmp_path, monkeypatch, capsys):

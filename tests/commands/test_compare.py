@@ -3,22 +3,21 @@
 from __future__ import annotations
 
 import html
-import io
 import json
 import os
 import re
 import sys
 from pathlib import Path
 
-import numpy as np
 import pytest
 import safetensors.torch
 import torch
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image
 
 from taesd_ext import cli, load_codec
+from taesd_ext.codec.embedded import embedded_names
 from taesd_ext.commands import peak_memory
-from taesd_ext.commands.compare_page import comparison_page, comparison_sheet, difference_map
+from taesd_ext.commands.compare_page import comparison_page, difference_map
 from taesd_ext.commands.metrics import psnr, ssim
 from taesd_ext.commands.peak_memory import PeakMemory
 from taesd_ext.commands.round_trip import RoundTrip, measure
@@ -63,11 +62,9 @@ def test_numbers_are_those_of_the_codec(models):
     assert row.psnr == pytest.approx(float(psnr(decoded, image)[0]))
     assert row.ssim == pytest.approx(float(ssim(decoded, image)[0]))
     assert row.latent.shape == (1, 4, 5, 7)
-    assert (row.picture_bytes, row.latent_bytes) == (3 * 40 * 51, 2 * 4 * 5 * 7)
-    assert row.compression == row.picture_bytes / row.latent_png_bytes
     assert row.encode_seconds > 0
     assert row.decode_seconds > 0
-    assert row.psnr_8bit_exact > 30
+    assert row.psnr_8bit > 30
 
 
 def test_a_codec_that_fails_is_a_row_of_its_own(models):
@@ -96,25 +93,6 @@ def test_the_page_stands_alone_and_escapes_names(models):
     assert page.count("<tr>") == 2  # the head, and taesd: what failed is said below the table
 
 
-def test_the_sheet_has_a_column_for_each_codec(models):
-    made = [(f"{seed}.png", picture(seed=seed), rows_of(models, "taesd", "taesd3", seed=seed)) for seed in range(2)]
-    with Image.open(io.BytesIO(comparison_sheet(made))) as sheet:
-        assert sheet.size[0] == 12 + 3 * (320 + 12)
-        pixels = np.asarray(sheet)
-    cells = [pixels[52:302, 12 + column * 332 : 332 + column * 332] for column in range(3)]
-    assert cells[0].std() > 30, "noise"
-    for cell, row in zip(cells[1:], made[0][2], strict=True):
-        assert cell.mean() / 255 == pytest.approx(float(row.image.mean()), abs=0.01)
-
-
-def test_a_name_that_the_older_pillows_only_font_cannot_draw(models, monkeypatch):
-    monkeypatch.setattr("taesd_ext.commands.compare_page.default_font", lambda size: ImageFont.ImageFont())
-    drawn = []
-    monkeypatch.setattr(ImageDraw.ImageDraw, "text", lambda self, place, text, *_: drawn.append(text))
-    comparison_sheet([("モデル.png", picture(), rows_of(models, "taesd"))])
-    assert "???.png" in drawn
-
-
 def save(path: Path, image: torch.Tensor) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     Image.fromarray(image[0].permute(1, 2, 0).mul(255).byte().numpy()).save(path)
@@ -125,10 +103,11 @@ def test_on_the_command_line(models, tmp_path, capsys):
     save(tmp_path / "in" / "sub" / "a.png", picture(200, 100))
     out = tmp_path / "out"
     assert cli.main(["compare", str(tmp_path / "in"), "-o", str(out), "--models", str(models), "--side", "64"]) == 0
-    assert sorted(path.name for path in out.iterdir()) == ["compare.html", "compare.json", "compare.png"]
+    assert sorted(path.name for path in out.iterdir()) == ["compare.html", "compare.json"]
     found = json.loads((out / "compare.json").read_text())["pictures"]
     assert [(one["name"], one["width"], one["height"]) for one in found] == [("a.png", 51, 40), ("sub/a.png", 32, 64)]
-    assert [[codec["codec"] for codec in one["codecs"]] for one in found] == [["taesd", "taesd3"]] * 2
+    wanted = ["taesd", "taesd3", *(load_codec(name).title for name in embedded_names())]
+    assert [[codec["codec"] for codec in one["codecs"]] for one in found] == [wanted, wanted]
     assert "Wrote" in capsys.readouterr().err
 
 
@@ -139,7 +118,7 @@ def test_what_fails_is_said_and_the_rest_is_made(models, tmp_path, capsys):
     command = ["compare", str(tmp_path / "in"), "-o", str(out), "--models", str(models)]
     assert cli.main([*command, "--codecs", "taesd,taef2,taef1"]) == 1
     said = capsys.readouterr().err
-    assert "b.png is no readable picture" in said
+    assert "b.png is not a readable picture" in said
     assert "No weights for taef2" in said
     assert "taef1 with a.png" in said
     assert (out / "compare.html").exists()

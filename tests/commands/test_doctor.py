@@ -112,7 +112,7 @@ def test_folders_outside_the_home_are_numbered(
         "<models 3>/taesdxl_decoder.pth is not a readable weight file",
         "'<working folder>/config.json'",
         "<models 3>/x.pth is bad",
-        "<models 2> is named in TAESD_MODELS and is no folder",
+        "<models 2> is named in TAESD_MODELS but is not a folder",
     ):
         assert words in diagnosis.text, words
 
@@ -139,7 +139,7 @@ def test_the_terminal_names_no_place_either(
     save_file(random_weights(tiny.Decoder(4)), secret / "taesd.safetensors")
     assert main(["doctor", "--models", str(secret), "--models", str(secret / "absent")]) == 1
     shown = capsys.readouterr()
-    assert "<models 2> was given and is no folder" in shown.out
+    assert "<models 2> was given but is not a folder" in shown.out
     assert "Secret" not in shown.out + shown.err + caplog.text
 
 

@@ -140,7 +140,7 @@ def test_mistakes_are_found_before_a_codec_is_loaded(tmp_path: Path, monkeypatch
 def test_a_picture_that_cannot_be_read_is_named(weights_dir: Path, tmp_path: Path, capsys) -> None:
     (tmp_path / "empty.png").write_bytes(b"")
     assert _learn(tmp_path, weights_dir, "--family", "taesd", "--measure", str(tmp_path)) == 1
-    assert "empty.png is no readable picture" in capsys.readouterr().out
+    assert "empty.png is not a readable picture" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(("size", "shape"), [((70, 64), (64, 64)), ((33, 20), (32, 32)), ((600, 100), (96, 512))])

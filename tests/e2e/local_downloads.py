@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import json
+from dataclasses import replace
 from pathlib import Path
 
 from taesd_ext.ui.playground import launch
@@ -21,8 +22,10 @@ def main() -> None:
     given = parser.parse_args()
     table = json.loads(given.table.read_text())
     catalog.CATALOG = tuple(OfficialFile(**row) for rows in table.values() for row in rows)
-    real, quick = download.download_file, download.Patience(first_pause=0.2, timeout=5)
-    download.download_file = lambda row, folder, **more: real(row, folder, **{**more, "patience": quick})
+    real = download.download_file
+    download.download_file = lambda row, folder, transfer, **more: real(
+        row, folder, replace(transfer, first_pause=0.2, timeout=5), **more
+    )
     launch(models_dir=given.models, open_browser=False)
 
 

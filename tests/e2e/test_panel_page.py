@@ -28,6 +28,7 @@ from webui_page import (
     generate_in_page,
     jobs,
     kinds_of,
+    reset_settings,
     settings,
     wait_for_picture,
     webui_window,
@@ -174,13 +175,12 @@ def test_settings_are_the_hosts_own_both_ways(page, webui):
         assert now["final_vae"] == "TAESD"
         # The other way round: changed elsewhere, it is seen when one comes back to the tab.
         go_to(page, "txt2img", "#tabs")
-        ask(webui, "/settings", {"name": "detail", "value": "1/2"})
+        webui.set_options(taesd_ext_detail="1/2")
         go_to(page, "TAESD", "#tabs")
         page.wait_for_function("document.querySelector('#taesd_option_detail input').value === '1/2'")
         assert chosen(page, "taesd_option_family") == "taesd3"
     finally:
-        for setting in ask(webui, "/settings"):
-            ask(webui, "/settings", {"name": setting["name"], "value": setting["default"]})
+        reset_settings(webui)
 
 
 def test_applying_the_hosts_settings_keeps_what_was_set_in_the_panel(page, webui):
@@ -201,8 +201,7 @@ def test_applying_the_hosts_settings_keeps_what_was_set_in_the_panel(page, webui
         now = settings(webui)
         assert {name: now[name] for name in wanted} == wanted
     finally:
-        for setting in ask(webui, "/settings"):
-            ask(webui, "/settings", {"name": setting["name"], "value": setting["default"]})
+        reset_settings(webui)
 
 
 def test_settings_show_what_previews_cost(page, webui):

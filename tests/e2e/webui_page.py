@@ -9,6 +9,8 @@ from typing import Any
 
 from chromium import WIDE, fill, go_to, window
 
+from taesd_ext.settings import OPTIONS
+
 COMBINATIONS = [(WIDE, "light"), ((400, 850), "dark")]
 """What every control is used at; each size is looked at in the other scheme too."""
 
@@ -54,4 +56,10 @@ def jobs(webui: Any) -> list[dict[str, Any]]:
 
 
 def settings(webui: Any) -> dict[str, Any]:
-    return {setting["name"]: setting["value"] for setting in ask(webui, "/settings")}
+    """Our options by name."""
+    options = webui.call("/sdapi/v1/options")
+    return {option.name: options[option.key] for option in OPTIONS}
+
+
+def reset_settings(webui: Any) -> None:
+    webui.set_options(**{option.key: option.default for option in OPTIONS})

@@ -8,7 +8,7 @@ import pytest
 
 from taesd_ext.commands.switch_on import METHOD, PERIOD
 from taesd_ext.errors import TaesdError
-from taesd_ext.host.preview_offer import preview_offer
+from taesd_ext.host.tab import preview_offer
 from taesd_ext.ui.preview_offer import offer_html
 
 

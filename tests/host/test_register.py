@@ -144,7 +144,7 @@ def test_a_host_without_the_seams_is_left_alone(bare_host, caplog):
     del bare_host.state_class.assign_current_image
     bare_host.load_scripts()
     assert register().host.supports == {"encode", "options"}
-    assert "offers no way in for: preview" in caplog.text
+    assert "no preview hook" in caplog.text
     unregister()
 
 

@@ -44,7 +44,7 @@ def test_learnt_details_show_the_picture(name: str, monkeypatch: pytest.MonkeyPa
     assert shares[-1] == 1
     assert torch.equal(torch.get_rng_state(), state)
     assert codec.details == tuple(SCALES)
-    assert codec.details_from == "own"
+    assert codec.heads.origin == "own"
     latent = torch.randn(1, codec.latent_channels, 64 // codec.spatial_scale_factor, 2) * 0.7
     full = codec.decode(latent)
     for detail in ("1/4", "1/2"):  # so few lessons have too few positions at 1/8 to learn from

@@ -11,13 +11,14 @@ from events import events
 
 from taesd_ext.codec.embedded import embedded_families, embedded_names
 from taesd_ext.codec.picture_file import picture_to_image
+from taesd_ext.commands.compare import usable_codecs
 from taesd_ext.commands.round_trip import RoundTrip, measure
 from taesd_ext.errors import TaesdError
 from taesd_ext.latent_formats import FAMILIES, ModelEvidence, detect
 from taesd_ext.settings import OPTION, OPTIONS
 from taesd_ext.ui import compat
 from taesd_ext.ui.actions import ExtraDecoder
-from taesd_ext.ui.compare_tab import ORIGINAL, codec_names, images_of, pair_html, table_html
+from taesd_ext.ui.compare_tab import ORIGINAL, images_of, pair_html, table_html
 from taesd_ext.ui.decoding import decode_again, decoder_names
 from taesd_ext.ui.downloads import download_choices, missing_families
 from taesd_ext.ui.markup import cost_words
@@ -177,7 +178,7 @@ def test_latents_of_an_unknown_model_have_no_decoder(actions):
 
 
 def test_a_comparison_shows_each_codec_and_where_it_differs(actions):
-    assert codec_names(actions.codecs.folders()) == ["taesd", *embedded_names()]
+    assert usable_codecs(actions.codecs.folders()) == ["taesd", *embedded_names()]
     image = picture_to_image(fitted(sample_picture("Leaves"), 64))
     rows = [measure(actions.codecs.load("taesd"), image), RoundTrip("taesd3", "", error="It broke.")]
     images = images_of((image, rows))

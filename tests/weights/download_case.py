@@ -9,7 +9,8 @@ from pathlib import Path
 from misbehaving_server import Server
 
 from taesd_ext.weights.catalog import TINY, OfficialFile
-from taesd_ext.weights.download import Patience, download_file
+from taesd_ext.weights.download import download_file
+from taesd_ext.weights.fetch import Transfer
 
 CONTENT = bytes(range(256)) * 400
 ROW = OfficialFile(
@@ -19,19 +20,21 @@ OF_UNKNOWN_SIZE = replace(ROW, size=None)
 BY_GIT = replace(
     OF_UNKNOWN_SIZE, sha256="", git_sha1=hashlib.sha1(f"blob {len(CONTENT)}\0".encode() + CONTENT).hexdigest()
 )
-QUICK = Patience(attempts=3, first_pause=0.01, timeout=60, lock_wait=120)
+QUICK = Transfer(attempts=3, first_pause=0.01, timeout=60, lock_wait=120)
 
 
 def get(server: Server, folder: Path, *how: str, row: OfficialFile = ROW, **options: object) -> Path:
     """Download from the server's addresses of these kinds, one after the other."""
     if "silent" in how:
-        options = {"patience": replace(QUICK, attempts=2, timeout=1), **options}
+        options = {"attempts": 2, "timeout": 1, **options}
     return get_from(folder, *map(server.url, how), row=row, **options)
 
 
-def get_from(folder: Path, *sources: str, row: OfficialFile = ROW, **options: object) -> Path:
-    options = {"patience": QUICK, **options}
-    return download_file(replace(row, sources=sources or row.sources), folder, **options)  # type: ignore[arg-type]
+def get_from(
+    folder: Path, *sources: str, row: OfficialFile = ROW, offline: bool = False, **transfer: object
+) -> Path:
+    row = replace(row, sources=sources or row.sources)
+    return download_file(row, folder, replace(QUICK, **transfer), offline=offline)  # type: ignore[arg-type]
 
 
 def names(folder: Path) -> list[str]:

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import threading
 import time
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from download_case import BY_GIT, CONTENT, OF_UNKNOWN_SIZE, QUICK, ROW, get, get_from, names
+from download_case import BY_GIT, CONTENT, OF_UNKNOWN_SIZE, ROW, get, get_from, names
 from misbehaving_server import Server
 
 import taesd_ext.weights.download as download_module
@@ -39,10 +38,10 @@ def test_whole_file(server: Server, tmp_path: Path, how: str, row: OfficialFile)
         ("missing", "does not have this file (HTTP 404)"),
         ("forbidden", "wants a log-in for this file (HTTP 403)"),
         ("busy", "busy or broken (HTTP 503)"),
-        ("loop", "redirects in a circle"),
+        ("loop", "redirects in a loop"),
         ("to-file", ""),
         ("to-elsewhere", "Only https"),
-        ("packed", "packed data"),
+        ("packed", "compressed data"),
         ("endless", "more than the file has"),
         ("garbage", "No connection"),
     ],
@@ -132,7 +131,7 @@ def test_cancel_while_pausing(server: Server, tmp_path: Path) -> None:
     threading.Timer(0.2, cancel.set).start()
     began = time.monotonic()
     with pytest.raises(Cancelled):
-        get(server, tmp_path, "busy", cancel=cancel, patience=replace(QUICK, first_pause=600))
+        get(server, tmp_path, "busy", cancel=cancel, first_pause=600)
     assert time.monotonic() - began < 300
 
 
@@ -150,7 +149,7 @@ def test_family_falls_back_to_the_other_way(tmp_path: Path, monkeypatch: pytest.
     """When the split files cannot be had, the whole one of the other site serves."""
     asked: list[str] = []
 
-    def fake(row: OfficialFile, folder: Path, **_: object) -> Path:
+    def fake(row: OfficialFile, folder: Path, *_: object, **__: object) -> Path:
         asked.append(row.name)
         if row.name.endswith(".pth"):
             raise DownloadFailed("no")

@@ -40,21 +40,21 @@ def put_into_cache(folder: Path, content: bytes) -> None:
 
 
 def test_mirror_and_token(mirror: Server, tmp_path: Path) -> None:
-    path = download_file(HERE, tmp_path / "models", patience=QUICK)
+    path = download_file(HERE, tmp_path / "models", QUICK)
     assert path.read_bytes() == CONTENT
     assert mirror.paths == ["/good/someone/some-model/resolve/main/taesd_decoder.pth"]
     assert mirror.tokens == ["Bearer hf_secret"]
 
 
 def test_token_is_for_hugging_face_alone(mirror: Server, tmp_path: Path) -> None:
-    download_file(replace(HERE, sources=(mirror.url("good"),)), tmp_path / "models", patience=QUICK)
+    download_file(replace(HERE, sources=(mirror.url("good"),)), tmp_path / "models", QUICK)
     assert mirror.tokens == [None]
 
 
 @pytest.mark.parametrize("offline", [True, False])
 def test_cached_file_needs_no_network(mirror: Server, tmp_path: Path, offline: bool) -> None:
     put_into_cache(tmp_path / "cache", CONTENT)
-    path = download_file(HERE, tmp_path / "models", offline=offline, patience=QUICK)
+    path = download_file(HERE, tmp_path / "models", QUICK, offline=offline)
     assert path.read_bytes() == CONTENT
     assert names(path.parent) == [path.name]
     assert not mirror.requests
@@ -62,6 +62,6 @@ def test_cached_file_needs_no_network(mirror: Server, tmp_path: Path, offline: b
 
 def test_other_bytes_in_the_cache_are_not_taken(mirror: Server, tmp_path: Path) -> None:
     put_into_cache(tmp_path / "cache", b"an older version")
-    assert download_file(HERE, tmp_path / "models", patience=QUICK).read_bytes() == CONTENT
+    assert download_file(HERE, tmp_path / "models", QUICK).read_bytes() == CONTENT
     with pytest.raises(TaesdError):
-        download_file(HERE, tmp_path / "elsewhere", offline=True, patience=QUICK)
+        download_file(HERE, tmp_path / "elsewhere", QUICK, offline=True)

@@ -48,8 +48,8 @@ def failing(original):
 
 
 def from_source(original):
-    def download_file(row, folder, **more):
-        return original(replace(row, sources=(faults["source"],)) if faults["source"] else row, folder, **more)
+    def download_file(row, *given, **more):
+        return original(replace(row, sources=(faults["source"],)) if faults["source"] else row, *given, **more)
 
     return download_file
 
@@ -92,6 +92,7 @@ def download(wanted: dict):
     from taesd_ext.errors import TaesdError
     from taesd_ext.weights import catalog
     from taesd_ext.weights import download as downloading
+    from taesd_ext.weights.fetch import Transfer
 
     faults["source"] = wanted["source"]
     row = next(row for row in catalog.CATALOG if row.name == wanted["name"])
@@ -99,7 +100,7 @@ def download(wanted: dict):
     try:
         downloading.download_file(
             row, Path(paths.models_path) / "VAE-taesd",
-            patience=downloading.Patience(attempts=2, first_pause=0.01, timeout=0.3, lock_wait=5),
+            Transfer(attempts=2, first_pause=0.01, timeout=0.3, lock_wait=5),
         )
     except TaesdError as error:
         refused = str(error)
