@@ -16,7 +16,7 @@ demo: $(VENV)/.ready
 
 # A process for each of a few cores, with one thread each: they would only wait for one another.
 test: $(VENV)/.ready-test
-	OMP_NUM_THREADS=1 $(RUN) -m pytest -n auto --maxprocesses 4 --dist loadscope -m "not e2e" $(ARGS)
+	OMP_NUM_THREADS=1 $(RUN) -m pytest -n logical --maxprocesses 4 --dist worksteal -m "not e2e" $(ARGS)
 
 test-pages: $(VENV)/.ready-test
 	$(RUN) -m pytest -m e2e $(ARGS)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from taesd_ext.latent_formats import (
@@ -80,7 +80,6 @@ def test_whatever_is_said_the_latents_have_the_last_word(
     assert found == detect(replace(evidence)), "the same evidence gives the same answer"
 
 
-@settings(deadline=None)
 @given(row=ROWS, height=st.integers(1, 7), width=st.integers(1, 7), seed=st.integers(0, 999), packed=st.booleans())
 def test_latents_reach_the_family_and_come_back(
     row: LatentFormat, height: int, width: int, seed: int, packed: bool

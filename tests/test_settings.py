@@ -47,7 +47,7 @@ def test_a_bad_value_is_the_default_and_said_once(name, bad, caplog):
     assert len([r for r in caplog.records if option.key in r.getMessage()]) <= 1
 
 
-@hypothesis_settings(suppress_health_check=[HealthCheck.too_slow], deadline=None)
+@hypothesis_settings(suppress_health_check=[HealthCheck.too_slow])
 @given(st.dictionaries(st.sampled_from([o.key for o in OPTIONS]), st.none() | st.text() | st.integers() | st.floats()))
 def test_any_mapping_gives_valid_settings(values):
     settings = PreviewSettings.from_options(values)

@@ -45,7 +45,7 @@ class Pooled(nn.Module):
 sides = st.integers(1, 40)
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(
     sides, sides, st.integers(2, 12), st.integers(2, 12), st.floats(0.3, 1), st.booleans(),
 )  # fmt: skip

@@ -42,7 +42,7 @@ def codec(request: pytest.FixtureRequest) -> Codec:
     return CODECS[request.param]
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(height=st.integers(1, 70), width=st.integers(1, 70), name=st.sampled_from(sorted(CODECS)))
 def test_any_size_goes_there_and_back(height: int, width: int, name: str) -> None:
     codec = CODECS[name]

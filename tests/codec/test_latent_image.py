@@ -83,7 +83,7 @@ def test_bytes_are_those_of_taesd():
     assert torch.equal(quantise(dequantise(every)), every)
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(height=st.integers(1, 90), width=st.integers(1, 90), family=st.sampled_from(FAMILIES), seed=st.integers(0, 99))
 def test_round_trip_within_an_eighth_of_a_step(height, width, family, seed):
     latent = latent_of(family, (height, width), scale=2.0, seed=seed)
@@ -229,7 +229,7 @@ def test_a_forged_list_of_strong_values_is_refused(beyond):
         png_to_latent(rewritten(data, forge))
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.binary(max_size=200), st.integers(0, 10**6))
 def test_damage_is_refused_or_harmless(junk, place):
     latent, data = png_of("taesd")

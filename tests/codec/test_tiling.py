@@ -68,7 +68,7 @@ def assert_same(tiled, whole):
         torch.testing.assert_close(tiled, whole, atol=1e-5 * float(whole.abs().max()), rtol=0)
 
 
-@settings(max_examples=3, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=3, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
 def test_any_size_in_any_tiles(networks, output, always_tiled, data):
     scale, channels, decoder, encoder = networks

@@ -66,7 +66,7 @@ def test_every_route_refuses_strangers_as_the_host_does(guarded, routes):
 def test_nothing_posted_makes_a_500(guarded, routes):
     paths = [path for method, path in routes if method == "POST"]
 
-    @settings(max_examples=150, deadline=None, suppress_health_check=list(HealthCheck), database=None)
+    @settings(max_examples=150, suppress_health_check=list(HealthCheck), database=None)
     @given(path=st.sampled_from(paths), body=st.dictionaries(FIELDS, VALUES, max_size=4) | JSON)
     def posted(path, body):
         status, text = ask(guarded, "POST", path, body)
@@ -76,7 +76,7 @@ def test_nothing_posted_makes_a_500(guarded, routes):
 
 
 def test_nothing_asked_for_makes_a_500(guarded):
-    @settings(max_examples=100, deadline=None, suppress_health_check=list(HealthCheck), database=None)
+    @settings(max_examples=100, suppress_health_check=list(HealthCheck), database=None)
     @given(job=ID, number=ID, query=QUERY)
     def asked(job, number, query):
         job, number = (quote(str(part), safe="") for part in (job, number))

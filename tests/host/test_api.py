@@ -268,7 +268,7 @@ def test_no_memory_is_no_crash(client, extension, monkeypatch):
     assert client.post(f"{api.PREFIX}/encode", json={"image": base64_picture()}).status_code == 503
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=60, suppress_health_check=list(HealthCheck))
 @given(path=st.sampled_from(POST), body=st.dictionaries(FIELDS, VALUES, max_size=4) | JSON)
 def test_nothing_posted_makes_a_500(client, monkeypatch, path, body):
     monkeypatch.setattr(api_routes, "quick_bench", lambda *_: [])  # an empty body would start one
@@ -276,7 +276,7 @@ def test_nothing_posted_makes_a_500(client, monkeypatch, path, body):
     assert answer.status_code < 500 or answer.status_code == 503, answer.text
 
 
-@settings(max_examples=50, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=50, suppress_health_check=list(HealthCheck))
 @given(job=ID, number=ID, query=QUERY)
 def test_nothing_asked_for_makes_a_500(client, job, number, query):
     job, number = (quote(str(part), safe="") for part in (job, number))

@@ -95,7 +95,7 @@ def test_published_parameter_counts_of_sd1() -> None:
         assert counts == [expected, expected + quant]
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(st.integers(1, 40), st.lists(st.integers(1, 6).map(lambda n: 8 * n), min_size=4, max_size=4), st.booleans())
 def test_networks_tell_their_own_shape(channels: int, widths: list[int], quant_conv: bool) -> None:
     for network in (Encoder, Decoder):

@@ -69,7 +69,7 @@ def test_every_layout_equals_diffusers(file: Path, reference: nn.Module) -> None
     assert_equal(codec, reference, 5, 7, batch=2, error=1e-5)
 
 
-@settings(max_examples=10, deadline=None)
+@settings(max_examples=10)
 @given(st.integers(1, 40), st.lists(st.integers(1, 6).map(lambda n: 2 * n), min_size=4, max_size=4))
 def test_networks_tell_their_own_shape(channels: int, widths: list[int]) -> None:
     for network, more in ((Encoder, {}), (Decoder, {"image_channels": 3}), (Decoder, {"image_channels": 12})):

@@ -120,7 +120,7 @@ def check_against(reference: nn.Module, networks: dict[str, nn.Module], channels
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
-@settings(max_examples=2, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=2, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(channels=st.sampled_from([4, 16]), seed=st.integers(0, 2**31))
 def test_random_weights_in_every_layout(
     layout: str, channels: int, seed: int, tmp_path_factory: pytest.TempPathFactory

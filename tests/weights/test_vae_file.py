@@ -106,7 +106,7 @@ def test_impossible_groups_are_one_line(groups: object, tmp_path: Path) -> None:
         assert load_codec(path).format.name == "sdxl"
 
 
-@settings(max_examples=12, deadline=None)
+@settings(max_examples=12)
 @given(st.data())
 def test_wrong_shapes_are_one_line(tmp_path_factory: pytest.TempPathFactory, data: st.DataObject) -> None:
     state = vae_state(4)
