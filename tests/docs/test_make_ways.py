@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
-import subprocess
+import runpy
 import sys
 from pathlib import Path
 from types import ModuleType
@@ -39,8 +39,9 @@ def test_draws_the_ways_here(script, weights_dir, monkeypatch, tmp_path, capsys)
 def test_without_weights_it_says_what_to_do(tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     monkeypatch.delenv("TAESD_MODELS", raising=False)
-    done = subprocess.run([sys.executable, SCRIPT], cwd=tmp_path, capture_output=True, text=True)
-    assert done.returncode == 1
-    assert "No weights for taesd" in done.stderr
-    assert len(done.stderr.splitlines()) == 1
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", [str(SCRIPT)])
+    with pytest.raises(SystemExit, match="No weights for taesd") as caught:
+        runpy.run_path(str(SCRIPT), run_name="__main__")
+    assert "\n" not in caught.value.code
     assert not (tmp_path / "ways.webp").exists()

@@ -120,12 +120,17 @@ def test_a_picture_of_ones_own_and_stop(opened, tmp_path):
     assert "of 60" in page.inner_text("#taesd_preview")
 
 
-CHANGES_IN_TWO_SECONDS = """() => new Promise(done => {
+MILLISECONDS_A_FRAME = """() => new Promise(done => {
+    const began = performance.now();
     let changes = 0;
-    const watcher = new MutationObserver(seen => { changes += seen.length; });
+    const watcher = new MutationObserver(seen => {
+        changes += seen.length;
+        if (changes < 12) return;
+        watcher.disconnect();
+        done((performance.now() - began) / changes);
+    });
     const shown = document.querySelector('.taesd-ext-shown');
     watcher.observe(shown, { attributes: true, attributeFilter: ['src'] });
-    setTimeout(() => { watcher.disconnect(); done(changes); }, 2000);
 })"""
 
 
@@ -141,9 +146,9 @@ def test_the_timeline_scrubs_plays_and_makes_a_film(opened):
     assert shown.inner_text().startswith(f"step 2/{steps}")
     page.locator(".taesd-ext-film-bar input").fill("0")
     assert shown.inner_text().startswith(f"step 1/{steps}")
-    # Paused and played in quick succession, it keeps its pace of a frame each 160 ms.
+    # Paused and played in quick succession, it keeps its pace of a frame each 160 ms, or less on a busy machine.
     page.evaluate("for (let i = 0; i < 11; i++) document.querySelector('.taesd-ext-play').click()")
-    assert 1 <= page.evaluate(CHANGES_IN_TWO_SECONDS) <= 14
+    assert page.evaluate(MILLISECONDS_A_FRAME) > 140
     page.click(".taesd-ext-play")
     page.click("#taesd_film_save")
     page.wait_for_selector("#taesd_film_result .taesd-ext-good")
