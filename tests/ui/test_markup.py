@@ -13,7 +13,6 @@ from taesd_ext.ui.markup import (
     bar_cell,
     counted,
     film,
-    gallery,
     notice,
     progress_bar,
     slider,
@@ -29,7 +28,7 @@ EVIL = '<img src=x onerror="alert(1)">&"'
     [
         notice(EVIL), badge(EVIL, "good"), table([EVIL], [[EVIL]]), stage(EVIL, (4, 3), EVIL),
         stage(None, (4, 3), "", empty=EVIL), progress_bar(0.5, EVIL), slider(EVIL, EVIL, (EVIL, EVIL), (4, 3)),
-        gallery([(EVIL, EVIL)]), film([(EVIL, EVIL), (EVIL, EVIL)], (4, 3)),
+        film([(EVIL, EVIL), (EVIL, EVIL)], (4, 3)),
         table((), [[bar_cell(0.5, EVIL)]]), progress_bar(0.5, "", {"task": EVIL}),
     ],
 )  # fmt: skip
