@@ -1,29 +1,47 @@
-"""Make the README's pictures against a running WebUI that has the extension and TAESD's weights.
+"""Make the README's pictures in a real WebUI, which is started for it.
 
-    python docs/make_pictures.py http://127.0.0.1:7860 [--prompt TEXT] [--side 512] [--steps 20]
+    PYTHONPATH=.:tests:tests/e2e WEBUI_DIR=/path/to/a1111 WEBUI_PYTHON=/path/to/its/python \\
+        python docs/make_pictures.py PHOTOGRAPH --shared FOLDER
 
-Start the WebUI with --api. Needs playwright and Chromium. The settings that are changed for it are put back.
+Its model is a stand-in that knows the one PHOTOGRAPH (tests/e2e/probe_extension/scripts/one_picture.py) and gets there
+from noise; all else is as it always is. FOLDER has the weights and the tests' checkpoints. Needs playwright and
+Chromium.
 """
 
 from __future__ import annotations
 
 import argparse
-import base64
 import io
-import json
+import os
 import shutil
-import urllib.request
+import tempfile
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import torch
+from chromium import running_chromium, window
 from PIL import Image
-from playwright.sync_api import Page, sync_playwright
+from safetensors.torch import save_file
+from webui_hosts import host_of, put_checkpoints
+from webui_server import WebUIServer, link_weights
+
+from taesd_ext import load_codec
 
 HERE = Path(__file__).resolve().parent
+SHARED = HERE.parents[1] / "shared"
 SETTINGS = {
     "show_progress_type": "TAESD", "show_progress_every_n_steps": 1, "live_preview_refresh_period": 200,
-    "taesd_ext_min_time": 0, "taesd_ext_budget": 3, "taesd_ext_detail": "Auto", "taesd_ext_family": "Auto",
+    "sd_vae_decode_method": "TAESD", "taesd_ext_min_time": 0, "taesd_ext_budget": 0, "taesd_ext_detail": "1/2",
+    "taesd_ext_family": "Auto",
 }  # fmt: skip
+SIDE, STEPS = 384, 20
+STEP_SECONDS = 2.5
+"""Of waiting in each step, as a model takes it that is no stand-in."""
+
+WINDOW = (1100, 760)
+FILM_WIDTH, FRAME_MS, LAST_MS = 880, 200, 3000
+BADGE = ".taesd-ext-live:not([hidden])"
 
 SHORTER_PATHS = """() => {
     const texts = document.createTreeWalker(document.querySelector('#tab_taesd_ext'), NodeFilter.SHOW_TEXT);
@@ -38,112 +56,83 @@ SHORTER_PATHS = """() => {
 """Whose machine it was is nobody's business."""
 
 
-class WebUI:
-    def __init__(self, address: str) -> None:
-        self.address = address.rstrip("/")
-
-    def ask(self, path: str, body: Any = None) -> Any:
-        data = None if body is None else json.dumps(body).encode()
-        request = urllib.request.Request(self.address + path, data, {"Content-Type": "application/json"})
-        with urllib.request.urlopen(request, timeout=1800) as answer:
-            return json.loads(answer.read())
-
-    def fetch(self, path: str) -> bytes:
-        with urllib.request.urlopen(self.address + path, timeout=600) as answer:
-            return answer.read()
-
-
 def save(data: bytes, name: str, width: int = 1200) -> None:
     """A screenshot as a small WebP."""
     picture = Image.open(io.BytesIO(data)).convert("RGB")
-    if picture.width > width:
-        picture = picture.resize((width, round(picture.height * width / picture.width)), Image.Resampling.LANCZOS)
+    picture = scaled(picture, width) if picture.width > width else picture
     picture.save(HERE / f"{name}.webp", quality=82, method=6)
     print(f"{name}.webp: {picture.width}x{picture.height}, {(HERE / f'{name}.webp').stat().st_size:,} bytes")
 
 
-def generate_in_page(page: Page, arguments: argparse.Namespace) -> None:
-    """Press Generate and take the page while the live preview runs."""
-    page.fill("#txt2img_prompt textarea", arguments.prompt)
-    for name, value in (("steps", arguments.steps), ("width", arguments.side), ("height", arguments.side)):
+def generate_in_page(page: Any, prompt: str) -> None:
+    """Press Generate, and take the page at each step and when the picture is finished."""
+    page.fill("#txt2img_prompt textarea", prompt)
+    for name, value in (("steps", STEPS), ("width", SIDE), ("height", SIDE), ("seed", 1)):
         page.locator(f"#txt2img_{name} input[type=number]").fill(str(value))
         page.keyboard.press("Tab")
-    page.locator("#txt2img_seed input[type=number]").fill(str(arguments.seed))
     page.click("#txt2img_generate")
-    half = max(1, arguments.steps * 3 // 5)
-    page.wait_for_function(
-        "step => { const badge = document.querySelector('.taesd-ext-live:not([hidden])');"
-        " return badge && parseInt(badge.textContent) >= step; }",
-        arg=half,
-    )
-    save(page.screenshot(), "live-preview")
+    page.wait_for_selector(BADGE)
+    film = []
+    for step in range(1, STEPS):
+        page.wait_for_function(
+            "([badge, step]) => !document.querySelector('.livePreview')"
+            " || parseInt(document.querySelector(badge)?.textContent) >= step",
+            arg=[BADGE, step],
+        )
+        if page.locator(".livePreview").count():
+            film.append(page.screenshot())
+    page.wait_for_selector("#txt2img_gallery img")
     page.wait_for_selector(".livePreview", state="detached")
+    film.append(page.screenshot())
+    save(film[len(film) * 3 // 5], "live-preview")
+    first, *others = (scaled(Image.open(io.BytesIO(data)).convert("RGB"), FILM_WIDTH) for data in film)
+    times = [*[FRAME_MS] * len(others), LAST_MS]
+    first.save(
+        HERE / "animation.webp", save_all=True, append_images=others, duration=times, loop=0, quality=70, method=6
+    )
+    print(f"animation.webp: {len(film)} frames, {(HERE / 'animation.webp').stat().st_size:,} bytes")
 
 
-def take_tabs(page: Page) -> None:
+def scaled(picture: Image.Image, width: int) -> Image.Image:
+    return picture.resize((width, round(picture.height * width / picture.width)), Image.Resampling.LANCZOS)
+
+
+def take_tabs(page: Any) -> None:
     page.locator("#tabs > .tab-nav button:text-is('TAESD')").click()
-    for tab, name in (("Models", "models"), ("Settings", "settings"), ("Timeline", "timeline")):
+    for tab, name in (("Settings", "settings"), ("Timeline", "timeline")):
         page.locator(f"#taesd_tabs > .tab-nav button:text-is('{tab}')").click()
         page.wait_for_timeout(2000)
         page.evaluate(SHORTER_PATHS)
         save(page.locator("#tab_taesd_ext").screenshot(), name)
 
 
-def preview_and_final(webui: WebUI, arguments: argparse.Namespace) -> None:
-    """A preview from the middle of the run, and the finished picture."""
-    body = {
-        "prompt": arguments.prompt, "seed": arguments.seed, "steps": arguments.steps, "width": arguments.side,
-        "height": arguments.side,
-    }  # fmt: skip
-    job = webui.ask("/taesd/v1/timeline")[0]
-    middle = job["frames"][len(job["frames"]) * 3 // 5]
-    shown = [webui.fetch(f"/taesd/v1/timeline/{job['id']}/frames/{middle['number']}")]
-    final = webui.ask("/sdapi/v1/txt2img", {**body, "override_settings": {"sd_vae_decode_method": "TAESD"}})
-    shown.append(base64.b64decode(final["images"][0]))
-    side = 384
-    sheet = Image.new("RGB", (side * len(shown) + 8 * (len(shown) - 1), side), "white")
-    for place, data in enumerate(shown):
-        picture = Image.open(io.BytesIO(data)).convert("RGB").resize((side, side), Image.Resampling.BICUBIC)
-        sheet.paste(picture, (place * (side + 8), 0))
-    buffer = io.BytesIO()
-    sheet.save(buffer, "png")
-    save(buffer.getvalue(), "preview-and-final")
-
-
-def animation(webui: WebUI) -> None:
-    job = webui.ask("/taesd/v1/timeline")[0]
-    data = webui.fetch(f"/taesd/v1/timeline/{job['id']}/animation?kind=webp&length=3&hold=2&side=384")
-    (HERE / "animation.webp").write_bytes(data)
-    print(f"animation.webp: {len(data):,} bytes")
+def latent_of(photograph: Path, shared: Path) -> torch.Tensor:
+    picture = Image.open(photograph).convert("RGB").resize((SIDE, SIDE), Image.Resampling.LANCZOS)
+    image = torch.from_numpy(np.array(picture)).permute(2, 0, 1)[None] / 255
+    return load_codec("taesd", models_dir=shared / "weights").encode(image)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("address", help="of the WebUI, http://127.0.0.1:7860")
-    parser.add_argument("--prompt", default="a lake in the mountains at sunset")
-    parser.add_argument("--side", type=int, default=512)
-    parser.add_argument("--steps", type=int, default=20)
-    parser.add_argument("--seed", type=int, default=1)
-    arguments = parser.parse_args()
-    webui = WebUI(arguments.address)
-    before = {name: value for name, value in webui.ask("/sdapi/v1/options").items() if name in SETTINGS}
-    webui.ask("/sdapi/v1/options", SETTINGS)
-    chromium = next(filter(None, map(shutil.which, ("chromium", "google-chrome"))), None)
-    try:
-        with sync_playwright() as playwright:
-            browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
-            page = browser.new_page(viewport={"width": 1400, "height": 900})
-            page.set_default_timeout(1_800_000)
-            page.goto(webui.address)
-            page.wait_for_selector("#txt2img_generate", state="visible")
-            page.wait_for_timeout(3000)
-            generate_in_page(page, arguments)
-            take_tabs(page)
-            browser.close()
-        animation(webui)
-        preview_and_final(webui, arguments)
-    finally:
-        webui.ask("/sdapi/v1/options", before)
+    parser.add_argument("photograph", type=Path, help="its name is the prompt")
+    parser.add_argument("--shared", type=Path, default=SHARED, help="folder of weights/ and webui/")
+    wanted = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        data = Path(folder, "data")
+        checkpoints = Path(os.environ.get("TAESD_TEST_CHECKPOINTS", Path(folder, "checkpoints")))
+        if not checkpoints.is_dir():
+            put_checkpoints(host_of(Path(os.environ["WEBUI_DIR"])), wanted.shared, checkpoints)
+        tokenizers = shutil.copytree(wanted.shared / "webui" / "hf", Path(folder, "hf"))
+        link_weights(wanted.shared, data)
+        save_file({"latent": latent_of(wanted.photograph, wanted.shared)}, data / "latent.safetensors")
+        with WebUIServer(data, checkpoints, tokenizers) as server, running_chromium() as browser:
+            server.choose_checkpoint("taesd")
+            server.set_options(**SETTINGS)
+            server.call("/one_picture/know", {"latent": str(data / "latent.safetensors")})
+            server.call("/faults/set", {"slow": STEP_SECONDS})
+            with window(browser, f"http://127.0.0.1:{server.port}", WINDOW) as page:
+                generate_in_page(page, wanted.photograph.stem)
+                take_tabs(page)
 
 
 if __name__ == "__main__":

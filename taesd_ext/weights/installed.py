@@ -58,7 +58,7 @@ def no_weights(family: str, folders: list[Path]) -> TaesdError:
     looked = ", ".join(map(str, folders)) or "no folder of weights exists"
     author = "taehv" if native_format(family).frames else "taesd"
     cure = (
-        f"Get them in the TAESD tab (Models), with `python -m taesd_ext weights download {family}`, or from "
+        f"Get them under TAESD > Models, with `python -m taesd_ext weights download {family}`, or from "
         f"https://github.com/madebyollin/{author}"
     )
     if unsure:

@@ -6,9 +6,6 @@ PICTURES is a folder of photographs, best a few hundred; FOLDER gets the checkpo
 FOLDER, the tests run with its checkpoints; test_webui_trajectories.py is what they are for. The network learns as
 denoising diffusion does (Ho et al. 2020: the mean squared error of the noise; steps as in latent diffusion, Rombach et
 al. 2022), told by the prompt how bright and how warm the picture is, and one time in seven not told.
-
-With --whole it learns two or three square pictures by heart instead, each under its file's name as the prompt: the
-README's pictures show such a checkpoint at work (docs/make_pictures.py).
 """
 
 from __future__ import annotations
@@ -21,7 +18,7 @@ import random
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -44,7 +41,6 @@ Lessons = tuple[Tensor, Tensor]
 """Latents, and the number of each one's prompt."""
 
 SIDE, COUNT, HELD_BACK, BATCH, RATE = 256, 1500, 64, 16, 6e-4
-WHOLE_SIDE = 384
 
 
 def pictures_of(folder: Path) -> Iterator[Image.Image]:
@@ -76,49 +72,33 @@ def latents_of(family: str, folder: Path, shared: Path) -> tuple[Tensor, Tensor]
     return torch.cat(latents), 2 * bright + warm
 
 
-def whole_latents(family: str, folder: Path, shared: Path) -> dict[str, Tensor]:
-    """The latent (1,C,48,48) of each picture, by its prompt."""
-    codec = load_codec(family, models_dir=shared / "weights")
-    latents = {}
-    for path in sorted(folder.iterdir()):
-        picture = Image.open(path).convert("RGB").resize((WHOLE_SIDE, WHOLE_SIDE), Image.LANCZOS)
-        latents[path.stem] = codec.encode(torch.from_numpy(np.array(picture)).permute(2, 0, 1)[None] / 255)
-    return latents
-
-
-def conditions_of(server: WebUIServer, family: str, prompts: Sequence[str]) -> list[tuple[Tensor, Tensor | None]]:
+def conditions_of(server: WebUIServer, family: str) -> list[tuple[Tensor, Tensor | None]]:
     """What the WebUI tells the network of each prompt, and of none: (context, vector or None)."""
     server.set_options(**OPTIONS)
     server.choose_checkpoint(family)
     folder, told = server.data / "trajectory", []
     folder.mkdir()
-    for prompt in prompts:
+    for prompt in PROMPTS:
         assert server.generate(poll=None, prompt=prompt, steps=1, width=64, height=64).error is None
         told.append(torch.load(folder / "conditions.pt"))
     return [positive for positive, _ in told] + [told[-1][1]]
 
 
-def new_network(family: str, config: dict, whole: bool) -> torch.nn.Module:
-    """A small network that learns fast: attention only where the picture is smallest. Changes ``config`` to match.
-
-    What is learnt by heart lies in the coarse levels: such a network is narrow in the fine ones.
-    """
+def new_network(family: str, config: dict) -> torch.nn.Module:
+    """A small network that learns fast: attention only where the picture is smallest. Changes ``config`` to match."""
     sys.path.insert(0, str(Path(os.environ["WEBUI_DIR"]) / "repositories" / "stable-diffusion-stability-ai"))
     from ldm.modules.diffusionmodules.openaimodel import UNetModel
 
-    channels, widths = (32, [1, 2, 4, 8]) if whole else (64, [1, 2, 4])
-    config.update(model_channels=channels, channel_mult=widths, attention_resolutions=[2 ** (len(widths) - 1)])
+    config.update(model_channels=64, channel_mult=[1, 2, 4], attention_resolutions=[4])
     config.update(num_res_blocks=1, use_checkpoint=False)
     if family == "taesd":
         return UNetModel(**config)
-    config.update(num_head_channels=64, transformer_depth=[1] * len(widths))
+    config.update(num_head_channels=64, transformer_depth=[1] * 3)
     known = {name: value for name, value in config.items() if name != "spatial_transformer_attn_type"}
     return UNetModel(**{**known, "transformer_depth": 1, "image_size": SIDE // 8})
 
 
-def fit(
-    network: torch.nn.Module, lessons: Lessons, exam: Lessons, conditions: list, minutes: float, batch: int
-) -> torch.nn.Module:
+def fit(network: torch.nn.Module, lessons: Lessons, exam: Lessons, conditions: list, minutes: float) -> torch.nn.Module:
     """The mean of the weights over the last steps (Ho et al. 2020, appendix B)."""
     latents, kinds = lessons
     context = torch.cat([context for context, _ in conditions])
@@ -142,10 +122,10 @@ def fit(
     held_back = (*exam, *chances(len(exam[0])))
     start, step = time.monotonic(), 0
     while (share := (time.monotonic() - start) / 60 / minutes) < 1:
-        chosen = torch.randint(0, len(latents), (batch,))
-        told = torch.where(torch.rand(batch) < 1 / 7, untold, kinds[chosen])
+        chosen = torch.randint(0, len(latents), (BATCH,))
+        told = torch.where(torch.rand(BATCH) < 1 / 7, untold, kinds[chosen])
         optimizer.param_groups[0]["lr"] = RATE * min(1, step / 200) * (0.5 + 0.5 * math.cos(math.pi * share))
-        loss = loss_of(network, latents[chosen], told, *chances(batch))
+        loss = loss_of(network, latents[chosen], told, *chances(BATCH))
         optimizer.zero_grad()
         loss.backward()
         torch.nn.utils.clip_grad_norm_(network.parameters(), 1.0)
@@ -164,35 +144,27 @@ def main() -> None:
     parser.add_argument("family", choices=("taesd", "taesdxl"))
     parser.add_argument("pictures", type=Path)
     parser.add_argument("folder", type=Path)
-    parser.add_argument("--whole", action="store_true", help="learn two or three pictures by heart")
     parser.add_argument("--minutes", type=float, default=45)
     parser.add_argument("--shared", type=Path, default=SHARED)
     wanted = parser.parse_args()
     torch.manual_seed(0)
     os.environ.setdefault("WEBUI_PYTHON", sys.executable)
     host = host_of(Path(os.environ["WEBUI_DIR"]))
-    if wanted.whole:
-        by_prompt = whole_latents(wanted.family, wanted.pictures, wanted.shared)
-        prompts = list(by_prompt)
-        lessons = exam = (torch.cat(list(by_prompt.values())), torch.arange(len(prompts)))
-    else:
-        prompts = PROMPTS
-        latents, kinds = latents_of(wanted.family, wanted.pictures, wanted.shared)
-        shown = slice(None, -HELD_BACK)
-        lessons = (torch.cat([latents[shown], latents[shown].flip(-1)]), kinds[shown].repeat(2))
-        exam = (latents[-HELD_BACK:], kinds[-HELD_BACK:])
+    latents, kinds = latents_of(wanted.family, wanted.pictures, wanted.shared)
+    shown = slice(None, -HELD_BACK)
+    lessons = (torch.cat([latents[shown], latents[shown].flip(-1)]), kinds[shown].repeat(2))
+    exam = (latents[-HELD_BACK:], kinds[-HELD_BACK:])
     with tempfile.TemporaryDirectory() as work:
         checkpoints = put_checkpoints(host, wanted.shared, Path(work, "checkpoints"))
         with WebUIServer(Path(work, "data"), checkpoints, wanted.shared / "webui" / "hf") as server:
-            conditions = conditions_of(server, wanted.family, prompts)
+            conditions = conditions_of(server, wanted.family)
         name = host.checkpoints[wanted.family]
         contents = load_file(checkpoints / f"{name}.safetensors")
         config = yaml.safe_load((checkpoints / f"{name}.yaml").read_text())
     params = config["model"]["params"]
     unet = params.get("unet_config", params.get("network_config"))
-    network = new_network(wanted.family, unet["params"], wanted.whole)
-    batch = 2 * len(prompts) if wanted.whole else BATCH
-    fitted = fit(network, lessons, exam, conditions, wanted.minutes, batch).state_dict()
+    network = new_network(wanted.family, unet["params"])
+    fitted = fit(network, lessons, exam, conditions, wanted.minutes).state_dict()
     rest = {key: value for key, value in contents.items() if not key.startswith(NETWORK)}
     wanted.folder.mkdir(parents=True, exist_ok=True)
     network = {NETWORK + key: value.half() for key, value in fitted.items()}
