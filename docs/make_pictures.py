@@ -4,8 +4,8 @@
         python docs/make_pictures.py PHOTOGRAPH --shared FOLDER
 
 Its model is a stand-in that knows the one PHOTOGRAPH (tests/e2e/probe_extension/scripts/one_picture.py) and gets there
-from noise; all else is as it always is. FOLDER has the weights and the tests' checkpoints. Needs playwright and
-Chromium.
+from noise; all else is as it always is. FOLDER has the weights and the tests' checkpoints. Needs playwright,
+Chromium and a font with emoji.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from chromium import running_chromium, window
+from chromium import open_panel, running_chromium, window
 from PIL import Image
 from safetensors.torch import save_file
 from webui_hosts import host_of, put_checkpoints
@@ -32,10 +32,10 @@ HERE = Path(__file__).resolve().parent
 SHARED = HERE.parents[1] / "shared"
 SETTINGS = {
     "show_progress_type": "TAESD", "show_progress_every_n_steps": 1, "live_preview_refresh_period": 200,
-    "sd_vae_decode_method": "TAESD", "taesd_ext_min_time": 0, "taesd_ext_budget": 0, "taesd_ext_detail": "1/2",
+    "sd_vae_decode_method": "TAESD", "taesd_ext_min_time": 0, "taesd_ext_budget": 3, "taesd_ext_detail": "Auto",
     "taesd_ext_family": "Auto",
 }  # fmt: skip
-SIDE, STEPS = 384, 20
+SIDE, STEPS = 384, 16
 STEP_SECONDS = 2.5
 """Of waiting in each step, as a model takes it that is no stand-in."""
 
@@ -98,9 +98,9 @@ def scaled(picture: Image.Image, width: int) -> Image.Image:
 
 
 def take_tabs(page: Any) -> None:
-    page.locator("#tabs > .tab-nav button:text-is('TAESD')").click()
-    for tab, name in (("Settings", "settings"), ("Timeline", "timeline")):
-        page.locator(f"#taesd_tabs > .tab-nav button:text-is('{tab}')").click()
+    for tab, name, ready in (("Settings", "settings", "#taesd_cost"), ("Timeline", "timeline", "#taesd_film img")):
+        open_panel(page, tab)
+        page.wait_for_selector(ready)
         page.wait_for_timeout(2000)
         page.evaluate(SHORTER_PATHS)
         save(page.locator("#tab_taesd_ext").screenshot(), name)
