@@ -18,7 +18,6 @@ from taesd_ext.latent_formats import (
     native_format,
     pack,
     to_family_latent,
-    unpack,
 )
 
 ROWS = st.sampled_from(LATENT_FORMATS)
@@ -94,9 +93,3 @@ def test_latents_reach_the_family_and_come_back(
     back = from_family_latent(there, row, packed=packed and row.packed > 1)
     assert torch.equal(held, before)
     assert torch.allclose(back, held, atol=2e-5)
-
-
-@given(fold=st.integers(1, 4), channels=st.integers(1, 5), height=st.integers(1, 5), width=st.integers(1, 5))
-def test_pack_and_unpack_are_inverse(fold: int, channels: int, height: int, width: int) -> None:
-    latent = torch.rand(1, channels, fold * height, fold * width)
-    assert torch.equal(unpack(pack(latent, fold), fold), latent)

@@ -26,7 +26,6 @@ from taesd_ext.learning.descent import orthogonal
 from taesd_ext.learning.linear import fit_linear, row_text
 from taesd_ext.learning.pairs import LatentKind
 from taesd_ext.learning.readout import find_learnt
-from taesd_ext.models.latent_rgb import LATENT_RGB
 from taesd_ext.weights.tensor_file import open_tensor_file
 
 
@@ -184,12 +183,6 @@ def test_a_linear_row_is_found() -> None:
     assert torch.allclose(factors.T, torch.tensor([[1.0, -1, -1], [0, 1, 1], [0, 0, 1]]), atol=0.05)
     assert bias.abs().max() < 0.05
     assert len(json.loads(row_text(factors, bias))["factors"]) == 3
-
-
-def test_sanas_row_is_there() -> None:
-    row = LATENT_RGB["sana"]
-    assert len(row.factors) == 32
-    assert "learn --linear" in row.source
 
 
 @pytest.mark.parametrize("shape", [(48, 432), (48, 36), (7, 7)])

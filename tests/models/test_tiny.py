@@ -34,23 +34,6 @@ def test_parameter_counts_are_those_of_the_published_files(network: torch.nn.Mod
     assert parameters(network) == count
 
 
-@pytest.mark.parametrize(
-    ("encoder", "decoder", "channels", "factor"),
-    [
-        (tiny.Encoder(4), tiny.Decoder(4), 4, 8),
-        (tiny.Encoder(16), tiny.Decoder(16), 16, 8),
-        (tiny.Encoder(32, midblock_norm=True), tiny.Decoder(32, midblock_norm=True), 32, 8),
-        (tiny.F32Encoder(), tiny.F32Decoder(), 32, 32),
-    ],
-    ids=["4", "16", "flux2", "sana"],
-)
-@torch.no_grad()
-def test_shapes(encoder: torch.nn.Module, decoder: torch.nn.Module, channels: int, factor: int) -> None:
-    latent = encoder(torch.rand(2, 3, 2 * factor, 3 * factor))
-    assert latent.shape == (2, channels, 2, 3)
-    assert decoder(latent).shape == (2, 3, 2 * factor, 3 * factor)
-
-
 PIXELS = {"image_channels": 3, "patch": 1}
 SMALL = [
     (tiny.Encoder, {"latent_channels": 5, "widths": (8, 16, 24), "midblock_norm": True, **PIXELS}),
