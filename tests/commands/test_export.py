@@ -23,7 +23,6 @@ PLAIN_DECODER = {"Add", "Constant", "Conv", "Div", "Mul", "Relu", "Resize", "Tan
 
 NETWORKS = {
     "taesd": (tiny.Encoder, tiny.Decoder, 4, {}),
-    "taef1": (tiny.Encoder, tiny.Decoder, 16, {}),
     "taef2": (tiny.Encoder, tiny.Decoder, 32, {"midblock_norm": True}),
     "taesana": (tiny.F32Encoder, tiny.F32Decoder, 32, {}),
     "qwen21": (tiny.F16Encoder, tiny.F16Decoder, 64, {}),
