@@ -19,7 +19,7 @@ test: $(VENV)/.ready-test
 	OMP_NUM_THREADS=1 $(RUN) -m pytest -n logical --maxprocesses 4 --dist worksteal -m "not e2e" $(ARGS)
 
 test-pages: $(VENV)/.ready-test
-	$(RUN) -m pytest -m e2e $(ARGS)
+	$(RUN) -m pytest tests/e2e -m e2e $(ARGS)
 
 fuzz: $(VENV)/.ready-test
 	$(RUN) tests/fuzz/run_fuzz.py $(ARGS)
