@@ -10,7 +10,7 @@ from PIL import Image
 from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from taesd_ext.models import autoencoder_kl, autoencoder_wan, fast_layers, tiny
+from taesd_ext.models import autoencoder_kl, autoencoder_wan, fast_layers, tiny, winograd
 from taesd_ext.models.fast import FastNetwork
 from taesd_ext.models.fast_layers import fold_doubling
 from taesd_ext.weights.tiny_file import read_tiny
@@ -137,10 +137,13 @@ FULL = [
 ]
 
 
+@pytest.mark.parametrize("least", [1, 10**9], ids=["fewer multiplications", "direct"])
 @pytest.mark.parametrize("strip_bytes", [20_000, 16 << 20])
 @pytest.mark.parametrize(("build", "channels"), FULL)
-def test_a_full_vae_gives_the_plain_output_whatever_its_strips(build, channels, strip_bytes, monkeypatch):
+def test_a_full_vae_gives_the_plain_output_whatever_its_strips(build, channels, strip_bytes, least, monkeypatch):
     monkeypatch.setattr(fast_layers, "STRIP_BYTES", strip_bytes)
+    monkeypatch.setattr(winograd, "LEAST_CHANNELS", least)
+    monkeypatch.setattr(winograd, "LEAST_POSITIONS", 1)
     plain = make_up(build(), 0)
     network = FastNetwork(plain).to(memory_format=torch.channels_last)
     factor = 8 if channels == 3 else 1
@@ -195,3 +198,12 @@ def test_a_block_makes_no_normalised_copy_of_the_picture(monkeypatch):
         counts.append(large.count)
     assert counts[0] >= 4
     assert counts[1] == 1
+
+
+@pytest.mark.parametrize("bias", [False, True])
+def test_a_convolution_with_fewer_multiplications_is_as_exact_as_a_direct_one(bias):
+    torch.manual_seed(0)
+    conv = nn.Conv2d(96, 64, 3, bias=bias).requires_grad_(False)
+    x = torch.randn(2, 96, 10, 14).contiguous(memory_format=torch.channels_last)
+    found = winograd.convolve(x, winograd.transformed(conv.weight), conv.bias)
+    assert relative_error(found, conv.double()(x.double())) <= 3e-6
