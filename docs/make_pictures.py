@@ -40,6 +40,9 @@ STEP_SECONDS = 2.5
 """Of waiting in each step, as a model takes it that is no stand-in."""
 
 WINDOW = (1100, 760)
+FILMED = {"x": 0, "y": 0, "width": 1100, "height": 620}
+"""Of the page; what lies below says no more."""
+
 FILM_WIDTH, FRAME_MS, LAST_MS = 880, 200, 3000
 BADGE = ".taesd-ext-live:not([hidden])"
 
@@ -80,10 +83,10 @@ def generate_in_page(page: Any, prompt: str) -> None:
             arg=[BADGE, step],
         )
         if page.locator(".livePreview").count():
-            film.append(page.screenshot())
+            film.append(page.screenshot(clip=FILMED))
     page.wait_for_selector("#txt2img_gallery img")
     page.wait_for_selector(".livePreview", state="detached")
-    film.append(page.screenshot())
+    film.append(page.screenshot(clip=FILMED))
     save(film[len(film) * 3 // 5], "live-preview")
     first, *others = (scaled(Image.open(io.BytesIO(data)).convert("RGB"), FILM_WIDTH) for data in film)
     times = [*[FRAME_MS] * len(others), LAST_MS]
