@@ -9,7 +9,8 @@ import torch
 from taesd_ext.codec.codec import Codec
 from taesd_ext.codec.loading import load_codec
 from taesd_ext.commands.arguments import add_models_argument
-from taesd_ext.errors import TaesdError
+from taesd_ext.errors import TaesdError, log_once
+from taesd_ext.latent_formats import FAMILIES
 
 DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
 
@@ -40,5 +41,11 @@ def load_as_told(args: argparse.Namespace, family: str, part: str) -> Codec:
             f"There is no {part} for {family}",
             f"no {codec.family}_{part} file was found",
             "`python -m taesd_ext weights list` says where files are looked for",
+        )
+    if part in codec.source.embedded and family in FAMILIES:
+        log_once(
+            f"embedded {part} of {family}",
+            f"No file of {family} was found: its {part} is the embedded one. "
+            f"`python -m taesd_ext weights download {family}` gets the real one.",
         )
     return codec

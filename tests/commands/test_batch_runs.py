@@ -41,6 +41,17 @@ def test_results_lie_beside_their_sources_without_an_output(tmp_path, models):
         assert picture.size == (16, 16)
 
 
+def test_the_embedded_codec_is_named_where_it_stands_in(tmp_path, models, caplog):
+    draw(tmp_path / "a.png", 1)
+    (tmp_path / "none").mkdir()
+    arguments = ["encode", str(tmp_path / "a.png"), "--overwrite", "--models"]
+    said = []
+    for folder in (models, tmp_path / "none"):
+        assert cli.main([*arguments, str(folder)]) == 0
+        said.append("embedded" in caplog.text)
+    assert said == [False, True]
+
+
 def test_a_latent_of_another_model_is_not_decoded(tmp_path, models, capsys):
     draw(tmp_path / "a.png", 1)
     assert encode(tmp_path / "a.png", tmp_path / "latent.png", models) == 0
