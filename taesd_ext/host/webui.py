@@ -56,8 +56,9 @@ class WebUI(StoredOptions):
         self.supports = self._capabilities()
 
     def localization(self) -> str:
-        """The script by which a page gets the texts of the user's language."""
-        return _module("localization").localization_js(self.shared.opts.localization)
+        """The script by which a page gets the texts of the user's language; empty where the host has none."""
+        localization = _module("localization")
+        return localization.localization_js(self.shared.opts.localization) if localization else ""
 
     @property
     def state(self) -> Any:

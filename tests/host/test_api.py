@@ -26,7 +26,7 @@ from pydantic import BaseModel
 
 from taesd_ext.codec.picture_file import image_to_picture, picture_to_image
 from taesd_ext.errors import TaesdError
-from taesd_ext.host import api, api_routes
+from taesd_ext.host import api
 from taesd_ext.host.api_routes import Routes, answering
 from taesd_ext.settings import OPTIONS
 
@@ -269,8 +269,7 @@ def test_no_memory_is_no_crash(client, extension, monkeypatch):
 
 @settings(max_examples=60, suppress_health_check=list(HealthCheck))
 @given(path=st.sampled_from(POST), body=st.dictionaries(FIELDS, VALUES, max_size=4) | JSON)
-def test_nothing_posted_makes_a_500(client, monkeypatch, path, body):
-    monkeypatch.setattr(api_routes, "quick_bench", lambda *_: [])  # an empty body would start one
+def test_nothing_posted_makes_a_500(client, path, body):
     answer = client.post(f"{api.PREFIX}/{path}", json=body)
     assert answer.status_code < 500 or answer.status_code == 503, answer.text
 
