@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from taesd_ext.models import autoencoder_kl
+from taesd_ext.models.fast_layers import added, convolve_activated
 from taesd_ext.models.layers import GroupNorm, Linear, Module, Sequential, SiLU, conv1x1, conv3x3
 from taesd_ext.models.state_shapes import Arguments, Shapes
 
@@ -68,22 +69,39 @@ class Block(Module):
     def resized(self, x: Tensor) -> Tensor:
         return x
 
+    def first(self, x: Tensor) -> Tensor:
+        return convolve_activated(x, self.norm1, self.conv1)
+
     def forward(self, x: Tensor, time: Tensor) -> Tensor:
-        y = self.conv1(self.resized(functional.silu(self.norm1(x), inplace=True)))
-        scale, shift = self.time(functional.silu(time)).view(2, -1, 1, 1)
-        y = self.conv2(functional.silu(self.norm2(y) * (1 + scale) + shift))
+        y = convolve_activated(self.first(x), self._norm_at(time), self.conv2)
         x = self.resized(x)
-        return y + (x if self.shortcut is None else self.shortcut(x))
+        return added(y, x if self.shortcut is None else self.shortcut(x))
+
+    def _norm_at(self, time: Tensor) -> GroupNorm:
+        """The second norm, scaled and shifted by the time."""
+        scale, shift = self.time(functional.silu(time)).chunk(2)
+        with torch.device("meta"):
+            norm = GroupNorm(NORM_GROUPS, self.norm2.num_channels)
+        norm.weight = nn.Parameter(self.norm2.weight * (1 + scale), requires_grad=False)
+        norm.bias = nn.Parameter(self.norm2.bias * (1 + scale) + shift, requires_grad=False)
+        return norm
 
 
-class Halving(Block):
+class Resizing(Block):
+    """Changes the size between the first norm and its convolution."""
+
+    def first(self, x: Tensor) -> Tensor:
+        return self.conv1(self.resized(functional.silu(self.norm1(x))))
+
+
+class Halving(Resizing):
     """(B,C,h,w) -> (B,C,h/2,w/2)"""
 
     def resized(self, x: Tensor) -> Tensor:
         return functional.avg_pool2d(x, 2)
 
 
-class Doubling(Block):
+class Doubling(Resizing):
     """(B,C,h,w) -> (B,C,2h,2w)"""
 
     def resized(self, x: Tensor) -> Tensor:

@@ -156,31 +156,37 @@ class FastResBlock(Module):
         self.norm1, self.conv1 = copy.deepcopy(block.norm1), copy.deepcopy(block.conv1)
         self.norm2, self.conv2 = copy.deepcopy(block.norm2), copy.deepcopy(block.conv2)
         self.shortcut = copy.deepcopy(block.shortcut)
-        self.activation = FastSiLU()
 
     def forward(self, x: Tensor) -> Tensor:
-        if x.device.type == "cpu" and x.dtype == torch.float32 and self.conv1.padding_mode == "zeros":
-            return self._in_strips(x)
-        y = self.conv1(self.activation(self.norm1(x)))
-        y = self.conv2(self.activation(self.norm2(y)))
-        return added(y, self._carried(x))
-
-    def _carried(self, x: Tensor) -> Tensor:
-        return x if self.shortcut is None else self.shortcut(x)
-
-    def _in_strips(self, x: Tensor) -> Tensor:
-        batch, _, height, width = x.shape
-        y = torch.empty((batch, self.conv1.out_channels, height, width), memory_format=torch.channels_last)
-
-        def store(rows: slice, convolved: Tensor) -> None:
-            y[:, :, rows] = convolved
+        y = convolve_activated(x, self.norm1, self.conv1)
+        if not _goes_in_strips(x, self.conv2):
+            return added(convolve_activated(y, self.norm2, self.conv2), self._carried(x))
 
         def store_sum(rows: slice, convolved: Tensor) -> None:
             y[:, :, rows] = convolved.add_(self._carried(x[:, :, rows]))
 
-        _convolve_strips(x, self.norm1, self.conv1, store)
         _convolve_strips(y, self.norm2, self.conv2, store_sum)
         return y
+
+    def _carried(self, x: Tensor) -> Tensor:
+        return x if self.shortcut is None else self.shortcut(x)
+
+
+def convolve_activated(x: Tensor, norm: nn.Module, conv: Conv2d) -> Tensor:
+    """``conv(silu(norm(x)))`` for a 3x3 convolution, in strips where that is quick. (B,C,h,w) -> (B,C',h,w)"""
+    if not _goes_in_strips(x, conv):
+        return conv(functional.silu(norm(x), inplace=is_trusted(x.device)))
+    y = torch.empty((len(x), conv.out_channels, *x.shape[2:]), memory_format=torch.channels_last)
+
+    def store(rows: slice, convolved: Tensor) -> None:
+        y[:, :, rows] = convolved
+
+    _convolve_strips(x, norm, conv, store)
+    return y
+
+
+def _goes_in_strips(x: Tensor, conv: Conv2d) -> bool:
+    return x.device.type == "cpu" and x.dtype == torch.float32 and conv.padding_mode == "zeros"
 
 
 def _convolve_strips(x: Tensor, norm: nn.Module, conv: Conv2d, store: Callable[[slice, Tensor], None]) -> None:

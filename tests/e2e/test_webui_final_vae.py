@@ -77,6 +77,19 @@ def test_one_generation_and_hires_fix(host):
     assert "Final VAE" not in host.generate().infotext
 
 
+@pytest.mark.parametrize(
+    ("option", "first", "final"), [("first", NAME, None), ("hires", "the WebUI's", NAME), ("img2img", None, None)]
+)
+def test_each_pass_has_its_own(host, option, first, final):
+    result = host.generate(
+        enable_hr=True, hr_scale=2, hr_upscaler="Lanczos", denoising_strength=0.7,
+        override_settings={f"taesd_ext_final_vae_{option}": NAME},
+    )  # fmt: skip
+    assert ("First pass VAE: " in result.infotext) == bool(first)
+    assert not first or f"First pass VAE: {first}" in result.infotext
+    assert (f"Final VAE: {NAME} (" in result.infotext) == bool(final)
+
+
 def test_pasted_parameters_bring_it_back(host):
     if not host.host.reads_infotext:
         pytest.skip("this host's API fails on an infotext, whatever it holds")
