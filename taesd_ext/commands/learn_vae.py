@@ -25,7 +25,7 @@ from taesd_ext.commands.progress import run_with_progress
 from taesd_ext.commands.quality import read_photos
 from taesd_ext.errors import TaesdError
 from taesd_ext.learning.marks import in_words, psnr
-from taesd_ext.learning.pairs import LatentKind, make_pair
+from taesd_ext.learning.pairs import SMALLEST, LatentKind, make_pair
 from taesd_ext.learning.readout import STEPS, Learnt, learn_readout, train_previewer_on, write_learnt
 from taesd_ext.learning.synthetic_pictures import picture
 from taesd_ext.learning.tiny_decoder import (
@@ -81,7 +81,7 @@ def learn_vae(args: argparse.Namespace) -> None:
 
 def _make_previewer(vae: Autoencoder, codec: Codec, args: argparse.Namespace) -> None:
     count = args.latents or PREVIEWER_PICTURES
-    images = _images(args.pictures, PREVIEWER_SIDE, args.seed)
+    images = _images(args.pictures, max(PREVIEWER_SIDE, SMALLEST * vae.spatial_scale_factor), args.seed)
     learnt = run_with_progress(_previewer(vae, images, count, STEPS if args.steps is None else args.steps), "previewer")
     kind = LatentKind(codec.format.name, codec.format.latent_channels)
     _say(f"held back {learnt.psnr:.2f} dB, {'a linear read-out' if learnt.is_readout else 'a small network'}")
@@ -98,20 +98,23 @@ def _previewer(vae: Autoencoder, images: Iterator[Tensor], count: int, steps: in
     readout = learn_readout(pairs)
     for step, found in enumerate(train_previewer_on(pairs, steps) if steps else (), start=1):
         if found:
-            return max(found.trained, readout, key=lambda learnt: learnt.psnr)
+            return found.trained if found.trained.psnr > found.readout_psnr else readout
         yield LESSONS_SHARE + (1 - LESSONS_SHARE) * min(step, steps) / steps
     return readout
 
 
 def _make_tiny(vae: Autoencoder, codec: Codec, args: argparse.Namespace) -> None:
+    if codec.format.frames:
+        why = "the tiny decoders of its kind are made for videos"
+        raise TaesdError(f"No tiny decoder is made for {codec.format.title}", why, "Leave --tiny out for a previewer")
     family = load_codec(args.tiny, models_dir=args.models, device=args.device, embedded=False)
     if not (family.has_encoder and family.spatial_scale_factor == codec.spatial_scale_factor):
         raise TaesdError(
             f"{args.tiny} is no family to begin with", "its latents have another size, or it has no encoder here"
         )
-    decoder = run_with_progress(_tiny(vae, family, args), args.output.stem)
+    decoder = run_with_progress(_tiny(vae, family, args), args.output.stem).cpu()
     if args.exam:
-        _examine(vae, decoder.cpu(), args.exam)
+        _examine(vae, decoder, args.exam)
     write_atomically(args.output, decoder_file(decoder, codec.format.family, args.output.suffix))
     for kept in _kept(args.output):
         kept.unlink(missing_ok=True)
