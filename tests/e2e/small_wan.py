@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 from fork_checkpoints import UNET, Contents, affine, noise, noisy, write
 
-WIDTH, TEXT, LATENT = 128, 4096, 16
+WIDTH, LAYERS, TEXT, LATENT = 512, 4, 4096, 16
 VAE_WIDTH, TEXT_LAYERS, TEXT_HIDDEN, TEXT_VOCABULARY = 8, 2, 64, 8
 
 
@@ -26,13 +26,17 @@ def transformer() -> Contents:
         **noisy("time_embedding.0", WIDTH, 256), **noisy("time_embedding.2", WIDTH, WIDTH),
         **noisy("time_projection.1", 6 * WIDTH, WIDTH),
         **noisy("head.head", 4 * LATENT, WIDTH), "head.modulation": noise(1, 2, WIDTH),
-        **affine("blocks.0.norm3", WIDTH), "blocks.0.modulation": noise(1, 6, WIDTH),
-        **noisy("blocks.0.ffn.0", 2 * WIDTH, WIDTH), **noisy("blocks.0.ffn.2", WIDTH, 2 * WIDTH),
     }  # fmt: skip
-    for kind in ("self_attn", "cross_attn"):
-        for name in "qkvo":
-            made |= noisy(f"blocks.0.{kind}.{name}", WIDTH, WIDTH)
-        made |= {f"blocks.0.{kind}.norm_{name}.weight": torch.ones(WIDTH) for name in "qk"}
+    for number in range(LAYERS):
+        block = f"blocks.{number}."
+        made |= {
+            **affine(f"{block}norm3", WIDTH), f"{block}modulation": noise(1, 6, WIDTH),
+            **noisy(f"{block}ffn.0", 4 * WIDTH, WIDTH), **noisy(f"{block}ffn.2", WIDTH, 4 * WIDTH),
+        }  # fmt: skip
+        for kind in ("self_attn", "cross_attn"):
+            for name in "qkvo":
+                made |= noisy(f"{block}{kind}.{name}", WIDTH, WIDTH)
+            made |= {f"{block}{kind}.norm_{name}.weight": torch.ones(WIDTH) for name in "qk"}
     return made
 
 
