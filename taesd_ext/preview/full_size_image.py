@@ -43,6 +43,11 @@ class FullSizeImage(Image.Image):
                     self._small = None
         return super().load()
 
+    def convert(self, mode: str | None = None, *args: Any, **kwargs: Any) -> Image.Image:
+        if mode == self.mode and sys._getframe(1).f_globals.get("__name__") in self._page_pollers:
+            return self  # Forge Neo asks for RGB before it saves; a copy would be the film's first frame alone
+        return super().convert(mode, *args, **kwargs)
+
     def save(self, fp: Any, format: str | None = None, **params: Any) -> None:
         if not isinstance(fp, io.BytesIO):
             super().save(fp, format=format, **params)

@@ -19,7 +19,7 @@ pytestmark = [pytest.mark.e2e, pytest.mark.slow]
 
 FRAMES, LATENT_FRAMES = 33, 9
 WITHOUT, OURS, NEOS, ROUGH = "no previews", "ours", "Neo's own", "ours, without a file"
-ROUNDS = 2
+ROUNDS = 1
 
 
 @pytest.fixture(scope="module")
@@ -43,7 +43,7 @@ def job(server: WebUIServer, frames: int, way: str):
         taesd_ext_detail="Auto",
     )
     began = time.monotonic()
-    result = server.generate(prompt="", batch_size=frames, width=128, height=128, steps=16, cfg_scale=1)
+    result = server.generate(prompt="", batch_size=frames, width=128, height=128, steps=10, cfg_scale=1)
     assert result.error is None
     return result, time.monotonic() - began, server.call("/probe/state")["share"]
 
@@ -52,7 +52,7 @@ def test_a_video_moves_while_it_is_made(neo, tmp_path, capsys):
     folder = neo.data / "models" / "VAE-taesd"
     shots = Path(os.environ.get(SHOTS, tmp_path))
     rough, _, _ = job(neo, FRAMES, ROUGH)
-    assert {frame.n_frames for frame in rough.frames} == {LATENT_FRAMES}
+    assert {getattr(frame, "n_frames", 1) for frame in rough.frames} == {LATENT_FRAMES}
     (shots / "film-linear.webp").write_bytes(rough.previews[-1])
 
     save_taew2_1(folder)
@@ -65,7 +65,7 @@ def test_a_video_moves_while_it_is_made(neo, tmp_path, capsys):
             found.setdefault(way, []).append((seconds, share or 0.0))
             with capsys.disabled():
                 shown = f"{len(sizes)} previews, {statistics.mean(sizes):,.0f} bytes" if sizes else "none"
-                moving = sorted({frame.n_frames for frame in result.frames})
+                moving = sorted({getattr(frame, "n_frames", 1) for frame in result.frames})
                 print(f"\n{way}: {seconds:.1f} s, {shown}, frames {moving}, our share {share:.3f}", end="")
             if way == OURS:
                 assert {frame.format for frame in result.frames} == {"WEBP"}

@@ -88,11 +88,12 @@ def test_readers_of_the_state_get_the_full_size_in_their_format_encoded_once(enc
     assert len(encodings) <= 1
 
 
-def test_a_page_gets_the_frames_own_bytes(encodings):
+@pytest.mark.parametrize("image", ["image", "image.convert('RGB')"], ids=["A1111", "Forge Neo"])
+def test_a_page_gets_the_frames_own_bytes(encodings, image):
     frame = frame_of(80, 320)
     poller = {"__name__": "the.host", "buffer": io.BytesIO(), "image": FullSizeImage(frame, {"the.host"})}
     encodings.clear()
-    exec("image.save(buffer, format='png', optimize=False, compress_level=1)", poller)
+    exec(f"{image}.save(buffer, format='png', optimize=False, compress_level=1)", poller)
     assert poller["buffer"].getvalue() == frame.image.data
     assert not encodings
 
@@ -112,7 +113,8 @@ def test_it_is_scaled_up_only_when_the_pixels_are_needed(monkeypatch):
 
 
 @pytest.mark.parametrize(
-    "derive", [lambda i: i.convert("L"), lambda i: i.crop((0, 0, 64, 64)), copy.copy, copy.deepcopy]
+    "derive",
+    [lambda i: i.convert("L"), lambda i: i.convert("RGB"), lambda i: i.crop((0, 0, 64, 64)), copy.copy, copy.deepcopy],
 )
 def test_what_is_made_of_it_is_an_ordinary_picture(derive, tmp_path):
     made = derive(FullSizeImage(frame_of(8, 64)))
