@@ -15,7 +15,6 @@ import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from PIL import Image, ImageDraw, ImageFont, ImageOps
 from torch import Tensor
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # the package beside this folder, installed or not
@@ -24,6 +23,7 @@ from taesd_ext import TaesdError, load_codec
 from taesd_ext.codec.picture_file import image_to_picture, picture_to_image, read_picture
 from taesd_ext.codec.previewer import load_previewer
 from taesd_ext.commands.approx_nn import find_approx_nn
+from taesd_ext.commands.compare_page import sheet_cell, sheet_of
 from taesd_ext.commands.measuring import in_turn, timed
 from taesd_ext.commands.outputs import add_overwrite_argument, check_outputs
 from taesd_ext.models.computing import computing
@@ -32,8 +32,6 @@ from taesd_ext.ui.pictures import fitted, sample_picture
 
 DOWNLOAD = "`.venv/bin/python -m taesd_ext weights download taesd` gets the files"
 SIDE, COLUMNS = 512, 3
-CELL, GAP, LABEL = 320, 12, 40
-PAPER, INK, FAINT = (24, 24, 28), (232, 232, 236), (150, 150, 158)
 RUNS, WARM_UP = 7, 2
 
 
@@ -51,20 +49,6 @@ def ways(arguments: argparse.Namespace) -> tuple[Tensor, dict[str, Callable[[Ten
     for detail in ("1/8", "1/4", "full"):
         found[f"TAESD, detail {detail}"] = lambda latent, detail=detail: quick.decode(latent, detail=detail)
     return latent, found
-
-
-def draw_sheet(cells: list[tuple[Image.Image, str, str]]) -> Image.Image:
-    """(picture, title, words) of each, line by line."""
-    lines = -(-len(cells) // COLUMNS)
-    sheet = Image.new("RGB", (GAP + COLUMNS * (CELL + GAP), GAP + lines * (LABEL + CELL + GAP)), PAPER)
-    draw = ImageDraw.Draw(sheet)
-    for place, (picture, title, words) in enumerate(cells):
-        left, top = GAP + place % COLUMNS * (CELL + GAP), GAP + place // COLUMNS * (LABEL + CELL + GAP)
-        draw.text((left, top), title, INK, ImageFont.load_default(15))
-        draw.text((left, top + 19), words, FAINT, ImageFont.load_default(13))
-        resampling = Image.Resampling.LANCZOS if picture.width > CELL else Image.Resampling.NEAREST
-        sheet.paste(ImageOps.contain(picture, (CELL, CELL), resampling), (left, top + LABEL))
-    return sheet
 
 
 def main(words: Sequence[str] | None = None) -> None:
@@ -92,9 +76,9 @@ def main(words: Sequence[str] | None = None) -> None:
     for name, image in pictures.items():
         image = image.float().clamp(0, 1)
         cost = f"{statistics.median(taken[name]):.3g} ms, {image.shape[-1]}x{image.shape[-2]}"
-        cells.append((image_to_picture(image), name, cost))
+        cells.append(sheet_cell(image, name, cost))
         print(f"{name}: {cost}")
-    sheet = draw_sheet(cells)
+    sheet = sheet_of([cells[first : first + COLUMNS] for first in range(0, len(cells), COLUMNS)])
     sheet.save(output, "webp", quality=84, method=6)
     print(f"{output}: {sheet.width}x{sheet.height}, {output.stat().st_size:,} bytes")
 

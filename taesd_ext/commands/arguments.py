@@ -31,3 +31,11 @@ def shard(text: str) -> tuple[int, int]:
     if not (index.isdecimal() and count.isdecimal() and 1 <= int(index) <= int(count)):
         raise argparse.ArgumentTypeError(f"{text!r} is not a shard: 1/4 to 4/4 are the four parts of four")
     return int(index), int(count)
+
+
+def picture_size(text: str) -> tuple[int, int]:
+    """ "640x480" -> (480, 640), rows first as everywhere here"""
+    width, _, height = text.lower().partition("x")
+    if not (width.isdecimal() and height.isdecimal() and int(width) and int(height)):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a size such as 512x512")
+    return int(height), int(width)

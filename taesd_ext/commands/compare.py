@@ -18,7 +18,7 @@ from taesd_ext.codec.embedded import embedded_names
 from taesd_ext.codec.picture_file import PICTURE_SUFFIXES, read_picture
 from taesd_ext.commands.arguments import at_least_one
 from taesd_ext.commands.codec_arguments import add_codec_arguments, load_as_told
-from taesd_ext.commands.compare_page import Made, comparison_page
+from taesd_ext.commands.compare_page import Made, comparison_page, comparison_sheet
 from taesd_ext.commands.jobs import find_files
 from taesd_ext.commands.outputs import add_overwrite_argument, check_outputs, write_atomically
 from taesd_ext.commands.progress import progress
@@ -31,13 +31,13 @@ from taesd_ext.weights.installed_vaes import installed_vaes
 from taesd_ext.weights.tiny_file import PARTS
 from taesd_ext.weights.vae_table import FULL_NAMES
 
-PAGE, NUMBERS = "compare.html", "compare.json"
+PAGE, SHEET, NUMBERS = "compare.html", "compare.png", "compare.json"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("inputs", nargs="+", metavar="IMAGE", help="picture files, folders, or patterns")
     parser.add_argument(
-        "-o", "--output", required=True, type=Path, metavar="OUT", help=f"folder for {PAGE} and {NUMBERS}"
+        "-o", "--output", required=True, type=Path, metavar="OUT", help=f"folder for {PAGE}, {SHEET} and {NUMBERS}"
     )
     parser.add_argument(
         "--codecs", metavar="A,B,...",
@@ -55,7 +55,7 @@ def run(args: argparse.Namespace) -> int:
     if not names:
         raise TaesdError("There is no codec to compare", "no weights were found", "Give --models, or --codecs")
     files = list(find_files(args.inputs, PICTURE_SUFFIXES, leave_out=args.output))
-    targets = [args.output / name for name in (NUMBERS, PAGE)]
+    targets = [args.output / name for name in (NUMBERS, SHEET, PAGE)]
     check_outputs(targets, overwrite=args.overwrite, sources=[path for path, _ in files])
     images, failed = _read_all(files, args.side)
     rows: dict[str, list[RoundTrip]] = {name: [] for name in images}
@@ -73,9 +73,11 @@ def run(args: argparse.Namespace) -> int:
     made = [(name, image, rows[name]) for name, image in images.items()]
     if not any(row.image is not None for found in rows.values() for row in found):
         raise TaesdError("Nothing could be compared", failed[0])
-    for path, text in zip(targets, (json.dumps(_numbers(made), indent=2) + "\n", comparison_page(made)), strict=True):
-        write_atomically(path, text.encode())
-    print(f"Wrote {args.output / PAGE} and {NUMBERS}.", file=sys.stderr)
+    numbers = json.dumps(_numbers(made), indent=2) + "\n"
+    contents = [numbers.encode(), comparison_sheet(made), comparison_page(made).encode()]
+    for path, content in zip(targets, contents, strict=True):
+        write_atomically(path, content)
+    print(f"Wrote {args.output / PAGE}, {SHEET} and {NUMBERS}.", file=sys.stderr)
     for line in failed:
         print(f"failed: {line}", file=sys.stderr)
     return 1 if failed else 0

@@ -1,4 +1,4 @@
-"""The comparison to look at: the table of what each codec costs and loses, and a self-contained HTML page."""
+"""The comparison to look at: the table of what each codec costs and loses, a self-contained HTML page, a PNG sheet."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import io
 import math
 from collections.abc import Callable, Sequence
 
-from PIL import Image
+from PIL import Image, ImageDraw, ImageFont, ImageOps
 from torch import Tensor
 
 from taesd_ext.codec.latent_view import latent_view
@@ -23,6 +23,12 @@ Made = Sequence[tuple[str, Tensor, list[RoundTrip]]]
 DIFFERENCE_GAIN = 4
 """Difference maps are this much brighter than the difference itself: a quarter of full scale is white."""
 
+_CELL = 320
+_GAP = 12
+_LABEL = 40
+_MOST_ON_SHEET = 20
+_INK, _PAPER, _FAINT = (232, 232, 236), (24, 24, 28), (150, 150, 158)
+
 COLUMNS: tuple[tuple[str, str, Callable[[RoundTrip], str]], ...] = (
     ("Codec", "", lambda row: row.codec),
     ("PSNR", "dB against the original; higher is closer", lambda row: _number(row.psnr, "dB", 2)),
@@ -32,6 +38,7 @@ COLUMNS: tuple[tuple[str, str, Callable[[RoundTrip], str]], ...] = (
     ("Memory", "beyond the weights", lambda row: megabytes(row.peak_bytes)),
     ("Latent", "channels, height, width", lambda row: "×".join(map(str, row.latent.shape[1:]))),
     ("Latent PNG", "size of the 8-bit file", lambda row: _number(row.latent_png_bytes / 1000, "kB", 1)),
+    ("Compression", "raw picture over latent PNG", lambda row: _number(row.compression, "×", 0)),
     ("PSNR via PNG", "8-bit against exact; 40 dB cannot be seen", lambda row: _number(row.psnr_8bit, "dB", 1)),
 )
 
@@ -39,6 +46,59 @@ COLUMNS: tuple[tuple[str, str, Callable[[RoundTrip], str]], ...] = (
 def difference_map(a: Tensor, b: Tensor) -> Tensor:
     """(1,3,H,W) images -> their absolute difference, brightened, as an image in [0,1]."""
     return ((a - b).abs() * DIFFERENCE_GAIN).clamp(0, 1)
+
+
+def comparison_sheet(made: Made) -> bytes:
+    """A PNG: for each picture a line of what came back, and a line of difference maps below it."""
+    lines: list[list[Image.Image]] = []
+    for name, image, rows in made[:_MOST_ON_SHEET]:
+        back = [sheet_cell(image, "original", _short(name))]
+        difference = [sheet_cell(None, f"difference to the original, {DIFFERENCE_GAIN}x")]
+        for row in (row for row in rows if row.image is not None):
+            costs = f"decode {_number(1000 * row.decode_seconds, 'ms', 0)}   {megabytes(row.peak_bytes)}"
+            latent = f"latent {'x'.join(map(str, row.latent.shape[1:]))}   PNG {row.latent_png_bytes / 1000:.0f} kB"
+            marks = f"{_number(row.psnr, 'dB', 2)}   SSIM {_number(row.ssim, '', 3)}"
+            back.append(sheet_cell(row.image, row.codec, marks))
+            difference.append(sheet_cell(difference_map(row.image, image), costs, latent))
+        lines += [back, difference]
+    if len(made) > _MOST_ON_SHEET:
+        lines.append([sheet_cell(None, f"and {len(made) - _MOST_ON_SHEET} more pictures")])
+    buffer = io.BytesIO()
+    sheet_of(lines).save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+def sheet_of(lines: Sequence[Sequence[Image.Image]]) -> Image.Image:
+    """Cells line by line, those of a line beside each other."""
+    heights = [max(cell.height for cell in line) + _GAP for line in lines]
+    sheet = Image.new("RGB", (_GAP + max(map(len, lines)) * (_CELL + _GAP), _GAP + sum(heights)), _PAPER)
+    top = _GAP
+    for line, height in zip(lines, heights, strict=True):
+        for column, cell in enumerate(line):
+            sheet.paste(cell, (_GAP + column * (_CELL + _GAP), top))
+        top += height
+    return sheet
+
+
+def sheet_cell(image: Tensor | None, title: str, words: str = "") -> Image.Image:
+    """A picture, made as wide or as high as a cell is, below two lines of text."""
+    picture = image_to_picture(image) if image is not None else Image.new("RGB", (_CELL, 1), _PAPER)
+    resampling = Image.Resampling.LANCZOS if max(picture.size) > _CELL else Image.Resampling.NEAREST
+    picture = ImageOps.contain(picture, (_CELL, _CELL), resampling)
+    cell = Image.new("RGB", (_CELL, _LABEL + picture.height), _PAPER)
+    draw = ImageDraw.Draw(cell)
+    draw.text((0, 0), title, _INK, default_font(15))
+    draw.text((0, 19), words, _FAINT, default_font(13))
+    cell.paste(picture, (0, _LABEL))
+    return cell
+
+
+def default_font(size: int) -> ImageFont.ImageFont | ImageFont.FreeTypeFont:
+    """Pillow's own, of this size where it has sizes."""
+    try:
+        return ImageFont.load_default(size)
+    except TypeError:  # Pillow before 10.1 has one size only
+        return ImageFont.load_default()
 
 
 def comparison_page(made: Made) -> str:
@@ -108,6 +168,11 @@ def _number(value: float, unit: str, digits: int) -> str:
     if math.isinf(value):
         return "equal"
     return f"{value:.{digits}f} {unit}".rstrip()
+
+def _short(name: str, longest: int = 40) -> str:
+    if isinstance(default_font(13), ImageFont.ImageFont):  # it has the letters of Latin-1 alone
+        name = name.encode("latin-1", "replace").decode("latin-1")
+    return name if len(name) <= longest else f"...{name[3 - longest :]}"
 
 
 _STYLE = """

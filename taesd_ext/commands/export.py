@@ -9,7 +9,7 @@ from functools import partial
 from pathlib import Path
 
 from taesd_ext.codec.loading import load_codec
-from taesd_ext.commands.arguments import add_models_argument
+from taesd_ext.commands.arguments import add_models_argument, picture_size
 from taesd_ext.commands.codec_arguments import DTYPES
 from taesd_ext.commands.export_keras import keras_bytes
 from taesd_ext.commands.export_onnx import onnx_bytes
@@ -37,6 +37,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="safetensors: the original's keys, or a folder for diffusers' AutoencoderTiny (original)",
     )  # fmt: skip
     parser.add_argument("--dtype", choices=tuple(DTYPES), default="fp32", help="precision of the weights (fp32)")
+    parser.add_argument(
+        "--size", type=picture_size, metavar="WxH", help="keras: one picture size, in pixels, instead of any"
+    )
     add_models_argument(parser)
     add_overwrite_argument(parser)
 
@@ -81,7 +84,7 @@ def _plan(args: argparse.Namespace, family: str, networks: dict[str, TinyNetwork
         (network,) = chosen
         if args.format == "onnx":
             return onnx_bytes(network, notes)
-        return keras_bytes(network, f"{family}_{network.part}")
+        return keras_bytes(network, f"{family}_{network.part}", args.size)
 
     if not output.suffix or output.is_dir():
         return {output / f"{family}_{part}{suffix}": partial(make, network) for part, network in networks.items()}

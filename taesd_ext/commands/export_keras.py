@@ -21,13 +21,17 @@ from taesd_ext.models.tiny import CLAMP_MAGNITUDE, PATCH, Block, Clamp, FoldPatc
 _LAST = {"data_format": "channels_last"}
 
 
-def keras_bytes(network: TinyNetwork, name: str) -> bytes:
-    """The ``.keras`` file of a network, for pictures of any size. Raises TaesdError without Keras 3."""
-    encodes = network.part == "encoder"
+def keras_bytes(network: TinyNetwork, name: str, size: tuple[int, int] | None = None) -> bytes:
+    """The ``.keras`` file of a network, for pictures of one (H, W) or of any. Raises TaesdError without Keras 3."""
+    encodes, factor = network.part == "encoder", network.spatial_scale_factor
+    if size and (size[0] % factor or size[1] % factor):
+        raise TaesdError(f"{size[1]}x{size[0]} is not a multiple of {factor}", "", "Give a size that is")
     if next(network.parameters()).dtype != torch.float32:
         raise TaesdError("Cannot write Keras models in half precision", "", "Use --dtype fp32; Keras can cast it")
     keras = _import_keras()
-    source = keras.Input((None, None, 3 if encodes else network.latent_channels), name="image" if encodes else "latent")
+    step = 1 if encodes else factor
+    sides = (size[0] // step, size[1] // step) if size else (None, None)
+    source = keras.Input((*sides, 3 if encodes else network.latent_channels), name="image" if encodes else "latent")
     writer = _Writer(keras.layers)
     model = keras.Model(source, writer.write(network, source), name=name)
     for layer, values in writer.weights:

@@ -47,9 +47,14 @@ class RoundTrip:
     latent_png_bytes: int = 0
     error: str = ""
 
+    @property
+    def compression(self) -> float:
+        """Raw picture, 3 bytes a pixel, over latent PNG."""
+        return self.image.numel() / self.latent_png_bytes if self.image is not None else math.nan
+
     def numbers(self) -> dict[str, Any]:
         """Everything but the tensors, as JSON knows it: what is infinite or unknown is null."""
-        values = dict(vars(self))
+        values = {**vars(self), "compression": self.compression}
         del values["image"], values["latent"]
         values["latent_shape"] = list(self.latent.shape) if self.latent is not None else None
         return {

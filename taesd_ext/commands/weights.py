@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import json
 import sys
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -44,6 +45,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     borders.add_argument("borders", choices=BORDERS)
     for action in (listing, verify):
         add_models_argument(action)
+        action.add_argument("--json", action="store_true", help="machine-readable")
 
 
 def run(args: argparse.Namespace) -> int:
@@ -75,7 +77,10 @@ def weights_listing(models: Iterable[Path | str] = (), *, always_hash: bool = Fa
 def _show(args: argparse.Namespace) -> int:
     verify = args.action == "verify"
     listing = weights_listing(given_folders(args.models), always_hash=verify, strays=verify)
-    print(_table(listing.files) if verify else _as_text(listing))
+    if args.json:
+        print(json.dumps(_as_json(listing), indent=2))
+    else:
+        print(_table(listing.files) if verify else _as_text(listing))
     return 1 if any(identity.state == UNREADABLE for identity in listing.files) else 0
 
 
@@ -98,6 +103,33 @@ def _download(args: argparse.Namespace) -> int:
 def _set_borders(args: argparse.Namespace) -> int:
     remember_borders(args.file, args.borders)
     return 0
+
+
+def _as_json(listing: Listing) -> dict[str, object]:
+    return {
+        "folders": [str(folder) for folder in listing.folders],
+        "files": [_file_as_json(identity) for identity in listing.files],
+        "families": {
+            family: {part: str(path) if (path := listing.used.get(family, {}).get(part)) else None for part in PARTS}
+            for family in FAMILIES
+        },
+        "embedded": list(embedded_families()),
+    }
+
+
+def _file_as_json(identity: Identity) -> dict[str, object]:
+    official = identity.official
+    return {
+        "path": str(identity.path),
+        "families": list(identity.families),
+        "guess": identity.is_guess,
+        "parts": list(official.parts if official else identity.parts),
+        "version": official.version if official else None,
+        "state": identity.state,
+        "size": identity.size,
+        "licence": official.licence if official else None,
+        "is": str(identity),
+    }
 
 
 def _as_text(listing: Listing) -> str:

@@ -11,7 +11,7 @@ from pathlib import Path
 import torch
 from fastapi import HTTPException
 from PIL import Image
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, Field, StrictBool, StrictFloat, StrictInt, StrictStr
 
 from taesd_ext.codec.latent_file import read_latent
 from taesd_ext.codec.latent_note import LatentNote
@@ -24,6 +24,9 @@ LARGEST_UPLOAD = 64 * 2**20
 
 MOST_PIXELS = 4096 * 4096
 """Of a picture that is taken or made; more is refused (413)."""
+
+Value = StrictBool | StrictInt | StrictFloat | StrictStr
+"""Strict, since pydantic 1 would make true of 1."""
 
 
 class Status(BaseModel):
@@ -53,6 +56,36 @@ class Family(BaseModel):
     decoder: str | None = None
     in_use: bool = Field(description="the loaded checkpoint uses it")
     reason: str = ""
+
+
+class File(BaseModel):
+    name: str
+    families: list[str]
+    parts: list[str]
+    state: str = Field(description="official, unverified or unreadable")
+    version: str | None = None
+    licence: str | None = None
+    size: int
+    error: str = ""
+
+
+class LastError(BaseModel):
+    error: str | None = Field(None, description="what happened, why, and what to do, in one line")
+
+
+class Setting(BaseModel):
+    name: str
+    key: str = Field(description="the option's name in the WebUI's own settings")
+    value: Value
+    default: Value
+    choices: list[str]
+    label: str
+    help: str
+
+
+class Change(BaseModel):
+    name: str = Field(max_length=64)
+    value: Value
 
 
 class EncodeRequest(BaseModel):
@@ -108,6 +141,19 @@ class Moment(BaseModel):
 
 class Saved(BaseModel):
     file: str = Field(description="its name, in the WebUI's folder for such pictures")
+
+
+class BenchmarkRequest(BaseModel):
+    family: str = Field("taesd", max_length=64)
+    side: int = Field(512, ge=64, le=2048, description="side of the picture in pixels")
+    runs: int = Field(3, ge=1, le=20)
+
+
+class Measured(BaseModel):
+    detail: str
+    milliseconds: float = Field(description="median of the runs")
+    width: int
+    height: int
 
 
 def bytes_of(text: str) -> bytes:

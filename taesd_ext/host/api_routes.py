@@ -19,10 +19,13 @@ from taesd_ext.host.api_models import MOST_PIXELS, bytes_of, image_of, latent_of
 from taesd_ext.latent_formats import FAMILIES, LATENT_FORMATS, native_format
 from taesd_ext.preview.animation import AnimationPlan, animate
 from taesd_ext.preview.recorded import KeptLatent, RecordedJob
+from taesd_ext.settings import OPTION, OPTIONS
 from taesd_ext.ui.actions import PanelActions
+from taesd_ext.ui.benchmark_tab import time_preview
 from taesd_ext.ui.decoding import Decoded, decode_again, decoder_names
 from taesd_ext.ui.pictures import picture_bytes
 from taesd_ext.weights.installed import installed
+from taesd_ext.weights.store import list_weights
 
 Picture = Query(1, ge=1, description="of a job of several pictures, counted from 1")
 Decoder = Query("", max_length=255, description="one of those in the list; none = the first")
@@ -43,6 +46,10 @@ class Routes:
         return (
             ("/status", "GET", self.status, models.Status),
             ("/families", "GET", self.families, list[models.Family]),
+            ("/files", "GET", self.files, list[models.File]),
+            ("/error", "GET", self.error, models.LastError),
+            ("/settings", "GET", self.settings, list[models.Setting]),
+            ("/settings", "POST", self.change, models.Setting),
             ("/encode", "POST", self.encode, models.Latent),
             ("/decode", "POST", self.decode, models.Picture),
             ("/timeline", "GET", self.timeline, list[models.Job]),
@@ -52,6 +59,7 @@ class Routes:
             ("/timeline/{job}/moments/{step}/picture", "GET", self.full_picture, None),
             ("/timeline/{job}/moments/{step}/latent", "GET", self.latent, None),
             ("/timeline/{job}/moments/{step}/save", "POST", self.save, models.Saved),
+            ("/benchmark", "POST", self.benchmark, list[models.Measured]),
         )
 
     def status(self) -> dict[str, Any]:
@@ -74,6 +82,48 @@ class Routes:
             }
             for family in FAMILIES
         ]
+
+    def files(self) -> list[dict[str, Any]]:
+        """The weight files in the folders that are searched."""
+        return [
+            {
+                "name": found.path.name,
+                "families": found.families,
+                "parts": found.official.parts if found.official else found.parts,
+                "state": found.state,
+                "version": found.official and found.official.version,
+                "licence": found.official and found.official.licence,
+                "size": found.size,
+                "error": found.error.replace(str(found.path), found.path.name),
+            }
+            for found in list_weights(self._actions.codecs.folders())
+        ]
+
+    def error(self) -> dict[str, Any]:
+        """What went wrong last with a preview."""
+        return {"error": self._actions.last_error()}
+
+    def settings(self) -> list[dict[str, Any]]:
+        """Every option with its value now."""
+        return [self._setting(option.name) for option in OPTIONS]
+
+    def change(self, change: models.Change) -> dict[str, Any]:
+        """Set one option; it takes effect at once and is saved."""
+        if change.name not in OPTION:
+            raise HTTPException(404, f"There is no option {change.name!r}")
+        if not self._actions.allowed_to_change():
+            raise HTTPException(403, "This WebUI is open to others, and was not told to let them change it")
+        try:
+            self._actions.write_setting(change.name, change.value)
+        except ValueError as error:
+            raise HTTPException(422, f"{change.name}: {error}") from error
+        return self._setting(change.name)
+
+    def _setting(self, name: str) -> dict[str, Any]:
+        option, names = OPTION[name], self._actions.names
+        choices = names[name]() if name in names else option.choices
+        value = self._actions.read_settings()[name]
+        return {**vars(option), "key": option.key, "value": value, "choices": choices}
 
     def encode(self, request: models.EncodeRequest) -> dict[str, Any]:
         """A picture to a latent."""
@@ -98,6 +148,16 @@ class Routes:
             image = codec.decode(latent, size=note.size)
         data = image_bytes(".png", image)
         return {"image": text_of(data), "family": codec.family, "width": note.width, "height": note.height}
+
+    def benchmark(self, request: models.BenchmarkRequest) -> list[dict[str, Any]]:
+        """Time of a preview at each detail, while no generation runs."""
+        measured = []
+        with self._actions.codecs.exclusive():
+            codec = self._codec(request.family)
+            for detail in codec.details:
+                milliseconds, (width, height) = time_preview(codec, request.side, detail, request.runs)
+                measured.append({"detail": detail, "milliseconds": milliseconds, "width": width, "height": height})
+        return measured
 
     def _codec(self, family: str) -> Any:
         if family not in FAMILIES:

@@ -22,12 +22,12 @@ SIDES = (256, 512, 1024)
 RUNS = 3
 
 
-def time_preview(codec: Codec, side: int, detail: str) -> tuple[float, tuple[int, int]]:
+def time_preview(codec: Codec, side: int, detail: str, runs: int = RUNS) -> tuple[float, tuple[int, int]]:
     """(median milliseconds, (width, height)) of a preview of a square picture, from the latent to the encoded frame."""
     positions = -(-side // codec.spatial_scale_factor)
     generator = torch.Generator().manual_seed(0)
     latent = torch.randn(1, codec.latent_channels, positions, positions, generator=generator).to(codec.device)
-    calls = [timed(lambda: preview_image(codec.decode(latent, detail=detail))) for _ in range(RUNS + 1)]
+    calls = [timed(lambda: preview_image(codec.decode(latent, detail=detail))) for _ in range(runs + 1)]
     return 1000 * statistics.median(call.wall for call in calls[1:]), calls[0].result.size  # the first warms up
 
 

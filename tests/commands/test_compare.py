@@ -3,21 +3,23 @@
 from __future__ import annotations
 
 import html
+import io
 import json
 import os
 import re
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 import safetensors.torch
 import torch
-from PIL import Image
+from PIL import Image, ImageDraw, ImageFont
 
 from taesd_ext import cli, load_codec
 from taesd_ext.codec.embedded import embedded_names
 from taesd_ext.commands import peak_memory
-from taesd_ext.commands.compare_page import comparison_page, difference_map
+from taesd_ext.commands.compare_page import comparison_page, comparison_sheet, difference_map
 from taesd_ext.commands.metrics import psnr, ssim
 from taesd_ext.commands.peak_memory import PeakMemory
 from taesd_ext.commands.round_trip import RoundTrip, measure
@@ -65,6 +67,7 @@ def test_numbers_are_those_of_the_codec(models):
     assert row.encode_seconds > 0
     assert row.decode_seconds > 0
     assert row.psnr_8bit > 30
+    assert row.compression == 3 * 40 * 51 / row.latent_png_bytes
 
 
 def test_a_codec_that_fails_is_a_row_of_its_own(models):
@@ -93,6 +96,25 @@ def test_the_page_stands_alone_and_escapes_names(models):
     assert page.count("<tr>") == 2  # the head, and taesd: what failed is said below the table
 
 
+def test_the_sheet_has_a_column_for_each_codec(models):
+    made = [(f"{seed}.png", picture(seed=seed), rows_of(models, "taesd", "taesd3", seed=seed)) for seed in range(2)]
+    with Image.open(io.BytesIO(comparison_sheet(made))) as sheet:
+        assert sheet.size[0] == 12 + 3 * (320 + 12)
+        pixels = np.asarray(sheet)
+    cells = [pixels[52:302, 12 + column * 332 : 332 + column * 332] for column in range(3)]
+    assert cells[0].std() > 30, "noise"
+    for cell, row in zip(cells[1:], made[0][2], strict=True):
+        assert cell.mean() / 255 == pytest.approx(float(row.image.mean()), abs=0.01)
+
+
+def test_a_name_that_the_older_pillows_only_font_cannot_draw(models, monkeypatch):
+    monkeypatch.setattr("taesd_ext.commands.compare_page.default_font", lambda size: ImageFont.ImageFont())
+    drawn = []
+    monkeypatch.setattr(ImageDraw.ImageDraw, "text", lambda self, place, text, *_: drawn.append(text))
+    comparison_sheet([("モデル.png", picture(), rows_of(models, "taesd"))])
+    assert "???.png" in drawn
+
+
 def save(path: Path, image: torch.Tensor) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     Image.fromarray(image[0].permute(1, 2, 0).mul(255).byte().numpy()).save(path)
@@ -103,7 +125,7 @@ def test_on_the_command_line(models, tmp_path, capsys):
     save(tmp_path / "in" / "sub" / "a.png", picture(200, 100))
     out = tmp_path / "out"
     assert cli.main(["compare", str(tmp_path / "in"), "-o", str(out), "--models", str(models), "--side", "64"]) == 0
-    assert sorted(path.name for path in out.iterdir()) == ["compare.html", "compare.json"]
+    assert sorted(path.name for path in out.iterdir()) == ["compare.html", "compare.json", "compare.png"]
     found = json.loads((out / "compare.json").read_text())["pictures"]
     assert [(one["name"], one["width"], one["height"]) for one in found] == [("a.png", 51, 40), ("sub/a.png", 32, 64)]
     wanted = ["taesd", "taesd3", *(load_codec(name).title for name in embedded_names())]

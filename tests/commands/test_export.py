@@ -119,6 +119,14 @@ def test_keras_agrees_and_loads_in_safe_mode(kind, part, keras, tmp_path):
         assert (result - network(x)).abs().max() <= 1e-4
 
 
+def test_keras_of_one_size(keras, weights_dir, tmp_path):
+    assert export(weights_dir, tmp_path, "--format", "keras", "--size", "64x48") == 0
+    encoder = keras.models.load_model(tmp_path / "taesd_encoder.keras")
+    decoder = keras.models.load_model(tmp_path / "taesd_decoder.keras")
+    assert (encoder.input_shape, encoder.output_shape) == ((None, 48, 64, 3), (None, 6, 8, 4))
+    assert (decoder.input_shape, decoder.output_shape) == ((None, 6, 8, 4), (None, 48, 64, 3))
+
+
 _TENSORFLOW_SIDE = """
 import sys
 import numpy as np
@@ -200,7 +208,7 @@ def test_diffusers_loads_its_layout(models, tmp_path, dtype):
 
 REFUSED = {
     "half a diffusers folder": (["--layout", "diffusers", "--part", "encoder"], "folder", "both parts"),
-    "diffusers in a file": (["--layout", "diffusers"], "x.safetensors", "no folder"),
+    "diffusers in a file": (["--layout", "diffusers"], "x.safetensors", "is not a folder"),
     "two networks in one ONNX file": (["--format", "onnx"], "x.onnx", "two networks"),
     "a wrong suffix": (["--format", "onnx", "--part", "decoder"], "x.keras", "x.onnx"),
     "half precision for Keras": (["--format", "keras", "--dtype", "fp16"], "folder", "half precision"),
@@ -211,6 +219,7 @@ REFUSED = {
     ),
     "a missing part": (["--family", "taesd3"], "x", "no tiny encoder for taesd3"),
     "no such family": (["--family", "nothing"], "folder", "does not exist"),
+    "an odd size": (["--format", "keras", "--size", "65x64"], "folder", "not a multiple of 8"),
 }
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -57,13 +58,15 @@ def test_a_damaged_file_is_shown_with_its_error(
         assert "taesd lacks its encoder and decoder" in shown
 
 
-def test_a_family_is_served_by_a_readable_file_only(models: Path) -> None:
+def test_a_family_is_served_by_a_readable_file_only(models: Path, capsys: pytest.CaptureFixture) -> None:
     damage(models / "taesd_decoder.safetensors", "cut")
     assert weights_listing([models]).used == {}
     save_file(random_weights(tiny.Decoder(4)), models / "taesd.safetensors")
-    listing = weights_listing([models])
-    assert listing.used == {"taesd": {"decoder": models / "taesd.safetensors"}}
-    assert {file.path.name: file.state for file in listing.files} == {
+    assert weights_listing([models]).used == {"taesd": {"decoder": models / "taesd.safetensors"}}
+    assert main(["weights", "list", "--json", "--models", str(models)]) == 1
+    shown = json.loads(capsys.readouterr().out)
+    assert shown["families"]["taesd"] == {"encoder": None, "decoder": str(models / "taesd.safetensors")}
+    assert {Path(file["path"]).name: file["state"] for file in shown["files"]} == {
         "taesd.safetensors": "unverified", "taesd_decoder.safetensors": "unreadable",
     }  # fmt: skip
 

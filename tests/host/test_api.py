@@ -26,12 +26,12 @@ from pydantic import BaseModel
 
 from taesd_ext.codec.picture_file import image_to_picture, picture_to_image
 from taesd_ext.errors import TaesdError
-from taesd_ext.host import api
+from taesd_ext.host import api, api_routes
 from taesd_ext.host.api_routes import Routes, answering
 from taesd_ext.settings import OPTIONS
 
-GET = ("status", "families", "timeline", "timeline/1/frames/1", "timeline/1/animation")
-POST = ("encode", "decode")
+GET = ("status", "families", "files", "error", "settings", "timeline", "timeline/1/frames/1", "timeline/1/animation")
+POST = ("settings", "encode", "decode", "benchmark")
 
 
 def client_of(host, extension, **arguments) -> TestClient:
@@ -79,7 +79,7 @@ def test_every_route_is_documented(client):
     described = client.get("/openapi.json").json()["paths"]
     ours = {path: list(methods.values()) for path, methods in described.items() if path.startswith(api.PREFIX)}
 
-    assert len(ours) == 11
+    assert len(ours) == 15
     assert all(method.get("description") for methods in ours.values() for method in methods)
 
 
@@ -126,9 +126,10 @@ def test_a_webui_that_is_open_to_strangers_changes_nothing_and_shows_nobodys_pic
     client = client_of(host, extension, disable_extension_access=True)
     generate_while_polled(host)
 
+    assert client.post(f"{api.PREFIX}/settings", json={"name": "interval", "value": 7}).status_code == 403
+    assert host.opts.taesd_ext_interval == 1
     with pytest.raises(TaesdError):
         extension.options.set("interval", 7)
-    assert host.opts.taesd_ext_interval == 1
     assert client.get(f"{api.PREFIX}/timeline").json() == []
     assert extension.history.jobs.finished() == []
     assert client.get(api.BADGE).json()["frames"] == 4
@@ -158,28 +159,63 @@ def test_the_hosts_own_list_of_options_has_ours(host, extension):
         )
 
 
-def test_families(client):
+def test_families_and_files(client):
     families = {family["name"]: family for family in client.get(f"{api.PREFIX}/families").json()}
     assert families["taesd"]["in_use"]
     assert families["taesd"]["decoder"] == "taesd_decoder.safetensors"
     assert not families["taef1"]["in_use"]
     assert families["taef1"]["decoder"] is None
 
+    files = client.get(f"{api.PREFIX}/files").json()
+    assert len(files) == 6
+    assert {file["state"] for file in files} == {"unverified"}
+
 
 @pytest.mark.skipif(sys.platform != "linux", reason="other systems keep no such names")
 def test_a_file_whose_name_is_no_text_harms_nothing(client, extension, host, caplog):
-    before = client.get(f"{api.PREFIX}/families").json()
+    before = client.get(f"{api.PREFIX}/files").json()
     good = host.folder / "taesd_decoder.safetensors"
     for folder in (host.folder, *extension.host.vae_folders()):
         folder.mkdir(exist_ok=True)
         shutil.copy(good, os.fsdecode(os.fsencode(folder) + b"/caf\xe9.safetensors"))
         Path(os.fsdecode(os.fsencode(folder) + b"/of no interest \xe9.txt")).touch()
 
-    answer = client.get(f"{api.PREFIX}/families")
+    answer = client.get(f"{api.PREFIX}/files")
     assert (answer.status_code, answer.json()) == (200, before)
+    assert client.get(f"{api.PREFIX}/settings").status_code == 200
     json.dumps(extension.options.choices("final_vae"), ensure_ascii=False).encode()
     (said,) = {record.getMessage() for record in caplog.records if "caf" in record.getMessage()}
     assert r"caf\xe9.safetensors is left out" in said
+
+
+def test_the_last_error_is_the_one_with_its_cure(client, extension, monkeypatch):
+    assert client.get(f"{api.PREFIX}/error").json() == {"error": None}
+    monkeypatch.setattr(type(extension.previews.session), "last_error", "It broke. Mend it.")
+    assert client.get(f"{api.PREFIX}/error").json() == {"error": "It broke. Mend it."}
+
+
+def test_settings_are_read_and_written(client, host):
+    assert [row["name"] for row in client.get(f"{api.PREFIX}/settings").json()] == [option.name for option in OPTIONS]
+    answer = client.post(f"{api.PREFIX}/settings", json={"name": "interval", "value": 5})
+    assert answer.json()["value"] == 5
+    assert host.opts.taesd_ext_interval == 5
+    for name, value in (("interval", "x"), ("interval", True), ("family", 3)):
+        assert client.post(f"{api.PREFIX}/settings", json={"name": name, "value": value}).status_code == 422
+    assert client.post(f"{api.PREFIX}/settings", json={"name": "nonsense", "value": 1}).status_code == 404
+    assert host.opts.taesd_ext_interval == 5
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("final_vae", r'"\ud800"'), ("final_vae", '"no such vae"'), ("family", r'"\udce9"'), ("interval", "1" + 400 * "0"),
+     ("budget", "1e999"), ("budget", "NaN"), ("badge", r'"\ud800"')],
+)  # fmt: skip
+def test_settings_that_nothing_could_store_are_refused(client, host, name, value):
+    before = client.get(f"{api.PREFIX}/settings").json()
+    body = f'{{"name": "{name}", "value": {value}}}'
+    answer = client.post(f"{api.PREFIX}/settings", content=body, headers={"content-type": "application/json"})
+    assert answer.status_code == 422
+    assert client.get(f"{api.PREFIX}/settings").json() == before
 
 
 @pytest.mark.parametrize("form", ["png", "safetensors"])
@@ -216,6 +252,8 @@ def test_a_data_uri_is_a_picture_too(client):
         ("decode", {"latent": base64_picture()}, 422),
         ("decode", {"latent": base64.b64encode(b"\x89PNG nonsense").decode()}, 422),
         ("decode", {"latent": ""}, 422),
+        ("benchmark", {"side": 10**6}, 422),
+        ("benchmark", {"family": "nobody"}, 422),
     ],
 )
 def test_what_is_wrong_is_refused_with_a_line(client, path, body, status):
@@ -259,6 +297,12 @@ def test_a_moment_is_decoded_in_full(client, host):
     assert client.get(f"{api.PREFIX}/timeline/1/moments/9/picture").status_code == 404
 
 
+def test_the_benchmark_measures_each_detail(client, extension):
+    answer = client.post(f"{api.PREFIX}/benchmark", json={"side": 64, "runs": 1}).json()
+    assert {row["detail"] for row in answer} == set(extension.registry.get("taesd", device="cpu").details)
+    assert all(row["milliseconds"] > 0 for row in answer)
+
+
 def test_no_memory_is_no_crash(client, extension, monkeypatch):
     def out_of_memory(*_args, **_kwargs):
         raise torch.cuda.OutOfMemoryError("no memory")
@@ -269,7 +313,8 @@ def test_no_memory_is_no_crash(client, extension, monkeypatch):
 
 @settings(max_examples=60, suppress_health_check=list(HealthCheck))
 @given(path=st.sampled_from(POST), body=st.dictionaries(FIELDS, VALUES, max_size=4) | JSON)
-def test_nothing_posted_makes_a_500(client, path, body):
+def test_nothing_posted_makes_a_500(client, monkeypatch, path, body):
+    monkeypatch.setattr(api_routes, "time_preview", lambda *_: (1.0, (8, 8)))  # an empty body would start one
     answer = client.post(f"{api.PREFIX}/{path}", json=body)
     assert answer.status_code < 500 or answer.status_code == 503, answer.text
 
