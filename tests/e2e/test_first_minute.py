@@ -47,7 +47,7 @@ def test_it_is_switched_on_by_two_clicks_and_draws(browser, fresh, switch_on, tm
         assert switch_on(page) <= 2
         keep_shot(page, tmp_path, next(shots))
         assert fresh.call("/sdapi/v1/options")[METHOD] == "TAESD"
-        generate_in_page(page, steps=30, side=256)
+        generate_in_page(page, side=256)
         page.wait_for_selector(BADGE)
         keep_shot(page, tmp_path, next(shots))
         assert fresh.call("/taesd/v1/status")["detail"] == "embedded"
