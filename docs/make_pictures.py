@@ -40,7 +40,7 @@ STEP_SECONDS = 2.5
 """Of waiting in each step, as a model takes it that is no stand-in."""
 
 WINDOW = (1100, 760)
-FILMED = {"x": 0, "y": 0, "width": 1100, "height": 620}
+FILMED = {"x": 0, "y": 0, "width": 1100, "height": 720}
 """Of the page; what lies below says no more."""
 
 FILM_WIDTH, FRAME_MS, LAST_MS = 880, 200, 3000
