@@ -27,7 +27,8 @@ def run_with_progress(work: Generator[float, None, T], title: str) -> T:
     with bar:
         while True:
             try:
-                bar.update(max(0.0, next(work) - bar.n))
+                bar.n = min(1.0, max(bar.n, next(work)))  # a sum of steps may pass 1 by rounding
+                bar.update(0)
             except StopIteration as end:
                 return end.value
 
