@@ -51,7 +51,8 @@ def build_play_tab(actions: PanelActions, kept: Kept, tab: gr.Tab, page: gr.Bloc
             )  # fmt: skip
             picture = gr.Image(type="pil", height=200, elem_id="taesd_picture", label=OWN_PICTURE)
             family = gr.Dropdown(
-                families, value=families[0], elem_id="taesd_family", label="Model family",
+                # A page that opens sends the words of before, which ``picked`` knows by their key and gradio refuses.
+                families, value=families[0], elem_id="taesd_family", label="Model family", allow_custom_value=True,
                 info="the tiny autoencoder that draws the preview",
             )  # fmt: skip
             get = small_button("Download", "taesd_play_get", visible=False)

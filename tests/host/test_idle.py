@@ -52,7 +52,7 @@ def learning(host, monkeypatch):
     learning = IdleLearning(host.is_busy, rest=0.02, period=0.01)
     yield learning
     learning.close()
-    assert not [thread for thread in threading.enumerate() if thread.name == "taesd-ext-learning"]
+    assert learning._thread is None or not learning._thread.is_alive()
 
 
 def until(condition) -> None:

@@ -59,6 +59,12 @@ def test_no_two_actions_share_a_bar(random_weights):
     assert len({row["outputs"][0] for row in starts}) == len(starts)
 
 
+def test_a_page_that_opens_may_send_a_family_under_the_words_of_before(random_weights):
+    blocks = build_page(random_weights).blocks.values()
+    (family,) = (block for block in blocks if getattr(block, "elem_id", None) == "taesd_family")
+    assert family.preprocess("taesd · words of before") == "taesd · words of before"
+
+
 def test_families_with_weights_are_offered_first(actions):
     choices = family_choices(installed(actions.codecs.folders()))
     assert len(choices) == len(FAMILIES)
