@@ -105,6 +105,10 @@ def take_tabs(page: Any) -> None:
         open_panel(page, tab)
         page.wait_for_selector(ready)
         page.wait_for_timeout(2000)
+        if tab == "Settings":
+            page.click("#taesd_show_details")
+            page.wait_for_selector("#taesd_detail_samples img")
+            page.wait_for_timeout(500)
         page.evaluate(SHORTER_PATHS)
         save(page.locator("#tab_taesd_ext").screenshot(), name)
 

@@ -18,7 +18,7 @@ from taesd_ext.latent_formats import (
     to_family_latent,
     unpack,
 )
-from taesd_ext.models.latent_rgb import LATENT_RGB
+from taesd_ext.models.latent_rgb import LATENT_RGB, latent_to_rgb, rgb_to_latent
 
 
 def evidence(latent_format=None, decoder_name=None, flags=(), channels=None, stride=None, frames=False):
@@ -147,3 +147,11 @@ def test_the_vaes_own_scale_and_back(row: LatentFormat) -> None:
 def test_the_first_frame_of_a_video_is_taken() -> None:
     latent = torch.randn(1, 16, 3, 4, 4)
     assert torch.equal(to_family_latent(latent, BY_NAME["wan21"]), latent[:, :, 0])
+
+
+@pytest.mark.parametrize("row", LATENT_RGB)
+def test_rgb_to_latent_is_shown_as_the_picture(row: str) -> None:
+    image = torch.rand(2, 3, 5, 4, generator=torch.Generator().manual_seed(0))
+    latent = rgb_to_latent(image, row)
+    assert latent.shape == (2, len(LATENT_RGB[row].factors), 5, 4)
+    assert torch.allclose(latent_to_rgb(latent, row), image, atol=1e-5)

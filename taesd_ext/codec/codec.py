@@ -22,6 +22,7 @@ from taesd_ext.latent_formats import LatentFormat, from_family_latent, to_family
 from taesd_ext.models.computing import computing
 from taesd_ext.models.fast import FastNetwork
 from taesd_ext.models.fast_layers import is_trusted
+from taesd_ext.models.full_vae import GaussianEncoder
 from taesd_ext.models.layers import circular
 
 OnTiled = Callable[[int], None]
@@ -112,11 +113,17 @@ class Codec:
     def has_decoder(self) -> bool:
         return self._decoder is not None
 
+    @property
+    def can_sample(self) -> bool:
+        """Whether :meth:`encode` may draw from a distribution."""
+        return isinstance(self._encoder, GaussianEncoder)
+
     @or_in_float32
     def encode(
         self,
         image: Tensor,
         *,
+        sample: int | torch.Generator | None = None,
         tile: TileChoice = "auto",
         progress: Progress | None = None,
         on_tiled: OnTiled | None = None,
@@ -125,15 +132,19 @@ class Codec:
 
         A size that is not a multiple of the factor f is padded by repeating the right and lower edge, and that is said
         once in the log; give the original size to :meth:`decode` to have it cut back. An SD VAE gives the mean of its
-        distribution. ``tile``, ``progress`` and ``on_tiled`` are those of :meth:`decode`.
+        distribution, or with ``sample`` (a seed for each picture, or a CPU generator) a latent drawn from it.
+        ``tile``, ``progress`` and ``on_tiled`` are those of :meth:`decode`.
         """
         encoder = self._need(self._encoder, "encoder")
         check_image(image)
+        if sample is not None and not self.can_sample:
+            raise TaesdError(f"{self.name} cannot sample", "its encoder gives no distribution", "Leave the seed out")
         output = Output(float_dtype(image), image.device, lambda part: self._checked(part, image), progress)
+        options = {} if sample is None else {"sample": sample}
 
         def work(tile: TileChoice) -> Tensor:
             padded = padded_to(self.spatial_scale_factor, image.to(self.device, self.dtype))
-            raw = run(encoder, padded, 1, tile, output)
+            raw = run(encoder, padded, 1, tile, output, **options)
             return from_family_latent(raw, self.format)
 
         return self._computed(work, tile, output, on_tiled)

@@ -1,20 +1,27 @@
-"""Many files through one function: skipped when done, reported at the end; here or on a Ray cluster."""
+"""Many files through one function: prefetched, skipped when done, reported at the end; here or on a Ray cluster."""
 
 from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Callable, Sequence
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
+from typing import Any, TypeVar
 
 from taesd_ext.commands.arguments import at_least_one, shard
 from taesd_ext.commands.batch_ray import run_on_ray
 from taesd_ext.commands.codec_arguments import add_codec_arguments
-from taesd_ext.commands.jobs import Work, finish_job, plan_jobs
+from taesd_ext.commands.jobs import Job, Work, finish_job, plan_jobs
 from taesd_ext.commands.outputs import already_there, try_to_write
 from taesd_ext.commands.progress import progress
 
+PREFETCH = 4
+"""Files read ahead: enough to hide the disk, few enough to bound the memory."""
 MOST_REPORTED = 20
+
+T = TypeVar("T")
 
 
 def add_batch_arguments(parser: argparse.ArgumentParser) -> None:
@@ -35,7 +42,7 @@ def run_batch(args: argparse.Namespace, work: Callable[[argparse.Namespace], Wor
               target_suffixes: Sequence[str], made: str) -> int:  # fmt: skip
     """Do every job whose output is not there yet; a file that fails is reported and the rest goes on. The exit code.
 
-    ``work(args)`` makes what does one file: here, or in each of Ray's workers. ``args`` are those of
+    ``work(args)`` makes the worker: here, or in each of Ray's workers. ``args`` are those of
     :func:`add_batch_arguments`, the inputs, the output and the format. Raises TaesdError where the one file that was
     named as the output is there already, since it may be another picture's, or where nothing can be written.
     """
@@ -47,11 +54,7 @@ def run_batch(args: argparse.Namespace, work: Callable[[argparse.Namespace], Wor
     failed: list[tuple[Path, str]] = []
     if todo:
         try_to_write(todo[0].target)
-        if args.engine == "ray":
-            results = run_on_ray(todo, work, args)
-        else:
-            make = work(args)
-            results = ((job.source, finish_job(make, job)) for job in todo)
+        results = run_on_ray(todo, work, args) if args.engine == "ray" else run_here(todo, work(args))
         failed = sorted((source, why) for source, why in progress(results, len(todo), args.command) if why)
     elif any(job.target == args.output for job in jobs):
         raise already_there(args.output)
@@ -77,3 +80,27 @@ def _is_done(target: Path) -> bool:
         return target.stat().st_size > 0
     except OSError:
         return False
+
+
+def run_here(jobs: Iterable[Job], worker: Work) -> Iterator[tuple[Path, str | None]]:
+    """(source, what went wrong or None) for each job, reading ahead."""
+    for job, loaded in prefetched(jobs, lambda job: worker.load(job.source)):
+        yield job.source, finish_job(worker, job, loaded.result)
+
+
+def prefetched(
+    items: Iterable[Any], load: Callable[[Any], T], depth: int = PREFETCH
+) -> Iterator[tuple[Any, Future[T]]]:
+    """(item, its finished or failed load) in order, with at most ``depth`` loads running ahead in one thread."""
+    waiting: deque[tuple[Any, Future[T]]] = deque()
+    with ThreadPoolExecutor(1, thread_name_prefix="taesd-prefetch") as pool:
+        try:
+            for item in items:
+                waiting.append((item, pool.submit(load, item)))
+                if len(waiting) > depth:
+                    yield waiting.popleft()
+            while waiting:
+                yield waiting.popleft()
+        finally:
+            for _, future in waiting:
+                future.cancel()

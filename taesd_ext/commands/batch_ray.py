@@ -23,7 +23,7 @@ class _Worker:
 
     def __call__(self, row: dict[str, str]) -> dict[str, str]:
         job = Job(Path(row["source"]), Path(row["target"]))
-        error = finish_job(self._work, job)
+        error = finish_job(self._work, job, lambda: self._work.load(job.source))
         return {"source": row["source"], "error": error or ""}
 
 

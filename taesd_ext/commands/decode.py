@@ -5,8 +5,11 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from torch import Tensor
+
 from taesd_ext.codec.codec import Codec
 from taesd_ext.codec.latent_file import LATENT_SUFFIXES, read_latent
+from taesd_ext.codec.latent_note import LatentNote
 from taesd_ext.codec.picture_file import WRITABLE_SUFFIXES, picture_bytes
 from taesd_ext.commands.batch import add_batch_arguments, run_batch
 from taesd_ext.commands.codec_arguments import load_as_told
@@ -43,8 +46,11 @@ class DecodeWork:
         self._codecs: dict[str, Codec] = {}
         self._given = self._codec(args.family) if args.family else None
 
-    def __call__(self, job: Job) -> bytes:
-        latent, note = read_latent(job.source, self._given.family if self._given else None)
+    def load(self, source: Path) -> tuple[Tensor, LatentNote]:
+        return read_latent(source, self._given.family if self._given else None)
+
+    def make(self, loaded: tuple[Tensor, LatentNote], job: Job) -> bytes:
+        latent, note = loaded
         codec = self._given or self._codec(_known(note.family))
         if codec.format.name != note.format:
             raise TaesdError(

@@ -5,12 +5,15 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from torch import Tensor
+
 from taesd_ext.codec.latent_file import LATENT_SUFFIXES, latent_bytes
 from taesd_ext.codec.latent_note import note_for
 from taesd_ext.codec.picture_file import PICTURE_SUFFIXES, read_picture
 from taesd_ext.commands.batch import add_batch_arguments, run_batch
 from taesd_ext.commands.codec_arguments import load_as_told
 from taesd_ext.commands.jobs import Job
+from taesd_ext.errors import TaesdError
 from taesd_ext.latent_formats import FAMILIES
 from taesd_ext.weights.vae_table import FULL_NAMES
 
@@ -27,6 +30,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--format", choices=[suffix[1:] for suffix in LATENT_SUFFIXES], default="png",
         help="what to write where --output names no file: png is 8 bits, safetensors is exact (png)",
     )  # fmt: skip
+    parser.add_argument(
+        "--seed", type=int, metavar="N", help="draw the latent of a full VAE from its distribution instead of the mean"
+    )
     add_batch_arguments(parser)
 
 
@@ -35,11 +41,16 @@ class EncodeWork:
 
     def __init__(self, args: argparse.Namespace) -> None:
         self.codec = load_as_told(args, args.family, "encoder")
+        self._seed = args.seed
+        if self._seed is not None and not self.codec.can_sample:
+            raise TaesdError(f"{args.family} cannot sample", "its encoder gives no distribution", "Leave --seed out")
 
-    def __call__(self, job: Job) -> bytes:
-        image = read_picture(job.source)
+    def load(self, source: Path) -> Tensor:
+        return read_picture(source)
+
+    def make(self, image: Tensor, job: Job) -> bytes:
         self.codec.begin_job()  # an overflow in one picture must not change the next one's precision
-        latent = self.codec.encode(image)
+        latent = self.codec.encode(image, sample=self._seed)
         note = note_for(latent, self.codec.family, self.codec.format, image.shape[-2:])
         return latent_bytes(job.target.suffix.lower(), latent, note)
 

@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, Protocol
 
 from taesd_ext.commands.outputs import write_atomically
 from taesd_ext.errors import TaesdError, one_line
@@ -20,15 +21,20 @@ class Job:
     target: Path
 
 
-Work = Callable[[Job], bytes]
-"""What a command does with each file: the content of the output. Made once in each process that works, so that weights
-are loaded once. Gets one file at a time: no result may depend on which others were there."""
+class Work(Protocol):
+    """What a command does with each file. Made once in each process that works, so that weights are loaded once."""
+
+    def load(self, source: Path) -> Any:
+        """Read one input; runs ahead in a thread."""
+
+    def make(self, loaded: Any, job: Job) -> bytes:
+        """The content of the output. Gets one file at a time: no result may depend on which others were there."""
 
 
-def finish_job(work: Work, job: Job) -> str | None:
+def finish_job(worker: Work, job: Job, loaded: Callable[[], Any]) -> str | None:
     """Make and write one output; what went wrong, or None."""
     try:
-        write_atomically(job.target, work(job))
+        write_atomically(job.target, worker.make(loaded(), job))
     except Exception as error:
         return one_line(error)
     return None

@@ -9,6 +9,8 @@ from typing import Any
 
 from taesd_ext.errors import TaesdError, one_line
 
+QUICK_SETTINGS = "quicksettings_list"
+
 
 class StoredOptions:
     """The part of a WebUI that holds what its user set."""
@@ -86,6 +88,18 @@ class StoredOptions:
         info = self.option_info("live_previews_image_format")
         value = self.option("live_previews_image_format")
         return value if info is not None and value != info.default else None
+
+    def quick_settings(self) -> list[str]:
+        """The options at the top of the page, as of the next Reload UI."""
+        return list(self.option(QUICK_SETTINGS, []))
+
+    def add_quick_setting(self, key: str) -> bool:
+        """Put an option at the top of the page, from the next Reload UI on; False where it is there already."""
+        shown = self.quick_settings()
+        if key in shown:
+            return False
+        self.set_option(QUICK_SETTINGS, [*shown, key])
+        return True
 
 
 def _not_changed(key: str, why: str) -> TaesdError:

@@ -15,15 +15,19 @@ from taesd_ext.host.kept_pictures import KeptPictures
 from taesd_ext.host.learnt_previews import LearntPreviews
 from taesd_ext.host.options import HostOptions
 from taesd_ext.host.previews import Previews
+from taesd_ext.host.stored_options import QUICK_SETTINGS
 from taesd_ext.host.webui import WebUI
 from taesd_ext.latent_formats import Detection
 from taesd_ext.preview.job_history import JobHistory
 from taesd_ext.settings import FINAL_VAES, OPTIONS
-from taesd_ext.ui.actions import Codecs, ExtraDecoder, LearntPreviewers, PanelActions, PreviewOffer
+from taesd_ext.ui.actions import Codecs, ExtraDecoder, HostVAEs, LearntPreviewers, PanelActions, PreviewOffer
 from taesd_ext.ui.panel import build_page
 from taesd_ext.weights.folders import cache_folder, search_folders
 
 TITLE, ELEM_ID = "TAESD", "taesd_ext"
+
+SD_VAE = "sd_vae"
+"""The host's setting of the VAE that it loads."""
 
 FULL_VAE = "full VAE of the loaded checkpoint"
 
@@ -71,6 +75,7 @@ class HostActions:
             has_checkpoint=True,
             program=f"{host.name} {host.version}",
             names={name: partial(self.final.vae.choices, name) for name in FINAL_VAES},
+            host_vaes=self.host_vaes(),
             preview_offer=preview_offer(host, self.options),
             learnt=LearntPreviewers(learnt.learnt, learnt.forget),
         )
@@ -88,6 +93,16 @@ class HostActions:
         if now is None or now.format is None:
             return []
         return [ExtraDecoder(FULL_VAE, self.pictures.decode_in_full, lambda latent_format: latent_format == now.format)]
+
+    def host_vaes(self) -> HostVAEs | None:
+        """The WebUI's folder of full VAEs, where its SD VAE setting is in force."""
+        folder = next(iter(self.host.vae_folders()), None)
+        if folder is None or not self.host.has_sd_vae:
+            return None
+        return HostVAEs(
+            folder, self.host.refresh_vaes, lambda: self.host.add_quick_setting(SD_VAE),
+            self.host.quick_settings, self.host.settings_control(QUICK_SETTINGS),
+        )  # fmt: skip
 
 
 def preview_offer(host: WebUI, options: HostOptions) -> PreviewOffer | None:

@@ -134,6 +134,16 @@ class WebUI(StoredOptions):
         named = self.command_line("vae_dir")
         return [*([Path(models) / "VAE"] if models else []), *([Path(named)] if named else [])]
 
+    def refresh_vaes(self) -> None:
+        """Make the host list its VAE files anew; the list is what its SD VAE setting offers."""
+        _module("sd_vae").refresh_vae_list()
+
+    @property
+    def has_sd_vae(self) -> bool:
+        """Whether the host's SD VAE setting offers files: Forge and Neo keep the key and manage VAEs elsewhere."""
+        offered = getattr(self.option_info("sd_vae"), "component_args", None)
+        return callable(offered) and hasattr(_module("sd_vae"), "refresh_vae_list")
+
     def vae_dtype(self) -> Any:
         """The dtype in which the host decodes finished pictures; None, which is float32, on a CPU."""
         if getattr(self.device(), "type", self.device()) == "cpu":

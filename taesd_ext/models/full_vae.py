@@ -15,6 +15,10 @@ from torch.nn import functional
 
 from taesd_ext.models.layers import Module
 
+# A float32 exp() overflows beyond 88; no trained variance comes near. The bounds are those of the reference VAE.
+_LOG_VARIANCE_RANGE = (-30.0, 20.0)
+
+
 Tile = int | Literal["auto", "off"]
 """Side of a tile in pixels; "auto": only what is big; "off": never."""
 
@@ -76,20 +80,15 @@ class PatchScale(Module):
 
 
 class FullEncoder(Module):
-    """(B,3,H,W) image in [0,1] -> (B,C,H/f,W/f) latent in the diffusion model's scale.
-
-    Of a network with ``moments``, which gives means and then logarithms of variances, (B,2C,h,w), it is the means.
-    """
+    """(B,3,H,W) image in [0,1] -> (B,C,H/f,W/f) latent in the diffusion model's scale."""
 
     def __init__(self, network: nn.Module, scale: nn.Module) -> None:
         super().__init__()
         self.network, self.scale = network, scale
-        self.moments = getattr(network, "moments", False)
         self.tiler: Tiler | None = None
 
     def forward(self, image: Tensor, *, tile: Tile = "auto", progress: Progress | None = None) -> Tensor:
-        raw = self.raw(image, tile, progress)
-        return self.scale(raw.chunk(2, dim=1)[0] if self.moments else raw)
+        return self.scale(self.raw(image, tile, progress))
 
     def raw(self, image: Tensor, tile: Tile = "auto", progress: Progress | None = None) -> Tensor:
         """What the network itself says of the image: (B,C',H/f,W/f)."""
@@ -98,6 +97,29 @@ class FullEncoder(Module):
             return self.tiler.encode(self.network, pixels, tile, told) if self.tiler else self.network(pixels)
 
         return _sliced(run, image * 2 - 1, progress)
+
+
+class GaussianEncoder(FullEncoder):
+    """A FullEncoder whose network gives a normal distribution, (B,2C,h,w): means, then logarithms of variances."""
+
+    def forward(
+        self,
+        image: Tensor,
+        sample: int | torch.Generator | None = None,
+        *,
+        tile: Tile = "auto",
+        progress: Progress | None = None,
+    ) -> Tensor:
+        """The mean latent, or with ``sample`` a drawn one.
+
+        An integer is a seed that every picture starts from, so that no latent depends on its neighbours in the batch;
+        a CPU generator is drawn from once for the whole batch. The global random state is left alone.
+        """
+        latent, log_variance = self.raw(image, tile, progress).chunk(2, dim=1)
+        if sample is not None:
+            deviation = torch.exp(0.5 * log_variance.clamp(*_LOG_VARIANCE_RANGE))
+            latent = latent + deviation * _noise(latent, sample)
+        return self.scale(latent)
 
 
 class FullDecoder(Module):
@@ -134,3 +156,11 @@ def _sliced(run: Callable[[Tensor, Progress], Tensor], batch: Tensor, progress: 
         done.append(run(one, told))
         told(0.0)
     return torch.cat(done) if len(done) > 1 else done[0]
+
+
+def _noise(like: Tensor, sample: int | torch.Generator) -> Tensor:
+    if isinstance(sample, torch.Generator):
+        drawn = torch.randn(like.shape, generator=sample)
+    else:
+        drawn = torch.randn(like.shape[1:], generator=torch.Generator().manual_seed(sample)).expand(like.shape)
+    return drawn.to(like.device, like.dtype)

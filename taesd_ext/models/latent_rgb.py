@@ -57,3 +57,12 @@ def latent_to_grey(latent: Tensor) -> Tensor:
     grey = grey / (2 * _GREY_DEVIATIONS * grey.std().clamp_min(1e-6)) + 0.5
     batch, _, height, width = latent.shape
     return grey.clamp(0, 1).view(batch, 1, height, width).repeat(1, 3, 1, 1)
+
+
+def rgb_to_latent(image: Tensor, row: str) -> Tensor:
+    """(B,3,h,w) image in [0,1] -> the smallest (B,C,h,w) float32 latent that :func:`latent_to_rgb` shows as it."""
+    rgb = LATENT_RGB[row]
+    factors = torch.tensor(rgb.factors, dtype=torch.float32, device=image.device)
+    bias = torch.tensor(rgb.bias, dtype=torch.float32, device=image.device)
+    inverse = torch.linalg.pinv(factors)
+    return torch.einsum("brhw,rc->bchw", image.float() * 2 - 1 - bias.view(1, 3, 1, 1), inverse)

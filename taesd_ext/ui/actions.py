@@ -56,6 +56,21 @@ class Codecs:
 
 
 @dataclass(frozen=True)
+class HostVAEs:
+    """The folder from which the WebUI's own SD VAE setting takes its files."""
+
+    folder: Path
+    refresh: Callable[[], None]
+    """Have the WebUI list the folder anew."""
+    add_quick_setting: Callable[[], bool]
+    """Put the setting at the top of the page, from the next Reload UI on; False where it is there already."""
+    quick_settings: Callable[[], list[str]] = list
+    """What is at the top of the page."""
+    hosts_control: Any = None
+    """The control of that list on the host's own settings page."""
+
+
+@dataclass(frozen=True)
 class PreviewOffer:
     """A WebUI's live previews can be by TAESD, and are by something else."""
 
@@ -120,6 +135,8 @@ class PanelActions:
     """What can be chosen now, for each option that is a name."""
     program: str = "the playground"
     """What this is, for a report."""
+    host_vaes: HostVAEs | None = None
+    """None where there is no such folder, or the setting has no effect."""
     preview_offer: PreviewOffer | None = None
     """None where there is no WebUI."""
     learnt: LearntPreviewers | None = None

@@ -95,6 +95,15 @@ def slider(first: str, second: str, names: tuple[str, str], size: tuple[int, int
     )
 
 
+def gallery(items: Iterable[tuple[str, str]]) -> str:
+    """Pictures side by side, (address, caption) each."""
+    figures = (
+        f'<figure><img src="{escape(uri)}" alt="{escape(caption)}"><figcaption>{escape(caption)}</figcaption></figure>'
+        for uri, caption in items
+    )
+    return f'<div class="taesd-ext-gallery">{"".join(figures)}</div>'
+
+
 def film(frames: Sequence[tuple[str, str]], size: tuple[int, int]) -> str:
     """A film strip, (address, words) for each frame; javascript/taesd_ext.js makes it play."""
     if not frames:

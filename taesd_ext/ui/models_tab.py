@@ -1,4 +1,4 @@
-"""The panel's model manager: what is there, what is wrong with it, and how to get more."""
+"""The panel's model manager: what is there, get it, check it, take it out."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import Any
 
 import gradio as gr
 
+from taesd_ext.codec.calibrated import details_of_file
 from taesd_ext.codec.embedded import embedded_families
 from taesd_ext.commands.doctor import diagnose
 from taesd_ext.errors import TaesdError
@@ -14,18 +15,25 @@ from taesd_ext.latent_formats import FAMILIES, LATENT_FORMATS
 from taesd_ext.ui import compat
 from taesd_ext.ui.actions import LOCKED, PanelActions
 from taesd_ext.ui.choices import picked
-from taesd_ext.ui.controls import heading, line, refresh_button, small_button
+from taesd_ext.ui.controls import heading, late_dropdown, line, refresh_button, remark, small_button
 from taesd_ext.ui.downloads import download, download_choices, download_label, megabytes, missing_families
+from taesd_ext.ui.host_vae_box import build_host_vae_box
 from taesd_ext.ui.learnt_box import build_learnt_box
 from taesd_ext.ui.markup import badge, notice, table
 from taesd_ext.ui.work import Task, long_action
-from taesd_ext.weights.identify import OFFICIAL, UNREADABLE, UNVERIFIED, identify
+from taesd_ext.weights.folders import weight_files
+from taesd_ext.weights.identify import OFFICIAL, UNREADABLE, UNVERIFIED, Identity, identify
 from taesd_ext.weights.installed import installed
-from taesd_ext.weights.store import add_file
+from taesd_ext.weights.store import add_file, remove_file
 from taesd_ext.weights.tiny_file import PARTS
 
+DETAILS_HELP = (
+    "Reduced detail makes previews cheap. It comes with the extension; for your own files it is learned here while the "
+    "WebUI is idle."
+)
 WITHOUT_FILES = "Previews need no file. With one they are finer, and TAESD can decode and encode finished images."
 OWN = "own or converted"
+NO_DETAILS = "not yet"
 
 
 def status_html(actions: PanelActions) -> str:
@@ -46,8 +54,8 @@ def status_html(actions: PanelActions) -> str:
     return f'<div data-model="{model}">{"".join(lines)}</div>'
 
 
-def families_html(folders: list[Path]) -> str:
-    """Which file serves each part of each family."""
+def families_html(folders: list[Path], *, look: bool = True) -> str:
+    """Which file serves each part of each family. Without ``look`` no decoder is loaded to tell its details."""
     used = installed(folders)
     rows = []
     for family in FAMILIES:
@@ -55,12 +63,15 @@ def families_html(folders: list[Path]) -> str:
         found = used.get(family, {})
         # A file that holds both parts has one line.
         for path in dict.fromkeys(found.get(part) for part in PARTS):
-            parts = " + ".join(part for part in PARTS if found.get(part) == path)
+            parts = [part for part in PARTS if found.get(part) == path]
+            details = _details_cell(family, path, look) if path and "decoder" in parts else ""
             state, version, size, licence, file = _file_cells(path) if path else (_without_file(family), *[""] * 4)
-            rows.append((name, parts, state, version, size, licence, titles, file))
+            rows.append((name, " + ".join(parts), state, details, version, size, licence, titles, file))
             name = titles = ""
-    head = ("Family", "Part", "State", "Version", "Size", "Licence", "For", "File")
-    return table(head, rows, "taesd-ext-models")
+    return table(
+        ("Family", "Part", "State", "Reduced detail", "Version", "Size", "Licence", "For", "File"), rows,
+        "taesd-ext-models",
+    )  # fmt: skip
 
 
 def _without_file(family: str) -> str:
@@ -77,11 +88,45 @@ def _file_cells(path: Path) -> tuple[str, str, str, str, str]:
     return state, about[0], megabytes(found.size), about[1], str(path)
 
 
+def _details_cell(family: str, path: Path, look: bool) -> str:
+    found = details_of_file(family, path, look=look)
+    if found is None:
+        return "…"
+    return badge(found, "good") if found else badge(NO_DETAILS, "none")
+
+
 def wanted_family(actions: PanelActions) -> str:
     """The loaded model's family where it has none of its files yet, without a model the first one's; else ""."""
     detection = actions.detection()
     family = detection.family if detection is not None and detection.format else FAMILIES[0]
     return family if family in missing_families(actions.codecs.folders()) else ""
+
+
+def our_files(actions: PanelActions) -> list[Path]:
+    """The weight files that a page may name: autoencoders known here, and damaged files, which may have been such."""
+    found = (identify(path) for path in weight_files(actions.codecs.folders()))
+    return [each.path for each in found if each.is_autoencoder or each.error]
+
+
+def removable_files(actions: PanelActions) -> list[Path]:
+    """Those of them that lie where this extension puts its files: nothing of the host's."""
+    folder = actions.own_folder()
+    return [path for path in our_files(actions) if folder.is_dir() and path.parent.samefile(folder)]
+
+
+def describe(identity: Identity) -> tuple[str, str]:
+    """(line, kind of notice) about one file."""
+    name = identity.path.name
+    if identity.error:
+        return identity.error, "bad"
+    if identity.official:
+        return f"{name} is {identity.official}: its checksum is the published one.", "good"
+    if identity.kind:
+        return (
+            f"{name} is {identity}. Its structure is right. Its content cannot be verified: it may be a published file "
+            "in half precision, or one of your own.", "info",
+        )  # fmt: skip
+    return f"{name} is not an autoencoder that is known here.", "warning"
 
 
 def report(actions: PanelActions) -> str:
@@ -102,7 +147,8 @@ def build_models_tab(actions: PanelActions, tab: gr.Tab, page: gr.Blocks) -> Non
         get_first = small_button("Download", "taesd_get", variant="primary", scale=0, min_width=240, visible=False)
     first_progress = line("taesd_get_progress")
     families = gr.HTML(elem_id="taesd_models_table")
-    result = line("taesd_models_result")
+    remark(DETAILS_HELP)
+    result, verify_progress = line("taesd_models_result"), line("taesd_verify_progress")
     with gr.Row():
         with gr.Column(min_width=280):
             heading("Download")
@@ -122,9 +168,19 @@ def build_models_tab(actions: PanelActions, tab: gr.Tab, page: gr.Blocks) -> Non
                 "Drop a weight file: it is identified, checked and put in place", elem_id="taesd_own_file", height=150,
                 interactive=allowed,
             )  # fmt: skip
+        with gr.Column(min_width=280):
+            heading("Files")
+            chosen = late_dropdown(
+                "taesd_file", label="Weight file", info="autoencoders in the folders that are searched"
+            )
+            with gr.Row():
+                verify = small_button("Verify", "taesd_verify")
+                remove = small_button("Remove", "taesd_remove", interactive=allowed)
     with gr.Row():
         folders_line = gr.HTML(elem_id="taesd_folders")
         refresh = refresh_button("taesd_models_refresh")
+    if actions.host_vaes is not None:
+        build_host_vae_box(actions, actions.host_vaes)
     if actions.learnt is not None:
         build_learnt_box(actions, actions.learnt, tab, page)
     with gr.Accordion("Report", open=False, elem_id="taesd_report"):
@@ -135,48 +191,81 @@ def build_models_tab(actions: PanelActions, tab: gr.Tab, page: gr.Blocks) -> Non
             info="it contains no prompts, and your home folder appears as ~", **compat.copy_button(),
         )  # fmt: skip
 
-    shown = [status, findings, families, folders_line, without_files, get_first]
+    shown = [status, findings, families, folders_line, without_files, get_first, chosen]
 
-    def look() -> list[Any]:
+    def look(present: str | None, *, whole: bool = True) -> list[Any]:
+        """What all parts show; those that must load files are left as they are, or unknown, if not ``whole``."""
         folders = actions.codecs.folders()
-        problems = "".join(notice(problem, "warning") for problem in diagnose(folders).problems)
+        files = [str(path) for path in our_files(actions)]
+        problems = diagnose(folders).problems if whole else []
         where = f"New files go to {actions.own_folder()}. Searched: {', '.join(map(str, folders)) or 'nothing there'}."
         family = wanted_family(actions)
         first = gr.update(value=download_label(family), visible=allowed) if family else gr.update(visible=False)
         return [
-            status_html(actions), problems, families_html(folders), notice(where),
-            notice(WITHOUT_FILES if family else ""), first,
+            status_html(actions),
+            "".join(notice(problem, "warning") for problem in problems) if whole else gr.update(),
+            families_html(folders, look=whole), notice(where), notice(WITHOUT_FILES if family else ""), first,
+            gr.update(choices=files, **({} if present in files else {"value": None})),
         ]  # fmt: skip
 
-    def fetch(task: Task, names: list[str]) -> tuple[str, list[Any]]:
-        actions.require_change()
-        return download(names, actions.own_folder(), task, actions.files_changed), look()
+    def quick_look(present: str | None) -> list[Any]:
+        return look(present, whole=False)
 
-    def get_one(task: Task, name: Any) -> tuple[str, list[Any]]:
-        return fetch(task, [compat.key_of(picked(name, offered, "family"))])
+    def rest(present: str | None) -> list[Any]:
+        return [*look(present)[:-1], gr.update()]  # the user may have chosen another file by now
 
-    def get_wanted(task: Task) -> tuple[str, list[Any]]:
-        return fetch(task, list(filter(None, [wanted_family(actions)])))
-
-    def get_missing(task: Task) -> tuple[str, list[Any]]:
-        return fetch(task, missing_families(actions.codecs.folders()))
-
-    def add(value: Any) -> list[Any]:
-        if value is None:
-            return ["", *[gr.update()] * len(shown)]
+    def changed(present: str | None, act: Any) -> list[Any]:
+        """What ``act`` says of a change that it made, or why it made none, and what is there now."""
         try:
             actions.require_change()
-            added = add_file(compat.file_path(value), actions.own_folder())
+            said = notice(act(), "good")
         except TaesdError as error:
-            return [notice(str(error), "bad"), *look()]
+            return [notice(str(error), "bad"), *look(present)]
         actions.files_changed()
-        return [notice(f"Added as {added.path.name} ({added}) to {added.path.parent}.", "good"), *look()]
+        return [said, *look(present)]
+
+    def fetch(task: Task, names: list[str], present: str | None) -> tuple[str, list[Any]]:
+        actions.require_change()
+        return download(names, actions.own_folder(), task, actions.files_changed), look(present)
+
+    def get_one(task: Task, name: Any, present: str | None) -> tuple[str, list[Any]]:
+        return fetch(task, [compat.key_of(picked(name, offered, "family"))], present)
+
+    def get_wanted(task: Task, present: str | None) -> tuple[str, list[Any]]:
+        return fetch(task, list(filter(None, [wanted_family(actions)])), present)
+
+    def get_missing(task: Task, present: str | None) -> tuple[str, list[Any]]:
+        return fetch(task, missing_families(actions.codecs.folders()), present)
+
+    def add(value: Any, present: str | None) -> list[Any]:
+        def put() -> str:
+            added = add_file(compat.file_path(value), actions.own_folder())
+            return f"Added as {added.path.name} ({added}) to {added.path.parent}."
+
+        return changed(present, put) if value is not None else ["", *[gr.update()] * len(shown)]
+
+    def check(task: Task, path: Any) -> tuple[str, list[Any]]:
+        file = picked(path, map(str, our_files(actions)), "file")
+        task.report(0.1, Path(file).name)
+        return "", [notice(*describe(identify(file, always_hash=True))), *look(file)]
+
+    def delete(path: Any) -> list[Any]:
+        def take_out() -> str:
+            file = picked(path, map(str, removable_files(actions)), "file of this extension's own")
+            remove_file(file, [actions.own_folder()])
+            return f"{Path(file).name} was removed."
+
+        return changed(path, take_out) if path else ["", *[gr.update()] * len(shown)]
 
     # The tab that is open from the start is never selected.
-    for event in (page.load, tab.select, refresh.click):
-        event(look, None, shown, show_progress="hidden")
-    long_action(get.click, cancel, wanted, progress, shown, get_one, "taesd_download")
-    long_action(get_first.click, cancel, None, first_progress, shown, get_wanted, "taesd_get")
-    long_action(get_all.click, cancel, None, all_progress, shown, get_missing, "taesd_download_all")
-    own.upload(add, own, [result, *shown], show_progress="hidden")
+    page.load(quick_look, chosen, shown, show_progress="hidden")
+    for event in (tab.select, refresh.click):
+        event(quick_look, chosen, shown, show_progress="hidden").then(rest, chosen, shown, show_progress="hidden")
+    long_action(get.click, cancel, [wanted, chosen], progress, shown, get_one, "taesd_download")
+    long_action(get_first.click, cancel, chosen, first_progress, shown, get_wanted, "taesd_get")
+    long_action(get_all.click, cancel, chosen, all_progress, shown, get_missing, "taesd_download_all")
+    long_action(verify.click, None, chosen, verify_progress, [result, *shown], check, "taesd_verify")
+    own.upload(add, [own, chosen], [result, *shown], show_progress="hidden")
+    really = compat.js("file => file && confirm(`Delete this file from the disk?\\n${file}`) ? file : null")
+    remove.click(delete, chosen, [result, *shown], show_progress="hidden", **really)
     make_report.click(lambda: report(actions), None, report_text, show_progress="hidden")

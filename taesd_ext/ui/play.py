@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from PIL import Image
@@ -19,7 +19,8 @@ from torch import Tensor
 from taesd_ext.codec.codec import Codec
 from taesd_ext.codec.picture_file import picture_to_image
 from taesd_ext.errors import TaesdError
-from taesd_ext.latent_formats import Detection, native_format
+from taesd_ext.latent_formats import Detection, LatentFormat, native_format
+from taesd_ext.models.latent_rgb import LATENT_RGB, rgb_to_latent
 from taesd_ext.preview.frame import Frame, preview_image
 from taesd_ext.preview.job_history import JobHistory
 from taesd_ext.preview.session import PreviewSession
@@ -28,6 +29,8 @@ from taesd_ext.ui.pictures import fitted
 
 # The noise levels of Stable Diffusion 1 on the schedule of Karras et al. 2022 (rho = 7).
 _SIGMA_MAX, _SIGMA_MIN, _RHO = 14.6146, 0.0292, 7.0
+
+COLOURS_ONLY = "These are rough colours only: this family needs its files to encode the picture."
 
 CodecFor = Callable[[str], Codec]
 
@@ -55,6 +58,7 @@ class Progress:
     frame: Frame | None
     timings: tuple[tuple[str, str], ...] = ()
     """(what, how long), in words, once all is done."""
+    note: str = ""
 
 
 class Kept:
@@ -106,12 +110,12 @@ def generate(
 ) -> Iterator[Progress]:
     """Run the plan; one Progress a step, and a last one with the finished picture and the timings.
 
-    Raises TaesdError where the family has no encoder here and the plan no latent.
+    Without weights for the family, the latent is the plan's, else the one whose linear preview looks like the picture;
+    a family that has no linear preview raises its TaesdError.
     """
     keep = keep or Kept()
     picture = fitted(plan.picture, plan.size)
-    latent_format = native_format(plan.settings.family)
-    latent, codec = _encoded(plan, picture_to_image(picture), codec_for)
+    latent, latent_format, codec, note = _encoded(plan, picture_to_image(picture), codec_for)
     session = keep.session = PreviewSession(codec_for)
     session.start(plan.settings, plan.steps)
     job = keep.history.begin(plan.title, plan.steps, decoder=plan.settings.family)
@@ -122,7 +126,7 @@ def generate(
         frame = session.poll(seen, Detection(latent_format, "chosen by hand"))
         keep.history.add_latents(job, step, plan.steps, seen.half().cpu(), latent_format)
         keep.history.add_frame(job, frame)
-        yield Progress(step, frame)
+        yield Progress(step, frame, note=note)
     session.finish()
     keep.history.add_finished(job, latent, latent_format)
     keep.history.finish(job)
@@ -140,15 +144,22 @@ def generate(
         number = frame.number + 1 if frame else 1
         frame = Frame(number, plan.steps, preview_image(image), picture.size, "full", codec.title, took)
         timings.append(("Final decode", f"{took:.0f} ms, {-10 * math.log10(error):.1f} dB PSNR"))
-    yield Progress(plan.steps, frame, tuple(timings))
+    yield Progress(plan.steps, frame, tuple(timings), note)
 
 
-def _encoded(plan: Plan, image: Tensor, codec_for: CodecFor) -> tuple[Tensor, Codec | None]:
-    """The picture's latent, and the codec where the family has one."""
+def _encoded(plan: Plan, image: Tensor, codec_for: CodecFor) -> tuple[Tensor, LatentFormat, Codec | None, str]:
+    """(latent, its format, the codec, a note where the picture's real latent is missing)"""
+    latent_format = native_format(plan.settings.family)
     try:
         codec = codec_for(plan.settings.family)
-        return codec.encode(image), codec
+        return codec.encode(image), latent_format, codec, ""
     except TaesdError:
-        if plan.latent is None:
+        if plan.latent is not None:
+            return plan.latent, latent_format, None, ""
+        if latent_format.rgb not in LATENT_RGB:
             raise
-        return plan.latent, None
+    sides = [math.ceil(side / latent_format.spatial_scale_factor) for side in image.shape[-2:]]
+    small = torch.nn.functional.interpolate(image, size=sides, mode="area")
+    # Such a latent has the right colours and nothing else of a real one, which is all that previewers know.
+    made_up = replace(latent_format, name=f"colours of {latent_format.name}", family=None)
+    return rgb_to_latent(small, latent_format.rgb), made_up, None, COLOURS_ONLY

@@ -18,7 +18,7 @@ from taesd_ext.ui.actions import PanelActions
 from taesd_ext.ui.choices import number, picked
 from taesd_ext.ui.controls import line, small_button
 from taesd_ext.ui.downloads import download, download_label, missing_families
-from taesd_ext.ui.markup import stage, table
+from taesd_ext.ui.markup import notice, stage, table
 from taesd_ext.ui.pictures import data_uri, sample_latent, sample_names, sample_picture
 from taesd_ext.ui.play import Kept, Plan, Progress, generate
 from taesd_ext.ui.work import Task, interruptible, long_action
@@ -161,4 +161,4 @@ def _shown(progress: Progress, steps: int, shape: tuple[int, int], kept: Kept) -
     uri = frame and data_uri(frame.image.data, frame.image.wire_format)
     size = frame.full_size if frame else shape
     timings = table((), progress.timings, "taesd-ext-pairs") if progress.timings else ""
-    return [stage(uri, size, " · ".join(words), empty="Waiting for the first preview"), timings]
+    return [stage(uri, size, " · ".join(words), empty="Waiting for the first preview"), notice(progress.note) + timings]

@@ -1,17 +1,23 @@
-"""The panel's settings: the same values as the host's own settings page, with what they cost."""
+"""The panel's settings: the same values as the host's own settings page, with what they cost and how they look."""
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterable
 from typing import Any
 
 import gradio as gr
 
+from taesd_ext.codec.picture_file import image_to_picture
 from taesd_ext.errors import TaesdError
-from taesd_ext.settings import OPTIONS, Option
+from taesd_ext.latent_formats import Detection
+from taesd_ext.preview.recorded import KeptLatent
+from taesd_ext.settings import AUTO, FAMILIES, OPTIONS, Option
 from taesd_ext.ui.actions import LOCKED, PanelActions
-from taesd_ext.ui.controls import heading, line, refresh_button, remark
-from taesd_ext.ui.markup import cost_words, notice
+from taesd_ext.ui.controls import heading, line, refresh_button, remark, small_button
+from taesd_ext.ui.markup import cost_words, gallery, notice
+from taesd_ext.ui.pictures import picture_uri
+from taesd_ext.ui.work import Task, long_action
 
 SAVED_AT_ONCE = "Changes are saved at once."
 NO_COST = "The cost of previews is measured during the next job."
@@ -37,15 +43,22 @@ def build_settings_tab(actions: PanelActions, tab: gr.Tab) -> None:
     place(option for option in usual if option.section == "vae")
     with gr.Accordion("Advanced", open=False, elem_id="taesd_advanced"):
         place(option for option in OPTIONS if option.advanced)
-    refresh = refresh_button("taesd_settings_refresh")
+    with gr.Row():
+        show = small_button("Show the last image at each detail", "taesd_show_details")
+        refresh = refresh_button("taesd_settings_refresh")
+    samples = line("taesd_detail_samples")
 
     def look() -> list[Any]:
         now = actions.read_settings()
         shown = [_shown(actions, option, now.get(option.name, option.default)) for option in controls]
         return [notice(cost_words(actions.session().stats) or NO_COST), *shown]
 
+    def compare(task: Task) -> tuple[str, list[str]]:
+        return "", [detail_samples(actions, task)]
+
     for event in (tab.select, refresh.click):
         event(look, None, [cost, *controls.values()], show_progress="hidden")
+    long_action(show.click, None, None, problem, [samples], compare, "taesd_show_details")
     for option, control in controls.items():
         hosts_control = actions.hosts_controls.get(option.name)
 
@@ -95,3 +108,33 @@ def written(actions: PanelActions, option: Option, value: Any) -> str:
     except TaesdError as error:
         return notice(str(error), "bad")
     return ""
+
+
+def detail_samples(actions: PanelActions, task: Task) -> str:
+    """The last image at every detail that its decoder offers, with the time that each took. Raises TaesdError."""
+    kept = next(iter(actions.kept()), None)
+    if kept is None:
+        raise TaesdError("There is no image yet", "", "Generate one first")
+    family = _family_of(kept, actions.read_settings().get("family", AUTO), actions.detection())
+    if family is None:
+        raise TaesdError("No tiny autoencoder is known for the last image's model")
+    with actions.codecs.in_turn(task):
+        codec = actions.codecs.load(family)
+        latent = kept.latent.float()
+        items = []
+        for detail in codec.details:
+            began = time.perf_counter()
+            image = codec.decode(latent, **({} if detail == "full" else {"detail": detail}))
+            took = 1000 * (time.perf_counter() - began)
+            picture = image_to_picture(image)
+            items.append((picture_uri(picture), f"{detail} · {picture.width}x{picture.height} · {took:.0f} ms"))
+            task.report(len(items) / len(codec.details), detail)
+    return gallery(items)
+
+
+def _family_of(kept: KeptLatent, chosen: str, detection: Detection | None) -> str | None:
+    if kept.latent_format and kept.latent_format.family:
+        return kept.latent_format.family
+    if chosen in FAMILIES:
+        return chosen
+    return detection.family if detection else None

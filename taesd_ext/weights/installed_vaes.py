@@ -1,4 +1,4 @@
-"""Full-size VAEs in folders: those that have a name, and those known by their file's."""
+"""Full-size VAEs in folders: those that have a name, those known by their file's, and a new one put among them."""
 
 from __future__ import annotations
 
@@ -7,12 +7,16 @@ from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 from taesd_ext.errors import TaesdError
 from taesd_ext.latent_formats import LatentFormat
 from taesd_ext.weights.folders import DIFFUSERS_STEM, Listing, diffusers_files, first_good, listing, search_folders
-from taesd_ext.weights.tensor_file import SUFFIXES, open_tensor_file
+from taesd_ext.weights.identify import identify
+from taesd_ext.weights.store import copy_into
+from taesd_ext.weights.tensor_file import SAFETENSORS_SUFFIXES, SUFFIXES, open_tensor_file
 from taesd_ext.weights.vae_file import FullVAE, find_full_vae, find_layout, find_networks, read_config
+from taesd_ext.weights.vae_layouts import LDM, Layout
 from taesd_ext.weights.vae_table import VAE_BY_NAME, VAES
 
 _HOST_FOLDERS = ("models/VAE", "models/vae")
@@ -20,6 +24,9 @@ _HOST_FOLDERS = ("models/VAE", "models/vae")
 
 _HASH = re.compile(r" \([0-9a-f]{10}\)$")
 _MOST_FOLDERS = 200
+_LARGEST = 2**30
+"""Bytes. FLUX.1's VAE in float32 has 335 MB."""
+_LONGEST_NAME = 100
 
 
 def find_named_vae(name: str, models_dir: Path | str | Iterable[Path | str] | None = None) -> FullVAE:
@@ -109,6 +116,47 @@ def file_title(path: Path) -> str:
     return path.parent.parent.name if path.parent.name == "vae" else path.parent.name
 
 
+def add_vae_file(source: Path | str, folder: Path | str) -> Path:
+    """Copy a user's own file into the folder from which a WebUI's SD VAE setting takes its files; give its place there.
+
+    A published VAE gets its published name, another one keeps its own, without odd characters. Raises TaesdError when
+    the file holds no full-size VAE that a WebUI can load, or when its place is taken.
+    """
+    source = Path(source)
+    _check_for_webui(source)
+    official = identify(source, always_hash=True).official
+    return copy_into(source, Path(folder) / (official.name if official else _own_name(source)))
+
+
+def _check_for_webui(source: Path) -> None:
+    layout, networks = _contents(source)
+    refused = f"{source.name} was not added"
+    if not networks or source.stat().st_size > _LARGEST:
+        why = "it is too large for a VAE alone" if networks else "it holds no full-size VAE"
+        raise TaesdError(refused, why, "Use a file such as vae-ft-mse-840000-ema-pruned.safetensors")
+    if layout != (LDM, ""):
+        raise TaesdError(
+            refused,
+            "the WebUI loads VAEs in the original layout only, with keys such as decoder.conv_in.weight",
+            "It can be chosen as VAE for the final image all the same",
+        )
+    if len(networks) < 2:
+        raise TaesdError(refused, "it lacks the encoder or the decoder")
+
+
+def _contents(path: Path) -> tuple[tuple[Layout, str] | None, dict[str, Any]]:
+    """The layout of the VAE in a file and what stands before its keys, and its networks; none where it holds none."""
+    file = open_tensor_file(path)
+    layout = find_layout(file)
+    return layout, find_networks(file, *layout, read_config(path)) if layout else {}
+
+
+def _own_name(source: Path) -> str:
+    stem = re.sub(r"[^\w .()+-]", "_", source.stem).strip(" .")[:_LONGEST_NAME] or "vae"
+    # The suffixes that A1111 lists.
+    return f"{stem}{'.safetensors' if source.suffix.lower() in SAFETENSORS_SUFFIXES else '.ckpt'}"
+
+
 def _candidates(name: str, folders: Iterable[Path]) -> Iterator[Path]:
     """Existing files that may hold the VAE of this name, best first."""
     for folder in folders:
@@ -138,8 +186,6 @@ def _vaes_among(*places: Listing) -> tuple[Path, ...]:
 
 def _is_full_vae(path: Path) -> bool:
     try:
-        file = open_tensor_file(path)
-        layout = find_layout(file)
-        return layout is not None and bool(find_networks(file, *layout, read_config(path)))
+        return bool(_contents(path)[1])
     except TaesdError:
         return False

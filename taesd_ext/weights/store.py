@@ -1,7 +1,7 @@
-"""The folder of weight files as a person sees it: what lies there, and put in a file of one's own.
+"""The folder of weight files as a person sees it: what lies there, put in a file of one's own, take one out.
 
 Reading follows links: a user may link his models folder, or a file in it, to anywhere. Writing does not: a file is
-put into the given folder itself, and never through a link to another place.
+put into or taken out of the given folder itself, and never through a link to another place.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from taesd_ext.errors import TaesdError, one_line
 from taesd_ext.weights.folders import weight_files
 from taesd_ext.weights.identify import Identity, identify
 from taesd_ext.weights.keras_file import HDF5_START
-from taesd_ext.weights.tensor_file import SAFETENSORS_SUFFIXES, open_tensor_file, regular_file_size
+from taesd_ext.weights.tensor_file import SAFETENSORS_SUFFIXES, SUFFIXES, open_tensor_file, regular_file_size
 
 
 def list_weights(folders: Iterable[Path], *, strays: bool = False, always_hash: bool = False) -> list[Identity]:
@@ -79,3 +79,22 @@ def copy_into(source: Path, target: Path) -> Path:
         why = error.strerror or one_line(error)
         raise TaesdError(f"Cannot write {target}", why, "Choose another folder, or make room") from error
     return target
+
+
+def remove_file(path: Path | str, folders: Iterable[Path]) -> None:
+    """Delete a weight file that lies directly in one of these folders; of a link, the link alone. Raises TaesdError."""
+    path = Path(path)
+    inside = any(_same_folder(path.parent, folder) for folder in folders)
+    if ".." in path.parts or not inside or path.suffix.lower() not in SUFFIXES:
+        raise TaesdError(f"{path} was not removed", "it is no weight file in a folder of weights")
+    try:
+        path.unlink()
+    except OSError as error:
+        raise TaesdError(f"{path} was not removed", error.strerror or one_line(error)) from error
+
+
+def _same_folder(one: Path, other: Path) -> bool:
+    try:
+        return one.samefile(other)
+    except OSError:
+        return False

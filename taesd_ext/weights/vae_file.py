@@ -16,7 +16,7 @@ from taesd_ext.errors import TaesdError, one_line
 from taesd_ext.latent_formats import LatentFormat
 from taesd_ext.models import autoencoder_dc, autoencoder_kl
 from taesd_ext.models.autoencoder_wan import last_step
-from taesd_ext.models.full_vae import FullDecoder, FullEncoder, PatchScale
+from taesd_ext.models.full_vae import FullDecoder, FullEncoder, GaussianEncoder, PatchScale
 from taesd_ext.models.layers import BORDERS, Module
 from taesd_ext.models.state_shapes import Arguments, Shapes
 from taesd_ext.weights.borders import remembered_borders
@@ -61,7 +61,8 @@ class FullPart:
         shapes = {key: value.shape for key, value in self.network.state_dict().items()}
         loaded = self.file.load([name for names in self.keys.values() for name in names])
         state = {key: _joined([loaded.pop(name) for name in self.keys[key]], shapes[key]) for key in self.keys}
-        wrapper = FullDecoder if self.network.part == "decoder" else FullEncoder
+        moments = getattr(self.network, "moments", False)
+        wrapper = FullDecoder if self.network.part == "decoder" else GaussianEncoder if moments else FullEncoder
         return wrapper(build_frozen(self.network, state), self.scale).eval()
 
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import threading
 from pathlib import Path
 
 import pytest
 from small_pictures import draw
 
 from taesd_ext import TaesdError
+from taesd_ext.commands.batch import prefetched
 from taesd_ext.commands.jobs import Job, plan_jobs
 from taesd_ext.commands.outputs import write_atomically
 
@@ -115,6 +117,24 @@ def test_shards_are_a_partition(tree, tmp_path, count):
     assert sum(map(len, parts)) == len(whole)
     assert {name: target for part in parts for name, target in part.items()} == whole
     assert max(map(len, parts)) - min(map(len, parts)) <= 1
+
+
+def test_prefetch_is_bounded_ordered_and_in_another_thread():
+    loaded: list[int] = []
+    threads: set[int] = set()
+
+    def load(item: int) -> int:
+        loaded.append(item)
+        threads.add(threading.get_ident())
+        return item * 10
+
+    reader = prefetched(range(1000), load, depth=3)
+    for count, (item, future) in zip(range(50), reader, strict=False):
+        assert (item, future.result()) == (count, count * 10)
+        assert len(loaded) <= count + 4
+    reader.close()
+    assert len(loaded) <= 54
+    assert len(threads - {threading.get_ident()}) == len(threads) == 1
 
 
 def test_a_failed_write_leaves_what_was_there(tmp_path, monkeypatch):

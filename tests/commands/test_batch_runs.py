@@ -76,6 +76,7 @@ def test_a_latent_file_cannot_name_a_path(tmp_path, models, capsys):
 UNFIT = {
     "no weights at all": (["--models", "empty"], "No weights for taesana"),
     "a decoder alone": (["--family", "models/taef2_decoder.safetensors"], "no encoder"),
+    "no distribution to draw from": (["--family", "taesd", "--models", "models", "--seed", "1"], "cannot sample"),
 }
 
 

@@ -16,7 +16,7 @@ from taesd_ext.codec.registry import CodecRegistry
 from taesd_ext.latent_formats import BY_NAME, Detection
 from taesd_ext.models.autoencoder_kl import Decoder, Encoder
 from taesd_ext.models.fast import FastNetwork
-from taesd_ext.models.full_vae import FullDecoder, FullEncoder, Scale
+from taesd_ext.models.full_vae import FullDecoder, GaussianEncoder, Scale
 from taesd_ext.preview.session import PreviewSession
 from taesd_ext.settings import PreviewSettings
 
@@ -82,7 +82,7 @@ def test_a_full_vae_waits_on_the_cpu(device):
     torch.manual_seed(0)
     small = {"widths": (32, 32, 32, 32), "latent_channels": 4}
     networks = {
-        "encoder": FullEncoder(Encoder(**small), Scale(0.18)), "decoder": FullDecoder(Decoder(**small), Scale(0.18))
+        "encoder": GaussianEncoder(Encoder(**small), Scale(0.18)), "decoder": FullDecoder(Decoder(**small), Scale(0.18))
     }  # fmt: skip
     codec = Codec("sd15-vae", BY_NAME["sd1"], device=device, **networks)
     latent = torch.randn(1, 4, 4, 4).to(device)

@@ -134,6 +134,21 @@ def wait_for_value(page: Any, elem_id: str, words: str) -> None:
     )
 
 
+def remove_file(page: Any, *, really: bool = True) -> str:
+    """Press the Models tab's Remove and answer what the page asks; gives the question."""
+    asked = []
+
+    def answer(dialog: Any) -> None:
+        asked.append(dialog.message)
+        dialog.accept() if really else dialog.dismiss()
+
+    page.once("dialog", answer)
+    page.click("#taesd_remove")
+    while not asked:
+        page.wait_for_timeout(50)
+    return asked[0]
+
+
 def is_wider_than_screen(page: Any) -> bool:
     return page.evaluate("document.documentElement.scrollWidth > innerWidth + 1")
 

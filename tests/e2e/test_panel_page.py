@@ -17,6 +17,7 @@ from chromium import (
     is_wider_than_screen,
     keep_shot,
     open_panel,
+    remove_file,
     wait_for_words,
 )
 from PIL import Image
@@ -129,12 +130,21 @@ def test_the_loaded_model_is_followed_while_the_page_is_open(page, webui):
     wait_for_words(page, STATUS, "The loaded model is Stable Diffusion 1")
 
 
-def test_files_of_ones_own_are_taken(page, webui, shared, tmp_path):
+def test_files_are_verified_removed_and_taken(page, webui, shared, tmp_path):
     folder = webui.data / "models" / "VAE-taesd"
     open_panel(page, "Models")
     wait_for_words(page, TABLE, "taesd3_decoder")
+    choose(page, "taesd_file", "taesd3_decoder")
+    page.click("#taesd_verify")
+    wait_for_words(page, RESULT, "taesd3_decoder.safetensors")
+    choose(page, "taesd_file", "taesd3_decoder")
+    remove_file(page, really=False)
+    assert (folder / "taesd3_decoder.safetensors").exists()
     try:
-        (folder / "taesd3_decoder.safetensors").unlink()
+        remove_file(page)
+        wait_for_words(page, RESULT, "was removed")
+        assert not (folder / "taesd3_decoder.safetensors").exists()
+
         broken, mine = tmp_path / "broken.safetensors", tmp_path / "mine for sd3.safetensors"
         broken.write_bytes(b"<html>log in</html>")
         page.set_input_files("#taesd_own_file input[type=file]", broken)
@@ -145,11 +155,33 @@ def test_files_of_ones_own_are_taken(page, webui, shared, tmp_path):
         page.set_input_files("#taesd_own_file input[type=file]", mine)
         wait_for_words(page, RESULT, "Added as taesd3_decoder.safetensors")
         assert (folder / "taesd3_decoder.safetensors").is_file()
+        wait_for_words(page, TABLE, "not yet")  # its reduced detail is still to be learnt
+        choose(page, "taesd_file", "taesd3_decoder")
+        remove_file(page)
+        wait_for_words(page, RESULT, "was removed")
     finally:
         (folder / "taesd3_decoder.safetensors").unlink(missing_ok=True)
         link_weights(shared, webui.data)
     page.click("#taesd_models_refresh")
     wait_for_words(page, TABLE, "taesd3_decoder")
+
+
+def test_vaes_for_the_hosts_own_setting(page, webui, tmp_path):
+    open_panel(page, "Models")
+    if not page.locator("#taesd_host_vaes").count():
+        pytest.skip("this host has no SD VAE setting")
+    page.click("#taesd_host_vaes .label-wrap")
+    page.click("#taesd_host_vae_quick")
+    wait_for_words(page, "#taesd_host_vae_result", "SD VAE")
+    assert "sd_vae" in webui.call("/sdapi/v1/options")["quicksettings_list"]
+    choose(page, "taesd_host_vae", "sd-vae-ft-ema")
+    page.click("#taesd_host_vae_get")
+    wait_for_words(page, "#taesd_host_vae_result", "HF_HUB_OFFLINE is set")
+    page.click("#taesd_host_vae_cancel")
+    tiny = tmp_path / "tiny.safetensors"
+    save_file(Decoder(4).state_dict(), tiny)
+    page.set_input_files("#taesd_host_vae_file input[type=file]", tiny)
+    wait_for_words(page, "#taesd_host_vae_result", "was not")
 
 
 def test_settings_are_the_hosts_own_both_ways(page, webui):
@@ -204,10 +236,15 @@ def test_applying_the_hosts_settings_keeps_what_was_set_in_the_panel(page, webui
         reset_settings(webui)
 
 
-def test_settings_show_what_previews_cost(page, webui):
+def test_settings_show_what_previews_cost_and_look_like(page, webui, tmp_path):
     webui.generate(steps=8)
     open_panel(page, "Settings")
     wait_for_words(page, "#taesd_cost", "at detail full")
+    page.click("#taesd_show_details")
+    page.wait_for_selector("#taesd_detail_samples img")
+    assert page.locator("#taesd_detail_samples img").count() == 4
+    page.click("#taesd_settings_refresh")
+    keep_shot(page, tmp_path, f"details-{page.viewport_size['width']}", "#tab_taesd_ext")
 
 
 def test_the_timeline_is_up_to_date_when_one_comes_back(page, webui):

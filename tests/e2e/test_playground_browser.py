@@ -17,6 +17,7 @@ from chromium import (
     go_to,
     is_wider_than_screen,
     keep_shot,
+    remove_file,
     wait_for_value,
     wait_for_words,
     window,
@@ -183,7 +184,7 @@ def test_settings_stay_when_the_page_is_opened_again(opened):
         wait_for_value(again, "taesd_option_detail", value)
 
 
-def test_a_file_of_ones_own_is_added(opened, weights, tmp_path):
+def test_a_file_of_ones_own_is_added_verified_and_removed(opened, weights, tmp_path):
     torch.manual_seed(3)
     mine, added = tmp_path / "mine for sd3.safetensors", weights / "taesd3_decoder.safetensors"
     save_file(Decoder(16).state_dict(), mine)
@@ -193,8 +194,15 @@ def test_a_file_of_ones_own_is_added(opened, weights, tmp_path):
     page.set_input_files("#taesd_own_file input[type=file]", mine)
     page.wait_for_selector("#taesd_models_result .taesd-ext-good")
     assert added.is_file()
-    wait_for_words(page, "#taesd_models_table", added.name)
-    added.unlink()
+    choose(page, "taesd_file", "taesd3_decoder")
+    page.click("#taesd_verify")
+    wait_for_words(page, "#taesd_models_result", "cannot be verified")
+    assert added.name in remove_file(page, really=False)
+    assert added.exists()
+    remove_file(page)
+    wait_for_words(page, "#taesd_models_result", f"{added.name} was removed")
+    assert not added.exists()
+    assert (weights / "taesd_encoder.safetensors").exists()
 
 
 def test_a_picture_becomes_a_latent_and_a_picture_again(opened, weights, tmp_path):

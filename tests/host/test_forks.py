@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import sys
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -44,6 +45,17 @@ def test_neos_sections_and_tuples_of_choices(bare_host):
     sections = {option.section: labels[option.key].section for option in OPTIONS}
     assert sections == {"previews": ("preview", "Live Previews"), "vae": ("vae", "VAE")}
     assert labels["show_progress_type"].component_args == {"choices": ("Approx NN", "RGB", "TAESD")}
+
+
+@pytest.mark.parametrize(
+    ("component_args", "offers_files"),
+    [(lambda: {"choices": ["Automatic"]}, True), (None, False), ({"choices": ("Automatic",)}, False)],
+    ids=["A1111, reForge, Classic", "Forge", "Neo"],
+)
+def test_the_sd_vae_setting_is_in_force_where_it_offers_files(host, monkeypatch, component_args, offers_files):
+    monkeypatch.setitem(sys.modules, "modules.sd_vae", SimpleNamespace(refresh_vae_list=lambda: None))
+    host.opts.data_labels["sd_vae"] = SimpleNamespace(default="Automatic", component_args=component_args)
+    assert webui().has_sd_vae is offers_files
 
 
 # Models

@@ -284,7 +284,9 @@ def test_a_folder_that_lacks_a_tensor_is_refused(tmp_path: Path) -> None:
         load_codec(folder)
 
 
-def test_it_computes_in_half_precision(tmp_path: Path) -> None:
+def test_it_cannot_sample_and_computes_in_half_precision(tmp_path: Path) -> None:
     codec = load_codec(saved(small(VAE_BY_NAME["dc-ae-f32c32-sana-1.0"]), tmp_path), dtype=torch.bfloat16)
+    with pytest.raises(TaesdError):
+        codec.encode(picture(32, 32), sample=1)
     latent = latent_like(codec, 6, 6)
     assert relative_error(codec.decode(latent), codec.in_float32().decode(latent)) < 0.2

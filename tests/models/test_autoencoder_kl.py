@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 from full_vae_files import in_layout, plain_vae
-from full_vae_reference import assert_equal, latent_like, make_up, picture, relative_error, saved
+from full_vae_reference import LARGEST_ERROR, assert_equal, latent_like, make_up, picture, relative_error, saved
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
@@ -150,6 +150,23 @@ def test_key_tables_agree_with_diffusers_converter(tmp_path: Path) -> None:
     assert back.keys() == state.keys()
     assert all(torch.equal(back[key], state[key]) for key in state)
     assert len(written) == len(state)
+
+
+def test_sampled_latents(tmp_path: Path) -> None:
+    vae = reference(VAE_BY_NAME["sd15-vae"], SMALL)
+    codec = load_codec(saved(vae, tmp_path))
+    image = picture(48, 40, batch=2)
+    state = torch.get_rng_state()
+    drawn = codec.encode(image, sample=torch.Generator().manual_seed(7))
+    with torch.no_grad():
+        distribution = vae.encode(image * 2 - 1).latent_dist
+        expected = distribution.sample(torch.Generator().manual_seed(7)) * vae.config.scaling_factor
+    assert relative_error(drawn, expected) <= LARGEST_ERROR
+    seeded = codec.encode(image, sample=7)
+    assert torch.equal(seeded, codec.encode(image, sample=7))
+    assert torch.equal(seeded[1:], codec.encode(image[1:], sample=7)), "a picture's latent depends on its neighbour"
+    assert not torch.equal(seeded, codec.encode(image, sample=8))
+    assert torch.equal(torch.get_rng_state(), state)
 
 
 def test_pictures_of_a_batch_are_on_their_own_and_tiles_are_passed_on(tmp_path: Path) -> None:

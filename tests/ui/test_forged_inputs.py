@@ -17,6 +17,7 @@ from PIL import Image
 
 from taesd_ext.codec.embedded import embedded_names
 from taesd_ext.latent_formats import FAMILIES
+from taesd_ext.ui.actions import HostVAEs
 from taesd_ext.ui.panel import build_page
 
 _opened: list[str] = []
@@ -34,6 +35,7 @@ sys.addaudithook(_note_opened)
 @pytest.fixture
 def actions(actions, tmp_path, monkeypatch):
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    actions.host_vaes = HostVAEs(tmp_path / "VAE", lambda: None, lambda: True)
     return actions
 
 
@@ -101,8 +103,9 @@ def test_a_shared_webui_changes_nothing_and_shows_nobodys_images(actions, weight
 
     actions.allowed_to_change = lambda: False
     actions.write_setting = actions.save_picture = actions.files_changed = refuse
+    actions.host_vaes = HostVAEs(weights / "VAE", refuse, refuse)
     files = sorted(weights.rglob("*"))
-    chosen = {"taesd_compare_codecs": []}
+    chosen = {"taesd_file": str(weights / "taesd_decoder.safetensors"), "taesd_compare_codecs": []}
 
     page = build_page(actions)
 
@@ -118,7 +121,7 @@ def test_a_shared_webui_changes_nothing_and_shows_nobodys_images(actions, weight
     assert "secret" not in answers
     assert "data-frame" not in answers
     locked = {block.elem_id for block in page.blocks.values() if getattr(block, "interactive", None) is False}
-    assert {"taesd_download", "taesd_download_all", "taesd_own_file", "taesd_option_family"} <= locked
+    assert {"taesd_download", "taesd_download_all", "taesd_remove", "taesd_own_file", "taesd_option_family"} <= locked
 
 
 def test_the_same_events_do_change_things_where_that_is_allowed(actions):

@@ -13,7 +13,8 @@ from taesd_ext.codec.loading import load_codec
 from taesd_ext.codec.picture_file import picture_to_image
 from taesd_ext.codec.previewer import DATA
 from taesd_ext.codec.registry import CodecRegistry
-from taesd_ext.preview.drawing import EMBEDDED
+from taesd_ext.models.latent_rgb import LATENT_RGB
+from taesd_ext.preview.drawing import EMBEDDED, LINEAR
 from taesd_ext.settings import PreviewSettings
 from taesd_ext.ui.pictures import fitted, sample_latent, sample_names, sample_picture
 from taesd_ext.ui.play import Kept, Plan, generate, noise_levels, replay
@@ -40,11 +41,24 @@ def test_every_step_shows_a_frame_and_the_last_one_the_finished_picture(random_w
     wanted = codec.decode(codec.encode(picture_to_image(fitted(sample_picture("Leaves"), 64))))
     assert last.frame.image.picture.tobytes() == (wanted * 255 + 0.5).byte()[0].permute(1, 2, 0).numpy().tobytes()
     assert [what for what, _ in last.timings] == ["Previews", "One preview", "All previews", "Final decode"]
+    assert last.note == ""
 
 
 def test_the_interval_is_kept(random_weights):
     seen = run(plan_of(interval=3), random_weights)
     assert [progress.frame.step if progress.frame else None for progress in seen[:-1]] == [None, None, 3, 3, 3, 6]
+
+
+@pytest.mark.parametrize("family", ["taesd", "taesd3", "taef2"])
+def test_without_weights_the_linear_preview_runs_and_the_file_is_named(no_weights, family):
+    picture = fitted(sample_picture("Lake"), 96)
+    seen = run(plan_of(family, picture=picture, size=96), no_weights)
+    assert seen[-1].frame.detail == LINEAR
+    assert seen[-1].note
+    shown = seen[-1].frame.image.picture.resize((3, 3), Image.BOX)
+    wanted = picture.resize((3, 3), Image.BOX)
+    worst = max(abs(a - b) for a, b in zip(shown.tobytes(), wanted.tobytes(), strict=True))
+    assert worst < 24, "the preview has the picture's colours in their places"
 
 
 @pytest.mark.parametrize("name", sample_names())
@@ -54,6 +68,7 @@ def test_without_weights_a_samples_own_latent_is_shown_by_the_shipped_previewer(
     keep = Kept()
     last = list(generate(plan, codec_for, int, keep))[-1]
     assert last.frame.detail == EMBEDDED
+    assert last.note == ""
     assert keep.session.last_error is None
     wanted = picture_to_image(sample_picture(name).resize(last.frame.image.size))
     error = (picture_to_image(last.frame.image.picture) - wanted).square().mean()
@@ -65,6 +80,7 @@ def test_without_files_the_embedded_codec_encodes_and_shows_the_picture(no_weigh
     last = run(plan_of("taesd", size=96, steps=2), no_weights)[-1]
     assert last.frame.detail == "full"
     assert last.frame.family == "taesd (embedded)"
+    assert last.note == ""
 
 
 def test_no_sample_latent_for_other_families_and_sizes():
@@ -72,7 +88,8 @@ def test_no_sample_latent_for_other_families_and_sizes():
     assert sample_latent("Lake", "taesd", 256) is None
 
 
-def test_a_family_without_weights_says_what_it_needs(no_weights):
+def test_a_family_without_weights_or_linear_preview_says_what_it_needs(no_weights, monkeypatch):
+    monkeypatch.delitem(LATENT_RGB, "sana", raising=False)
     with pytest.raises(NoWeights):
         run(plan_of("taesana"), no_weights)
 

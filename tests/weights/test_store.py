@@ -1,4 +1,4 @@
-"""Weight files recognised, listed and taken in."""
+"""Weight files recognised, listed, taken in and removed."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from taesd_ext.weights import identify as identify_module
 from taesd_ext.weights.catalog import CATALOG, TINY, downloadable, downloads
 from taesd_ext.weights.folders import weight_files
 from taesd_ext.weights.identify import OFFICIAL, UNREADABLE, UNVERIFIED, checksums, identify
-from taesd_ext.weights.store import add_file, list_weights
+from taesd_ext.weights.store import add_file, list_weights, remove_file
 
 linked = pytest.mark.skipif(sys.platform == "win32", reason="links need rights on Windows")
 
@@ -151,7 +151,21 @@ def test_nothing_is_put_through_links(tmp_path: Path) -> None:
     (folder / "taesd_decoder.safetensors").symlink_to(precious)
     with pytest.raises(TaesdError, match="already in"):
         add_file(saved(tmp_path / "sd1.safetensors"), folder)
+    remove_file(folder / "taesd_decoder.safetensors", [folder])
     assert precious.read_bytes() == b"precious"
+    assert list(folder.iterdir()) == []
+
+
+def test_only_weight_files_inside_the_folders_are_removed(tmp_path: Path) -> None:
+    folder = tmp_path / "models"
+    inside, outside = saved(folder / "taesd_decoder.safetensors"), saved(tmp_path / "other.safetensors")
+    (folder / "notes.txt").write_text("mine")
+    for path in (outside, folder / ".." / "other.safetensors", folder / "notes.txt", folder, Path("/etc/passwd")):
+        with pytest.raises(TaesdError, match="was not removed"):
+            remove_file(path, [folder])
+    assert outside.exists()
+    remove_file(inside, [folder])
+    assert not inside.exists()
 
 
 def test_catalogue_is_sound() -> None:
