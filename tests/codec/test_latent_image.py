@@ -182,9 +182,9 @@ def lacking(name: str):
 
 
 REFUSED = {
-    "empty": (lambda data: b"", "no PNG"),
-    "a JPEG": (jpeg, "no PNG"),
-    "cut off": (lambda data: data[: len(data) // 2], "no stored latent"),
+    "empty": (lambda data: b"", "not a PNG"),
+    "a JPEG": (jpeg, "not a PNG"),
+    "cut off": (lambda data: data[: len(data) // 2], "not a stored latent"),
     "no note": (plain, "no note"),
     "one bit of one pixel changed": (changed_pixel, "changed after"),
     "family changed": (noting(family="taesdxl"), "changed after"),
@@ -193,7 +193,7 @@ REFUSED = {
     "an absurd size": (noting(width=2**40), "claims an original"),
     "a negative size": (noting(height=-8), "claims an original"),
     "a size that is no number": (noting(height="tall"), "incomplete"),
-    "infinite size": (noting(height=float("inf")), "no stored latent"),
+    "infinite size": (noting(height=float("inf")), "not a stored latent"),
     "unknown format": (noting(format="sd9"), "unknown latent format"),
     "other channels": (noting(channels=16), "channels"),
     "a later version": (noting(version=2), "version 2"),
