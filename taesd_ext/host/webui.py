@@ -236,6 +236,9 @@ class WebUI(StoredOptions):
             paste_button=button, tabname=tab, source_image_component=picture, source_text_component=parameters
         )
         self._pasting.register_paste_params_button(binding)
+        if folder := self.option("temp_dir", ""):  # Neo writes a page's pictures there, and does not make it
+            with contextlib.suppress(OSError):
+                Path(folder).mkdir(parents=True, exist_ok=True)
 
     # What it can do
 
