@@ -128,7 +128,7 @@ def test_memory_is_that_of_a_process_of_its_own():
     ("options", "words"),
     [
         (["--families", "nonsense"], "no family nonsense"),
-        (["--sizes", "big"], "no list of numbers"),
+        (["--sizes", "big"], "not a list of numbers"),
         (["--sizes", "8"], "too few"),
         (["--pictures", "/nope"], "Cannot read the folder /nope"),
         (["--pictures", "pictures"], "empty.png is not a readable picture"),

@@ -126,7 +126,7 @@ def test_mistakes_are_found_before_a_codec_is_loaded(tmp_path: Path, monkeypatch
     monkeypatch.setattr("taesd_ext.commands.learn.load_codec", lambda *_, **__: pytest.fail("it began"))
     (tmp_path / "afile").write_bytes(b"mine")
     for options, words in (
-        (["-o", str(tmp_path / "afile")], "afile is a file, no folder"),
+        (["-o", str(tmp_path / "afile")], "Cannot write"),
         (["--measure", str(tmp_path / "nope")], "Cannot read the folder"),
         (["--measure", str(tmp_path / "afile")], "Cannot read the folder"),
     ):
