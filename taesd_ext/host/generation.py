@@ -27,7 +27,6 @@ class Choices:
             settings, enabled=self.enabled, **{name: value for name, value in chosen.items() if value is not None}
         )
 
-
     def with_previews_of(self, other: Choices) -> Choices:
         """What makes finished pictures stays."""
         return replace(other, final_vae=self.final_vae, final_vae_first=self.final_vae_first)
