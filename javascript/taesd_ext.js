@@ -204,7 +204,7 @@
             if (!page) return [];
             return [
                 this.button("⤓", "save this preview", () => this.save(`${page}/save`)),
-                this.button("⧉", "show the live preview on a second screen", () => window.open(page, "_blank")),
+                this.button("↗", "show the live preview on a second screen", () => window.open(page, "_blank")),
             ];
         }
 
