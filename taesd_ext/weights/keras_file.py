@@ -24,6 +24,7 @@ from taesd_ext.models import tiny
 KERAS_SUFFIXES = (".h5", ".hdf5")
 HDF5_START = b"\x89HDF\r\n\x1a\n"
 
+_START = 64  # bytes, with a driver's block among them in versions 0 and 1
 _MOST_VISITED = 20_000  # groups and arrays; a tiny decoder of Keras 3 has about 300
 _MOST_NUMBERS = 2**22  # the largest kernel of these networks, 256x256x3x3, has 0.6 million
 _DEEPEST = 12
@@ -52,7 +53,7 @@ def read_keras(path: Path | str) -> dict[str, Tensor]:
         if (size := Path(path).stat().st_size) > _LARGEST_FILE:
             raise ValueError(f"it has {size:,} bytes")
         with Path(path).open("rb") as data:
-            _check_start(data.read(64))
+            _check_start(data.read(_START))
         with h5py.File(path, "r") as file:
             layers = _File(h5py).layers(file)
             network = _network_for(layers)
@@ -67,6 +68,8 @@ def _check_start(head: bytes) -> None:
 
     Source: the HDF5 File Format Specification 3.0, II.A "Superblock".
     """
+    if len(head) < _START:
+        raise ValueError("it ends before its first block does")
     driver_at = 48 + 4 * head[8]
     if head[8] < 2 and head[driver_at : driver_at + 8] != b"\xff" * 8:
         raise ValueError("it has a block for a driver of its own")

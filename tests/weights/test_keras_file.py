@@ -182,3 +182,12 @@ def test_hostile_and_foreign_files_are_refused(change, tmp_path):
     with pytest.raises(TaesdError, match=r"a\.h5 holds no tiny autoencoder of Keras") as caught:
         load_codec(path)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("length", [8, 9, 60])
+def test_a_file_that_ends_in_its_first_bytes_is_refused(length, tmp_path):
+    path = tmp_path / "a.h5"
+    save_like_keras2(path, tiny.Decoder(4))
+    path.write_bytes(path.read_bytes()[:length])
+    with pytest.raises(TaesdError):
+        load_codec(path)
