@@ -118,7 +118,8 @@ def _archive(path: Path) -> Iterator[zipfile.ZipFile]:
                 for member in members:
                     del member.CRC
             yield archive
-    except (zipfile.BadZipFile, EOFError, NotImplementedError, RuntimeError, ValueError, LookupError, OSError) as error:
+    except (zipfile.BadZipFile, EOFError, NotImplementedError, ArithmeticError, RuntimeError, ValueError,
+            LookupError, OSError) as error:  # fmt: skip
         if isinstance(error, BadFile) or (isinstance(error, OSError) and error.errno != errno.EINVAL):
             raise
         is_checksum = "CRC" in str(error)

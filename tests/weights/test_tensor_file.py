@@ -389,6 +389,15 @@ def test_huge_directory_is_not_read(tmp_path: Path) -> None:
     assert "directory is too long" in refused(tmp_path / "a.pth")
 
 
+def test_an_archive_that_points_beyond_any_file_is_refused(tmp_path: Path) -> None:
+    torch.save({"a": torch.ones(2)}, tmp_path / "whole.pth")
+    with zipfile.ZipFile(tmp_path / "whole.pth") as whole, zipfile.ZipFile(tmp_path / "a.pth", "w") as archive:
+        for info in whole.infolist():
+            archive.writestr(info, whole.read(info))
+            archive.filelist[-1].header_offset = 2**63
+    refused(tmp_path / "a.pth", BadFile)
+
+
 def test_damaged_bytes_are_noticed(tmp_path: Path) -> None:
     torch.save({"a": torch.arange(1000.0)}, tmp_path / "a.pth")
     data = bytearray((tmp_path / "a.pth").read_bytes())
