@@ -41,4 +41,5 @@ def without_private(text: str, labels: Mapping[Path, str] | None = None) -> str:
 
 def _named(folder: str, ends: str = r"[\\/\s,:;.)'\"`]|$") -> re.Pattern[str]:
     """Where a text names the folder or what is in it, not another one whose name only begins so."""
-    return re.compile(rf"(?<![\w.~\\/-]){re.escape(folder)}(?={ends})")
+    pieces = r"[\\/]+".join(map(re.escape, re.split(r"[\\/]+", folder)))
+    return re.compile(rf"(?<![\w.~\\/-]){pieces}(?={ends})", re.IGNORECASE if os.name == "nt" else 0)
