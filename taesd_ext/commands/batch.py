@@ -58,7 +58,10 @@ def run_batch(args: argparse.Namespace, work: Callable[[argparse.Namespace], Wor
         failed = sorted((source, why) for source, why in progress(results, len(todo), args.command) if why)
     elif any(job.target == args.output for job in jobs):
         raise already_there(args.output)
-    _report(f"{args.command}d", len(todo) - len(failed), len(jobs) - len(todo), failed)
+    if len(todo) == len(jobs) == 1 and not failed:
+        print(f"Wrote {todo[0].target}.", file=sys.stderr)
+    else:
+        _report(f"{args.command}d", len(todo) - len(failed), len(jobs) - len(todo), failed)
     return 1 if failed else 0
 
 

@@ -33,12 +33,14 @@ def test_there_and_back_on_the_command_line(tmp_path, models, capsys):
     assert "3 decoded." in capsys.readouterr().err
 
 
-def test_results_lie_beside_their_sources_without_an_output(tmp_path, models):
+def test_results_lie_beside_their_sources_without_an_output(tmp_path, models, capsys):
     draw(tmp_path / "a.png", 1)
     assert cli.main(["encode", str(tmp_path / "a.png"), "--models", str(models)]) == 0
     assert cli.main(["decode", str(tmp_path / "a.latent.png"), "--models", str(models)]) == 0
     with Image.open(tmp_path / "a.latent.decoded.png") as picture:
         assert picture.size == (16, 16)
+    said = capsys.readouterr().err
+    assert all(name in said for name in ("a.latent.png", "a.latent.decoded.png"))
 
 
 def test_the_embedded_codec_is_named_where_it_stands_in(tmp_path, models, caplog):
