@@ -44,6 +44,7 @@ _COLUMNS = {
     "times as long as the first": "{times_first:.3f}",
     "frames": "{frames:.0f}",
     "KB": "{kilobytes:.0f}",
+    "same pictures": "{same}",
 }
 
 
@@ -78,15 +79,16 @@ class WebUI:
             cure = "Start the WebUI with --api and give its address"
             raise TaesdError(f"{self._url}{path} did not answer", one_line(error), cure) from error
 
-    def generate(self, args: argparse.Namespace) -> tuple[float, list[int]]:
-        """Seconds of one generation, and the bytes of every frame that a page would have been sent."""
+    def generate(self, args: argparse.Namespace) -> tuple[float, list[int], list[str]]:
+        """Seconds of one generation, the bytes of every frame that a page would have been sent, and the pictures."""
         task = f"task(bench-{uuid.uuid4().hex[:12]})"
         order = {
             "prompt": "a mountain lake in the morning", "seed": 1, "steps": args.steps, "sampler_name": args.sampler,
             "width": args.side, "height": args.side, "force_task_id": task, "save_images": False,
         }  # fmt: skip
         with self._watched(task) as frames:
-            return timed(lambda: self.call("/sdapi/v1/txt2img", order)).wall, frames
+            made = timed(lambda: self.call("/sdapi/v1/txt2img", order))
+            return made.wall, frames, made.result["images"]
 
     @contextmanager
     def _watched(self, task: str) -> Iterator[list[int]]:
@@ -125,10 +127,12 @@ def measure(args: argparse.Namespace) -> dict[str, Any]:
     before = {key: options[key] for change in settings.values() for key in change}
     seconds: dict[str, list[float]] = {name: [] for name in settings}
     frames: dict[str, list[list[int]]] = {name: [] for name in settings}
+    pictures: dict[str, list[list[str]]] = {name: [] for name in settings}
     try:
         for number, name in in_turn(list(settings), args.rounds + 1, "generate"):
             host.call("/sdapi/v1/options", settings[name])
-            spent, sizes = host.generate(args)
+            spent, sizes, made = host.generate(args)
+            pictures[name].append(made)
             if number:  # the first round warms up
                 seconds[name].append(spent)
                 frames[name].append(sizes)
@@ -142,6 +146,7 @@ def measure(args: argparse.Namespace) -> dict[str, Any]:
             "times_first": round(median_ratio(seconds[name], seconds[first]), 3),
             "frames": statistics.median(map(len, frames[name])),
             "kilobytes": round(statistics.median(map(sum, frames[name])) / 1024, 1),
+            "same": "yes" if pictures[name] == pictures[first] else "no",
         }
         for name in settings
     ]

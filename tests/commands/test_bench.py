@@ -172,7 +172,7 @@ def test_a_webuis_rounds_are_interleaved_and_its_options_put_back(webui_args, mo
     settings = bench_webui.HISTORY if history else bench_webui.SETTINGS
     options = {"live_previews_enable": True, "show_progress_type": "Approx NN", "show_progress_every_n_steps": 10,
                "taesd_ext_family": "taesdxl", "taesd_ext_timeline": True, "taesd_ext_keep_latents": True}  # fmt: skip
-    original, order = dict(options), []
+    original, order, others = dict(options), [], [*settings][-1]
     seconds = {name: 2 * ratio for name, ratio in zip(settings, times, strict=True)}
 
     def call(self, path, data=None):
@@ -181,7 +181,7 @@ def test_a_webuis_rounds_are_interleaved_and_its_options_put_back(webui_args, mo
 
     def generate(self, args):
         order.append(next(name for name, change in settings.items() if change.items() <= options.items()))
-        return seconds[order[-1]], [512] * 4
+        return seconds[order[-1]], [512] * 4, ["other" if order[-1] == others else "picture"]
 
     monkeypatch.setattr(bench_webui.WebUI, "call", call)
     monkeypatch.setattr(bench_webui.WebUI, "generate", generate)
@@ -189,6 +189,7 @@ def test_a_webuis_rounds_are_interleaved_and_its_options_put_back(webui_args, mo
     assert order[: 2 * len(seconds)] == [*seconds, *reversed(seconds)]
     assert options == original
     assert [row["times_first"] for row in rows] == times
+    assert [row["same"] for row in rows] == [*["yes"] * (len(settings) - 1), "no"]
     assert {(len(row["seconds"]), row["frames"], row["kilobytes"]) for row in rows} == {(3, 4, 2.0)}
 
 
