@@ -41,7 +41,7 @@ MODELS = "| Model | Latent | Told by | Tiny decoder | Without a file | After one
 HISTORY = "| Job | 4 channels | 4 channels and previews | 16 channels |\n|---|---|---|---|\n"
 HISTORY_JOBS, HISTORY_STEPS, PREVIEW_BYTES = 8, 40, 100_000
 UNTRANSLATED = {"TAESD", "PSNR", "SSIM"}
-SECOND_SCREEN = ROOT / "taesd_ext" / "data" / "second_screen.html"
+PAGES = (ROOT / "javascript" / "taesd_ext.js", ROOT / "taesd_ext" / "data" / "second_screen.html")
 SHOWN_FIRST = {"Accordion", "Button", "Tab", "file_box", "heading", "notice", "small_button", "table"}
 """Functions whose first argument is shown."""
 SHOWN_KEYWORDS = {"label", "info", "empty", "button"}
@@ -115,10 +115,10 @@ TABLES = {SETTINGS: settings_table, MODELS: models_table, HISTORY: history_table
 
 
 def shown_texts() -> list[str]:
-    """Every text of the panel, the options, the accordion and the second screen that stands by itself, each once."""
+    """Every text of the panel, the options, the accordion, the badge and the second screen that stands by itself, each once."""
     sources = [*sorted((ROOT / "taesd_ext" / "ui").glob("*.py")), ROOT / "taesd_ext" / "host" / "accordion.py"]
     found = [text for path in sources for text in _texts(ast.parse(path.read_text(encoding="utf-8")))]
-    found += re.findall(r'say\("(.+?)"\)', SECOND_SCREEN.read_text(encoding="utf-8"))
+    found += [text for path in PAGES for text in re.findall(r'say\("(.+?)"\)', path.read_text(encoding="utf-8"))]
     found += [text for option in OPTIONS for text in (option.label, option.help)]
     found += [title for title, *_ in COLUMNS]
     return [text for text in dict.fromkeys(found) if text and text not in UNTRANSLATED]

@@ -15,6 +15,15 @@
         }
     };
 
+    // Write into a hidden field of the panel, which listens to it; whether there is one.
+    function tellPanel(id, words) {
+        const field = document.querySelector(`#${id} :is(textarea, input)`);
+        if (!field) return false;
+        field.value = words;
+        field.dispatchEvent(new Event("input", { bubbles: true }));
+        return true;
+    }
+
     // Film strips: .taesd-ext-film, made by taesd_ext/ui/markup.py
 
     const FRAME_MS = 160;
@@ -38,10 +47,9 @@
     function choose(film, index) {
         play(film, false);
         showFrame(film, index);
-        const seen = film.closest("#taesd_film") && document.querySelector("#taesd_moment_seen :is(textarea, input)");
-        if (!seen) return;
-        seen.value = film.querySelector("figcaption").textContent.split(" · ")[0];
-        seen.dispatchEvent(new Event("input", { bubbles: true }));
+        if (film.closest("#taesd_film")) {
+            tellPanel("taesd_moment_seen", film.querySelector("figcaption").textContent.split(" · ")[0]);
+        }
     }
 
     const shownFrame = (film) => Number(film.querySelector("input[type=range]").value);
@@ -119,6 +127,7 @@
     const MOST_FRAMES = 150;
     const MOST_CHARACTERS = 48e6; // of the frames' addresses, which hold the pictures themselves
     const STATUS = "./internal/taesd";
+    const MOMENT = "taesd_live_moment";
     const OFFERED_MS = 8000; // how long the page says what was done
     const SAID_MS = 2500; // and the badge
 
@@ -128,7 +137,14 @@
         return made;
     };
 
+    const say = (text) => window.localization?.[text] || text; // the host's translations
+
     const badgeWanted = () => typeof opts === "undefined" || opts.taesd_ext_badge !== false; // the host's options
+
+    document.addEventListener("click", quietly((event) => {
+        const close = event.target.closest?.(`#${MOMENT}_close`);
+        if (close) document.getElementById(MOMENT).classList.add("taesd-ext-hidden");
+    }));
 
     // Under a generation whose previews are not by TAESD: the line of taesd_ext/ui/preview_offer.py, and its buttons.
     function offerTaesd(above) {
@@ -179,8 +195,8 @@
             this.overlay = element("div", "taesd-ext-overlay");
             this.still = element("img", "taesd-ext-still", { alt: "", hidden: "" });
             this.badge = element("span", "taesd-ext-live", { role: "status", hidden: "" });
-            this.full = this.button("⤢", "show the preview in full view", () => this.toggleFull());
-            this.pause = this.button("⏸", "pause previews", () => this.togglePause());
+            this.full = this.button("⤢", say("show the preview in full view"), () => this.toggleFull());
+            this.pause = this.button("⏸", say("pause previews"), () => this.togglePause());
             this.range = element("input", "taesd-ext-scrub", {
                 type: "range", min: 0, max: 0, value: 0, "aria-label": "look back through this picture's previews",
             });
@@ -198,18 +214,34 @@
             this.host.after(this.overlay);
         }
 
-        // Saving a preview and the second screen, where this WebUI shows people's previews to whoever asks.
+        // What is done with a preview, where this WebUI shows people's previews to whoever asks.
         keepers() {
             const page = document.querySelector("a.taesd-ext-second-screen")?.href;
             if (!page) return [];
+            const full = this.button("", say("decode this moment in full"), () => this.wantMoment());
+            full.append(element("span", "taesd-ext-wide"), element("span", "taesd-ext-narrow"));
+            full.firstChild.textContent = say("Full picture");
+            full.lastChild.textContent = "▣";
             return [
-                this.button("⤓", "save this preview", () => this.save(`${page}/save`)),
-                this.button("↗", "show the live preview on a second screen", () => window.open(page, "_blank")),
+                ...(document.getElementById(MOMENT) ? [full] : []),
+                this.button("⤓", say("save this preview"), () => this.save(`${page}/save`)),
+                this.button("↗", say("show the live preview on a second screen"), () => window.open(page, "_blank")),
             ];
         }
 
+        // The panel decodes the moment that is on screen when it is its turn; its box, ui/live_moment.py, comes here.
+        async wantMoment() {
+            const shown = this.frames.slice(0, (this.scrubbed ?? this.frames.length - 1) + 1);
+            const known = shown.reverse().find((frame) => frame.status)?.status; // frames may come too quickly to ask
+            const { job, shown_step: step } = known ?? (await (await fetch(STATUS)).json());
+            if (!tellPanel(`${MOMENT}_wanted`, `${job}/${step}/${Date.now()}`)) return;
+            const box = document.getElementById(MOMENT);
+            this.host.parentElement.after(box);
+            box.classList.remove("taesd-ext-hidden");
+        }
+
         async save(address) {
-            const preview = this.frames[this.scrubbed ?? this.frames.length - 1]?.number ?? 0;
+            const preview = this.frames[this.scrubbed ?? this.frames.length - 1]?.status?.frame ?? 0;
             const answer = await fetch(address, {
                 method: "POST", headers: { "Content-Type": "application/json" }, body: JSON.stringify({ preview }),
             });
@@ -261,17 +293,17 @@
         }
 
         async update() {
-            if (!badgeWanted() || this.asking) return;
+            if (this.asking) return;
             this.asking = true;
             const frame = this.frames[this.frames.length - 1];
             try {
                 const answer = await fetch(STATUS);
                 const status = answer.ok ? await answer.json() : null;
                 const shown = status?.enabled && status.frames > 0;
-                this.badge.hidden = !shown;
-                if (status && !status.enabled) offerTaesd(this.host.parentElement);
+                this.badge.hidden = !shown || !badgeWanted();
+                if (badgeWanted() && status && !status.enabled) offerTaesd(this.host.parentElement);
                 if (shown) {
-                    frame.number = status.frame;
+                    frame.status = status;
                     const share = (100 * status.share).toFixed(1);
                     const detail = status.over_budget ? `budget: ${status.detail}` : status.detail;
                     for (const place of document.querySelectorAll(".taesd-ext-cost")) place.textContent = status.cost;
@@ -284,6 +316,7 @@
                 this.badge.hidden = true;
             } finally {
                 this.asking = false;
+                if (frame !== this.frames[this.frames.length - 1]) this.update();
             }
         }
 
@@ -321,7 +354,7 @@
             control.click();
             this.paused = control.checked;
             this.pause.textContent = this.paused ? "▶" : "⏸";
-            const label = this.paused ? "resume previews" : "pause previews";
+            const label = this.paused ? say("resume previews") : say("pause previews");
             this.pause.title = label;
             this.pause.setAttribute("aria-label", label);
             if (this.paused) this.badge.textContent = "paused"; // until the next preview

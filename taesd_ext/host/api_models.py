@@ -38,6 +38,8 @@ class Status(BaseModel):
     steps: int
     frames: int = Field(description="previews of this job so far")
     frame: int = Field(description="number of the newest preview")
+    shown_step: int = Field(0, description="the step that it shows")
+    job: int = Field(0, description="the job's number in the timeline")
     detail: str | None = Field(None, description="full, 1/2, 1/4, 1/8, embedded or linear")
     over_budget: bool = Field(False, description="the budget does not allow the detail that was chosen")
     family: str | None = None

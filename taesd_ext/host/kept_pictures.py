@@ -45,11 +45,12 @@ class KeptPictures:
 
     def parameters(self, kept: KeptLatent, decoder: Codec | None) -> str:
         """The generation parameters of a kept latent that was decoded by this (None: by the host's own VAE)."""
+        kept = self._jobs.known_now(kept)
         known = kept.infotext or self._host.parameters(kept.extra["processing"](), kept.picture - 1)
         return infotext.decoded_again(known, decoder, f"{kept.step}/{kept.steps}" if kept.step else "")
 
     def save(self, picture: Image.Image, kept: KeptLatent, decoder: Codec | None) -> Path:
-        tab, seed, prompt = (kept.extra[name] for name in ("tab", "seed", "prompt"))
+        tab, seed, prompt = (self._jobs.known_now(kept).extra[name] for name in ("tab", "seed", "prompt"))
         return self._host.save_picture(picture, tab, self.parameters(kept, decoder), seed, prompt)
 
     def save_steps(self, job: int, every: int) -> None:

@@ -76,6 +76,8 @@ class Previews:
             "steps": steps,
             "frames": stats.frames,
             "frame": frame.number if frame else 0,
+            "shown_step": frame.step if frame else 0,
+            "job": self._history.number_of(self._generations.processing),
             "detail": stats.detail,
             "over_budget": frame is not None and frame.over_budget,
             "family": frame.family if frame else None,

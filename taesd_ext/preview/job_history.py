@@ -149,6 +149,11 @@ class JobHistory:
         job = self.job(number)
         return job.all_latents() if job else []
 
+    def known_now(self, kept: KeptLatent) -> KeptLatent:
+        """The same with its parameters and its seed, should its job have come to its end meanwhile."""
+        job = self.job(kept.job)
+        return job.kept(kept.picture - 1, kept.step, kept.latent, kept.latent_format) if job else kept
+
     def _job(self, number: int) -> RecordedJob | None:
         return next((job for job in reversed(self._jobs) if job.id == number), None)
 

@@ -111,12 +111,12 @@ class RecordedJob:
 
     def finished_latents(self) -> list[KeptLatent]:
         """Those that are pictures: none that hold NaN or Inf."""
-        return [self._kept(place, None, *kept) for place, kept in enumerate(self.latents) if is_finite(kept[0])]
+        return [self.kept(place, None, *kept) for place, kept in enumerate(self.latents) if is_finite(kept[0])]
 
     def all_latents(self) -> list[KeptLatent]:
         """Newest first: each picture's of each step, and before them those of finished ones."""
         steps = [
-            self._kept(moment.first + place, step, latent, moment.latent_format)
+            self.kept(moment.first + place, step, latent, moment.latent_format)
             for step, moment in sorted(self.moments.items(), reverse=True)
             if moment.latents is not None
             for place, latent in enumerate(moment.latents.split(1))
@@ -141,7 +141,8 @@ class RecordedJob:
         self.size -= sum(bytes_of(latent) for latent, _ in self.latents[first:])
         del self.latents[first:]
 
-    def _kept(self, place: int, step: int | None, latent: Tensor, latent_format: LatentFormat | None) -> KeptLatent:
+    def kept(self, place: int, step: int | None, latent: Tensor, latent_format: LatentFormat | None) -> KeptLatent:
+        """A latent of the picture at this place, with what is known of it by now."""
         infotext, seed = self.parameters[place] if place < len(self.parameters) else ("", None)
         return KeptLatent(
             self.id, place + 1, step, self.steps, latent, latent_format, self.title, self.decoder, infotext,

@@ -1,4 +1,4 @@
-"""A kept latent, a decoder, and the picture that it makes: in full, beside another, saved, and sent on."""
+"""The choice of a kept latent and of a decoder, and the picture that they make."""
 
 from __future__ import annotations
 
@@ -8,23 +8,17 @@ from typing import Any
 
 import gradio as gr
 
-from taesd_ext.errors import TaesdError, one_line
-from taesd_ext.preview.recorded import KeptLatent, RecordedFrame
+from taesd_ext.preview.recorded import KeptLatent
 from taesd_ext.ui import compat
 from taesd_ext.ui.actions import NOT_SHOWN, PanelActions
 from taesd_ext.ui.choices import offer, offer_newest
 from taesd_ext.ui.controls import late_dropdown, line, refresh_button, small_button
-from taesd_ext.ui.decoding import Decoded, decode_again, decoder_names
-from taesd_ext.ui.kept_results import KeptResults
-from taesd_ext.ui.markup import notice, slider, stage
-from taesd_ext.ui.pictures import data_uri, offered_file, picture_bytes, picture_uri
+from taesd_ext.ui.decoded_box import DecodedBox
+from taesd_ext.ui.decoding import decoder_names
+from taesd_ext.ui.markup import stage
 from taesd_ext.ui.work import Task, long_action
 
 AGAIN_EMPTY = "Decode a finished image with another decoder, without generating it again"
-NO_IMAGE = "There is no image yet. Generate one first."
-NO_DECODER = "No decoder is installed for this image's model. Download one in the Models tab."
-NOTHING_TO_SAVE = "Re-decode an image first."
-GONE = "This image is no longer in memory. Re-decode it."
 
 
 def latent_choice(kept: KeptLatent) -> str:
@@ -50,29 +44,6 @@ def find_latent(offered: Sequence[KeptLatent], chosen: Any) -> KeptLatent | None
     return next((kept for kept in offered if latent_key(kept) == key), None)
 
 
-def decoded_words(decoded: Decoded) -> str:
-    return f"{decoded.name}, step {decoded.kept.step}" if decoded.kept.step else decoded.name
-
-
-def result_html(now: Decoded, before: Decoded | None, preview: RecordedFrame | None = None) -> str:
-    """The picture; with a slider between it and another of the same job's, or the preview of its step."""
-    size, words = now.picture.size, decoded_words(now)
-    same = before is not None and (before.kept.job, before.kept.picture) == (now.kept.job, now.kept.picture)
-    if same and decoded_words(before) != words and before.picture.size == size:
-        return slider(picture_uri(before.picture), picture_uri(now.picture), (decoded_words(before), words), size)
-    if preview:
-        names = (f"preview {preview.detail}", words)
-        return slider(data_uri(preview.data, preview.wire_format), picture_uri(now.picture), names, size)
-    return stage(picture_uri(now.picture), size, words)
-
-
-def preview_of(actions: PanelActions, kept: KeptLatent) -> RecordedFrame | None:
-    """The preview that was shown of a latent; those of several pictures are grids."""
-    job = next((job for job in actions.jobs() if job.id == kept.job), None)
-    moment = job and job.moments.get(kept.step or 0)
-    return moment.frame if moment and moment.latents is not None and len(moment.latents) == 1 else None
-
-
 def build_redecode_box(
     actions: PanelActions, tab: gr.Tab, elem_id: str, words: dict[str, str],
     offered: Callable[[Any], Sequence[KeptLatent]], source: Any = None, *, button: str,
@@ -95,11 +66,8 @@ def build_redecode_box(
         refresh = refresh_button(f"{elem_id}_refresh")
     result = line(f"{elem_id}_result")
     empty = AGAIN_EMPTY if actions.allowed_to_change() else NOT_SHOWN
-    shown = gr.HTML("" if source else stage(None, (4, 3), "", empty=empty), elem_id=f"{elem_id}_shown")
-    saved = compat.file_box("Picture", interactive=False, visible=False, elem_id=f"{elem_id}_file")
-    decodes: KeptResults[Decoded] = KeptResults()
-    last, newest = gr.State(None), gr.State("")
-    sent = _send_buttons(actions, elem_id)
+    box = DecodedBox(actions, elem_id, save, result, "" if source else stage(None, (4, 3), "", empty=empty))
+    newest = gr.State("")
     beside = source or gr.State(None)
 
     def look(source: Any, chosen: str | None, decoder: str | None, newest: str) -> list[Any]:
@@ -111,47 +79,12 @@ def build_redecode_box(
     def choose(source: Any, chosen: str | None, decoder: str | None) -> dict[str, Any]:
         return offer(decoder_names(codecs, find_latent(offered(source), chosen)), decoder)
 
-    def again(task: Task, source: Any, chosen: Any, name: str | None, last: int | None) -> tuple[str, list[Any]]:
-        kept = find_latent(offered(source), chosen)
-        if kept is None or not name:
-            raise TaesdError(NO_IMAGE if kept is None else NO_DECODER)
-        task.report(0.1, name)
-        before, now = decodes.get(last), decode_again(codecs, kept, name, task)
-        words = f"{now.name}: {1000 * now.seconds:.0f} ms"
-        outputs = [result_html(now, before, preview_of(actions, kept)), decodes.keep(now, now.size)]
-        if sent:
-            outputs += [now.picture, actions.parameters(kept, now.codec)]
-        return words, outputs
-
-    def keep(last: int | None) -> list[Any]:
-        now = decodes.get(last)
-        if now is None:
-            return [notice(GONE if last else NOTHING_TO_SAVE, "warning"), gr.update(visible=False)]
-        try:
-            if actions.save_picture:
-                actions.require_change()
-                path = actions.save_picture(now.picture, now.kept, now.codec)
-                return [notice(f"Saved as {path}.", "good"), gr.update(visible=False)]
-            file = offered_file(f"{now.name}_{now.kept.job}_{now.kept.picture}.png", picture_bytes(now.picture))
-            return [notice("The image can be downloaded below.", "good"), gr.update(value=file, visible=True)]
-        except Exception as error:
-            return [notice(one_line(error), "bad"), gr.update(visible=False)]
+    def again(task: Task, source: Any, chosen: Any, name: str | None, last: Any) -> tuple[str, list[Any]]:
+        task.report(0.1, name or "")
+        return box.decode(task, find_latent(offered(source), chosen), name, last)
 
     for event in (tab.select, refresh.click, *([source.change] if source else [])):
         event(look, [beside, latent, decoder, newest], [latent, decoder, newest], show_progress="hidden")
     latent.change(choose, [beside, latent, decoder], decoder, show_progress="hidden")
-    long_action(decode.click, cancel, [beside, latent, decoder, last], result, [shown, last, *sent], again, elem_id)
-    save.click(keep, last, [result, saved], show_progress="hidden")
+    long_action(decode.click, cancel, [beside, latent, decoder, box.last], result, box.outputs, again, elem_id)
     return latent
-
-
-def _send_buttons(actions: PanelActions, elem_id: str) -> list[Any]:
-    """The host's ways on for a picture: (what they send, its parameters); none outside a host."""
-    if actions.bind_send is None:
-        return []
-    picture = gr.Image(type="pil", interactive=False, visible=False, elem_id=f"{elem_id}_sent")
-    parameters = gr.Textbox(visible=False)
-    with gr.Row():
-        for name in ("img2img", "inpaint", "extras"):
-            actions.bind_send(small_button(f"Send to {name}", f"{elem_id}_to_{name}"), name, picture, parameters)
-    return [picture, parameters]

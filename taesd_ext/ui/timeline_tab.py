@@ -15,6 +15,7 @@ from taesd_ext.ui import compat
 from taesd_ext.ui.actions import NOT_SHOWN, PanelActions
 from taesd_ext.ui.choices import offer_newest
 from taesd_ext.ui.controls import late_dropdown, line, refresh_button, small_button
+from taesd_ext.ui.live_moment import build_live_moment
 from taesd_ext.ui.markup import counted, film, notice
 from taesd_ext.ui.pictures import data_uri, offered_file
 from taesd_ext.ui.redecode_box import build_redecode_box, latent_choice
@@ -79,6 +80,7 @@ def build_timeline_tab(actions: PanelActions, tab: gr.Tab) -> None:
         )
         save = small_button("Save film", "taesd_film_save", variant="primary", min_width=110)
     result = line("taesd_film_result")
+    build_live_moment(actions)
     saved = compat.file_box("Film", interactive=False, visible=False, elem_id="taesd_film_file")
 
     newest = gr.State("")

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import base64
 import io
+import re
 import urllib.request
 
 import numpy as np
 import pytest
 import torch
-from chromium import keep_shot, open_panel, wait_for_value, wait_for_words
+from chromium import go_to, is_wider_than_screen, keep_shot, open_panel, wait_for_value, wait_for_words
 from PIL import Image
 from safetensors.torch import load, save_file
-from webui_page import webui_window
+from webui_page import COMBINATIONS, NAMES, generate_in_page, wait_for_picture, webui_window
 
 pytestmark = [pytest.mark.e2e, pytest.mark.slow]
 
@@ -154,3 +155,29 @@ def test_a_moment_is_decoded_saved_and_sent_on_in_the_page(browser, webui, tmp_p
         keep_shot(page, tmp_path, "moment-4-in-img2img")
         assert page.locator("#img2img_seed input").first.input_value() == "7"
         assert page.locator("#img2img_steps input[type=number]").input_value() == "8"
+
+
+@pytest.mark.parametrize(("size", "scheme"), COMBINATIONS, ids=NAMES)
+def test_what_the_live_preview_shows_comes_in_full_when_it_is_its_turn(browser, webui, tmp_path, size, scheme):
+    box = "#taesd_live_moment"
+    with webui_window(browser, webui, size, scheme) as page:
+        generate_in_page(page, steps=150, side=256)
+        page.wait_for_function("parseInt(document.querySelector('.taesd-ext-live')?.textContent) >= 3")
+        page.click(".taesd-ext-live-button[title*='in full']")
+        step = re.search(r"Step (\d+)/150", wait_for_words(page, f"{box}_result", "in turn"))[1]
+        keep_shot(page, tmp_path, f"live-moment-waits-{size[0]}")
+        assert page.locator(".livePreview").count(), "the job goes on"
+        assert not is_wider_than_screen(page)
+        page.click("#txt2img_interrupt")
+        wait_for_picture(page)
+        wait_for_words(page, f"{box}_shown", f"step {step}")
+        page.click(f"{box}_save")
+        (saved,) = webui.data.rglob(wait_for_words(page, f"{box}_result", "Saved as ").rpartition("/")[2].rstrip(". "))
+        keep_shot(page, tmp_path, f"live-moment-{size[0]}")
+        assert f"Preview step: {step}/150" in Image.open(saved).text["parameters"]
+        page.click(f"{box}_to_img2img")
+        page.wait_for_selector("#img2img_image img")
+        page.wait_for_function("document.querySelector('#img2img_prompt textarea').value === 'scene'")
+        go_to(page, "txt2img", "#tabs")
+        page.click(f"{box}_close")
+        page.wait_for_selector(box, state="hidden")

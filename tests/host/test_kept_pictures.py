@@ -86,6 +86,18 @@ def test_a_preview_is_saved_as_it_was_shown_at_the_pictures_size(host, extension
         extension.pictures.save_preview()
 
 
+def test_a_moment_that_was_chosen_while_its_job_ran_gets_the_jobs_parameters(host, extension, saved):
+    """Its full picture waits for the job, and then nobody holds the host's object any longer."""
+    chosen = []
+    host.generate(on_step=lambda _p, step: chosen.extend(extension.history.moments(1) if step == 2 else ()))
+    extension.history.jobs.finish(1, ["scene\nSteps: 4, Seed: 7, Version: 1"], [7])
+    host.processing.Processed = None
+    for kept in chosen:
+        extension.pictures.save(Image.new("RGB", (16, 16)), kept, None)
+    assert [parameters[INFOTEXT_STEP] for _, parameters in saved] == ["3/4", "2/4", "1/4"]
+    assert {parameters["Seed"] for _, parameters in saved} == {"7"}
+
+
 @pytest.fixture
 def screen(host, extension):
     """The page for a second screen, and who may see it."""

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import gradio as gr
-from events import pressed
+import pytest
+from events import finished, pressed
 
 from taesd_ext.ui import compat
+from taesd_ext.ui.decoded_box import preview_of, result_html
 from taesd_ext.ui.decoding import decode_again
+from taesd_ext.ui.live_moment import ELEM_ID
 from taesd_ext.ui.panel import build_panel
-from taesd_ext.ui.redecode_box import find_latent, latent_choice, latent_key, preview_of, result_html
+from taesd_ext.ui.redecode_box import find_latent, latent_choice, latent_key
 from taesd_ext.ui.timeline_tab import job_choice, moments_of
 
 
@@ -47,6 +50,23 @@ def test_the_moment_follows_a_frame_of_the_film(actions):
     assert follow("step 3/4", None)["value"] == latent_choice(next(kept for kept in moments if kept.step == 3))
     for unknown in ("step 9/4", "", None):
         assert "value" not in follow(unknown, None)
+
+
+@pytest.mark.parametrize(("wanted", "pictures"), [
+    ("{job}/3/1", 2), ("{job}/9/1", 0), ("{job}/0/1", 0), ("99/3/1", 0), ("", 0), ("../3/1", 0), (None, 0),
+])  # fmt: skip
+@pytest.mark.parametrize("shared", [False, True])
+def test_the_moment_on_the_live_preview_in_full(actions, wanted, pictures, shared):
+    """Beside the preview that was seen; nothing where it is not kept, or where pages belong to different people."""
+    with gr.Blocks() as page, gr.Tabs():
+        build_panel(actions, page)
+    start = pressed(page, f"{ELEM_ID}_wanted")
+    (job,) = actions.jobs()
+    actions.allowed_to_change = lambda: not shared
+    _, key, *_ = start(wanted and wanted.format(job=job.id), None)
+    said, shown, *_ = finished(start.__self__, key)
+    assert ("taesd-ext-good" in said) == (pictures > 0 and not shared)
+    assert str(shown).count("<img") == (0 if shared else pictures)
 
 
 def test_a_choice_made_while_the_list_is_read_stays(actions):

@@ -1,0 +1,98 @@
+"""A picture that was decoded from a kept latent: shown beside another, saved, and sent on."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import gradio as gr
+
+from taesd_ext.errors import TaesdError, one_line
+from taesd_ext.preview.recorded import KeptLatent, RecordedFrame
+from taesd_ext.ui import compat
+from taesd_ext.ui.actions import PanelActions
+from taesd_ext.ui.controls import small_button
+from taesd_ext.ui.decoding import Decoded, decode_again
+from taesd_ext.ui.kept_results import KeptResults
+from taesd_ext.ui.markup import notice, slider, stage
+from taesd_ext.ui.pictures import data_uri, offered_file, picture_bytes, picture_uri
+from taesd_ext.ui.work import Task
+
+NO_IMAGE = "There is no image yet. Generate one first."
+NO_DECODER = "No decoder is installed for this image's model. Download one in the Models tab."
+NOTHING_TO_SAVE = "Re-decode an image first."
+GONE = "This image is no longer in memory. Re-decode it."
+
+
+def decoded_words(decoded: Decoded) -> str:
+    return f"{decoded.name}, step {decoded.kept.step}" if decoded.kept.step else decoded.name
+
+
+def result_html(now: Decoded, before: Decoded | None, preview: RecordedFrame | None = None) -> str:
+    """The picture; with a slider between it and another of the same job's, or the preview of its step."""
+    size, words = now.picture.size, decoded_words(now)
+    same = before is not None and (before.kept.job, before.kept.picture) == (now.kept.job, now.kept.picture)
+    if same and decoded_words(before) != words and before.picture.size == size:
+        return slider(picture_uri(before.picture), picture_uri(now.picture), (decoded_words(before), words), size)
+    if preview:
+        names = (f"preview {preview.detail}", words)
+        return slider(data_uri(preview.data, preview.wire_format), picture_uri(now.picture), names, size)
+    return stage(picture_uri(now.picture), size, words)
+
+
+def preview_of(actions: PanelActions, kept: KeptLatent) -> RecordedFrame | None:
+    """The preview that was shown of a latent; those of several pictures are grids."""
+    job = next((job for job in actions.jobs() if job.id == kept.job), None)
+    moment = job and job.moments.get(kept.step or 0)
+    return moment.frame if moment and moment.latents is not None and len(moment.latents) == 1 else None
+
+
+class DecodedBox:
+    """Where such a picture comes up. ``result`` is the line below the button ``save`` for what is said of it."""
+
+    def __init__(self, actions: PanelActions, elem_id: str, save: gr.Button, result: gr.HTML, empty: str = "") -> None:
+        self._actions = actions
+        self._decodes: KeptResults[Decoded] = KeptResults()
+        self.last = gr.State(None)
+        """The key of what the page shows."""
+        shown = gr.HTML(empty, elem_id=f"{elem_id}_shown")
+        saved = compat.file_box("Picture", interactive=False, visible=False, elem_id=f"{elem_id}_file")
+        self._sent = _send_buttons(actions, elem_id)
+        self.outputs = [shown, self.last, *self._sent]
+        save.click(self._save, self.last, [result, saved], show_progress="hidden")
+
+    def decode(self, task: Task, kept: KeptLatent | None, name: str | None, last: Any) -> tuple[str, list[Any]]:
+        """Decode a latent in turn with the host's own work: (what was done, values of ``outputs``)."""
+        if kept is None or not name:
+            raise TaesdError(NO_IMAGE if kept is None else NO_DECODER)
+        before, now = self._decodes.get(last), decode_again(self._actions.codecs, kept, name, task)
+        words = f"{now.name}: {1000 * now.seconds:.0f} ms"
+        outputs = [result_html(now, before, preview_of(self._actions, kept)), self._decodes.keep(now, now.size)]
+        if self._sent:
+            outputs += [now.picture, self._actions.parameters(kept, now.codec)]
+        return words, outputs
+
+    def _save(self, last: Any) -> list[Any]:
+        now = self._decodes.get(last)
+        if now is None:
+            return [notice(GONE if last else NOTHING_TO_SAVE, "warning"), gr.update(visible=False)]
+        try:
+            if self._actions.save_picture:
+                self._actions.require_change()
+                path = self._actions.save_picture(now.picture, now.kept, now.codec)
+                return [notice(f"Saved as {path}.", "good"), gr.update(visible=False)]
+            file = offered_file(f"{now.name}_{now.kept.job}_{now.kept.picture}.png", picture_bytes(now.picture))
+            return [notice("The image can be downloaded below.", "good"), gr.update(value=file, visible=True)]
+        except Exception as error:
+            return [notice(one_line(error), "bad"), gr.update(visible=False)]
+
+
+def _send_buttons(actions: PanelActions, elem_id: str) -> list[Any]:
+    """The host's ways on for a picture: (what they send, its parameters); none outside a host."""
+    if actions.bind_send is None:
+        return []
+    picture = gr.Image(type="pil", interactive=False, visible=False, elem_id=f"{elem_id}_sent")
+    parameters = gr.Textbox(visible=False)
+    with gr.Row():
+        for name in ("img2img", "inpaint", "extras"):
+            actions.bind_send(small_button(f"Send to {name}", f"{elem_id}_to_{name}"), name, picture, parameters)
+    return [picture, parameters]
