@@ -4,8 +4,6 @@ EXTRAS is "-" for none or a list such as "test,lint". A PIN ("gradio==3.41.2") r
 CPU build is taken where the package index of this machine offers one, since the CUDA build has several gigabytes.
 """
 
-from __future__ import annotations
-
 import re
 import subprocess
 import sys

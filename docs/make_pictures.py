@@ -8,8 +8,6 @@ from noise; all else is as it always is. FOLDER has the weights and the tests' c
 Chromium and a font with emoji.
 """
 
-from __future__ import annotations
-
 import argparse
 import io
 import os

@@ -3,8 +3,6 @@
 By default into taesd_ext/data/samples. The latents are taesd's, whose files have to be installed.
 """
 
-from __future__ import annotations
-
 import sys
 from pathlib import Path
 

@@ -6,8 +6,6 @@ A text without a translation gets "" for one, and is named; with ``--check`` not
 anything differs or is missing.
 """
 
-from __future__ import annotations
-
 import ast
 import json
 import re

@@ -7,8 +7,6 @@ looked for as by every command: `.venv/bin/python -m taesd_ext weights download 
 picture is replaced with `-o docs/ways.webp --overwrite`.
 """
 
-from __future__ import annotations
-
 import argparse
 import statistics
 import sys

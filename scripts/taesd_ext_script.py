@@ -1,7 +1,5 @@
 """Entry point of the WebUI extension: a script that is always visible, and the registration."""
 
-from __future__ import annotations
-
 import sys
 from pathlib import Path
 

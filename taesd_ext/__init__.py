@@ -5,8 +5,6 @@
 >>> image = codec.decode(latent)
 """
 
-from __future__ import annotations
-
 import importlib
 from typing import TYPE_CHECKING, Any
 

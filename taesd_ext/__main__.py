@@ -1,7 +1,5 @@
 """``python -m taesd_ext``"""
 
-from __future__ import annotations
-
 import sys
 
 try:

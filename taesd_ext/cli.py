@@ -1,7 +1,5 @@
 """The command line: parses, calls commands/, prints errors as one line. Exit code 0 done, 1 failed, 2 misused."""
 
-from __future__ import annotations
-
 import argparse
 import importlib
 import io

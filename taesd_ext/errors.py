@@ -1,7 +1,5 @@
 """What went wrong, why, and what to do: one line for a person, said once."""
 
-from __future__ import annotations
-
 import logging
 import threading
 

@@ -1,7 +1,5 @@
 """What a latent format is: how one kind of diffusion model writes its latents. The known ones: latent_formats.py."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import torch

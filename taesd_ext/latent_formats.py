@@ -4,8 +4,6 @@ A *latent format* is a convention of numbers (channels, stride, scale); a *famil
 it, named as its weight files are ("taesd", "taesdxl", ...). Adding a model is adding a row.
 """
 
-from __future__ import annotations
-
 import json
 from dataclasses import dataclass
 from pathlib import Path

@@ -3,8 +3,6 @@
 The WebUI's options, the panel, the per-generation controls and the README's table all read this.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
@@ -251,7 +249,7 @@ class PreviewSettings:
     enabled: bool = True
 
     @classmethod
-    def from_options(cls, values: Mapping[str, Any], *, enabled: bool = True) -> PreviewSettings:
+    def from_options(cls, values: Mapping[str, Any], *, enabled: bool = True) -> "PreviewSettings":
         """Build from option values by key ("taesd_ext_family") or by name ("family")."""
         names = [field.name for field in fields(cls) if field.name != "enabled"]
         return cls(**{name: option_value(name, values) for name in names}, enabled=enabled)

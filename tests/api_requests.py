@@ -1,7 +1,5 @@
 """Requests to the REST routes at random: what a client might send, and what none should."""
 
-from __future__ import annotations
-
 import base64
 import io
 

@@ -1,7 +1,5 @@
 """Full-size VAEs written under the keys of a published layout."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """A WebUI read by ``ast``: what is defined where, without importing or running any of it."""
 
-from __future__ import annotations
-
 import ast
 from collections.abc import Iterator
 from functools import cached_property

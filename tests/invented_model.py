@@ -1,7 +1,5 @@
 """What must work after one row for the invented model was added; run by test_new_model_kind.py on a copy."""
 
-from __future__ import annotations
-
 from types import SimpleNamespace
 
 import pytest

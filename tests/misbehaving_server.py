@@ -1,7 +1,5 @@
 """A server of files on this machine that does whatever a bad network does."""
 
-from __future__ import annotations
-
 import sys
 import threading
 from collections import Counter

@@ -1,7 +1,5 @@
 """Small random codecs and heads."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import torch

@@ -1,7 +1,5 @@
 """Random weights for networks whose trained ones are not needed, of a size that keeps the values in bounds."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import torch

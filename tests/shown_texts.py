@@ -1,7 +1,5 @@
 """What a page's localization looks up: each text that stands in an element by itself."""
 
-from __future__ import annotations
-
 from html.parser import HTMLParser
 
 

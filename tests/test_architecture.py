@@ -1,7 +1,5 @@
 """The house's rules: who may import what, checked on the source itself."""
 
-from __future__ import annotations
-
 import ast
 import sys
 from pathlib import Path

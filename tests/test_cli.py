@@ -1,7 +1,5 @@
 """The command line's manners: exit codes, one-line errors, and that help needs no heavy import."""
 
-from __future__ import annotations
-
 import importlib
 import os
 import subprocess

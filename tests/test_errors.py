@@ -1,7 +1,5 @@
 """An error is one line that a terminal, a page and JSON can show, whatever its parts hold."""
 
-from __future__ import annotations
-
 import json
 
 from hypothesis import given

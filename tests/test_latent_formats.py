@@ -1,7 +1,5 @@
 """Detection of latent formats from what hosts say, and the shapes that latents are brought to."""
 
-from __future__ import annotations
-
 import pytest
 import torch
 

@@ -1,7 +1,5 @@
 """Detection for every registered format, whatever a host says beside the truth."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 
 import torch

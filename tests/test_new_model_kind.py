@@ -1,7 +1,5 @@
 """A new model kind is one row of latent_formats.py: shown on a copy of the package to which one is added."""
 
-from __future__ import annotations
-
 import os
 import shutil
 import subprocess

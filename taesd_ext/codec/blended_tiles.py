@@ -4,8 +4,6 @@ A full-size VAE looks at the whole picture (attention, norms over all positions)
 as it does for a tiny autoencoder: the overlap is blended linearly and what is left of the seams can be measured.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
@@ -69,7 +67,7 @@ class BlendedTiler:
         zoom = self.spatial_scale_factor * self.image_scale
         return self.chosen(tile)._blend(run, *latent.shape[-2:], zoom, progress)
 
-    def chosen(self, tile: Tile) -> BlendedTiler:
+    def chosen(self, tile: Tile) -> "BlendedTiler":
         """The tiler for a user's choice: itself for "auto"; for a side, tiles of it in all bigger pictures."""
         if tile == "auto":
             return self

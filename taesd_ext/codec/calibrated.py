@@ -1,7 +1,5 @@
 """Whether a decoder file has its reduced details, for lists of files: found once for each file."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 from taesd_ext.codec.codec import Codec

@@ -1,7 +1,5 @@
 """Codec: latents <-> images, the public face of every autoencoder here."""
 
-from __future__ import annotations
-
 import copy
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -240,7 +238,7 @@ class Codec:
         cheap = self.heads.scales if self.heads else getattr(self._decoder, "coarse_scales", ())
         return tuple(detail for detail, scale in SCALES.items() if scale in (*cheap, 1))
 
-    def in_float32(self) -> Codec:
+    def in_float32(self) -> "Codec":
         """The same codec computing in float32: itself, or one that is made on the first call and kept."""
         if self.dtype == torch.float32:
             return self
@@ -251,7 +249,7 @@ class Codec:
                 self._float32 = self._float32.circular()
         return self._float32
 
-    def circular(self) -> Codec:
+    def circular(self) -> "Codec":
         """The same codec with borders that wrap around, as a host's seamless "Tiling" does it, on the same weights.
 
         Its pictures are always made at once, and have no cheap details: tiles and heads know other borders.

@@ -1,7 +1,5 @@
 """The embedded codecs: a small encoder and a small decoder of our own, for families of which no file is there."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import torch

@@ -5,8 +5,6 @@ check on the loaded decoder; those of other weights are learnt (learning/heads.p
 user's cache under the hash of the weights.
 """
 
-from __future__ import annotations
-
 import hashlib
 import json
 import os

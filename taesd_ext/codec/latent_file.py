@@ -1,7 +1,5 @@
 """Latents in files: ``.png`` in 8 bits, ``.safetensors`` exactly. Either says which codec decodes it."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path

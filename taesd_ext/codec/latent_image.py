@@ -13,8 +13,6 @@ latent's at worst). A private chunk, which other readers pass over, says in two 
 lies: 12 dB for a quarter of the latent's bytes.
 """
 
-from __future__ import annotations
-
 import hashlib
 import io
 import json

@@ -1,7 +1,5 @@
 """What a stored latent says about itself: which codec made it, and of a picture of which size."""
 
-from __future__ import annotations
-
 import math
 from dataclasses import dataclass
 from typing import Any

@@ -1,7 +1,5 @@
 """A latent for people's eyes."""
 
-from __future__ import annotations
-
 import math
 
 import torch

@@ -1,7 +1,5 @@
 """From a family's name or a path to a Codec."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """Memory that runs out: how every device says so, what is left, and doing a picture in smaller and smaller tiles."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Callable
 from typing import TypeVar

@@ -1,7 +1,5 @@
 """Seeded random latents with the spectra of pictures, the same on every machine."""
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor
 

@@ -1,7 +1,5 @@
 """Picture files <-> image tensors."""
 
-from __future__ import annotations
-
 import io
 from pathlib import Path
 

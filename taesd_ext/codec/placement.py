@@ -1,7 +1,5 @@
 """Networks onto a device, in their fast form where that is right there, and over pictures of any size."""
 
-from __future__ import annotations
-
 import copy
 from collections.abc import Sequence
 

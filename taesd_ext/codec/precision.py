@@ -4,8 +4,6 @@ The types differ in speed by up to four times and in accuracy by far more than a
 decode in float16 agrees to about 72 dB and in bfloat16 to about 54 dB (an 8-bit picture resolves about 59 dB).
 """
 
-from __future__ import annotations
-
 import functools
 import platform
 from collections.abc import Callable

@@ -1,7 +1,5 @@
 """The embedded previewers: a picture at a quarter of the size from the latent alone, without any decoder file."""
 
-from __future__ import annotations
-
 import threading
 from collections.abc import Callable, Mapping
 from pathlib import Path

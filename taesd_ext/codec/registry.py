@@ -1,7 +1,5 @@
 """CodecRegistry: each codec loaded once, failures remembered, everything let go on request."""
 
-from __future__ import annotations
-
 import threading
 import time
 from collections.abc import Callable, Iterable

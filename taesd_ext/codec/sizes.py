@@ -1,7 +1,5 @@
 """What a codec takes and gives: sizes that are no multiple of its factor, details, number types."""
 
-from __future__ import annotations
-
 import math
 
 import torch

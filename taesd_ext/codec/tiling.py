@@ -5,8 +5,6 @@ over tiles, each with the margin that their convolutions read around it; only wh
 left to hide.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass

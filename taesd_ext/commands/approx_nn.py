@@ -3,8 +3,6 @@
 Structure read off the published weight files (model.pt, vaeapprox-sdxl.pt, vaeapprox-sd3.pt).
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from pathlib import Path
 

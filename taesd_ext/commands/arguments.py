@@ -1,7 +1,5 @@
 """Arguments that several commands share. Nonsense is refused by argparse in one line, with exit code 2."""
 
-from __future__ import annotations
-
 import argparse
 
 

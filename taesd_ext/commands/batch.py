@@ -1,7 +1,5 @@
 """Many files through one function: prefetched, skipped when done, reported at the end; here or on a Ray cluster."""
 
-from __future__ import annotations
-
 import argparse
 import sys
 from collections import deque

@@ -1,7 +1,5 @@
 """A batch spread over a Ray cluster by Ray Data. Files are read and written by the workers: they need the same disk."""
 
-from __future__ import annotations
-
 import argparse
 import logging
 from collections.abc import Callable, Iterator, Sequence

@@ -1,7 +1,5 @@
 """``bench``: what a preview frame costs on this machine, in time and memory, and how good it is."""
 
-from __future__ import annotations
-
 import argparse
 import json
 import os

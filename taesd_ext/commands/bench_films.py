@@ -1,7 +1,5 @@
 """The ways of making one moving preview of a video that ``bench --films`` compares."""
 
-from __future__ import annotations
-
 import io
 from collections.abc import Callable
 from dataclasses import dataclass

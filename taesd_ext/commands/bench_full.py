@@ -1,7 +1,5 @@
 """The ways of running a full-size VAE that ``bench --full`` compares: diffusers', the plain network, and ours."""
 
-from __future__ import annotations
-
 import importlib
 import tempfile
 from collections.abc import Callable, Iterator

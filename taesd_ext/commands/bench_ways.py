@@ -1,7 +1,5 @@
 """The ways of making one preview frame that ``bench`` compares: from a latent to the encoded bytes of a picture."""
 
-from __future__ import annotations
-
 import importlib.util
 import io
 import multiprocessing

@@ -1,7 +1,5 @@
 """``bench --webui``: what live previews add to a generation in a running WebUI, measured through its own API."""
 
-from __future__ import annotations
-
 import argparse
 import base64
 import statistics

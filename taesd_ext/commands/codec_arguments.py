@@ -1,7 +1,5 @@
 """The command-line arguments that say which codec to load and how."""
 
-from __future__ import annotations
-
 import argparse
 
 import torch

@@ -1,7 +1,5 @@
 """``compare``: pictures through every codec, with what each costs and what it loses."""
 
-from __future__ import annotations
-
 import argparse
 import json
 import os

@@ -1,7 +1,5 @@
 """The comparison to look at: the table of what each codec costs and loses, a self-contained HTML page, a PNG sheet."""
 
-from __future__ import annotations
-
 import base64
 import html
 import io

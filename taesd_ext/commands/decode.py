@@ -1,7 +1,5 @@
 """``decode``: stored latents to pictures, one file or many."""
 
-from __future__ import annotations
-
 import argparse
 from pathlib import Path
 

@@ -5,8 +5,6 @@ the user's own: folders of weights are numbered, and home folders are written as
 what it can without them.
 """
 
-from __future__ import annotations
-
 import argparse
 import logging
 import platform

@@ -1,7 +1,5 @@
 """The doctor's look at the weight files: which there are, where they are looked for, and what is wrong with them."""
 
-from __future__ import annotations
-
 import os
 from collections.abc import Iterable
 from pathlib import Path

@@ -1,7 +1,5 @@
 """``encode``: pictures to latents, one file or many."""
 
-from __future__ import annotations
-
 import argparse
 from pathlib import Path
 

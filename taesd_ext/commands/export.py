@@ -1,7 +1,5 @@
 """``export``: a tiny autoencoder written for other programs, as safetensors, Keras or ONNX."""
 
-from __future__ import annotations
-
 import argparse
 import sys
 from collections.abc import Callable

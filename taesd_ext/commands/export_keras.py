@@ -4,8 +4,6 @@ Pictures and latents are channels-last there: (B,H,W,3) in [0,1], (B,h,w,C). No 
 that the file loads anywhere and in Keras' safe mode.
 """
 
-from __future__ import annotations
-
 import importlib.util
 import os
 from pathlib import Path

@@ -4,8 +4,6 @@ That one needs no package but onnx, and spends few operations: a plain decoder i
 Relu, Resize and Tanh, which every runtime knows.
 """
 
-from __future__ import annotations
-
 import inspect
 import io
 import warnings

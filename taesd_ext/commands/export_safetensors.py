@@ -1,7 +1,5 @@
 """safetensors: the original layout, one part or both in a file, and the folder of diffusers' AutoencoderTiny."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Mapping, Sequence
 

@@ -1,7 +1,5 @@
 """From a command line to single pieces of work: which files are read, what each becomes, and how one is made."""
 
-from __future__ import annotations
-
 import glob
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence

@@ -5,8 +5,6 @@ Everything that is shipped is learnt from synthetic pictures and latents, seeded
 back.
 """
 
-from __future__ import annotations
-
 import argparse
 import time
 from collections.abc import Callable

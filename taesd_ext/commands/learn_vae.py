@@ -3,8 +3,6 @@
 What a long training has reached is kept beside its result and gone on from, should it be broken off.
 """
 
-from __future__ import annotations
-
 import argparse
 import io
 import time

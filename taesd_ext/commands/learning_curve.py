@@ -1,7 +1,5 @@
 """How good previews learnt from so many finished pictures are: a known latent format is taken as an unknown one."""
 
-from __future__ import annotations
-
 import time
 from collections.abc import Callable, Iterator
 from functools import partial

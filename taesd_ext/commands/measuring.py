@@ -1,7 +1,5 @@
 """The measuring core: pieces of work in turn, round by round, each timed, and a table of what came out."""
 
-from __future__ import annotations
-
 import statistics
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence

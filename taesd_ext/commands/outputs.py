@@ -3,8 +3,6 @@
 The same for every command: what is there already is replaced only with --overwrite, what is read never.
 """
 
-from __future__ import annotations
-
 import argparse
 import os
 import tempfile

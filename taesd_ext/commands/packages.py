@@ -1,7 +1,5 @@
 """The packages that everything here is made with. Imports none of them: it is read where they are missing."""
 
-from __future__ import annotations
-
 import importlib.metadata
 import importlib.util
 import re

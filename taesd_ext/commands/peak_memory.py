@@ -1,7 +1,5 @@
 """The most memory that a piece of work took beyond what was taken before it."""
 
-from __future__ import annotations
-
 import contextlib
 import ctypes
 import gc
@@ -25,7 +23,7 @@ class PeakMemory:
         self._before: int | None = None
         self.bytes: int | None = None
 
-    def __enter__(self) -> PeakMemory:
+    def __enter__(self) -> "PeakMemory":
         gc.collect()
         if self._device.type == "cuda":
             torch.cuda.synchronize(self._device)

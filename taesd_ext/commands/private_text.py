@@ -1,7 +1,5 @@
 """Text that may be shown to anybody: known folders by a label, home folders as ~."""
 
-from __future__ import annotations
-
 import os
 import re
 from collections.abc import Mapping

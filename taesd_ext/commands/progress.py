@@ -1,7 +1,5 @@
 """Progress bars on stderr for whatever takes longer than a moment."""
 
-from __future__ import annotations
-
 import sys
 from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import contextmanager

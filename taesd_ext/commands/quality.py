@@ -1,7 +1,5 @@
 """How good each cheap preview is: against the full decode of the same latent, area-averaged to the preview's size."""
 
-from __future__ import annotations
-
 import statistics
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """One picture through one codec and back: what is left of it, and what it cost. A row of the comparison."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """What a WebUI's own settings have to be for live previews by TAESD, and how its config.json gets them."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Mapping
 from pathlib import Path

@@ -1,7 +1,5 @@
 """``weights``: which weight files there are and what they are, get the official ones, check their checksums."""
 
-from __future__ import annotations
-
 import argparse
 import json
 import sys

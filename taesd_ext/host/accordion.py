@@ -1,7 +1,5 @@
 """The per-generation controls: an accordion in txt2img and img2img, the same by the API."""
 
-from __future__ import annotations
-
 import secrets
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace

@@ -1,7 +1,5 @@
 """REST routes under /taesd/v1, where the host's own API is on, with the same log-in; and the badge's own status."""
 
-from __future__ import annotations
-
 import secrets
 from collections.abc import Callable
 from typing import Any

@@ -1,7 +1,5 @@
 """What the REST routes take and give, and what their base64 texts hold. Plain enough for pydantic 1 and 2."""
 
-from __future__ import annotations
-
 import base64
 import binascii
 import io

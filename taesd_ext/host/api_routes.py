@@ -1,7 +1,5 @@
 """What each REST route does. What comes from outside names families, options and numbers, never a path."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from functools import wraps
 from typing import Any
@@ -246,10 +244,7 @@ class Routes:
 
 
 def answering(route: Callable[..., Any]) -> Callable[..., Any]:
-    """What we refuse is the asker's mistake (400) with its cure; a full memory is 503. Nothing becomes a 500.
-
-    It stands beside the routes, because older FastAPI reads their annotations with what this file imports.
-    """
+    """What we refuse is the asker's mistake (400) with its cure; a full memory is 503. Nothing becomes a 500."""
 
     @wraps(route)
     def answer(*args: Any, **kwargs: Any) -> Any:

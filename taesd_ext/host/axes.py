@@ -1,7 +1,5 @@
 """X/Y/Z plot axes: the same picture by different decoders, and previews at different detail."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any

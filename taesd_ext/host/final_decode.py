@@ -1,7 +1,5 @@
 """Finished pictures: latents decoded and pictures encoded by our codecs, and what did it in the parameters."""
 
-from __future__ import annotations
-
 import contextlib
 import threading
 from collections.abc import Callable, Iterator

@@ -1,7 +1,5 @@
 """The full VAE that a person chose for finished pictures, in place of the host's own."""
 
-from __future__ import annotations
-
 import contextlib
 import os
 import threading

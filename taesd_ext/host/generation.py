@@ -1,7 +1,5 @@
 """What belongs to one generation: its processing object, its choices, its thread."""
 
-from __future__ import annotations
-
 import threading
 import weakref
 from dataclasses import dataclass, replace
@@ -27,7 +25,7 @@ class Choices:
             settings, enabled=self.enabled, **{name: value for name, value in chosen.items() if value is not None}
         )
 
-    def with_previews_of(self, other: Choices) -> Choices:
+    def with_previews_of(self, other: "Choices") -> "Choices":
         """What makes finished pictures stays."""
         return replace(other, final_vae=self.final_vae, final_vae_first=self.final_vae_first)
 

@@ -1,7 +1,5 @@
 """The last jobs' previews and latents of a WebUI, for its TAESD tab."""
 
-from __future__ import annotations
-
 import weakref
 from collections.abc import Callable
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """The seams: what the host's functions do instead, while TAESD is chosen. Everything else goes to the original."""
 
-from __future__ import annotations
-
 import sys
 import threading
 from collections.abc import Callable

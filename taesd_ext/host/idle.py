@@ -1,8 +1,6 @@
 """What takes long to learn is learnt while the WebUI has nothing else to do: heads of weights that nobody has seen
 before, and previewers from finished pictures."""
 
-from __future__ import annotations
-
 import threading
 import time
 from collections.abc import Callable, Iterator

@@ -1,7 +1,5 @@
 """Generation parameters that say which autoencoder really made or read a picture."""
 
-from __future__ import annotations
-
 import functools
 import json
 import re

@@ -1,7 +1,5 @@
 """What is kept of jobs as pictures of the host: decoded by its own VAE, with a job's parameters, saved as it saves."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """Previews of models without any of ours: learnt from the pictures that the host finishes itself."""
 
-from __future__ import annotations
-
 import threading
 from collections.abc import Callable, Iterator
 

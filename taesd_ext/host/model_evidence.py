@@ -1,7 +1,5 @@
 """What a host's loaded model says about its latents; hosts say it in different places, and some say little."""
 
-from __future__ import annotations
-
 import hashlib
 from typing import Any
 

@@ -1,7 +1,5 @@
 """The table of options as options of the host: added in the sections where it has its own, read, and set."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import partial

@@ -1,7 +1,5 @@
 """HostPatch: one function of the host replaced, and put back as it was found."""
 
-from __future__ import annotations
-
 import functools
 import threading
 from collections.abc import Callable

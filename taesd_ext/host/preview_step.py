@@ -1,7 +1,5 @@
 """X/Y/Z plot's axis "Preview step": several moments of one sampling run as pictures."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import torch

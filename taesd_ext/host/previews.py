@@ -1,7 +1,5 @@
 """The live previews of a WebUI: whose they are, what they go by, when they are drawn, and who gets them."""
 
-from __future__ import annotations
-
 import contextlib
 import threading
 from collections.abc import Callable

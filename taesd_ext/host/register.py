@@ -1,7 +1,5 @@
 """The extension goes into the host, and comes out again."""
 
-from __future__ import annotations
-
 import math
 import threading
 from collections.abc import Callable, Sequence

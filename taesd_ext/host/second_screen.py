@@ -1,7 +1,5 @@
 """A page for a second screen: the running job's preview as large as the window, for every job and without gradio."""
 
-from __future__ import annotations
-
 import time
 from collections.abc import Callable
 from pathlib import Path

@@ -1,7 +1,5 @@
 """The options of a WebUI: read, added, changed and saved."""
 
-from __future__ import annotations
-
 import contextlib
 import html
 from types import ModuleType

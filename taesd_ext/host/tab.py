@@ -1,7 +1,5 @@
 """The tab "TAESD": the panel of ui/, with the WebUI's own values and callables."""
 
-from __future__ import annotations
-
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial

@@ -1,7 +1,5 @@
 """The one file that imports a WebUI: which one it is and what it can do, resolved once; everything else asks here."""
 
-from __future__ import annotations
-
 import contextlib
 import importlib
 import importlib.util

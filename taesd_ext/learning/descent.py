@@ -5,8 +5,6 @@ tenth of AdamW's steps. Source of the method: K. Jordan and others, "Muon: an op
 networks", 2024. torch.optim.Muon, of the newest torch only, takes matrices and no convolutions.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import TypeVar

@@ -4,8 +4,6 @@ Every finished picture comes with the latent that it was decoded from. From the 
 the latent, solved in closed form, shows the next job's previews at two pixels a latent position.
 """
 
-from __future__ import annotations
-
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence

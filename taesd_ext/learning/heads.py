@@ -5,8 +5,6 @@ the same decoder computes before its last ReLU, area-averaged to the head's grid
 area-averaged, clamped full decode.
 """
 
-from __future__ import annotations
-
 import copy
 from collections.abc import Callable, Collection, Generator, Iterator
 from dataclasses import dataclass

@@ -5,8 +5,6 @@ synthetic pictures are encoded; and a quarter are softened copies, as early samp
 random latents of small amplitude must do.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator, Sequence
 
 from torch import Tensor

@@ -1,7 +1,5 @@
 """Fit a row of data/latent_rgb.json: the linear preview of a family, from its encoder and synthetic pictures."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Generator
 

@@ -1,7 +1,5 @@
 """How good what was learnt is."""
 
-from __future__ import annotations
-
 from torch import Tensor
 
 

@@ -1,7 +1,5 @@
 """Pieces of finished pictures and of the latents that they were decoded from, as small as they can teach."""
 
-from __future__ import annotations
-
 import hashlib
 from dataclasses import dataclass
 from pathlib import Path
@@ -42,7 +40,7 @@ class LatentKind:
         vae = f", VAE {self.vae[:8]}" if self.vae else ""
         return f"{self.name or 'unnamed model'}, {self.channels} channels{vae}"
 
-    def serves(self, wanted: LatentKind) -> bool:
+    def serves(self, wanted: "LatentKind") -> bool:
         """Whether what was made for this kind, with any VAE or with the same, shows another one's latents.
 
         It may be called by the name of our own format, too.

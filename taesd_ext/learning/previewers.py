@@ -3,8 +3,6 @@
 What it learns from is synthetic, so that the result can be made again anywhere: see synthetic_pictures.py.
 """
 
-from __future__ import annotations
-
 import time
 from collections.abc import Callable, Generator
 

@@ -1,7 +1,5 @@
 """Small previewers from a few pairs of latent and picture: a read-out in closed form, a network trained from there."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path

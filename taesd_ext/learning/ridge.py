@@ -1,7 +1,5 @@
 """Convolutions solved in closed form: ridge regression on the pixels of a few pictures, no training loop."""
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor, nn
 from torch.nn import functional

@@ -4,8 +4,6 @@ Whole pictures, small ones: in a crop of a greater one the teacher would see wha
 help, more steps do not: with 224 pictures the decoder was best after 200 of 800 steps.
 """
 
-from __future__ import annotations
-
 import time
 from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass

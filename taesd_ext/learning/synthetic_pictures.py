@@ -4,8 +4,6 @@ Everything is drawn from a seeded ``torch.Generator`` on the CPU and never touch
 matters more than likeness: the statistics of edges, textures, gradients and lettering, in many palettes.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable
 

@@ -6,8 +6,6 @@ learn to make the same features, and last all layers learn the VAE's pictures: L
 Turbo-VAED does (arXiv 2508.09136). No adversary: a preview needs none.
 """
 
-from __future__ import annotations
-
 import time
 from collections.abc import Callable, Generator, Iterable
 from dataclasses import dataclass
@@ -71,7 +69,7 @@ class Lessons:
     pictures: Tensor
     """(N,3,H,W) in [0,1], as the VAE decodes them"""
 
-    def __getitem__(self, part: slice) -> Lessons:
+    def __getitem__(self, part: slice) -> "Lessons":
         return Lessons(self.latents[part], self.known[part], self.pictures[part])
 
 

@@ -8,8 +8,6 @@ in its state dict with which arguments it is built; weights/vae_layouts.py knows
 Source of the structure: arXiv 2410.10733, mit-han-lab/efficientvit (Apache-2.0).
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from itertools import pairwise
 

@@ -7,8 +7,6 @@ weights/vae_layouts.py knows the keys of the published layouts.
 Source of the structure: CompVis/latent-diffusion (ldm), black-forest-labs/flux (quant convolutions left out).
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from functools import partial
 from itertools import pairwise

@@ -8,8 +8,6 @@ Pixels are in [-1, 1]; latents are not scaled yet (see models/full_vae.py). Sour
 diffusers' autoencoder_kl_wan.py.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import torch

@@ -1,7 +1,5 @@
 """How our networks compute inside a host: without gradients, and in their own precision."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 

@@ -7,8 +7,6 @@ Source of structure and schedule: openai/consistencydecoder, diffusers' consiste
 scheduling_consistency_decoder.py, which does not clamp between the steps, as here.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Iterator, Sequence
 from itertools import pairwise

@@ -1,7 +1,5 @@
 """The stages that a DC-AE is built of, and how the shapes in its state dict tell them."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from itertools import groupby
 

@@ -11,8 +11,6 @@ The network is cut into stages, one for each size that it works at, so that a de
 or run its late stages on tiles.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 
 import torch
@@ -64,7 +62,7 @@ class FastNetwork(Module):
         return torch.contiguous_format if plain else layout_on(device)
 
     @computing()
-    def place(self, device: torch.device | str | None = None, dtype: torch.dtype | None = None) -> FastNetwork:
+    def place(self, device: torch.device | str | None = None, dtype: torch.dtype | None = None) -> "FastNetwork":
         """Move the weights, and bring them into the layout that is best there."""
         self.to(device, dtype)
         weight = next(self.parameters())

@@ -6,8 +6,6 @@ is ever made. GroupNorm's statistics are taken over the whole picture first, so 
 many channels take a quarter of the multiplications (models/winograd.py).
 """
 
-from __future__ import annotations
-
 import copy
 from collections.abc import Callable
 from functools import partial

@@ -4,8 +4,6 @@ A network here works in its own numbers: pixels in [-1, 1], latents as it was tr
 codec's language: images in [0, 1], latents in the diffusion model's scale.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from typing import Literal, Protocol
 

@@ -5,8 +5,6 @@ matrix: Keturn, "Decoding latents to RGB without upscaling", discuss.huggingface
 source, are in data/latent_rgb.json, by the names of latent_formats.py.
 """
 
-from __future__ import annotations
-
 import json
 from dataclasses import dataclass
 from pathlib import Path

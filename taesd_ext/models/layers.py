@@ -5,8 +5,6 @@ a job runs: to compute in half precision, to add a LoRA, to wrap borders. Each l
 that calls ``torch.nn.functional`` at once, and is called without hooks. They stay subclasses of torch's layers.
 """
 
-from __future__ import annotations
-
 import copy
 from typing import Any
 

@@ -1,7 +1,5 @@
 """What the shapes in a tiny network's state dict tell of its structure."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 

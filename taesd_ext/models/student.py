@@ -5,8 +5,6 @@ A *head* reads the features of the decoder's early stages and predicts the pictu
 and a *small encoder* leads back.
 """
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor, nn
 from torch.nn import functional

@@ -7,8 +7,6 @@ shapes in such a state dict with which arguments it is built.
 Source of the structure: madebyollin/taesd (MIT), Sana, FLUX.2 and Qwen Image 2.1 variants included.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import ClassVar
 

@@ -9,8 +9,6 @@ from the shapes in such a state dict with which arguments it is built.
 Source of the structure: madebyollin/taehv (MIT), its branch taeltx23_wide, and madebyollin/taem1 (MIT).
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Sequence
 

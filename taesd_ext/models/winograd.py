@@ -8,8 +8,6 @@ The points decide how exact it is. With those usual in the field, 0, 1, -1, 2, -
 (of its largest value), with these 2e-6, and oneDNN's direct convolution is 2e-6 to 3e-6.
 """
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor
 

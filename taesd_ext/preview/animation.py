@@ -1,7 +1,5 @@
 """A job's previews as one animated picture."""
 
-from __future__ import annotations
-
 import io
 from collections.abc import Sequence
 from dataclasses import dataclass

@@ -4,8 +4,6 @@ A preview session uses one :class:`SpeedBook` per painter, kept as long as that 
 job. Nothing here reads a clock or a tensor: times come in as numbers.
 """
 
-from __future__ import annotations
-
 import math
 import threading
 from collections import defaultdict, deque

@@ -1,7 +1,5 @@
 """A preview and the device's queue: a latent is taken from under the sampler without waiting for more than it."""
 
-from __future__ import annotations
-
 import contextlib
 import weakref
 from collections.abc import Callable, Iterator

@@ -1,7 +1,5 @@
 """Who draws a latent: a tiny decoder at one detail or another, a shipped previewer, or a matrix."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace

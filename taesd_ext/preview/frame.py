@@ -1,7 +1,5 @@
 """Image tensor -> rounded uint8 -> PIL -> encoded bytes, each made once however many look."""
 
-from __future__ import annotations
-
 import io
 import math
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """The preview as a PIL image of the full size, for everybody who reads it from the host."""
 
-from __future__ import annotations
-
 import io
 import sys
 import threading

@@ -1,7 +1,5 @@
 """What a preview session knows of one job: its settings, how far it is, what previews cost, and what has failed."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass, field
 
 from taesd_ext.preview.budget import PreviewBudget

@@ -1,7 +1,5 @@
 """The last jobs' previews and latents: of each step what the page showed and what it was made of, within one bound."""
 
-from __future__ import annotations
-
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence

@@ -1,7 +1,5 @@
 """All frames of a film for the price of a few: the decoder draws these, and a read-out that they teach the others."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import torch

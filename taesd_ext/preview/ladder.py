@@ -1,7 +1,5 @@
 """The ladder of previews: by the first way that works, at the most detail that the budget allows."""
 
-from __future__ import annotations
-
 import weakref
 from collections.abc import Callable
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """Latents on their way from the sampler's device to the CPU, without the sampler waiting for any of them."""
 
-from __future__ import annotations
-
 import threading
 from collections import deque
 from collections.abc import Callable

@@ -1,7 +1,5 @@
 """What is kept of a job: the previews that pages got, and the latents that they were made of."""
 
-from __future__ import annotations
-
 import io
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -123,7 +121,7 @@ class RecordedJob:
         ]
         return [*self.finished_latents(), *steps]
 
-    def copy(self) -> RecordedJob:
+    def copy(self) -> "RecordedJob":
         return replace(self, moments=dict(self.moments), latents=list(self.latents))
 
     def put(self, step: int, **known: Any) -> None:

@@ -1,7 +1,5 @@
 """What one preview shows: a batch of pictures, or the frames of a film."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 from torch import Tensor
@@ -27,7 +25,7 @@ class Scene:
     film: bool = False
 
     @classmethod
-    def of(cls, samples: Tensor, detection: Detection, settings: PreviewSettings) -> Scene:
+    def of(cls, samples: Tensor, detection: Detection, settings: PreviewSettings) -> "Scene":
         """A film where the samples hold several frames and it is to move: the first of a batch."""
         if settings.film == MOVING and samples.ndim == 5 and samples.shape[2] > 1:
             return cls(samples[0].movedim(1, 0), detection, settings, film=True)

@@ -1,7 +1,5 @@
 """PreviewSession: when a running job's latent is decoded, for whom, and what pollers get."""
 
-from __future__ import annotations
-
 import contextlib
 import threading
 import time

@@ -1,7 +1,5 @@
 """What the panel asks of the program it sits in. The WebUI and the playground each fill one of these."""
 
-from __future__ import annotations
-
 import contextlib
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager

@@ -1,7 +1,5 @@
 """The panel's benchmark: what a preview costs on this machine, at each detail and size."""
 
-from __future__ import annotations
-
 import statistics
 from typing import Any
 

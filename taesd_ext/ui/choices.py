@@ -1,7 +1,5 @@
 """What a page may choose, and what a dropdown shows when its list is read anew: the choice stays while it is there."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Iterable, Sequence
 from typing import Any

@@ -1,7 +1,5 @@
 """The panel's comparison: one picture through several codecs, side by side, with what each costs and loses."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Mapping
 from typing import Any

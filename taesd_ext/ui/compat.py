@@ -1,7 +1,5 @@
 """What differs between gradio 3.41, 4 and 6, in one place; the rest of ui/ uses only what all of them have."""
 
-from __future__ import annotations
-
 import inspect
 import os
 import tempfile

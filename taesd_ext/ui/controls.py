@@ -1,7 +1,5 @@
 """Controls that several tabs have."""
 
-from __future__ import annotations
-
 from html import escape
 from typing import Any
 

@@ -1,7 +1,5 @@
 """A kept latent through another decoder, without generating again."""
 
-from __future__ import annotations
-
 import time
 from dataclasses import dataclass
 

@@ -1,7 +1,5 @@
 """``demo``: the playground from the command line."""
 
-from __future__ import annotations
-
 import argparse
 from pathlib import Path
 

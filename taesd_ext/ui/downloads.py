@@ -1,7 +1,5 @@
 """What can be downloaded, how large it is, and the download itself, as several tabs offer it."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from pathlib import Path
 

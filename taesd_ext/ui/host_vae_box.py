@@ -1,7 +1,5 @@
 """The Models tab's part for the WebUI's own SD VAE setting: put fine-tuned VAEs where it finds them."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import gradio as gr

@@ -1,7 +1,5 @@
 """Results that a page may ask for again. A ``gr.State`` holds their key only: gradio 3.41 forgets no page's states."""
 
-from __future__ import annotations
-
 import threading
 from itertools import count
 from typing import Generic, TypeVar

@@ -1,7 +1,5 @@
 """The panel's way from a picture to a latent in a PNG and back."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Any
 

@@ -1,7 +1,5 @@
 """The Models tab's part for previews learnt from finished images: how good each is, and forget."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import gradio as gr

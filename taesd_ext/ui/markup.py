@@ -1,7 +1,5 @@
 """Small pieces of HTML that several tabs show. Everything from outside is escaped here."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Mapping, Sequence
 from html import escape
 

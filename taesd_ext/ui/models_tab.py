@@ -1,7 +1,5 @@
 """The panel's model manager: what is there, get it, check it, take it out."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Any
 

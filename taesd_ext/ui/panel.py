@@ -1,7 +1,5 @@
 """The panel: the same tabs in the WebUI's TAESD tab and in the playground."""
 
-from __future__ import annotations
-
 import gradio as gr
 
 from taesd_ext.ui.actions import PanelActions

@@ -1,7 +1,5 @@
 """Sample pictures, pictures as addresses that a page can show without a file on the server, and files to download."""
 
-from __future__ import annotations
-
 import base64
 import io
 import re

@@ -5,8 +5,6 @@ The best linear prediction is Wiener's filter: each frequency is kept as far as 
 noise's. It shows what a real run shows: blotches of colour first, then shapes, then detail.
 """
 
-from __future__ import annotations
-
 import math
 import time
 from collections.abc import Callable, Iterator

@@ -1,7 +1,5 @@
 """The playground's first tab: choose a picture, press Generate, watch the live preview."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path

@@ -1,7 +1,5 @@
 """The playground: the panel without a WebUI, and a generation to watch the live preview at work."""
 
-from __future__ import annotations
-
 import threading
 import time
 from pathlib import Path

@@ -3,8 +3,6 @@
 javascript/taesd_ext.js shows the same line under a generation, and presses these buttons.
 """
 
-from __future__ import annotations
-
 from html import escape
 from typing import Any
 

@@ -1,7 +1,5 @@
 """The choice of a kept latent and of a decoder, and the picture that they make."""
 
-from __future__ import annotations
-
 import time
 from collections.abc import Callable, Sequence
 from typing import Any

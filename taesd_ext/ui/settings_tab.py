@@ -1,7 +1,5 @@
 """The panel's settings: the same values as the host's own settings page, with what they cost and how they look."""
 
-from __future__ import annotations
-
 import time
 from collections.abc import Iterable
 from typing import Any

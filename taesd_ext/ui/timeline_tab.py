@@ -1,7 +1,5 @@
 """The panel's timeline: the previews of the last jobs, to scrub through and to save as a film."""
 
-from __future__ import annotations
-
 import time
 from functools import partial
 from typing import Any

@@ -5,8 +5,6 @@ it for ever when the server is to close. So one event starts the work, and javas
 button until the answer says that it is done.
 """
 
-from __future__ import annotations
-
 import secrets
 import threading
 import time

@@ -4,8 +4,6 @@ A VAE that was trained with reflected or repeated borders draws frames of anothe
 it themselves.
 """
 
-from __future__ import annotations
-
 import functools
 import json
 import tempfile

@@ -8,8 +8,6 @@ called "unverified". The newest version of a family comes first.
 Sources: the histories of madebyollin/taesd and madebyollin/taehv (git ls-tree), the file pages of huggingface.co.
 """
 
-from __future__ import annotations
-
 import json
 from collections.abc import Iterable
 from dataclasses import dataclass

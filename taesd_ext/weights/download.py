@@ -7,8 +7,6 @@ What lies on Hugging Face comes from the mirror of $HF_ENDPOINT where one is nam
 site's own cache holds the file.
 """
 
-from __future__ import annotations
-
 import errno
 import os
 import shutil

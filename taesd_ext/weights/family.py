@@ -5,8 +5,6 @@ says of itself (metadata, ComfyUI's scale, names of keys), its own name, its fol
 and called so.
 """
 
-from __future__ import annotations
-
 import re
 from collections.abc import Iterable
 

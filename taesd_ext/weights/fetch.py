@@ -1,7 +1,5 @@
 """One transfer into a temporary file, which goes on where an earlier one broke off."""
 
-from __future__ import annotations
-
 import ssl
 import threading
 from collections.abc import Callable, Mapping

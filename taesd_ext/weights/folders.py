@@ -1,7 +1,5 @@
 """Where weight files lie, and what lies there: each folder is read once, until its time of change says otherwise."""
 
-from __future__ import annotations
-
 import os
 import threading
 import time

@@ -4,8 +4,6 @@ The library's transfer is not used: only its newest versions show their progress
 its headers: to build them its newest version asks the server something of its own.
 """
 
-from __future__ import annotations
-
 import os
 from pathlib import Path
 from urllib.parse import urlsplit

@@ -1,7 +1,5 @@
 """What a weight file is: an official one by its checksum, else what its content, and last its name, says."""
 
-from __future__ import annotations
-
 import hashlib
 import threading
 from dataclasses import dataclass

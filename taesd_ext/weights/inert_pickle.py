@@ -4,8 +4,6 @@ Python's own reader does the work. Its C twin, ``pickle.Unpickler``, is not used
 allocates 64 GB for a memo place of four thousand million.
 """
 
-from __future__ import annotations
-
 import io
 import pickle
 from typing import Any, ClassVar, NoReturn

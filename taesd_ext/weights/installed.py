@@ -4,8 +4,6 @@ Where several hold the same part, the first folder's comes first, then the one u
 What a file is was told once and is remembered as long as its size and time of change stay the same.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterable
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """Full-size VAEs in folders: those that have a name, those known by their file's, and a new one put among them."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Iterable, Iterator
 from dataclasses import replace

@@ -9,8 +9,6 @@ Numbers are read only where they lie plainly in the file, never packed: its libr
 Keras' own lists of layers among them, are not read at all: the library takes 4 GB for a text that claims that length.
 """
 
-from __future__ import annotations
-
 import re
 from pathlib import Path
 from typing import Any, NamedTuple

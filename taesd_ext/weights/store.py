@@ -4,8 +4,6 @@ Reading follows links: a user may link his models folder, or a file in it, to an
 put into or taken out of the given folder itself, and never through a link to another place.
 """
 
-from __future__ import annotations
-
 import os
 import shutil
 import tempfile

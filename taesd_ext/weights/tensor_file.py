@@ -4,8 +4,6 @@ The host's own replacements of ``torch.load`` and ``safetensors.torch.load_file`
 a refused file and Forge's renames the file to ``*.corrupted``.
 """
 
-from __future__ import annotations
-
 import json
 import stat
 from collections.abc import Callable

@@ -7,8 +7,6 @@ Layouts found in the wild, all read into the networks' own keys:
 - diffusers AutoencoderTiny: "encoder.layers.N", "decoder.layers.N", which count without a clamp or fold in front.
 """
 
-from __future__ import annotations
-
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass

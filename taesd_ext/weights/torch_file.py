@@ -6,8 +6,6 @@ weights_only: a host may have replaced it, and in the torch versions of many Web
 (CVE-2025-32434 before 2.6, CVE-2026-24747 before 2.10) or believes a storage's claimed size and reads beyond its end.
 """
 
-from __future__ import annotations
-
 import errno
 import io
 import zipfile

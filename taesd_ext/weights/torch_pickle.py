@@ -1,7 +1,5 @@
 """The tensors that a pickle of torch.save describes: which bytes of which storage, unread."""
 
-from __future__ import annotations
-
 import pickle
 from math import prod
 from typing import Any, ClassVar, NamedTuple

@@ -1,7 +1,5 @@
 """The full-size VAE in a weight file: its networks, told by its tensors."""
 
-from __future__ import annotations
-
 import json
 import math
 from contextlib import suppress

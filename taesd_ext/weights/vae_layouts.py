@@ -7,8 +7,6 @@
 - DC-AE: the original, "encoder.stages.3.op_list.0.context_module.main.qkv.conv.weight"; diffusers'.
 """
 
-from __future__ import annotations
-
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass

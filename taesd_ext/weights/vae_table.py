@@ -6,8 +6,6 @@ A row without more to tell it by than its name is one of several with the same l
 in the first row of each format: SD1's and SDXL's VAE differ in nothing but their numbers, nor do SD3's and FLUX.1's.
 """
 
-from __future__ import annotations
-
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """Blended tiles: nothing is lost or moved, and no seam is left where a plain cut shows one."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 from itertools import pairwise
 

@@ -1,7 +1,5 @@
 """A file's reduced detail is found once, and anew when the file or what was learnt here changed."""
 
-from __future__ import annotations
-
 import os
 from pathlib import Path
 

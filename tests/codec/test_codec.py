@@ -1,7 +1,5 @@
 """What Codec promises whatever its weights are: sizes, ranges, errors, and that its input stays as it was."""
 
-from __future__ import annotations
-
 import threading
 
 import pytest

@@ -1,7 +1,5 @@
 """The real trained weights against published and golden outputs."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import numpy as np

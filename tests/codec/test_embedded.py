@@ -1,7 +1,5 @@
 """The embedded codecs: told apart, in place of missing files only, and as good as is said."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import pytest

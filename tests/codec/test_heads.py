@@ -1,7 +1,5 @@
 """Reduced detail with small random decoders and heads: found, checked, applied, kept."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import pytest

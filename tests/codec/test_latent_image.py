@@ -1,7 +1,5 @@
 """Latents as pictures: the numbers of TAESD's own way, the way back, and every kind of file that must be refused."""
 
-from __future__ import annotations
-
 import io
 import json
 import zlib

@@ -3,8 +3,6 @@
 The whole run: ``TAESD_LONG_RUN=10000 pytest -s tests/codec/test_long_run.py``, some minutes on two idle cores.
 """
 
-from __future__ import annotations
-
 import os
 import random
 import statistics

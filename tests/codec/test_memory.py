@@ -1,7 +1,5 @@
 """Every device's words for "out of memory" are known, and a picture is then made in smaller and smaller tiles."""
 
-from __future__ import annotations
-
 import pytest
 import torch
 

@@ -1,7 +1,5 @@
 """On a device that is not the CPU the fast form is believed only after a comparison with the plain network."""
 
-from __future__ import annotations
-
 import pytest
 import torch
 from torch.nn import functional

@@ -1,7 +1,5 @@
 """dtype="auto": what a CPU is quick in, and what happens when a narrow type overflows."""
 
-from __future__ import annotations
-
 import pytest
 import torch
 

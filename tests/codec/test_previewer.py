@@ -1,7 +1,5 @@
 """The embedded previewers as they are shipped."""
 
-from __future__ import annotations
-
 import numpy as np
 import pytest
 import torch

@@ -1,7 +1,5 @@
 """The heads that are shipped, on the weights that they were made for."""
 
-from __future__ import annotations
-
 import numpy as np
 import pytest
 import torch

@@ -1,7 +1,5 @@
 """Tiles give what the whole gives: the same bits on an x86 CPU in float32, within rounding elsewhere."""
 
-from __future__ import annotations
-
 import platform
 
 import pytest

@@ -1,7 +1,5 @@
 """Blended tiles of a trained VAE: how far they are from the whole picture, and that no seam is seen."""
 
-from __future__ import annotations
-
 import lzma
 from pathlib import Path
 

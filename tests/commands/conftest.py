@@ -1,7 +1,5 @@
 """Weights for the command line's tests."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import pytest

@@ -1,7 +1,5 @@
 """Small pictures to encode, and what became of them."""
 
-from __future__ import annotations
-
 import hashlib
 from pathlib import Path
 

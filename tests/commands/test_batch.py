@@ -1,7 +1,5 @@
 """Many files: which are found, what each becomes, and the parts that the runs are made of."""
 
-from __future__ import annotations
-
 import threading
 from pathlib import Path
 

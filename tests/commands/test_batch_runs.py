@@ -1,7 +1,5 @@
 """Runs over many files: resumed after a kill, split, spread, and alike whichever way they ran."""
 
-from __future__ import annotations
-
 import os
 import shutil
 import subprocess

@@ -1,7 +1,5 @@
 """``bench``: its figures come from what it says they come from. Times themselves are not asserted."""
 
-from __future__ import annotations
-
 import argparse
 import io
 import json

@@ -1,7 +1,5 @@
 """The comparison: right numbers, in files that stand alone, whatever fails on the way."""
 
-from __future__ import annotations
-
 import html
 import io
 import json

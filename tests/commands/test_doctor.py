@@ -1,7 +1,5 @@
 """The text for a report: what it names, what it must not hold, and what it finds wrong."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import pytest

@@ -1,7 +1,5 @@
 """Exports run in the programs that they are for, and give what the torch networks give."""
 
-from __future__ import annotations
-
 import os
 import subprocess
 import sys

@@ -1,7 +1,5 @@
 """learn makes the shipped files; here in miniature, from the real weights."""
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """The measures against the formulas written out, window by window."""
 
-from __future__ import annotations
-
 import math
 
 import numpy as np

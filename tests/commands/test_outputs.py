@@ -1,7 +1,5 @@
 """What every command does with its outputs: it looks before it computes, and replaces only what it is told to."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import pytest

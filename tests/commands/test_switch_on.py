@@ -1,7 +1,5 @@
 """`doctor --fix`: a WebUI's config.json gets live previews by TAESD, and nothing else of it changes."""
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 

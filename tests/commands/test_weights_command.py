@@ -1,7 +1,5 @@
 """`weights list` and `weights verify`: damaged files are shown, and folders that are not there are said."""
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 

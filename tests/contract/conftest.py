@@ -1,7 +1,5 @@
 """The fake host of tests/host, for tests that put a real host's own functions into it."""
 
-from __future__ import annotations
-
 import importlib.util
 import os
 from pathlib import Path

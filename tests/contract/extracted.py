@@ -1,7 +1,5 @@
 """A host's own functions, taken out of its source and run on stand-ins: its code path, without the host."""
 
-from __future__ import annotations
-
 import ast
 from typing import Any
 

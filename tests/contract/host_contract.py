@@ -4,8 +4,6 @@
 there. A seam that is gone elsewhere, or has come where it was absent, breaks the contract.
 """
 
-from __future__ import annotations
-
 import ast
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field

@@ -3,8 +3,6 @@
 Nothing of the host is imported or run. A host update that breaks us names the seam here, and what it was used for.
 """
 
-from __future__ import annotations
-
 import pytest
 from host_contract import HOSTS, LATENT_FORMATS, SEAMS, WITHOUT_TINY_DECODER, Seam
 from host_source import HostSource, Missing

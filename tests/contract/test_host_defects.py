@@ -4,8 +4,6 @@ The functions are taken out of the source of the WebUI in WEBUI_DIR and put into
 wraps them as it does in the real one.
 """
 
-from __future__ import annotations
-
 import functools
 import os
 from collections.abc import Callable

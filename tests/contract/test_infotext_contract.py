@@ -1,7 +1,5 @@
 """What the host writes into a picture's parameters about a VAE of ours, it reads back as the same choice."""
 
-from __future__ import annotations
-
 import json
 import re
 from pathlib import Path

@@ -1,7 +1,5 @@
 """What the host makes of an option's help, its localization can translate."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from types import SimpleNamespace
 

@@ -1,7 +1,5 @@
 """A decoder that `learn --tiny` made, in the host's own built-in TAESD."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from types import SimpleNamespace
 

@@ -3,8 +3,6 @@
 Needs torch_xla and PJRT_DEVICE=CPU; skipped elsewhere. `.ci/xla` makes the environment and runs this.
 """
 
-from __future__ import annotations
-
 import os
 
 import pytest

@@ -1,7 +1,5 @@
 """The picture that the README promises can be made by anybody, and without touching the repository's own."""
 
-from __future__ import annotations
-
 import importlib.util
 import runpy
 import sys

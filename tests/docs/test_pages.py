@@ -1,7 +1,5 @@
 """The pages say what is: links, families, settings, commands and their flags, routes."""
 
-from __future__ import annotations
-
 import argparse
 import re
 from pathlib import Path

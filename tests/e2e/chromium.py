@@ -1,7 +1,5 @@
 """A headless Chromium on the pages of the WebUIs and of the playground, of gradio 3.41, 4 and 6."""
 
-from __future__ import annotations
-
 import contextlib
 import os
 import re

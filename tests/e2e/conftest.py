@@ -1,7 +1,5 @@
 """Real WebUIs for the tests that need one."""
 
-from __future__ import annotations
-
 import os
 import shutil
 import signal

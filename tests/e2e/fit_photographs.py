@@ -8,8 +8,6 @@ denoising diffusion does (Ho et al. 2020: the mean squared error of the noise; s
 al. 2022), told by the prompt how bright and how warm the picture is, and one time in seven not told.
 """
 
-from __future__ import annotations
-
 import argparse
 import copy
 import math

@@ -5,8 +5,6 @@ encoders are of their true size and zeros but for the positions, since the hosts
 the files are sparse, and take little room on the disk.
 """
 
-from __future__ import annotations
-
 import json
 import math
 from collections.abc import Iterator

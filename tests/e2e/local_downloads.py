@@ -3,8 +3,6 @@
 python local_downloads.py TABLE --models DIR, where TABLE is {family: [OfficialFile's fields]}.
 """
 
-from __future__ import annotations
-
 import argparse
 import json
 from dataclasses import replace

@@ -1,7 +1,5 @@
 """A running playground, as ``python -m taesd_ext demo`` starts it."""
 
-from __future__ import annotations
-
 import contextlib
 import os
 import subprocess

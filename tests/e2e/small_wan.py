@@ -3,8 +3,6 @@
 Its text encoder and VAE are smaller than the host believes them: probe_extension/scripts/small_parts.py tells it.
 """
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import torch

@@ -1,7 +1,5 @@
 """Downloads from the panel, in a browser, from a server on this machine that does what bad networks do."""
 
-from __future__ import annotations
-
 import hashlib
 import json
 from collections.abc import Iterator

@@ -1,7 +1,5 @@
 """From a WebUI's first start with the extension, without one weight file, to the first preview."""
 
-from __future__ import annotations
-
 from itertools import count
 
 import pytest

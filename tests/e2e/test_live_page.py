@@ -1,7 +1,5 @@
 """The live preview in a real WebUI's page: the first one, the badge and what it offers, the accordion's live effect."""
 
-from __future__ import annotations
-
 import contextlib
 from typing import Any
 

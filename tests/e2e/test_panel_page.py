@@ -3,8 +3,6 @@
 What is the same without a WebUI is in test_playground_browser.py.
 """
 
-from __future__ import annotations
-
 import pytest
 import torch
 from chromium import (

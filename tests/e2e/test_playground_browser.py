@@ -1,7 +1,5 @@
 """The playground as a person uses it, in a headless Chromium: every tab, wide and on a phone, light and dark."""
 
-from __future__ import annotations
-
 import contextlib
 import itertools
 from collections.abc import Callable, Iterator

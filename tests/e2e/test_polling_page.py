@@ -1,7 +1,5 @@
 """Several browser tabs watch one job of a real WebUI: each preview is made once."""
 
-from __future__ import annotations
-
 import contextlib
 import threading
 import time

@@ -1,7 +1,5 @@
 """Reload UI of a real WebUI after the page that started long work was closed."""
 
-from __future__ import annotations
-
 import time
 from collections.abc import Callable
 from pathlib import Path

@@ -1,7 +1,5 @@
 """The page for a second screen, and previews and steps that are saved, in a real WebUI."""
 
-from __future__ import annotations
-
 import json
 import threading
 

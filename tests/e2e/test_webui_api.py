@@ -1,7 +1,5 @@
 """The REST routes of a real WebUI with a log-in: strangers are refused as its own API does it, nothing makes a 500."""
 
-from __future__ import annotations
-
 import base64
 import json
 import urllib.error

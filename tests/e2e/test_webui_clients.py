@@ -1,7 +1,5 @@
 """Several clients of one real WebUI: none changes another's picture, and all get what they asked for."""
 
-from __future__ import annotations
-
 import base64
 import contextlib
 import http.client

@@ -1,7 +1,5 @@
 """Faults put into a real WebUI while it generates: every picture is the one that it makes without the extension."""
 
-from __future__ import annotations
-
 import contextlib
 import json
 import time

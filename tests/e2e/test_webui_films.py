@@ -1,7 +1,5 @@
 """Previews of a video, and of Wan's stills, in a real Forge Neo."""
 
-from __future__ import annotations
-
 import os
 import statistics
 import time

@@ -1,7 +1,5 @@
 """A full VAE of ours for finished pictures, against the WebUI's own decode by the same file."""
 
-from __future__ import annotations
-
 import hashlib
 
 import numpy as np

@@ -1,7 +1,5 @@
 """TAESD as the VAE in a real WebUI: the codec's own output, bit for bit, and truthful parameters."""
 
-from __future__ import annotations
-
 import os
 import subprocess
 

@@ -1,7 +1,5 @@
 """Every moment of a generation in a real WebUI is kept, and its picture is that of the sampler's latent."""
 
-from __future__ import annotations
-
 import base64
 import io
 import re

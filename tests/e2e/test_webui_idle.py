@@ -1,7 +1,5 @@
 """A user's own decoder gets its reduced details while a real WebUI has nothing to do; no generation waits for it."""
 
-from __future__ import annotations
-
 import os
 import statistics
 import time

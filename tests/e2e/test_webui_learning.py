@@ -1,7 +1,5 @@
 """A model that nobody knows, in a real WebUI: its previews are learnt from the pictures that it finishes."""
 
-from __future__ import annotations
-
 import os
 import statistics
 import time

@@ -1,7 +1,5 @@
 """In and out of a real WebUI: Reload UI, memory-saving modes, and what is left when the extension is gone."""
 
-from __future__ import annotations
-
 import json
 
 import pytest

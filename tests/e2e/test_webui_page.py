@@ -1,7 +1,5 @@
 """The page of a real WebUI, A1111 or a fork, in headless Chromium: previews, controls, options, and the switch."""
 
-from __future__ import annotations
-
 import json
 import time
 

@@ -1,7 +1,5 @@
 """Live previews in a real WebUI, as its page gets them."""
 
-from __future__ import annotations
-
 import numpy as np
 import pytest
 from PIL import Image, ImageDraw

@@ -1,7 +1,5 @@
 """Previews at every step of every sampler that a real WebUI has."""
 
-from __future__ import annotations
-
 import pytest
 from webui_server import NO_PREVIEWS, OPTIONS, WebUIServer
 

@@ -1,7 +1,5 @@
 """How good previews are in the course of sampling: of what a real WebUI's samplers predict at each step."""
 
-from __future__ import annotations
-
 import os
 import shutil
 from pathlib import Path

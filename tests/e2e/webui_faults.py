@@ -1,7 +1,5 @@
 """What can go wrong in a real WebUI while it generates."""
 
-from __future__ import annotations
-
 import contextlib
 import itertools
 import os

@@ -1,7 +1,5 @@
 """What the hosts differ in when they are started and driven: a row each."""
 
-from __future__ import annotations
-
 import lzma
 import shutil
 from collections.abc import Mapping

@@ -1,7 +1,5 @@
 """The page of a real WebUI: opening it, and what its own console says without the extension."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager

@@ -1,7 +1,5 @@
 """A real WebUI as a subprocess: started on a free port with a data folder of its own, driven over its API."""
 
-from __future__ import annotations
-
 import base64
 import contextlib
 import io
@@ -102,7 +100,7 @@ class WebUIServer:
             free.bind(("127.0.0.1", 0))
             self.port = free.getsockname()[1]
 
-    def __enter__(self) -> WebUIServer:
+    def __enter__(self) -> "WebUIServer":
         host_flags = [flag.format(home=self.home) for flag in self.host.flags]
         command = [self.python, "launch.py", *_FLAGS, *host_flags, "--port", str(self.port),
                    "--data-dir", str(self.data), "--ckpt-dir", str(self.checkpoints), *self.flags]  # fmt: skip

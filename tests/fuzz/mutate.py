@@ -1,7 +1,5 @@
 """Mutated files: damage of every kind, and attacks that know the format. The same number gives the same file."""
 
-from __future__ import annotations
-
 import io
 import json
 import pickle

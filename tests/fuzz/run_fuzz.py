@@ -3,8 +3,6 @@
     python tests/fuzz/run_fuzz.py --cases 20000 --format pth safetensors png h5
 """
 
-from __future__ import annotations
-
 import argparse
 import multiprocessing
 import re

@@ -1,7 +1,5 @@
 """Honest files of every format, from which the mutated ones are made."""
 
-from __future__ import annotations
-
 import io
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """Some mutated files per format; FUZZ_CASES sets how many. `run_fuzz.py` is the long run."""
 
-from __future__ import annotations
-
 import os
 import sys
 

@@ -4,8 +4,6 @@ Proves that the card computes what the CPU computes and that previews leave a ge
 previews cost there. Skipped where there is no card.
 """
 
-from __future__ import annotations
-
 import statistics
 import time
 

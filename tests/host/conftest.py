@@ -1,7 +1,5 @@
 """The extension in a fake WebUI."""
 
-from __future__ import annotations
-
 import importlib
 import importlib.util
 import shutil

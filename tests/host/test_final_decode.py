@@ -1,7 +1,5 @@
 """Finished pictures and latents, and what the generation parameters say of them."""
 
-from __future__ import annotations
-
 import pytest
 import torch
 

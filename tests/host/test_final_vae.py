@@ -1,7 +1,5 @@
 """A full VAE of ours for finished pictures: which one, what the parameters say, and what stays untouched."""
 
-from __future__ import annotations
-
 import os
 from types import SimpleNamespace
 

@@ -1,7 +1,5 @@
 """What the forks do differently, each in the fake host: options, models, latents, and who calls with what."""
 
-from __future__ import annotations
-
 import logging
 import sys
 from pathlib import Path

@@ -1,7 +1,5 @@
 """The choices of one generation: from the page or the API, for that generation only."""
 
-from __future__ import annotations
-
 import threading
 from dataclasses import dataclass
 

@@ -1,7 +1,5 @@
 """The moments of a host's generations: every step and every finished picture, and whose parameters they get."""
 
-from __future__ import annotations
-
 import copy
 from types import SimpleNamespace
 

@@ -1,7 +1,5 @@
 """Settings that make a picture come back from its generation parameters, whatever files are called."""
 
-from __future__ import annotations
-
 import json
 import re
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Previews and steps that are saved as the host saves its pictures, and the page for a second screen."""
 
-from __future__ import annotations
-
 import base64
 import io
 import sys

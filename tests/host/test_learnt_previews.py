@@ -1,7 +1,5 @@
 """What the host finishes itself teaches the previews of models for which no decoder is here."""
 
-from __future__ import annotations
-
 import threading
 from pathlib import Path
 from types import SimpleNamespace

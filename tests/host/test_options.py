@@ -1,7 +1,5 @@
 """The options as the host's Settings tab shows and stores them."""
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 

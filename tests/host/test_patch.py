@@ -1,7 +1,5 @@
 """One function of a host, replaced and put back, whoever else wraps it."""
 
-from __future__ import annotations
-
 import functools
 import threading
 from types import SimpleNamespace

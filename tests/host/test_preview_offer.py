@@ -1,7 +1,5 @@
 """A WebUI whose previews are by another method: what is offered, what accepting it changes, and who may."""
 
-from __future__ import annotations
-
 from types import SimpleNamespace
 
 import pytest

@@ -1,7 +1,5 @@
 """Live previews as a poller of the host sees them."""
 
-from __future__ import annotations
-
 import io
 import threading
 from types import SimpleNamespace

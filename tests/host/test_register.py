@@ -1,7 +1,5 @@
 """In and out of the host, in every order."""
 
-from __future__ import annotations
-
 import functools
 import sys
 import threading

@@ -1,7 +1,5 @@
 """Pictures that share one dictionary of generation parameters: each says what made it, and not what made another."""
 
-from __future__ import annotations
-
 import copy
 import threading
 

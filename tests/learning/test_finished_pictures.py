@@ -1,7 +1,5 @@
 """Previews learnt from pairs of latent and finished picture."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import pytest

@@ -1,7 +1,5 @@
 """Heads fitted to small random decoders, in slices."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import pytest

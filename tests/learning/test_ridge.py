@@ -1,7 +1,5 @@
 """Convolutions solved in closed form."""
 
-from __future__ import annotations
-
 import torch
 from torch import nn
 

@@ -1,7 +1,5 @@
 """Synthetic pictures and latents: varied, in range, the same from the same seed."""
 
-from __future__ import annotations
-
 import pytest
 import torch
 

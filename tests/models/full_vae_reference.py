@@ -1,7 +1,5 @@
 """diffusers' own full-size VAEs with made-up weights, and what they say of a picture in the codec's language."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import torch

@@ -1,7 +1,5 @@
 """Weights and inputs that any machine draws alike, to compare networks with outputs made elsewhere."""
 
-from __future__ import annotations
-
 import math
 import zlib
 

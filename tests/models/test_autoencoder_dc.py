@@ -1,7 +1,5 @@
 """DC-AE against diffusers' AutoencoderDC, from its own folders and from the original layout."""
 
-from __future__ import annotations
-
 import gc
 import json
 import os

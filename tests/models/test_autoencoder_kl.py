@@ -1,7 +1,5 @@
 """The SD VAE against diffusers' AutoencoderKL, from every published layout."""
 
-from __future__ import annotations
-
 import re
 from pathlib import Path
 

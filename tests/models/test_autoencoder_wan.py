@@ -1,7 +1,5 @@
 """The VAE of Wan and Qwen Image for stills against diffusers' three-dimensional one."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import pytest

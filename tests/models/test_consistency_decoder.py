@@ -1,7 +1,5 @@
 """The Consistency Decoder against diffusers' ConsistencyDecoderVAE, from both published layouts."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import pytest

@@ -1,7 +1,5 @@
 """The fast form is the plain network, up to rounding, whatever the strips of a full-size VAE are."""
 
-from __future__ import annotations
-
 import numpy as np
 import pytest
 import torch

@@ -1,7 +1,5 @@
 """Whatever is done to torch's layer classes while a job runs, our networks compute the same, to the bit."""
 
-from __future__ import annotations
-
 import inspect
 
 import pytest

@@ -1,7 +1,5 @@
 """Heads and the previewer: shapes, costs, and that they leave their input alone."""
 
-from __future__ import annotations
-
 import pytest
 import torch
 

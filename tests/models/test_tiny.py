@@ -1,7 +1,5 @@
 """The tiny networks: sizes, shapes, and that building one leaves the random state alone."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import pytest

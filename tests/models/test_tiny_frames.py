@@ -4,8 +4,6 @@ The golden outputs (every fourth pixel of a decoded one) were computed by madeby
 seeded weights drawn here.
 """
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import pytest

@@ -3,8 +3,6 @@
 The golden outputs were computed by madebyollin's taehv.py and taesd.py with the seeded weights drawn here.
 """
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import pytest

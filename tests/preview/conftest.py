@@ -1,7 +1,5 @@
 """Fixtures of the session's tests."""
 
-from __future__ import annotations
-
 import pytest
 from fake_codec import Clock
 

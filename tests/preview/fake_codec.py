@@ -1,7 +1,5 @@
 """A codec that decodes nothing, a clock that is set by hand, and sessions of them."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable
 
 import torch

@@ -1,7 +1,5 @@
 """A device with one queue: work that is asked for is done later, and a copy to the CPU waits for all of it."""
 
-from __future__ import annotations
-
 import torch
 from fake_codec import Clock, FakeCodec
 from torch import Tensor

@@ -1,7 +1,5 @@
 """Films made of a job's previews."""
 
-from __future__ import annotations
-
 import io
 from itertools import pairwise
 

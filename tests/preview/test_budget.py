@@ -1,7 +1,5 @@
 """The chooser of detail: what it promises about time, with made-up clocks."""
 
-from __future__ import annotations
-
 import math
 
 import pytest

@@ -1,7 +1,5 @@
 """Previews beside a sampler that keeps the device's only queue full."""
 
-from __future__ import annotations
-
 import pytest
 from fake_codec import SD1, FakeCodec, session_of, settings
 from simulated_device import DEVICE, CodecOnDevice, SimulatedDevice

@@ -1,7 +1,5 @@
 """No model without a picture: every row, with a tiny decoder's file, without any, and after one finished picture."""
 
-from __future__ import annotations
-
 import io
 
 import pytest

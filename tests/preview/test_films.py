@@ -1,7 +1,5 @@
 """Previews of videos."""
 
-from __future__ import annotations
-
 import io
 import threading
 

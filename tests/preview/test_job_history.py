@@ -1,7 +1,5 @@
 """What is kept of the last jobs: bounded, in order, and gone when it is switched off."""
 
-from __future__ import annotations
-
 import itertools
 from concurrent.futures import ThreadPoolExecutor
 

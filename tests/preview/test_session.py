@@ -1,7 +1,5 @@
 """When a session decodes, for which step and which job, and who waits for whom."""
 
-from __future__ import annotations
-
 import threading
 
 import pytest

@@ -1,7 +1,5 @@
 """A session's budget and detail: what a preview may cost, and what is then shown."""
 
-from __future__ import annotations
-
 import pytest
 import torch
 from fake_codec import SD1, FakeCodec, latent, polls, session_of, settings

@@ -1,7 +1,5 @@
 """What a session shows when decoders fail, are missing, or the model is not known."""
 
-from __future__ import annotations
-
 import dataclasses
 
 import pytest

@@ -1,7 +1,5 @@
 """A playground with weights made of random numbers: the pages need files, not beautiful pictures."""
 
-from __future__ import annotations
-
 import shutil
 from pathlib import Path
 

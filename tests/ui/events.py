@@ -1,7 +1,5 @@
 """The events of a built page, and long work followed to its end."""
 
-from __future__ import annotations
-
 import threading
 from collections.abc import Callable
 from typing import Any

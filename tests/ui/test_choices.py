@@ -1,7 +1,5 @@
 """What stays chosen when a list is read anew."""
 
-from __future__ import annotations
-
 import pytest
 
 from taesd_ext.ui import compat

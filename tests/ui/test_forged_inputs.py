@@ -1,7 +1,5 @@
 """Every event of the panel with what no page of ours would send, and every event where nothing may be changed."""
 
-from __future__ import annotations
-
 import inspect
 import shutil
 import sys

@@ -1,7 +1,5 @@
 """Full VAEs for the WebUI's own SD VAE setting."""
 
-from __future__ import annotations
-
 import gradio as gr
 import pytest
 from events import events, finished, pressed

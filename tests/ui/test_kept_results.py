@@ -1,7 +1,5 @@
 """What pages may ask for again, and that it is bounded."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import torch

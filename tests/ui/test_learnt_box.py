@@ -1,7 +1,5 @@
 """What was learnt from finished images, in the Models tab."""
 
-from __future__ import annotations
-
 from types import SimpleNamespace
 
 import gradio as gr

@@ -1,7 +1,5 @@
 """README's table of settings and the keys of the translations are what docs/make_tables.py makes of the texts."""
 
-from __future__ import annotations
-
 import importlib.util
 import json
 from pathlib import Path

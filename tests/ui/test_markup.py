@@ -1,7 +1,5 @@
 """What the pages show is escaped."""
 
-from __future__ import annotations
-
 import re
 import xml.etree.ElementTree as ElementTree
 

@@ -1,7 +1,5 @@
 """The panel's tabs, by the functions behind their buttons; the page around them is the browser tests' matter."""
 
-from __future__ import annotations
-
 import shutil
 from dataclasses import replace
 

@@ -1,7 +1,5 @@
 """The demo's generation, without a page around it."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 
 import pytest

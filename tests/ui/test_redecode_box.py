@@ -1,7 +1,5 @@
 """Moments and finished pictures through a decoder, beside what the page showed of them."""
 
-from __future__ import annotations
-
 import gradio as gr
 import pytest
 from events import finished, pressed

@@ -1,7 +1,5 @@
 """Long work of a page: seen while it runs, cancelled, and over when the page is gone."""
 
-from __future__ import annotations
-
 import threading
 
 import pytest

@@ -1,7 +1,5 @@
 """A server of files for the tests of downloads."""
 
-from __future__ import annotations
-
 import ssl
 from collections.abc import Iterator
 

@@ -1,7 +1,5 @@
 """An official file to download, and how the tests ask for it."""
 
-from __future__ import annotations
-
 import hashlib
 from dataclasses import replace
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Weight files of tiny autoencoders with few channels inside: what a family is told by is at their ends."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import torch

@@ -1,7 +1,5 @@
 """Downloads against a server that misbehaves: the file is whole or absent, and each failure has its own line."""
 
-from __future__ import annotations
-
 import threading
 import time
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Downloads into folders that hold something already, cannot be written, or are written by others at the same time."""
 
-from __future__ import annotations
-
 import errno
 import hashlib
 import os

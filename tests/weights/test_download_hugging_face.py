@@ -1,7 +1,5 @@
 """Files of Hugging Face: its mirror, its token, its cache."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """Which family a file is of, where its structure leaves two: the evidence, in its order."""
 
-from __future__ import annotations
-
 import logging
 import zipfile
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Files found by what they hold: every kind against every other, under the names that people give them."""
 
-from __future__ import annotations
-
 import shutil
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """The list of full-size VAEs: one name for each file, one look at each folder."""
 
-from __future__ import annotations
-
 import os
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """Weights of the Keras port: saved by a model of its structure, read back, and compared picture by picture."""
 
-from __future__ import annotations
-
 import os
 import sys
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Every layout of a tiny autoencoder's weights, read by us and judged by diffusers' AutoencoderTiny."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from pathlib import Path
 

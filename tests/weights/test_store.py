@@ -1,7 +1,5 @@
 """Weight files recognised, listed, taken in and removed."""
 
-from __future__ import annotations
-
 import hashlib
 import os
 import shutil

@@ -1,7 +1,5 @@
 """Weight files of all kinds read exactly; hostile ones are refused before they can do anything."""
 
-from __future__ import annotations
-
 import copy
 import io
 import json

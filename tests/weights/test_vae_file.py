@@ -1,7 +1,5 @@
 """Whose latents a VAE makes: told by evidence, never by a guess."""
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 

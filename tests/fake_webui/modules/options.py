@@ -1,7 +1,5 @@
 """Options: defaults may be missing from ``data``, as in a host that was started for the first time."""
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """One generation: sampling is random numbers, everything around it has the host's order."""
 
-from __future__ import annotations
-
 import torch
 
 from modules import script_callbacks, sd_models, sd_samplers_common

@@ -1,5 +1,3 @@
-from __future__ import annotations
-
 from PIL import Image
 
 from modules import sd_models, shared
