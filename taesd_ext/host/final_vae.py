@@ -33,16 +33,17 @@ class FinalVAE:
         self._names: list[str] = []
 
     def choices(self, option: str = "final_vae") -> list[str]:
-        """What can be chosen now for one of FINAL_VAES.
+        """What can be chosen now for one of FINAL_VAES."""
+        return [*OPTION[option].choices, *self.installed(), *embedded_names()]
 
-        The folders are read anew only where a file in them came or went.
-        """
+    def installed(self) -> list[str]:
+        """VAEs of which a file is there now. The folders are read anew only where a file in them came or went."""
         folders = _folders(*self._host.vae_folders(), *self._host.weights_folders())
         with self._lock:
             if self._folders != folders:
                 self._names = list(installed_vaes_by_name(self._host.vae_folders(), self._host.weights_folders()))
                 self._folders = folders
-            return [*OPTION[option].choices, *self._names, *embedded_names()]
+            return self._names
 
     def codec(self, name: str, fitting: LatentFormat | None) -> Codec:
         """The VAE of this name; ``fitting`` is the loaded model's format, for a file that does not tell its own.
@@ -58,7 +59,7 @@ class FinalVAE:
                 # A host may call from inference mode; tensors made there could not be used outside it.
                 try:
                     with computing(device):
-                        codec = self._load(name, fitting, device, dtype)
+                        codec = self.load(name, fitting, device, dtype)
                 except Exception as error:
                     raise error if isinstance(error, TaesdError) else _not_loaded(name, error) from error
             self._kept[name] = (*key, *_stat(codec.source.decoder)), codec
@@ -70,7 +71,8 @@ class FinalVAE:
         with self._lock:
             self._kept = {name: kept for name, kept in self._kept.items() if name in names}
 
-    def _load(self, name: str, fitting: LatentFormat | None, device: Any, dtype: Any) -> Codec:
+    def load(self, name: str, fitting: LatentFormat | None, device: Any, dtype: Any) -> Codec:
+        """The VAE anew, for whoever lets it go. Raises TaesdError."""
         if name in embedded_names():
             return load_codec(name, device=device, dtype=dtype)
         found = find_installed_vae(name, self._host.vae_folders(), self._host.weights_folders(), fitting)

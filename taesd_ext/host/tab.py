@@ -1,10 +1,12 @@
 """The tab "TAESD": the panel of ui/, with the WebUI's own values and callables."""
 
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
+from taesd_ext.codec.codec import Codec
 from taesd_ext.codec.registry import CodecRegistry
 from taesd_ext.commands.switch_on import HOSTS_KEYS, METHOD, needed_changes
 from taesd_ext.errors import TaesdError
@@ -15,12 +17,13 @@ from taesd_ext.host.options import HostOptions
 from taesd_ext.host.previews import Previews
 from taesd_ext.host.stored_options import QUICK_SETTINGS
 from taesd_ext.host.webui import WebUI
-from taesd_ext.latent_formats import Detection
+from taesd_ext.latent_formats import Detection, LatentFormat
 from taesd_ext.preview.job_history import JobHistory
 from taesd_ext.settings import FINAL_VAES, OPTIONS
 from taesd_ext.ui.actions import Codecs, ExtraDecoder, HostVAEs, LearntPreviewers, PanelActions, PreviewOffer
 from taesd_ext.ui.panel import build_page
 from taesd_ext.weights.folders import cache_folder, search_folders
+from taesd_ext.weights.vae_table import VAE_BY_NAME
 
 TITLE, ELEM_ID = "TAESD", "taesd_ext"
 
@@ -54,6 +57,7 @@ class HostActions:
                 load=lambda name: self.registry.borrow(name, device=host.device()),
                 exclusive=host.exclusive,
                 extra_decoders=self.extra_decoders,
+                own_vaes=self.own_vaes,
             ),
             own_folder=lambda: next(iter(host.weights_folders()), cache_folder()),
             files_changed=self.files_changed,
@@ -91,6 +95,12 @@ class HostActions:
         if now is None or now.format is None:
             return []
         return [ExtraDecoder(FULL_VAE, self.pictures.decode_in_full, lambda latent_format: latent_format == now.format)]
+
+    def own_vaes(self) -> dict[str, Callable[[LatentFormat], Codec]]:
+        def load(name: str, latent_format: LatentFormat) -> Codec:
+            return self.final.vae.load(name, latent_format, self.host.device(), self.host.vae_dtype())
+
+        return {name: partial(load, name) for name in self.final.vae.installed() if name not in VAE_BY_NAME}
 
     def host_vaes(self) -> HostVAEs | None:
         """The WebUI's folder of full VAEs, where its SD VAE setting is in force."""

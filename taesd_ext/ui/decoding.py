@@ -10,7 +10,7 @@ from taesd_ext.codec.codec import Codec
 from taesd_ext.codec.embedded import EMBEDDED_SUFFIX, embedded_families
 from taesd_ext.codec.picture_file import image_to_picture
 from taesd_ext.errors import TaesdError
-from taesd_ext.latent_formats import to_family_latent
+from taesd_ext.latent_formats import LatentFormat, to_family_latent
 from taesd_ext.preview.recorded import KeptLatent, bytes_of
 from taesd_ext.ui.actions import Codecs
 from taesd_ext.ui.choices import picked
@@ -43,7 +43,7 @@ def decoder_names(codecs: Codecs, kept: KeptLatent | None) -> list[str]:
         return []
     row, folders = kept.latent_format, codecs.folders()
     names = [extra.title for extra in codecs.extra_decoders() if extra.accepts(row)]
-    names += installed_vaes(row, folders)
+    names += [*installed_vaes(row, folders), *codecs.own_vaes()]
     if row.family and "decoder" in installed(folders).get(row.family, {}):
         names.append(row.family)
     if row.family in embedded_families():
@@ -56,7 +56,7 @@ def decode_again(codecs: Codecs, kept: KeptLatent, chosen: str, task: Task | Non
     name = picked(chosen, decoder_names(codecs, kept), "decoder")
     extra = next((extra for extra in codecs.extra_decoders() if extra.title == name), None)
     with codecs.in_turn(task or Task()):
-        codec = None if extra else codecs.load(name)
+        codec = None if extra else _codec(codecs, name, kept.latent_format)
         began = time.perf_counter()
         latent = kept.latent.float()
         image = extra.decode(latent) if extra else codec.decode(to_family_latent(latent, kept.latent_format))
@@ -65,3 +65,15 @@ def decode_again(codecs: Codecs, kept: KeptLatent, chosen: str, task: Task | Non
         raise TaesdError(f"{name} produced an invalid image (NaN or Inf)")
     by = None if codec is None else Codec(codec.name, codec.format, source=codec.source)
     return Decoded(kept, name, image_to_picture(image), by, seconds)
+
+
+def _codec(codecs: Codecs, name: str, latent_format: LatentFormat) -> Codec:
+    own = codecs.own_vaes().get(name)
+    codec = own(latent_format) if own else codecs.load(name)
+    if codec.format.family != latent_format.family:
+        raise TaesdError(
+            f"{name} cannot decode this image",
+            f"it is a VAE of {codec.format.title}, and the image is of {latent_format.title}",
+            "Choose another decoder",
+        )
+    return codec

@@ -1,16 +1,25 @@
 """A full VAE of ours for finished pictures, against the WebUI's own decode by the same file."""
 
 import hashlib
+import urllib.request
 
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from safetensors.torch import load_file, save_file
 
+diffusers = pytest.importorskip("diffusers")
 pytestmark = [pytest.mark.e2e, pytest.mark.slow]
 
 LARGEST_ERROR = 1e-3
 NAME = "seeded"
+NARROW = {
+    "block_out_channels": (32, 32, 64, 64), "latent_channels": 4, "down_block_types": ("DownEncoderBlock2D",) * 4,
+    "up_block_types": ("UpDecoderBlock2D",) * 4,
+}  # fmt: skip
+KINDS = {"reflected": 1, "doubled": 2, "narrow": 1, "consistency-decoder": 1}
+"""VAE -> how many times as long the sides of its pictures are."""
 SCRIPT = "taesd preview"
 PREFIX = "first_stage_model."
 
@@ -27,6 +36,14 @@ def server(new_server, host_row, checkpoints):
             state[name.removeprefix(PREFIX)] = value.float() * (1 + 0.2 * noise) + 0.01 * noise
     save_file(state, vae_file(server))
     save_file(state, vae_file(server).with_stem("seeded_sdxl_vae"))
+    save_file(state, vae_file(server).with_stem("reflected"), metadata={"padding_mode": "reflect"})
+    doubled = {name: value.repeat_interleave(4, 0) for name, value in state.items() if "decoder.conv_out" in name}
+    save_file({**state, **doubled}, vae_file(server).with_stem("doubled"))
+    diffusers.AutoencoderKL(**NARROW).save_pretrained(vae_file(server).with_name("narrow"))
+    consistency = diffusers.ConsistencyDecoderVAE(
+        encoder_block_out_channels=(32, 32, 32, 32), decoder_block_out_channels=(32, 32, 64, 64)
+    )
+    consistency.save_pretrained(vae_file(server).with_name("consistency-decoder"))
     with server:
         yield server
 
@@ -73,6 +90,37 @@ def test_one_generation_and_hires_fix(host):
     assert result.images[0].size == (256, 256)
     assert f"Final VAE: {NAME} (" in result.infotext
     assert "Final VAE" not in host.generate().infotext
+
+
+@pytest.mark.parametrize("name", KINDS)
+def test_every_kind_of_vae(host, name):
+    scale = KINDS[name]
+    result = host.generate(override_settings={"taesd_ext_final_vae": name}, save_images=True)
+    assert result.error is None
+    assert [image.size for image in result.images] == [(128 * scale, 128 * scale)]
+    assert f"Final VAE: {name} (" in result.infotext
+    saved = max((host.data / "output").rglob("*.png"), key=lambda path: path.stat().st_mtime)
+    with Image.open(saved) as picture:
+        assert picture.size == result.images[0].size
+        assert f"Final VAE: {name} (" in picture.info["parameters"]
+    job = host.call("/taesd/v1/timeline")[0]["id"]
+    finished = f"http://127.0.0.1:{host.port}/taesd/v1/timeline/{job}/moments/0/picture?decoder={name}"
+    with urllib.request.urlopen(finished, timeout=300) as answer, Image.open(answer) as again:
+        levels = np.abs(np.asarray(again, int) - np.asarray(result.images[0], int))
+    assert levels.max() <= 1
+
+
+@pytest.mark.parametrize("option", ["first", "hires"])
+@pytest.mark.parametrize("name", KINDS)
+def test_every_kind_of_vae_in_a_pass(host, name, option):
+    scale = KINDS[name] if option == "hires" else 1
+    result = host.generate(
+        enable_hr=True, hr_scale=2, hr_upscaler="Lanczos", denoising_strength=0.7,
+        override_settings={f"taesd_ext_final_vae_{option}": name},
+    )  # fmt: skip
+    assert result.error is None
+    assert result.images[0].size == (256 * scale, 256 * scale)
+    assert f"{'First pass' if option == 'first' else 'Final'} VAE: {name}" in result.infotext
 
 
 @pytest.mark.parametrize(

@@ -16,6 +16,7 @@ from taesd_ext.errors import TaesdError
 from taesd_ext.host import final_vae
 from taesd_ext.host.accordion import AS_SET, pasted_final_vae, pasted_first_vae
 from taesd_ext.settings import AS_FINAL, HOSTS_VAE, TINY_VAE
+from taesd_ext.ui.decoding import decode_again, decoder_names
 from taesd_ext.weights.identify import checksums
 from taesd_ext.weights.installed_vaes import canonical_name
 
@@ -152,6 +153,18 @@ def test_where_memory_is_short_it_waits_on_the_cpu_while_sampling(host, extensio
     host.opts.taesd_ext_final_vae = "anime.vae"
     host.generate(steps=1)
     assert parked == ["anime.vae"] * (2 if short else 0), "when it is loaded, and at each step"
+
+
+def test_a_finished_image_is_decoded_again_by_a_file_of_ones_own(host, extension, vaes):
+    host.generate(steps=1)
+    actions = extension.actions()
+    codecs, (kept, *_) = actions.codecs, actions.kept()
+    assert {"sd-vae-ft-mse", "anime.vae"} <= set(decoder_names(codecs, kept))
+    again = decode_again(codecs, kept, "anime.vae")
+    assert (again.codec.name, again.codec.source.decoder) == ("anime.vae", vaes / "anime.vae.safetensors")
+    write_vae(vaes / "other_sdxl_vae.safetensors", seed=4)
+    with pytest.raises(TaesdError, match="SDXL"):
+        decode_again(codecs, kept, "other_sdxl_vae")
 
 
 def test_a_picture_asks_for_no_list_of_files(host, extension, vaes, monkeypatch):
