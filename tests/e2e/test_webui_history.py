@@ -13,6 +13,8 @@ from PIL import Image
 from safetensors.torch import load, save_file
 from webui_page import COMBINATIONS, NAMES, generate_in_page, wait_for_picture, webui_window
 
+from taesd_ext.host.preview_step import LABEL
+
 pytestmark = [pytest.mark.e2e, pytest.mark.slow]
 
 MOMENTS = "/taesd/v1/timeline/{job}/moments"
@@ -128,6 +130,22 @@ def test_a_saved_moment_carries_the_jobs_parameters(webui):
     assert parameters.startswith(result.infotexts[0].split(", Version")[0])
     info = webui.call("/sdapi/v1/png-info", {"image": base64.b64encode(file.read_bytes()).decode()})
     assert info["parameters"]["Preview step"] == "3/6"
+
+
+def test_the_plots_axis_makes_pictures_of_one_sampling_run(webui):
+    scripts = webui.call("/sdapi/v1/script-info")
+    (plot,) = (row["args"] for row in scripts if row["name"] == "x/y/z plot" and not row["is_img2img"])
+    wanted = {"X values": "2, 4, 6", "X type": plot[0]["choices"].index(LABEL), "Y type": 0, "Z type": 0,
+              "Include Sub Images": True, "Draw legend": False}  # fmt: skip
+    arguments = [wanted.get(argument["label"], argument["value"]) for argument in plot]
+    before = {job["id"] for job in webui.call("/taesd/v1/timeline")}
+    result = webui.generate(steps=6, script_name="x/y/z plot", script_args=arguments)
+    assert result.error is None
+    (job,) = {job["id"] for job in webui.call("/taesd/v1/timeline")} - before
+    kept = {moment["step"]: moment for moment in moments(webui)}
+    assert sorted(kept) == [0, *range(1, 7)], f"job {job} alone was sampled"
+    for step, picture in zip((2, 4, 6), result.images[1:], strict=True):
+        assert levels_apart(picture, full_picture(webui, kept[step])) <= 1
 
 
 def test_a_moment_is_decoded_saved_and_sent_on_in_the_page(browser, webui, tmp_path):

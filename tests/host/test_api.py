@@ -26,8 +26,11 @@ from taesd_ext.errors import TaesdError
 from taesd_ext.host import api, api_routes
 from taesd_ext.settings import OPTIONS
 
-GET = ("status", "families", "files", "error", "settings", "timeline", "timeline/1/frames/1", "timeline/1/animation")
-POST = ("settings", "encode", "decode", "benchmark")
+GET = (
+    "status", "families", "files", "error", "settings", "timeline", "timeline/1/frames/1", "timeline/1/animation",
+    "timeline/1/moments", "timeline/1/moments/1/picture", "timeline/1/moments/1/latent",
+)  # fmt: skip
+POST = ("settings", "encode", "decode", "benchmark", "timeline/1/moments/1/save")
 
 
 def client_of(host, extension, **arguments) -> TestClient:
@@ -312,6 +315,6 @@ def test_nothing_posted_makes_a_500(client, monkeypatch, path, body):
 @given(job=ID, number=ID, query=QUERY)
 def test_nothing_asked_for_makes_a_500(client, job, number, query):
     job, number = (quote(str(part), safe="") for part in (job, number))
-    for path in (f"timeline/{job}/frames/{number}", f"timeline/{job}/animation"):
-        answer = client.get(f"{api.PREFIX}/{path}", params=query)
+    for path in (f"frames/{number}", "animation", f"moments/{number}/picture", f"moments/{number}/latent"):
+        answer = client.get(f"{api.PREFIX}/timeline/{job}/{path}", params=query)
         assert answer.status_code < 500, answer.text
