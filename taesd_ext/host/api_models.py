@@ -128,6 +128,7 @@ class Job(BaseModel):
     steps: int
     started: float = Field(description="seconds since 1970")
     size: int = Field(description="bytes")
+    inner: bool = Field(False, description="another job started it, to work on its picture")
     frames: list[Frame]
 
 

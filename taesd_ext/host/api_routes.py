@@ -169,6 +169,7 @@ class Routes:
         return [
             {
                 "id": job.id, "title": job.title, "steps": job.steps, "started": job.started, "size": job.size,
+                "inner": job.inner,
                 "frames": [
                     {**vars(frame), "width": frame.full_size[0], "height": frame.full_size[1]} for frame in job.frames
                 ],

@@ -217,10 +217,16 @@ class WebUI(StoredOptions):
             return ""
 
     def save_picture(self, picture: Any, tab: str, parameters: str, seed: int | None, prompt: str) -> Path:
-        """Save as the host saves its own pictures, into its folder and under its pattern of names."""
+        """Save as the host saves its own pictures, into its folder and under its pattern of names.
+
+        Raises TaesdError, on a full disk for instance.
+        """
         folder = self.option("outdir_samples") or self.option(f"outdir_{tab}_samples")
         kind = self.option("samples_format", "png")
-        file, _ = _module("images").save_image(picture, folder, "", seed, prompt, kind, info=parameters)
+        try:
+            file, _ = _module("images").save_image(picture, folder, "", seed, prompt, kind, info=parameters)
+        except Exception as error:
+            raise TaesdError("The image was not saved", one_line(error), f"Look at {folder}") from error
         return Path(file)
 
     @property

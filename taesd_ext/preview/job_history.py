@@ -179,4 +179,6 @@ def _thin(job: RecordedJob) -> None:
     elif steps:
         job.drop(steps[0])
     else:
-        job.size -= bytes_of(job.latents.pop(0)[0])
+        place = next(place for place, (latent, _) in enumerate(job.latents) if latent is not None)
+        job.size -= bytes_of(job.latents[place][0])
+        job.latents[place] = None, None  # the others keep their places, and so their parameters

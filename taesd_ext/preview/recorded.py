@@ -95,8 +95,8 @@ class RecordedJob:
     """(infotext, seed) of each picture, known at the end."""
     moments: dict[int, Moment] = field(default_factory=dict)
     """By step."""
-    latents: list[tuple[Tensor, LatentFormat | None]] = field(default_factory=list)
-    """Of the finished pictures."""
+    latents: list[tuple[Tensor | None, LatentFormat | None]] = field(default_factory=list)
+    """Of the finished pictures; None where it had to go."""
     shown: int = 0
     """Number of the last preview that was added."""
     size: int = 0
@@ -109,7 +109,11 @@ class RecordedJob:
 
     def finished_latents(self) -> list[KeptLatent]:
         """Those that are pictures: none that hold NaN or Inf."""
-        return [self.kept(place, None, *kept) for place, kept in enumerate(self.latents) if is_finite(kept[0])]
+        return [
+            self.kept(place, None, latent, latent_format)
+            for place, (latent, latent_format) in enumerate(self.latents)
+            if latent is not None and is_finite(latent)
+        ]
 
     def all_latents(self) -> list[KeptLatent]:
         """Newest first: each picture's of each step, and before them those of finished ones."""

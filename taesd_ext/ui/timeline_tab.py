@@ -30,7 +30,8 @@ FILM_SIDES = (64, 1024)
 
 def job_choice(job: RecordedJob) -> str:
     clock = time.strftime("%H:%M:%S", time.localtime(job.started))
-    words = [clock, counted(len(job.frames), "preview"), "" if job.finished else "unfinished", job.title[:60]]
+    marks = ["within another job" if job.inner else "", "" if job.finished else "unfinished"]
+    words = [clock, counted(len(job.frames), "preview"), *marks, job.title[:60]]
     return compat.choice(job_key(job), " · ".join(filter(None, words)))
 
 

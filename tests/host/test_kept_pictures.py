@@ -96,6 +96,18 @@ def test_a_moment_that_was_chosen_while_its_job_ran_gets_the_jobs_parameters(hos
     assert {parameters["Seed"] for _, parameters in saved} == {"7"}
 
 
+def test_a_full_disk_is_told(host, screen, monkeypatch):
+    def full_disk(*_args, **_kwargs):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setitem(sys.modules, "modules.images", SimpleNamespace(save_image=full_disk))
+    client, _ = screen
+    answers = []
+    host.generate(on_step=lambda _p, _step: (poll(host), answers.append(client.post(f"{PATH}/save", json={}))))
+    assert {answer.status_code for answer in answers} == {409}
+    assert all("No space left" in answer.json()["detail"] for answer in answers)
+
+
 @pytest.fixture
 def screen(host, extension):
     """The page for a second screen, and who may see it."""

@@ -124,6 +124,17 @@ def test_the_pictures_of_a_batch_have_their_own_parameters():
     assert [kept.step for kept in history.moments(job)] == [None] * 4 + [2, 2, 1, 1]
 
 
+def test_pictures_that_had_to_go_leave_the_others_their_parameters():
+    history = JobHistory(3 * 2 * 4)
+    job = history.begin("six batches of one")
+    for place in range(6):
+        history.add_finished(job, torch.full((1, 4, 1, 1), place).half(), None, first=history.finished_count(job))
+    history.finish(job, [f"p{place}" for place in range(6)], range(6))
+    assert [(kept.picture, kept.infotext, kept.latent.mean().item()) for kept in history.moments(job)] == [
+        (place + 1, f"p{place}", place) for place in (3, 4, 5)
+    ]
+
+
 def test_a_latent_of_nan_is_no_moment_and_no_finished_picture():
     history = JobHistory()
     job = history.begin()

@@ -1,5 +1,7 @@
 """Moments and finished pictures through a decoder, beside what the page showed of them."""
 
+from dataclasses import replace
+
 import gradio as gr
 import pytest
 from events import finished, pressed
@@ -23,6 +25,7 @@ def test_a_jobs_moments_are_offered_by_name(actions):
         assert find_latent(offered, latent_choice(kept)) is kept
         assert compat.key_of(latent_choice(kept)).startswith(f"job {job.id}")
     assert find_latent(offered, "/etc/passwd") is None
+    assert job_choice(replace(job, inner=True)) != job_choice(job)
     actions.allowed_to_change = lambda: False
     assert moments_of(actions, None) == []
 
