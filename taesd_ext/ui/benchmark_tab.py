@@ -56,7 +56,7 @@ def build_benchmark_tab(codecs: Codecs) -> None:
                 milliseconds, (width, height) = time_preview(codec, side, detail)
                 rows.append((side, detail, f"{width}x{height}", milliseconds))
                 task.report(len(rows) / len(wanted), f"{side} px at {detail}", [result_html(rows)])
-        return f"{family} on {codec.device}, {str(codec.dtype).removeprefix('torch.')}", [result_html(rows)]
+        return f"{codec.title} on {codec.device}, {str(codec.dtype).removeprefix('torch.')}", [result_html(rows)]
 
     long_action(run.click, cancel, [family, largest], progress, [result], bench, "taesd_bench")
 

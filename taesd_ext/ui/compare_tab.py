@@ -66,7 +66,7 @@ def build_compare_tab(codecs: Codecs, tab: gr.Tab) -> None:
         with gr.Column(min_width=280):
             wanted = gr.CheckboxGroup(
                 [], elem_id="taesd_compare_codecs", label="Codecs",
-                info="those with both an encoder and a decoder installed",
+                info="those with an encoder and a decoder, installed or embedded",
             )  # fmt: skip
             side = gr.Dropdown(
                 list(SIDES), value="512", elem_id="taesd_compare_side", label="Picture size",

@@ -151,6 +151,14 @@ def is_wider_than_screen(page: Any) -> bool:
     return page.evaluate("document.documentElement.scrollWidth > innerWidth + 1")
 
 
+def squeezed(page: Any) -> list[str]:
+    """Boxes of ours that are in sight and too narrow for a line of words."""
+    return page.evaluate(
+        """() => [...document.querySelectorAll('.block[id^=taesd_]')]
+            .filter(box => box.offsetParent && box.offsetWidth < 100).map(box => box.id)"""
+    )
+
+
 def keep_shot(page: Any, folder: Path, name: str, selector: str | None = None) -> None:
     """A screenshot to look at, of the window or of one element."""
     folder = Path(os.environ.get(SHOTS) or folder)

@@ -16,6 +16,7 @@ from chromium import (
     is_wider_than_screen,
     keep_shot,
     remove_file,
+    squeezed,
     wait_for_value,
     wait_for_words,
     window,
@@ -100,7 +101,12 @@ def test_every_tab_fits_the_screen(opened, tmp_path, size, scheme):
     for tab in ("Live preview", "Models", "Settings", "Compare", "Latents", "Timeline", "Re-decode", "Benchmark"):
         go_to(page, tab)
         page.wait_for_selector(f"#taesd_tab_{tab.lower().replace('-', '').replace('live preview', 'play')}")
+        if tab == "Compare":
+            choose(page, "taesd_compare_side", "256")
+            page.click("#taesd_compare_run")
+            page.wait_for_selector("#taesd_compare_numbers tbody td")
         assert not is_wider_than_screen(page), tab
+        assert squeezed(page) == [], tab
         keep_shot(page, tmp_path, f"playground-{scheme}-{tab}")
 
 
