@@ -1,9 +1,9 @@
 """The last jobs' previews and latents of a WebUI, for its TAESD tab."""
 
-import weakref
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
+from itertools import zip_longest
 from typing import Any
 
 from torch import Tensor
@@ -58,7 +58,6 @@ class History:
         extra = {
             "tab": tab_of(processing),
             "prompt": str(getattr(processing, "prompt", "")),
-            "processing": weakref.ref(processing) if processing is not None else lambda: None,
         }
         inner = self._generations.nested
         number = self.jobs.begin(_title(processing), steps, inner=inner, decoder=str(decoder), extra=extra)
@@ -78,13 +77,19 @@ class History:
         """
         processing = self._generations.processing
         run = self._run_of(processing)
+        size = int(getattr(processing, "batch_size", 1) or 1)
+        first = int(getattr(processing, "iteration", 0) or 0) * size
+        if not run.sampled and processing is not None and self.jobs.keeps_latents:
+            # Of a job that breaks off nobody tells us more.
+            seeds = [*(getattr(processing, "all_seeds", None) or ())][first:]
+            texts = [self._host.parameters(processing, place) for place in range(first, first + size)]
+            self.jobs.expect(run.job, first, [*zip_longest(texts, seeds[:size])])
         run.sampled, run.unfinished = True, step[0] < step[1]
         if run.decoded:  # that was a look at them, or hires fix
             run.decoded = 0
             self.jobs.reopen(run.job, run.finished)
         if not self.jobs.keeps_latents or latents is None or latents.ndim != 4 or not step[0]:
             return
-        first = int(getattr(processing, "iteration", 0) or 0) * int(getattr(processing, "batch_size", 1) or 1)
         latent_format = self._host.detection(tuple(latents.shape)).format
         add = partial(self.jobs.add_latents, run.job, *progress, latent_format=latent_format, first=first)
         self._copies.take(latents, add)

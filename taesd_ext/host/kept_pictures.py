@@ -43,8 +43,7 @@ class KeptPictures:
 
     def parameters(self, kept: KeptLatent, decoder: Codec | None) -> str:
         """The generation parameters of a kept latent that was decoded by this (None: by the host's own VAE)."""
-        kept = self._jobs.known_now(kept)
-        known = kept.infotext or self._host.parameters(kept.extra["processing"](), kept.picture - 1)
+        known = self._jobs.known_now(kept).infotext
         return infotext.decoded_again(known, decoder, f"{kept.step}/{kept.steps}" if kept.step else "")
 
     def save(self, picture: Image.Image, kept: KeptLatent, decoder: Codec | None) -> Path:

@@ -123,12 +123,20 @@ class JobHistory:
             if job := self._job(number):
                 job.drop_latents(count)
 
+    def expect(self, number: int, first: int, parameters: Sequence[tuple[str, int | None]]) -> None:
+        """The parameters and seeds of this job's pictures from the ``first`` on, as far as they are known yet."""
+        with self._lock:
+            if job := self._job(number):
+                missing = [("", None)] * (first - len(job.parameters))
+                job.parameters = [*job.parameters[:first], *missing, *parameters]
+
     def finish(self, number: int, infotexts: Sequence[str] = (), seeds: Sequence[int] = ()) -> None:
         """This job came to its end; the parameters and seeds of its pictures are known."""
         with self._lock:
             if job := self._job(number):
                 job.finished = True
-                job.parameters = [*zip(map(str, infotexts), [*seeds, *[None] * len(infotexts)], strict=False)]
+                known = [*zip(map(str, infotexts), [*seeds, *[None] * len(infotexts)], strict=False)]
+                job.parameters[: len(known)] = known
 
     def jobs(self) -> list[RecordedJob]:
         """Copies of the jobs of which something is kept, newest first."""

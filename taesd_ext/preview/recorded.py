@@ -92,7 +92,7 @@ class RecordedJob:
     finished: bool = False
     """Whether it came to its end; one that broke off never does."""
     parameters: list[tuple[str, int | None]] = field(default_factory=list)
-    """(infotext, seed) of each picture, known at the end."""
+    """(infotext, seed) of each picture: what is expected, and at the end what they got."""
     moments: dict[int, Moment] = field(default_factory=dict)
     """By step."""
     latents: list[tuple[Tensor | None, LatentFormat | None]] = field(default_factory=list)

@@ -149,6 +149,18 @@ def test_after_a_generation_that_broke_off(host, extension):
     assert [infotext for _, infotext, _ in kept(extension)] == ["", "picture 8"]
 
 
+def test_the_moments_of_a_job_that_broke_off_have_its_parameters(host, extension, monkeypatch):
+    """No memory for the last decode, say: what was sampled is there, and may be decoded in tiles or by TAESD."""
+    processed = SimpleNamespace(infotext=lambda p, place: f"picture {place} of {p.steps} steps")
+    monkeypatch.setattr(host.processing, "Processed", lambda p, images: processed, raising=False)
+    host.model.decode_first_stage = None
+    with pytest.raises(TypeError):
+        host.generate(batch=2, on_step=lambda p, _step: setattr(p, "all_seeds", [7, 8]))
+    assert {(moment.picture, moment.infotext) for moment in moments(extension) if moment.step} == {
+        (1, "picture 0 of 4 steps"), (2, "picture 1 of 4 steps"),
+    }  # fmt: skip
+
+
 def test_a_picture_of_nan_is_not_a_finished_one(host, extension):
     generated(host.processing.Processing(), 1, float("nan"), 3)
     assert kept(extension) == [(1, "picture 1", 1), (3, "picture 3", 3)]
