@@ -8,10 +8,12 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from taesd_ext.models import autoencoder_kl
+from taesd_ext.models.autoencoder_dc import Down, FromLatent, ToLatent, Up
+from taesd_ext.models.layers import Conv2d
 from taesd_ext.weights.folders import DIFFUSERS_STEM
 from taesd_ext.weights.tensor_file import open_tensor_file
 from taesd_ext.weights.vae_file import find_full_vae
-from taesd_ext.weights.vae_layouts import LDM, Layout
+from taesd_ext.weights.vae_layouts import LAYOUTS, LDM, Layout
 
 State = dict[str, Tensor]
 
@@ -72,3 +74,42 @@ def write_vae(path: Path, channels: int = 4, layout: Layout = LDM, prefix: str =
     path.parent.mkdir(parents=True, exist_ok=True)
     save_file(vae_state(channels, layout, prefix, **options), path)
     return path
+
+
+def dc_in_original_layout(folder: Path) -> State:
+    """The weights of a DC-AE's diffusers folder under the original keys."""
+    return {name: value for half in plain_vae(folder) for name, value in _dc_original(half.network).items()}
+
+
+def _dc_original(network: nn.Module) -> State:
+    inwards, layout = network.part == "encoder", next(one for one in LAYOUTS if one.models.__name__.endswith("_dc"))
+    theirs = {own: piece for piece, own in reversed(layout.pieces.items()) if own}
+    convs = [layer for layer in network if isinstance(layer, Conv2d)]
+    skips = isinstance(convs[0 if inwards else -1], (Down, Up))
+    stage, place = (int(skips), 0) if inwards else (len(convs) - 2 + skips, 0)
+    state = {}
+    for layer in network:
+        if not (own := layer.state_dict()):
+            continue
+        if layer is convs[0] or layer is convs[-1]:
+            name = f"{network.part}.project_{'in' if layer is convs[0] else 'out'}"
+            name += "" if inwards or layer is convs[0] else ".op_list.2"
+        elif "weight" in own and not isinstance(layer, Conv2d):
+            name = "decoder.project_out.op_list.0"
+        else:
+            if isinstance(layer, Up):
+                stage, place = stage - 1, 0
+            name, place = f"{network.part}.stages.{stage}.op_list.{place}", place + 1
+            if isinstance(layer, Down):
+                stage, place = stage + 1, 0
+        for key, value in own.items():
+            where, _, kind = key.rpartition(".")
+            piece = theirs[where] if where else _CONVS.get(type(layer), "conv" if isinstance(layer, Conv2d) else "")
+            if isinstance(layer, (Down, Up)):
+                shortcut = layer.group if isinstance(layer, Down) else layer.repeats
+                piece = ("main.conv" if shortcut else "conv") + ("" if layer.stride == (2, 2) else ".conv")
+            state[".".join(filter(None, (name, piece, kind)))] = value
+    return state
+
+
+_CONVS = {ToLatent: "main.op_list.0.conv", FromLatent: "main.conv"}

@@ -30,11 +30,10 @@ def tell_families(file: TensorFile, parts: dict[str, TinyPart]) -> tuple[tuple[s
 
 def _fitting(parts: dict[str, TinyPart]) -> tuple[str, ...]:
     """The families with networks of this shape. Of the wide network there is one family alone."""
-    networks = [found.network for found in parts.values()]
-    fitting = [family for family in FAMILIES if networks and fits(networks[0], native_format(family))]
-    if any(getattr(network, "wide", False) for network in networks):
-        fitting = [NAMES_OF_FAMILIES[name] for name in NAMES_OF_FAMILIES if name.endswith("_wide")]
-    return tuple(fitting)
+    if any(found.arguments.get("wide") for found in parts.values()):
+        return tuple(family for name, family in NAMES_OF_FAMILIES.items() if name.endswith("_wide"))
+    first = next(iter(parts.values())).network
+    return tuple(family for family in FAMILIES if fits(first, native_format(family)))
 
 
 # Two roundings to bfloat16's 8 bits, of the catalogue's values and of the file's own.

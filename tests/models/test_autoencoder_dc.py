@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from full_vae_files import plain_vae
+from full_vae_files import dc_in_original_layout
 from full_vae_reference import (
     LARGEST_ERROR,
     assert_equal,
@@ -25,14 +25,11 @@ from torch import Tensor, nn
 from taesd_ext import load_codec
 from taesd_ext.codec.blended_tiles import BlendedTiler
 from taesd_ext.errors import TaesdError
-from taesd_ext.models.autoencoder_dc import Down, FromLatent, ToLatent, Up
-from taesd_ext.models.layers import Conv2d
 from taesd_ext.weights import vae_table
 from taesd_ext.weights.catalog import AUTOENCODER_DC, CATALOG
 from taesd_ext.weights.identify import Identity
 from taesd_ext.weights.tensor_file import TensorFile
 from taesd_ext.weights.vae_file import find_layout, find_networks
-from taesd_ext.weights.vae_layouts import LAYOUTS
 from taesd_ext.weights.vae_table import VAE_BY_NAME, VAES, NamedVAE
 
 diffusers = pytest.importorskip("diffusers")
@@ -159,52 +156,13 @@ def test_networks_tell_their_own_shape(row: NamedVAE, tmp_path: Path) -> None:
             assert {key: tuple(value.shape) for key, value in again.items()} == shapes
 
 
-def in_original_layout(folder: Path) -> State:
-    """The weights of our networks under the original keys."""
-    return {name: value for half in plain_vae(folder) for name, value in _original(half.network).items()}
-
-
-def _original(network: nn.Module) -> State:
-    inwards, layout = network.part == "encoder", next(one for one in LAYOUTS if one.models.__name__.endswith("_dc"))
-    theirs = {own: piece for piece, own in reversed(layout.pieces.items()) if own}
-    convs = [layer for layer in network if isinstance(layer, Conv2d)]
-    skips = isinstance(convs[0 if inwards else -1], (Down, Up))
-    stage, place = (int(skips), 0) if inwards else (len(convs) - 2 + skips, 0)
-    state = {}
-    for layer in network:
-        if not (own := layer.state_dict()):
-            continue
-        if layer is convs[0] or layer is convs[-1]:
-            name = f"{network.part}.project_{'in' if layer is convs[0] else 'out'}"
-            name += "" if inwards or layer is convs[0] else ".op_list.2"
-        elif "weight" in own and not isinstance(layer, Conv2d):
-            name = "decoder.project_out.op_list.0"
-        else:
-            if isinstance(layer, Up):
-                stage, place = stage - 1, 0
-            name, place = f"{network.part}.stages.{stage}.op_list.{place}", place + 1
-            if isinstance(layer, Down):
-                stage, place = stage + 1, 0
-        for key, value in own.items():
-            where, _, kind = key.rpartition(".")
-            piece = theirs[where] if where else _CONVS.get(type(layer), "conv" if isinstance(layer, Conv2d) else "")
-            if isinstance(layer, (Down, Up)):
-                shortcut = layer.group if isinstance(layer, Down) else layer.repeats
-                piece = ("main.conv" if shortcut else "conv") + ("" if layer.stride == (2, 2) else ".conv")
-            state[".".join(filter(None, (name, piece, kind)))] = value
-    return state
-
-
-_CONVS = {ToLatent: "main.op_list.0.conv", FromLatent: "main.conv"}
-
-
 @pytest.mark.parametrize("row", STRUCTURES, ids=lambda row: row.name)
 def test_key_tables_agree_with_diffusers_converter(row: NamedVAE, tmp_path: Path) -> None:
     """Our original keys, read by diffusers' converter, are the very weights again: the table holds both ways."""
     from diffusers.loaders.single_file_utils import convert_autoencoder_dc_checkpoint_to_diffusers
 
     vae = small(row)
-    back = convert_autoencoder_dc_checkpoint_to_diffusers(in_original_layout(saved(vae, tmp_path)))
+    back = convert_autoencoder_dc_checkpoint_to_diffusers(dc_in_original_layout(saved(vae, tmp_path)))
     state = vae.state_dict()
     assert back.keys() == state.keys()
     assert all(torch.equal(back[key], state[key]) for key in state)
@@ -214,7 +172,7 @@ def test_key_tables_agree_with_diffusers_converter(row: NamedVAE, tmp_path: Path
 def test_the_original_layout(row: NamedVAE, tmp_path: Path) -> None:
     vae = small(row)
     path = tmp_path / "model.safetensors"
-    save_file(in_original_layout(saved(vae, tmp_path / "vae")), path)
+    save_file(dc_in_original_layout(saved(vae, tmp_path / "vae")), path)
     codec = load_codec(path, variant=row.name)
     assert codec.name == row.name
     assert_equal(codec, vae, 2, 2)
@@ -229,7 +187,7 @@ class TestVariants:
     def file(self, tmp_path: Path) -> Path:
         path = tmp_path / "x" / "model.safetensors"
         path.parent.mkdir()
-        save_file(in_original_layout(saved(small(VAE_BY_NAME[self.NAMES[0]]), tmp_path / "vae")), path)
+        save_file(dc_in_original_layout(saved(small(VAE_BY_NAME[self.NAMES[0]]), tmp_path / "vae")), path)
         return path
 
     def test_without_evidence(self, file: Path) -> None:

@@ -48,3 +48,15 @@ def both_parts(family: str, decoder: nn.Module | None = None) -> dict[str, Tenso
     """Both parts behind their names."""
     decoder = decoder or narrow(family)
     return own_weights(family, "encoder", "encoder.") | random_weights(decoder, prefix="decoder.")
+
+
+VARIANTS: dict[str, tuple[str, nn.Module]] = {
+    "lighttaew2_1": ("taew2_1", narrow("taew2_1")),
+    "lighttaew2_2": ("taew2_2", narrow("taew2_2")),
+    "lighttaehy1_5": ("taehv1_5", narrow("taehv1_5")),
+    "taeltx2_3_wide": ("taeltx2_3", tiny_video.VideoDecoder(128, NARROW, (2, 2, 2), 4, wide=True)),
+    "taehv1_5_super": ("taehv1_5", tiny_video.SuperVideoDecoder(32, NARROW)),
+    "taew2_2_super": ("taew2_2", tiny_video.SuperVideoDecoder(48, NARROW)),
+    "taeqi2_1_tinier": ("taeqi2_1", tiny.F16Decoder(64, widths=NARROW)),
+}
+"""Other tiny decoders that were published: the family that each serves, and its network."""

@@ -5,27 +5,16 @@ from pathlib import Path
 
 import pytest
 import torch
-from narrow_files import NARROW, both_parts, narrow, own_weights, saved
-from torch import nn
+from narrow_files import VARIANTS, both_parts, narrow, own_weights, saved
+from random_weights import random_weights
 
 from taesd_ext import load_codec
 from taesd_ext.errors import TaesdError
 from taesd_ext.latent_formats import FAMILIES, native_format
-from taesd_ext.models import tiny, tiny_video
 from taesd_ext.weights.identify import UNKNOWN, UNREADABLE, UNVERIFIED, identify
 from taesd_ext.weights.installed import candidates, find_part, installed
 from taesd_ext.weights.store import add_file
 from taesd_ext.weights.tiny_file import PARTS, fits
-
-VARIANTS: dict[str, tuple[str, nn.Module]] = {
-    "lighttaew2_1": ("taew2_1", narrow("taew2_1")),
-    "lighttaew2_2": ("taew2_2", narrow("taew2_2")),
-    "lighttaehy1_5": ("taehv1_5", narrow("taehv1_5")),
-    "taeltx2_3_wide": ("taeltx2_3", tiny_video.VideoDecoder(128, NARROW, (2, 2, 2), 4, wide=True)),
-    "taehv1_5_super": ("taehv1_5", tiny_video.SuperVideoDecoder(32, NARROW)),
-    "taew2_2_super": ("taew2_2", tiny_video.SuperVideoDecoder(48, NARROW)),
-    "taeqi2_1_tinier": ("taeqi2_1", tiny.F16Decoder(64, widths=NARROW)),
-}
 
 
 @pytest.mark.parametrize("name", [*FAMILIES, *VARIANTS])
@@ -64,6 +53,13 @@ def test_without_a_name_only_the_shape_tells_and_that_is_called_a_guess(family: 
     if found.is_guess:
         with pytest.raises(TaesdError):
             add_file(path, tmp_path / "models")
+
+
+@pytest.mark.parametrize("name", ["taeltx2_3_wide", "taew2_2_super", "taehv1_5_super"])
+def test_a_structure_that_one_family_alone_has_needs_no_name(name: str, tmp_path: Path) -> None:
+    family, decoder = VARIANTS[name]
+    found = identify(saved(tmp_path / "file.safetensors", random_weights(decoder)))
+    assert (found.family, found.is_guess) == (family, False)
 
 
 @pytest.mark.parametrize("name", ["taehv", "hunyuan video tiny", "TAEHV (1)"])
