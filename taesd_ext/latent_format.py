@@ -89,6 +89,11 @@ def picture_part(latent: Tensor) -> Tensor:
     return latent.unbind()[0] if getattr(latent, "is_nested", False) else latent
 
 
+def has_positions(latent: Tensor) -> bool:
+    """Whether it is laid out as a picture, (B,C,h,w), or a film, (B,C,T,h,w): tokens, (B,N,C), and sound are not."""
+    return latent.ndim in (4, 5)
+
+
 def unpack(latent: Tensor, fold: int = 2) -> Tensor:
     """(B, C*f*f, h, w) -> (B, C, f*h, f*w): channels hold (C, row, column) of each square of positions."""
     return torch.nn.functional.pixel_shuffle(latent, fold)

@@ -251,14 +251,14 @@ def detect(evidence: ModelEvidence) -> Detection:
     claim the shape decides where one row alone has it, which is a guess. "Unknown" is an answer.
     """
     vetoed: list[str] = []
-    named = False
+    named = evidence.latent_format not in _UNNAMED
     for claimed, why in _claims(evidence):
         if _fits(claimed, evidence):
             return Detection(claimed, why)
         vetoed.append(f"{why}, but its latents have {_shape_words(evidence)}")
     if vetoed:
         why = vetoed[0]
-    elif named := evidence.latent_format not in _UNNAMED:
+    elif named:
         why = f"the host calls its latent format {evidence.latent_format}"
     elif evidence.channels is None:
         why = "the host does not say which kind it is"

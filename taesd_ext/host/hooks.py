@@ -148,6 +148,7 @@ class Hooks:
         """Somebody polls. Whatever the host holds, nothing of ours raises into the answer."""
         if _skips_image():
             return
+        shown = False
         try:
             shown = not self._generations.choices.enabled
             if not shown and self._host.previews_wanted() and self._previews.are_ours(state.current_latent):
@@ -155,7 +156,6 @@ class Hooks:
                 shown = True
         except Exception as error:
             log_once(f"poll {one_line(error)}", one_line(error))
-            return
         if not shown:
             original(state)
 

@@ -17,6 +17,7 @@ from taesd_ext.host.generation import Generations
 from taesd_ext.host.history import History
 from taesd_ext.host.options import HostOptions
 from taesd_ext.host.webui import PAGE_POLLERS, PREVIEW_METHOD, WebUI
+from taesd_ext.latent_format import has_positions
 from taesd_ext.latent_formats import Detection, picture_part, to_family_latent
 from taesd_ext.learning.readout import Learnt
 from taesd_ext.models.computing import computing
@@ -97,6 +98,8 @@ class Previews:
         if latent is None or family == BUILT_IN:
             return family != BUILT_IN
         latent = picture_part(latent)
+        if not has_positions(latent):
+            return False
         detection = self._host.detection(tuple(latent.shape))
         if family_of(family, detection) or self._learnt(latent.shape[1]) or linear_painter(latent, detection):
             return True

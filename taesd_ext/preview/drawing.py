@@ -39,6 +39,9 @@ LINEAR = "linear"
 _USUAL_STRIDE = 8
 """Image pixels per latent position where nobody says how many."""
 
+_PIXELS = 3
+"""Channels of a model without a VAE, whose latents are colours."""
+
 _BYTES_PER_PIXEL = 1024
 """Of a full decode: 64 channels in float32, in and out of a layer and once more for the copies between."""
 
@@ -117,13 +120,13 @@ def learnt_painter(samples: Tensor, learnt: Learnt | None) -> Painter | None:
 
 def linear_painter(samples: Tensor, detection: Detection) -> Painter | None:
     """One pixel per latent position, without any weights: by the known format; by the host's factors; or, where the
-    host has no name for it, by any format with as many channels."""
+    host has no name for it, or where its three channels can only be colours, by any format with as many channels."""
     channels, known, rgb = samples.shape[1], detection.format, detection.rgb
     if known is None and rgb and len(rgb.factors) == channels:
         factors = RgbFactors("the host's latent format", rgb.factors, rgb.bias)
-        stride = 1 if channels == 3 else _USUAL_STRIDE  # three channels are the pixels themselves
+        stride = 1 if channels == _PIXELS else _USUAL_STRIDE
         return _rough(LINEAR, lambda latent: latent_to_rgb(latent, factors), samples, _size_at(samples, stride), rgb)
-    rows = (known,) if known else () if detection.named else LATENT_FORMATS
+    rows = (known,) if known else () if detection.named and channels != _PIXELS else LATENT_FORMATS
     row = next((row for row in rows if row.accepts(channels) and (known or row.rgb in LATENT_RGB)), None)
     if row is None:
         return None
