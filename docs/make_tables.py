@@ -113,7 +113,7 @@ TABLES = {SETTINGS: settings_table, MODELS: models_table, HISTORY: history_table
 
 
 def shown_texts() -> list[str]:
-    """Every text of the panel, the options, the accordion, the badge and the second screen that stands by itself, each once."""
+    """Every text of the panel, the options, the accordion, the badge and the second screen, each once."""
     sources = [*sorted((ROOT / "taesd_ext" / "ui").glob("*.py")), ROOT / "taesd_ext" / "host" / "accordion.py"]
     found = [text for path in sources for text in _texts(ast.parse(path.read_text(encoding="utf-8")))]
     found += [text for path in PAGES for text in re.findall(r'say\("(.+?)"\)', path.read_text(encoding="utf-8"))]
