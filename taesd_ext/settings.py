@@ -96,19 +96,18 @@ def can_be_stored(text: str) -> bool:
 OPTIONS: tuple[Option, ...] = (
     Option(
         "family", AUTO, "choice", "TAESD family",
-        "tiny autoencoder for previews, and for the final image if its VAE is TAESD; Auto follows the loaded model; "
-        "built-in TAESD leaves both to the WebUI",
+        "which tiny autoencoder to use; Auto matches the loaded model; built-in TAESD leaves it to the WebUI",
         choices=FAMILY_CHOICES,
     ),
     Option(
         "detail", AUTO, "choice", "TAESD preview detail",
-        "preview size as a fraction of the image; Auto is the largest that the budget allows; a size over the budget "
-        "is reduced, and the badge says so",
+        "preview size relative to the image; Auto is the largest that the budget allows; a larger choice is reduced to "
+        "fit it",
         choices=(AUTO, *reversed(DETAILS)),
     ),
     Option(
         "budget", 3.0, "float", "TAESD preview budget",
-        "percent of the generation time that previews may take; 0 = no limit", maximum=100, step=0.5,
+        "how much of the generation time previews may take, in percent; 0 = no limit", maximum=100, step=0.5,
     ),
     Option(
         "interval", 1, "int", "TAESD preview interval",
@@ -128,12 +127,12 @@ OPTIONS: tuple[Option, ...] = (
     ),
     Option(
         "frame_format", "auto", "choice", "TAESD preview image format",
-        "auto = JPEG above 256 pixels, else PNG; the WebUI's own preview format wins where you changed it",
+        "auto = JPEG above 256 pixels, otherwise PNG; if you changed the WebUI's own preview format, that one is used",
         choices=("auto", "jpeg", "webp", "png"), advanced=True,
     ),
     Option(
         "film", MOVING, "choice", "TAESD preview of videos",
-        "moving plays the whole video, as finely as the budget allows", choices=(MOVING, FIRST_FRAME),
+        "moving plays the whole video, in as much detail as the budget allows", choices=(MOVING, FIRST_FRAME),
     ),
     Option(
         "device", DEVICE_SAMPLING, "choice", "TAESD preview device",
@@ -141,11 +140,11 @@ OPTIONS: tuple[Option, ...] = (
     ),
     Option(
         "badge", True, "bool", "TAESD badge on the live preview",
-        "shows step, detail and cost; reload the page after a change", advanced=True,
+        "shows the step, the detail and the cost; reload the page after changing it", advanced=True,
     ),
     Option(
         "offer", True, "bool", "Offer TAESD for live previews",
-        "shows a line under a generation whose previews use another method", advanced=True,
+        "shows a hint below the image when its previews use another method", advanced=True,
     ),
     Option(
         "timeline", True, "bool", "TAESD keeps the previews of the last jobs",
@@ -172,9 +171,9 @@ OPTIONS: tuple[Option, ...] = (
             advanced=True,
         )
         for name, what, help_ in (
-            ("final_vae_first", "the first pass of hires fix", "decodes what the upscaler enlarges"),
+            ("final_vae_first", "the first pass of hires fix", "decodes the image that the upscaler then enlarges"),
             ("final_vae_hires", "the hires pass", "decodes the final image of hires fix"),
-            ("final_vae_img2img", "img2img", "decodes the final image there"),
+            ("final_vae_img2img", "img2img", "decodes the final image of img2img"),
         )
     ),
     Option(

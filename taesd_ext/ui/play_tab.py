@@ -57,7 +57,7 @@ def build_play_tab(actions: PanelActions, kept: Kept, tab: gr.Tab, page: gr.Bloc
             with gr.Row():
                 detail = gr.Dropdown(
                     list(OPTION["detail"].choices), value=OPTION["detail"].default, elem_id="taesd_detail",
-                    min_width=130, label="Detail", info="preview size; Auto uses as much as the budget allows",
+                    min_width=130, label="Detail", info="preview size; Auto is the largest that the budget allows",
                 )  # fmt: skip
                 size = gr.Dropdown(
                     list(SIZES), value="512", elem_id="taesd_size", min_width=130, label="Picture size",
@@ -70,7 +70,7 @@ def build_play_tab(actions: PanelActions, kept: Kept, tab: gr.Tab, page: gr.Bloc
                 )  # fmt: skip
                 budget = gr.Slider(
                     0, 100, value=50, step=1, min_width=130, elem_id="taesd_budget", label="Budget (%)",
-                    info="share of the time previews may take; 0 = no limit",
+                    info="how much of the time previews may take; 0 = no limit",
                 )  # fmt: skip
             with gr.Row():
                 steps = gr.Slider(
