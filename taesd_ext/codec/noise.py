@@ -1,4 +1,7 @@
-"""Seeded random latents with the spectra of pictures, the same on every machine."""
+"""Seeded random latents with the spectra of pictures, the same on every machine.
+
+In float32, whatever the default type is: hosts change that for all threads (Forge Neo while it upscales).
+"""
 
 import torch
 from torch import Tensor
@@ -17,14 +20,14 @@ def seeded(seed: int) -> torch.Generator:
 
 def pick(choices: tuple[float, ...], count: int, generator: torch.Generator) -> Tensor:
     """(count): choices at random."""
-    return torch.tensor(choices)[torch.randint(0, len(choices), (count,), generator=generator)]
+    return torch.tensor(choices, dtype=torch.float32)[torch.randint(0, len(choices), (count,), generator=generator)]
 
 
 def power_law(channels: int, side: int, falloff: Tensor | float, generator: torch.Generator) -> Tensor:
     """(C,side,side) noise of unit deviation and zero mean per channel, amplitude ~ frequency ** -falloff."""
-    white = torch.randn(channels, side, side, generator=generator)
+    white = torch.randn(channels, side, side, generator=generator, dtype=torch.float32)
     spectrum = torch.fft.rfft2(white)
-    rows, columns = torch.fft.fftfreq(side), torch.fft.rfftfreq(side)
+    rows, columns = (frequencies(side, dtype=torch.float32) for frequencies in (torch.fft.fftfreq, torch.fft.rfftfreq))
     frequency = (rows[:, None].square() + columns.square()).sqrt().clamp_(min=1 / side)
     exponent = torch.as_tensor(falloff, dtype=torch.float32).reshape(-1, 1, 1)
     noise = torch.fft.irfft2(spectrum * frequency**-exponent, s=(side, side))

@@ -78,10 +78,11 @@ def difference(fast: nn.Module, plain: nn.Module, x: Tensor) -> str:
 
 
 def _sample(part: str, latent_format: LatentFormat) -> Tensor:
+    generator = seeded(_CHECK_SEED)
     if part == "encoder":
         sides = (latent_format.spatial_scale_factor * side for side in _CHECK_SIDES)
-        return torch.rand(1, 3, *sides, generator=seeded(_CHECK_SEED))
-    return torch.randn(1, latent_format.latent_channels, *_CHECK_SIDES, generator=seeded(_CHECK_SEED))
+        return torch.rand(1, 3, *sides, generator=generator, dtype=torch.float32)
+    return torch.randn(1, latent_format.latent_channels, *_CHECK_SIDES, generator=generator, dtype=torch.float32)
 
 
 def run(

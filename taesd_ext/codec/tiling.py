@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from taesd_ext.errors import TaesdError
 from taesd_ext.models.fast_layers import is_trusted, zoom_of
+from taesd_ext.models.layers import Conv2d
 from taesd_ext.models.tiny import WIDTH
 
 TileChoice = int | Literal["auto", "off"]
@@ -114,7 +115,7 @@ def levels_of(layers: Sequence[nn.Module]) -> list[Level]:
         elif zoom < 1:  # output i is made of 2i-1 to 2i+1, and a part must begin at an even position
             margin = 2 * margin + 2
         else:
-            margin += sum(m.kernel_size[0] // 2 for m in layer.modules() if isinstance(m, nn.Conv2d))
+            margin += sum(m.kernel_size[0] // 2 for m in layer.modules() if isinstance(m, Conv2d))
         if zoom != 1 or index == 0:
             levels.insert(0, Level(own, zoom, margin))
             own = []

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from taesd_ext.errors import TaesdError
+from taesd_ext.models.layers import Conv2d, GroupNorm, ReLU, Sequential, Upsample
 from taesd_ext.models.tiny import CLAMP_MAGNITUDE, PATCH, Block, Clamp, FoldPatches, TinyNetwork, UnfoldPatches
 
 _LAST = {"data_format": "channels_last"}
@@ -64,7 +65,7 @@ class _Writer:
     def write(self, layer: nn.Module, x: Any) -> Any:
         """A layer's output, as a Keras tensor."""
         layers = self._layers
-        if isinstance(layer, nn.Sequential):
+        if isinstance(layer, Sequential):
             for each in layer:
                 x = self.write(each, x)
             return x
@@ -72,7 +73,7 @@ class _Writer:
             if layer.pool is not None:
                 x = layers.Add()([x, self.write(layer.pool, x)])
             return layers.ReLU()(layers.Add()([self.write(layer.conv, x), x]))
-        if isinstance(layer, nn.Conv2d):
+        if isinstance(layer, Conv2d):
             if layer.padding[0]:
                 # TensorFlow's "same" pads a strided convolution at the right and lower edge alone.
                 x = layers.ZeroPadding2D(layer.padding[0], **_LAST)(x)
@@ -83,13 +84,13 @@ class _Writer:
             return self._conv(layers.Conv2D, x, folded, patch_kernel(folded), opaque, PATCH)
         if isinstance(layer, UnfoldPatches):
             return self._conv(layers.Conv2DTranspose, x, 3, patch_kernel(x.shape[-1]), None, PATCH)
-        if isinstance(layer, nn.GroupNorm):
+        if isinstance(layer, GroupNorm):
             norm = layers.GroupNormalization(layer.num_groups, axis=-1, epsilon=layer.eps)
             self.weights.append((norm, [layer.weight, layer.bias]))
             return norm(x)
-        if isinstance(layer, nn.ReLU):
+        if isinstance(layer, ReLU):
             return layers.ReLU()(x)
-        if isinstance(layer, nn.Upsample):
+        if isinstance(layer, Upsample):
             return layers.UpSampling2D(2, interpolation="nearest", **_LAST)(x)
         if isinstance(layer, Clamp):
             x = layers.Rescaling(1 / CLAMP_MAGNITUDE)(x)

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from taesd_ext.codec.noise import seeded
+from taesd_ext.models.layers import Conv2d, Linear
 
 Network = TypeVar("Network", bound=nn.Module)
 
@@ -91,7 +92,7 @@ def seeded_network(make: Callable[[], Network], seed: int) -> Network:
         network = make()
     generator = seeded(seed)
     for name, layer in network.named_modules():
-        if isinstance(layer, (nn.Conv2d, nn.Linear)) and layer.weight.is_meta:
+        if isinstance(layer, (Conv2d, Linear)) and layer.weight.is_meta:
             layer.to_empty(device="cpu")
             bound = 0.0 if name in READOUTS else layer.weight[0].numel() ** -0.5
             for weights in (layer.weight, layer.bias):

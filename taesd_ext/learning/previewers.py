@@ -17,6 +17,7 @@ from taesd_ext.learning.marks import in_words, psnr
 from taesd_ext.learning.ridge import fit_convolution
 from taesd_ext.models.computing import computing
 from taesd_ext.models.fast import FastNetwork
+from taesd_ext.models.layers import GroupNorm
 from taesd_ext.models.student import Previewer
 
 BATCH = 16
@@ -40,7 +41,7 @@ def train_previewer(
     started = time.process_time()
     lessons, targets = yield from teacher_pairs(codec, latents, seed)
     exam, answers = yield from teacher_pairs(codec, HELD_BACK, seed + 1)
-    overview = any(isinstance(layer, nn.GroupNorm) for layer in codec.decoder.modules())
+    overview = any(isinstance(layer, GroupNorm) for layer in codec.decoder.modules())
     network = start_previewer(lessons, targets, seed, overview=overview)
 
     @computing()

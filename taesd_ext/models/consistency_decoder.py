@@ -17,7 +17,7 @@ from torch.nn import functional
 
 from taesd_ext.models import autoencoder_kl
 from taesd_ext.models.fast_layers import added, convolve_activated
-from taesd_ext.models.layers import GroupNorm, Linear, Module, Sequential, SiLU, conv1x1, conv3x3
+from taesd_ext.models.layers import Embedding, GroupNorm, Linear, Module, Sequential, SiLU, conv1x1, conv3x3
 from taesd_ext.models.state_shapes import Arguments, Shapes
 
 WIDTHS = (320, 640, 1024, 1024)
@@ -151,7 +151,7 @@ class Decoder(Sequential):
     def __init__(self, latent_channels: int = 4, widths: Sequence[int] = WIDTHS) -> None:
         finest, time_channels = widths[0], 4 * widths[0]
         super().__init__(
-            nn.Embedding(TRAINED_STEPS, finest), Linear(finest, time_channels), Linear(time_channels, time_channels),
+            Embedding(TRAINED_STEPS, finest), Linear(finest, time_channels), Linear(time_channels, time_channels),
             conv3x3(3 + latent_channels, finest), *_blocks(widths, time_channels),
             GroupNorm(NORM_GROUPS, finest), SiLU(), conv3x3(finest, 6),
         )  # fmt: skip
@@ -173,8 +173,8 @@ class Decoder(Sequential):
         """
         factor, generator = self.spatial_scale_factor, torch.Generator().manual_seed(SEED)
         shape = len(latent), 3, latent.shape[2] * factor, latent.shape[3] * factor
-        noise = [functional.pixel_unshuffle(torch.randn(shape, generator=generator), factor) for _ in STEPS]
-        return torch.cat([latent, *(each.to(latent) for each in noise)], dim=1)
+        noise = [torch.randn(shape, generator=generator, dtype=torch.float32) for _ in STEPS]
+        return torch.cat([latent, *(functional.pixel_unshuffle(each, factor).to(latent) for each in noise)], dim=1)
 
     def forward(self, latent: Tensor) -> Tensor:
         """``latent`` as it is, or with its noise."""

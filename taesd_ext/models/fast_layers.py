@@ -174,7 +174,7 @@ def convolve_activated(x: Tensor, norm: nn.Module, conv: Conv2d) -> Tensor:
     """``conv(silu(norm(x)))`` for a 3x3 convolution, in strips where that is quick. (B,C,h,w) -> (B,C',h,w)"""
     if not _goes_in_strips(x, conv):
         return conv(functional.silu(norm(x), inplace=is_trusted(x.device)))
-    y = torch.empty((len(x), conv.out_channels, *x.shape[2:]), memory_format=torch.channels_last)
+    y = torch.empty((len(x), conv.out_channels, *x.shape[2:]), dtype=x.dtype, memory_format=torch.channels_last)
 
     def store(rows: slice, convolved: Tensor) -> None:
         y[:, :, rows] = convolved
@@ -194,7 +194,7 @@ def _convolve_strips(x: Tensor, norm: nn.Module, conv: Conv2d, store: Callable[[
     rows = STRIP_BYTES // (batch * channels * width * x.element_size())
     rows = _rounded_up(min(height, max(1, rows)), multiple)
     strip = torch.empty(
-        (batch, channels, rows + 2, _rounded_up(width, multiple) + 2), memory_format=torch.channels_last
+        (batch, channels, rows + 2, _rounded_up(width, multiple) + 2), dtype=x.dtype, memory_format=torch.channels_last
     ).zero_()  # a border of zeros is left around what is written into it
     inner = strip[..., 1 : width + 1]
     activate = _norm_and_silu(norm, x)

@@ -157,8 +157,8 @@ def _sliced(run: Callable[[Tensor, Progress], Tensor], batch: Tensor, progress: 
 
 
 def _noise(like: Tensor, sample: int | torch.Generator) -> Tensor:
-    if isinstance(sample, torch.Generator):
-        drawn = torch.randn(like.shape, generator=sample)
-    else:
-        drawn = torch.randn(like.shape[1:], generator=torch.Generator().manual_seed(sample)).expand(like.shape)
-    return drawn.to(like.device, like.dtype)
+    shape, generator = like.shape, sample
+    if not isinstance(sample, torch.Generator):  # the same for each picture
+        shape, generator = like.shape[1:], torch.Generator().manual_seed(sample)
+    drawn = torch.randn(shape, generator=generator, dtype=torch.float32)
+    return drawn.expand(like.shape).to(like.device, like.dtype)

@@ -3,6 +3,10 @@
 Hosts and other extensions replace ``forward`` on ``torch.nn.Conv2d``, ``Linear`` and the norms for every thread while
 a job runs: to compute in half precision, to add a LoRA, to wrap borders. Each layer here has a ``forward`` of its own
 that calls ``torch.nn.functional`` at once, and is called without hooks. They stay subclasses of torch's layers.
+
+While a checkpoint is loaded they also replace what builds, moves and fills a layer (A1111's
+sd_disable_initialization.py), and the names in ``torch.nn`` (Forge's using_forge_operations): here those of torch are
+kept, and what kind a layer is must be asked by the classes of this file.
 """
 
 import copy
@@ -21,6 +25,10 @@ BORDERS = ("zeros", "reflect", "replicate")
 class Module(nn.Module):
     """A module whose call is its ``forward``: no hooks, and nothing of what was put into ``nn.Module.__call__``."""
 
+    to = nn.Module.to
+    load_state_dict = nn.Module.load_state_dict
+    _load_from_state_dict = nn.Module._load_from_state_dict
+
     def __call__(self, *inputs: Any, **options: Any) -> Any:
         return self.forward(*inputs, **options)
 
@@ -33,6 +41,8 @@ class Sequential(Module, nn.Sequential):
 
 
 class Conv2d(Module, nn.Conv2d):
+    __init__ = nn.Conv2d.__init__
+
     def reset_parameters(self) -> None:
         if not self.weight.is_meta:  # where drawing gives nothing and is half of what building a network costs
             super().reset_parameters()
@@ -55,8 +65,15 @@ class ConvTranspose2d(Module, nn.ConvTranspose2d):
 
 
 class Linear(Module, nn.Linear):
+    __init__ = nn.Linear.__init__
+
     def forward(self, x: Tensor) -> Tensor:
         return functional.linear(x, self.weight, self.bias)
+
+
+class Embedding(Module, nn.Embedding):
+    def forward(self, x: Tensor) -> Tensor:
+        return functional.embedding(x, self.weight)
 
 
 class GroupNorm(Module, nn.GroupNorm):
@@ -66,6 +83,8 @@ class GroupNorm(Module, nn.GroupNorm):
 
 class BatchNorm2d(Module, nn.BatchNorm2d):
     """By the means and variances of the file, never by those of the batch."""
+
+    _load_from_state_dict = nn.BatchNorm2d._load_from_state_dict
 
     def forward(self, x: Tensor) -> Tensor:
         return functional.batch_norm(x, self.running_mean, self.running_var, self.weight, self.bias, eps=self.eps)

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from taesd_ext.errors import TaesdError, one_line
 from taesd_ext.models import tiny
+from taesd_ext.models.layers import Conv2d
 
 KERAS_SUFFIXES = (".h5", ".hdf5")
 HDF5_START = b"\x89HDF\r\n\x1a\n"
@@ -167,7 +168,7 @@ def _in_order(network: nn.Sequential, layers: list[list[_Conv]]) -> list[_Conv]:
     """
     singles = [layer[0] for layer in layers if len(layer) == 1]
     blocks = [layer for layer in layers if len(layer) == 3]
-    places = [part for part in network if isinstance(part, (nn.Conv2d, tiny.Block))]
+    places = [part for part in network if isinstance(part, (Conv2d, tiny.Block))]
     blocks_wanted = sum(isinstance(part, tiny.Block) for part in places)
     if not blocks:
         return singles
@@ -175,12 +176,12 @@ def _in_order(network: nn.Sequential, layers: list[list[_Conv]]) -> list[_Conv]:
         raise ValueError("its layers are not those of TAESD")
     ordered: list[_Conv] = []
     for part in places:
-        ordered += [singles.pop(0)] if isinstance(part, nn.Conv2d) else blocks.pop(0)
+        ordered += [singles.pop(0)] if isinstance(part, Conv2d) else blocks.pop(0)
     return ordered
 
 
 def _state_of(network: nn.Sequential, convs: list[_Conv]) -> dict[str, Tensor]:
-    wanted = {name: module for name, module in network.named_modules() if isinstance(module, nn.Conv2d)}
+    wanted = {name: module for name, module in network.named_modules() if isinstance(module, Conv2d)}
     if len(convs) != len(wanted):
         raise ValueError(f"it has {len(convs)} convolutions where TAESD has {len(wanted)}")
     state: dict[str, Tensor] = {}

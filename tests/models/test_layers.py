@@ -84,6 +84,17 @@ def test_autocast_changes_nothing(network_and_input):
     assert torch.equal(result, wanted)
 
 
+def test_the_default_type_changes_nothing(network_and_input):
+    """Hosts change it for all threads."""
+    network, x = network_and_input
+    wanted = network(x)
+    torch.set_default_dtype(torch.float64)
+    try:
+        assert torch.equal(network(x), wanted)
+    finally:
+        torch.set_default_dtype(torch.float32)
+
+
 @pytest.mark.parametrize(
     "kind", ["tiny decoder", "fast decoder", "fast encoder", "video decoder", "KL decoder", "fast KL decoder"]
 )
