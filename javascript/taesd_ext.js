@@ -141,10 +141,38 @@
 
     const badgeWanted = () => typeof opts === "undefined" || opts.taesd_ext_badge !== false; // the host's options
 
+    // What the panel decodes when it is its turn: a moment, or the finished image with these parameters. Its box,
+    // ui/live_moment.py, comes under the tab's gallery.
+    function wantInFull(tab, what) {
+        if (!tellPanel(`${MOMENT}_wanted`, `${what}\n${Date.now()}`)) return;
+        const box = document.getElementById(MOMENT);
+        document.getElementById(`${tab}_gallery_container`).after(box);
+        box.classList.remove("taesd-ext-hidden");
+    }
+
     document.addEventListener("click", quietly((event) => {
         const close = event.target.closest?.(`#${MOMENT}_close`);
         if (close) document.getElementById(MOMENT).classList.add("taesd-ext-hidden");
     }));
+
+    // One more of the host's buttons under its gallery.
+    const lookForGalleries = quietly(() => {
+        for (const tab of ["txt2img", "img2img"]) {
+            const row = document.getElementById(`image_buttons_${tab}`);
+            const theirs = row?.querySelector("button");
+            if (!theirs || row.querySelector(".taesd-ext-again") || !keptForThisPage()) continue;
+            const made = element("button", `${theirs.className} taesd-ext-again`, { type: "button" });
+            made.title = say("decode this image again, by any VAE");
+            made.textContent = "↻";
+            made.addEventListener("click", quietly(() => {
+                wantInFull(tab, document.getElementById(`html_info_${tab}`).innerText);
+            }));
+            row.append(made);
+        }
+    });
+
+    // The second screen's address, where this WebUI shows people's previews to whoever asks.
+    const keptForThisPage = () => document.querySelector("a.taesd-ext-second-screen")?.href;
 
     // Under a generation whose previews are not by TAESD: the line of taesd_ext/ui/preview_offer.py, and its buttons.
     function offerTaesd(above) {
@@ -214,9 +242,8 @@
             this.host.after(this.overlay);
         }
 
-        // What is done with a preview, where this WebUI shows people's previews to whoever asks.
         keepers() {
-            const page = document.querySelector("a.taesd-ext-second-screen")?.href;
+            const page = keptForThisPage();
             if (!page) return [];
             const full = this.button("", say("decode this moment in full"), () => this.wantMoment());
             full.append(element("span", "taesd-ext-wide"), element("span", "taesd-ext-narrow"));
@@ -229,15 +256,11 @@
             ];
         }
 
-        // The panel decodes the moment that is on screen when it is its turn; its box, ui/live_moment.py, comes here.
         async wantMoment() {
             const shown = this.frames.slice(0, (this.scrubbed ?? this.frames.length - 1) + 1);
             const known = shown.reverse().find((frame) => frame.status)?.status; // frames may come too quickly to ask
             const { job, shown_step: step } = known ?? (await (await fetch(STATUS)).json());
-            if (!tellPanel(`${MOMENT}_wanted`, `${job}/${step}/${Date.now()}`)) return;
-            const box = document.getElementById(MOMENT);
-            this.host.parentElement.after(box);
-            box.classList.remove("taesd-ext-hidden");
+            wantInFull(this.tab, `${job}/${step}`);
         }
 
         async save(address) {
@@ -496,6 +519,7 @@
     new MutationObserver(() => {
         lookForLivePreviews();
         lookForFilms();
+        lookForGalleries();
         lookForPanel();
         lookForTasks();
     }).observe(document.documentElement, { childList: true, subtree: true });

@@ -6,6 +6,8 @@ from typing import Any
 
 import gradio as gr
 
+from taesd_ext.codec.picture_file import image_to_picture, picture_to_image
+from taesd_ext.commands.compare_page import DIFFERENCE_GAIN, difference_map
 from taesd_ext.errors import TaesdError, one_line
 from taesd_ext.preview.recorded import KeptLatent, RecordedFrame
 from taesd_ext.ui import compat
@@ -27,12 +29,21 @@ def decoded_words(decoded: Decoded) -> str:
     return f"{decoded.name}, step {decoded.kept.step}" if decoded.kept.step else decoded.name
 
 
-def result_html(now: Decoded, before: Decoded | None, preview: RecordedFrame | None = None) -> str:
-    """The picture; with a slider between it and another of the same job's, or the preview of its step."""
+def result_html(
+    now: Decoded, before: Decoded | None, preview: RecordedFrame | None = None, difference: bool = False
+) -> str:
+    """The picture; with a slider between it and another of the same job's, or the preview of its step.
+
+    ``difference``: where it differs from that other one, in place of the other.
+    """
     size, words = now.picture.size, decoded_words(now)
     same = before is not None and (before.kept.job, before.kept.picture) == (now.kept.job, now.kept.picture)
     if same and decoded_words(before) != words and before.picture.size == size:
-        return slider(picture_uri(before.picture), picture_uri(now.picture), (decoded_words(before), words), size)
+        other, name = before.picture, decoded_words(before)
+        if difference:
+            apart = difference_map(*map(picture_to_image, (other, now.picture)))
+            other, name = image_to_picture(apart), f"difference to {name}, {DIFFERENCE_GAIN}x"
+        return slider(picture_uri(other), picture_uri(now.picture), (name, words), size)
     if preview:
         names = (f"preview {preview.detail}", words)
         return slider(data_uri(preview.data, preview.wire_format), picture_uri(now.picture), names, size)
@@ -47,11 +58,17 @@ def preview_of(actions: PanelActions, kept: KeptLatent) -> RecordedFrame | None:
 
 
 class DecodedBox:
-    """Where such a picture comes up. ``result`` is the line below the button ``save`` for what is said of it."""
+    """Where such a picture comes up. ``result`` is the line below the button ``save`` for what is said of it.
 
-    def __init__(self, actions: PanelActions, elem_id: str, save: gr.Button, result: gr.HTML, empty: str = "") -> None:
+    ``difference``: a box to tick, for where it differs from the one before.
+    """
+
+    def __init__(
+        self, actions: PanelActions, elem_id: str, save: gr.Button, result: gr.HTML, empty: str = "",
+        difference: gr.Checkbox | None = None,
+    ) -> None:  # fmt: skip
         self._actions = actions
-        self._decodes: KeptResults[Decoded] = KeptResults()
+        self._decodes: KeptResults[tuple[Decoded, Decoded | None]] = KeptResults()
         self.last = gr.State(None)
         """The key of what the page shows."""
         shown = gr.HTML(empty, elem_id=f"{elem_id}_shown")
@@ -59,20 +76,32 @@ class DecodedBox:
         self._sent = _send_buttons(actions, elem_id)
         self.outputs = [shown, self.last, *self._sent]
         save.click(self._save, self.last, [result, saved], show_progress="hidden")
+        if difference is not None:
+            difference.input(self._show, [self.last, difference], shown, show_progress="hidden")
 
-    def decode(self, task: Task, kept: KeptLatent | None, name: str | None, last: Any) -> tuple[str, list[Any]]:
+    def decode(
+        self, task: Task, kept: KeptLatent | None, name: str | None, last: Any, difference: Any = False
+    ) -> tuple[str, list[Any]]:
         """Decode a latent in turn with the host's own work: (what was done, values of ``outputs``)."""
         if kept is None or not name:
             raise TaesdError(NO_IMAGE if kept is None else NO_DECODER)
-        before, now = self._decodes.get(last), decode_again(self._actions.codecs, kept, name, task)
+        before, _ = self._decodes.get(last) or (None, None)
+        now = decode_again(self._actions.codecs, kept, name, task)
         words = f"{now.name}: {1000 * now.seconds:.0f} ms"
-        outputs = [result_html(now, before, preview_of(self._actions, kept)), self._decodes.keep(now, now.size)]
+        key = self._decodes.keep((now, before), now.size + (before.size if before else 0))
+        outputs = [self._show(key, difference), key]
         if self._sent:
             outputs += [now.picture, self._actions.parameters(kept, now.codec)]
         return words, outputs
 
+    def _show(self, last: Any, difference: Any) -> Any:
+        now, before = self._decodes.get(last) or (None, None)
+        if now is None:
+            return gr.update()
+        return result_html(now, before, preview_of(self._actions, now.kept), bool(difference))
+
     def _save(self, last: Any) -> list[Any]:
-        now = self._decodes.get(last)
+        now, _ = self._decodes.get(last) or (None, None)
         if now is None:
             return [notice(GONE if last else NOTHING_TO_SAVE, "warning"), gr.update(visible=False)]
         try:

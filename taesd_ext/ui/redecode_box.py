@@ -61,10 +61,12 @@ def build_redecode_box(
         decode = small_button(button, elem_id, variant="primary")
         cancel = small_button("Cancel", f"{elem_id}_cancel")
         save = small_button("Save", f"{elem_id}_save")
+        difference = gr.Checkbox(False, elem_id=f"{elem_id}_difference", min_width=110, label="Difference")
         refresh = refresh_button(f"{elem_id}_refresh")
     result = line(f"{elem_id}_result")
     empty = AGAIN_EMPTY if actions.allowed_to_change() else NOT_SHOWN
-    box = DecodedBox(actions, elem_id, save, result, "" if source else stage(None, (4, 3), "", empty=empty))
+    empty = "" if source else stage(None, (4, 3), "", empty=empty)
+    box = DecodedBox(actions, elem_id, save, result, empty, difference)
     newest = gr.State("")
     beside = source or gr.State(None)
 
@@ -77,12 +79,15 @@ def build_redecode_box(
     def choose(source: Any, chosen: str | None, decoder: str | None) -> dict[str, Any]:
         return offer(decoder_names(codecs, find_latent(offered(source), chosen)), decoder)
 
-    def again(task: Task, source: Any, chosen: Any, name: str | None, last: Any) -> tuple[str, list[Any]]:
+    def again(
+        task: Task, source: Any, chosen: Any, name: str | None, last: Any, difference: Any
+    ) -> tuple[str, list[Any]]:
         task.report(0.1, name or "")
-        return box.decode(task, find_latent(offered(source), chosen), name, last)
+        return box.decode(task, find_latent(offered(source), chosen), name, last, difference)
 
     for event in (tab.select, refresh.click, *([source.change] if source else [])):
         event(look, [beside, latent, decoder, newest], [latent, decoder, newest], show_progress="hidden")
     latent.change(choose, [beside, latent, decoder], decoder, show_progress="hidden")
-    long_action(decode.click, cancel, [beside, latent, decoder, box.last], result, box.outputs, again, elem_id)
+    inputs = [beside, latent, decoder, box.last, difference]
+    long_action(decode.click, cancel, inputs, result, box.outputs, again, elem_id)
     return latent

@@ -8,7 +8,7 @@ import urllib.request
 import numpy as np
 import pytest
 import torch
-from chromium import go_to, is_wider_than_screen, keep_shot, open_panel, wait_for_value, wait_for_words
+from chromium import choose, go_to, is_wider_than_screen, keep_shot, open_panel, wait_for_value, wait_for_words
 from PIL import Image
 from safetensors.torch import load, save_file
 from webui_page import COMBINATIONS, NAMES, generate_in_page, wait_for_picture, webui_window
@@ -195,5 +195,12 @@ def test_what_the_live_preview_shows_comes_in_full_when_it_is_its_turn(browser, 
         page.wait_for_selector("#img2img_image img")
         page.wait_for_function("document.querySelector('#img2img_prompt textarea').value === 'scene'")
         go_to(page, "txt2img", "#tabs")
+        page.click("#image_buttons_txt2img .taesd-ext-again")  # the finished one, beside that moment
+        page.wait_for_function(f"document.querySelectorAll('{box}_shown span').length === 2")
+        choose(page, f"{box[1:]}_decoder", "taesd")
+        wait_for_words(page, f"{box}_shown", "taesd")
+        page.check(f"{box}_difference input")
+        wait_for_words(page, f"{box}_shown", "difference to")
+        keep_shot(page, tmp_path, f"live-moment-difference-{size[0]}")
         page.click(f"{box}_close")
         page.wait_for_selector(box, state="hidden")

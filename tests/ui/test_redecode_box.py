@@ -11,6 +11,7 @@ from taesd_ext.ui.decoded_box import preview_of, result_html
 from taesd_ext.ui.decoding import decode_again
 from taesd_ext.ui.live_moment import ELEM_ID
 from taesd_ext.ui.panel import build_panel
+from taesd_ext.ui.pictures import picture_uri
 from taesd_ext.ui.redecode_box import find_latent, latent_choice, latent_key
 from taesd_ext.ui.timeline_tab import job_choice, moments_of
 
@@ -41,6 +42,10 @@ def test_a_full_picture_stands_beside_its_preview_and_another_of_its_job(actions
     assert result_html(last, None, preview).count("<img") == 2
     assert result_html(last, first, preview).count("<img") == 2
     assert result_html(first, first).count("<img") == 1
+    apart = result_html(last, first, difference=True)
+    assert apart.count("<img") == 2
+    assert picture_uri(last.picture) in apart
+    assert picture_uri(first.picture) not in apart
 
 
 def test_the_moment_follows_a_frame_of_the_film(actions):
@@ -54,20 +59,25 @@ def test_the_moment_follows_a_frame_of_the_film(actions):
 
 
 @pytest.mark.parametrize(("wanted", "pictures"), [
-    ("{job}/3/1", 2), ("{job}/9/1", 0), ("{job}/0/1", 0), ("99/3/1", 0), ("", 0), ("../3/1", 0), (None, 0),
+    ("{job}/3", 2), ("{parameters}", 1), ("{job}/9", 0), ("{job}/0", 0), ("99/3", 0), ("", 0), ("../3", 0),
+    ("of another image", 0),
 ])  # fmt: skip
 @pytest.mark.parametrize("shared", [False, True])
-def test_the_moment_on_the_live_preview_in_full(actions, wanted, pictures, shared):
-    """Beside the preview that was seen; nothing where it is not kept, or where pages belong to different people."""
+def test_a_full_picture_beside_the_gallery(actions, wanted, pictures, shared):
+    """Of a moment beside its preview, or of a finished image; nothing where pages belong to different people."""
     with gr.Blocks() as page, gr.Tabs():
         build_panel(actions, page)
     start = pressed(page, f"{ELEM_ID}_wanted")
+    assert pressed(page, f"{ELEM_ID}_decoder").__self__ is start.__self__
     (job,) = actions.jobs()
+    actions.history.finish(job.id, ["a leaf\nSteps: 4, Seed: 1"])
     actions.allowed_to_change = lambda: not shared
-    _, key, *_ = start(wanted and wanted.format(job=job.id), None)
-    said, shown, *_ = finished(start.__self__, key)
+    wanted = wanted.format(job=job.id, parameters="a leaf \n\nSteps: 4, Seed: 1")
+    _, key, *_ = start(f"{wanted}\n17", None, None, False)
+    said, decoder, shown, *_ = finished(start.__self__, key)
     assert ("taesd-ext-good" in said) == (pictures > 0 and not shared)
     assert str(shown).count("<img") == (0 if shared else pictures)
+    assert decoder.get("value") == ("taesd" if pictures and not shared else None)
 
 
 def test_a_choice_made_while_the_list_is_read_stays(actions):
