@@ -8,7 +8,6 @@ from pathlib import Path
 import pytest
 from chromium import SHOTS
 from random_weights import save_taew2_1
-from small_wan import small_wan
 from webui_server import OPTIONS, WebUIServer, link_weights
 
 from taesd_ext.settings import BUILT_IN
@@ -25,9 +24,9 @@ def neo(host_row, hf_home, shared, tmp_path_factory):
     if not host_row.marks_settings:
         pytest.skip("only Forge Neo samples Wan")
     data, checkpoints = tmp_path_factory.mktemp("data"), tmp_path_factory.mktemp("checkpoints")
-    small_wan(checkpoints / "small_wan.safetensors")
     link_weights(shared, data)
     with WebUIServer(data, checkpoints, hf_home) as running:
+        running.make_checkpoint("wan")
         running.set_options(**OPTIONS)
         yield running
 

@@ -164,6 +164,14 @@ class WebUIServer:
             self.set_options(sd_model_checkpoint=f"{name}.safetensors")
         self.wait_for_decoder()
 
+    def make_checkpoint(self, kind: str) -> int:
+        """Make and load a small checkpoint of a kind of the probe's small_models.py: how many parameters it has."""
+        parameters = self.call("/small/make", {"kind": kind, "folder": str(self.checkpoints)})
+        self.call("/sdapi/v1/refresh-checkpoints", {})
+        self.set_options(sd_model_checkpoint=f"{kind}.safetensors")
+        self.wait_for_decoder()
+        return parameters
+
     def wait_for_decoder(self) -> None:
         """Until what a loaded checkpoint's previews need is there: before that they are rougher."""
         while "taesd-ext-preload" in self.call("/faults/state")["threads"]:

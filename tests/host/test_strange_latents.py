@@ -1,7 +1,5 @@
 """Latents of models that came out after this release: a name that nobody here knows, and shapes of every kind."""
 
-from __future__ import annotations
-
 from types import SimpleNamespace
 
 import pytest

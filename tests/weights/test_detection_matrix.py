@@ -1,7 +1,5 @@
 """Every kind of weight file against every reader: its own reader claims it, for what it is, and no other one does."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from pathlib import Path
 
