@@ -8,7 +8,7 @@ from torch import Tensor
 from taesd_ext.codec.previewer import has_previewer
 from taesd_ext.errors import log_once, one_line
 from taesd_ext.host.webui import WebUI
-from taesd_ext.latent_format import has_positions
+from taesd_ext.latent_format import has_positions, picture_part
 from taesd_ext.latent_formats import Detection, detect
 from taesd_ext.learning.finished_pictures import ENOUGH_TO_TRAIN, FinishedPictures
 from taesd_ext.learning.pairs import LatentKind
@@ -45,6 +45,7 @@ class LearntPreviews:
     def finished(self, latent: Tensor, image: Tensor) -> None:
         """The host has decoded a latent, (B,C,h,w) or of a film, to an image in [-1,1]. Never raises, never waits."""
         try:
+            latent = picture_part(latent)
             if not self._wanted() or not has_positions(latent):
                 return
             detection = detect(self._host.evidence(tuple(latent.shape)))

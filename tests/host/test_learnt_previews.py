@@ -71,12 +71,17 @@ def with_alpha(seed: int) -> tuple[torch.Tensor, torch.Tensor]:
     return latent, torch.cat([image, torch.ones_like(image[:, :1])], 1)
 
 
-@pytest.mark.parametrize("made", [job, film, with_alpha])
+def with_sound(seed: int) -> tuple[SimpleNamespace, torch.Tensor]:
+    latent, image = film(seed)
+    return SimpleNamespace(is_nested=True, unbind=lambda: (latent, torch.zeros(1, 8, 100))), image
+
+
+@pytest.mark.parametrize("made", [job, film, with_alpha, with_sound])
 def test_the_second_job_is_drawn_by_what_the_first_one_taught(made):
     learnt, (next_latent, next_image), state = learnt_previews(), job(1), torch.get_rng_state()
     assert learnt.find(CHANNELS) is None
     with torch.inference_mode():
-        finish(learnt, *(tensor.clone() for tensor in made(0)))
+        finish(learnt, *made(0))
     shown = learnt.find(CHANNELS).preview(next_latent)
     wanted = functional.avg_pool2d(next_image / 2 + 0.5, 4)
     assert (shown - wanted).square().mean() < (wanted - wanted.mean()).square().mean() / 4
