@@ -33,6 +33,10 @@ class TaesdError(Exception):
         return line
 
 
+class UnusableWeights(TaesdError):
+    """A sound file that cannot be used here: a newer kind, another one, or beyond our limits."""
+
+
 def _printable(text: str) -> str:
     """One line. Names in a hostile file may hold anything, also what steers a terminal."""
     return "".join(letter if letter.isprintable() else "?" for letter in " ".join(text.split()))

@@ -7,12 +7,10 @@ user's cache under the hash of the weights.
 
 import hashlib
 import json
-import os
 import threading
 from pathlib import Path
 
 import torch
-from safetensors.torch import save_file
 from torch import nn
 from torch.nn import functional
 
@@ -25,7 +23,7 @@ from taesd_ext.models.fast_layers import layout_on
 from taesd_ext.models.layers import Conv2d
 from taesd_ext.models.student import Head
 from taesd_ext.weights.folders import cache_folder
-from taesd_ext.weights.tensor_file import open_tensor_file
+from taesd_ext.weights.tensor_file import open_tensor_file, write_tensor_file
 from taesd_ext.weights.tiny_file import build_frozen
 
 SCALES: dict[str, int] = {"1/8": 8, "1/4": 4, "1/2": 2, "full": 1}
@@ -177,13 +175,7 @@ def save_heads(heads: Heads, path: Path, decoder: FastNetwork, family: str) -> N
         for name, value in head.state_dict().items()
     }
     marks = {str(scale): round(mark, 2) for scale, mark in check_heads(heads, decoder).items()}
-    path.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = path.with_name(f"{path.name}.{os.getpid()}.part")
-    try:
-        save_file(tensors, unfinished, metadata={"kind": "heads", "family": family, "check": json.dumps(marks)})
-        unfinished.replace(path)
-    finally:
-        unfinished.unlink(missing_ok=True)
+    write_tensor_file(path, tensors, {"kind": "heads", "family": family, "check": json.dumps(marks)})
 
 
 def load_heads(path: Path) -> tuple[Heads, dict[int, float]]:

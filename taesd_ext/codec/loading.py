@@ -12,7 +12,7 @@ from taesd_ext.codec.precision import DtypeChoice, resolve_dtype
 from taesd_ext.errors import TaesdError, log, log_once
 from taesd_ext.latent_formats import FAMILIES, LatentFormat, native_format
 from taesd_ext.models.layers import pad_by
-from taesd_ext.weights.folders import diffusers_files, given_folders, search_folders
+from taesd_ext.weights.folders import diffusers_files, expanded, given_folders, search_folders
 from taesd_ext.weights.identify import identify
 from taesd_ext.weights.installed import find_part, no_weights
 from taesd_ext.weights.installed_vaes import find_named_vae
@@ -52,7 +52,7 @@ def load_codec(
         if not parts and not small:
             raise no_weights(family, folders)
     else:
-        path = _weight_file(Path(family_or_path).expanduser())
+        path = _weight_file(expanded(family_or_path))
         file = open_tensor_file(path)
         parts = find_tiny_parts(file)
         if not parts and (full := find_full_vae(file, variant)):

@@ -18,7 +18,7 @@ USABLE = 0.8
 
 _OUT_OF_MEMORY = re.compile(
     r"out of (\w+ )*memory|not enough (\w+ )*memory|can(no|')t allocate memory|could not allocate tensor"
-    r"|alloc(ation)?_failed|out_of_(resources|device_memory|host_memory)|outof(device|host)?memory"
+    r"|failed to allocate|alloc(ation)?_?fail|out_of_(resources|((device|host)_)?memory)|outof(device|host)?memory"
     r"|resource_exhausted|invalid buffer size|bad_alloc|paging file is too small",
     re.IGNORECASE,
 )

@@ -13,7 +13,7 @@ from taesd_ext.codec.loading import load_codec
 from taesd_ext.codec.precision import DtypeChoice, resolve_dtype
 from taesd_ext.errors import TaesdError, one_line
 from taesd_ext.models.computing import computing
-from taesd_ext.weights.folders import search_folders
+from taesd_ext.weights.folders import expanded, search_folders
 from taesd_ext.weights.installed import candidates
 from taesd_ext.weights.tiny_file import PARTS
 
@@ -126,7 +126,7 @@ class CodecRegistry:
 
     def _present_folders(self) -> list[Path | str]:
         """A host's folder may be there only after the first download."""
-        return [folder for folder in self._folders() if Path(folder).expanduser().is_dir()]
+        return [folder for folder in self._folders() if expanded(folder).is_dir()]
 
     def _loaded(self, key: _Key, folders: list[Path | str], files: tuple, failure: _Failure | None) -> Codec:
         try:

@@ -7,7 +7,7 @@ from pathlib import Path
 from taesd_ext.commands.weights import weights_listing
 from taesd_ext.latent_formats import FAMILIES
 from taesd_ext.weights.download import OFFLINE_VARIABLE, is_offline
-from taesd_ext.weights.folders import MODELS_VARIABLE, cache_folder, named_in_environment
+from taesd_ext.weights.folders import MODELS_VARIABLE, cache_folder, expanded, named_in_environment
 from taesd_ext.weights.identify import HASH_UP_TO, UNREADABLE, Identity
 
 
@@ -44,7 +44,7 @@ class Installation:
         problems += [
             f"{folder} {how} but is not a folder: correct it"
             for folder, how in self._named.items()
-            if not folder.expanduser().is_dir()
+            if not expanded(folder).is_dir()
         ]
         cache = cache_folder()
         if not os.access(next(folder for folder in (cache, *cache.parents) if folder.exists()), os.W_OK):
@@ -64,7 +64,7 @@ class Installation:
 
 
 def _place(folder: Path) -> Path:
-    return Path(os.path.realpath(folder.expanduser()))
+    return Path(os.path.realpath(expanded(folder)))
 
 
 def _file_line(identity: Identity) -> str:

@@ -9,6 +9,7 @@ from typing import Any, Protocol
 
 from taesd_ext.commands.outputs import write_atomically
 from taesd_ext.errors import TaesdError, one_line
+from taesd_ext.weights.folders import expanded
 
 
 @dataclass(frozen=True)
@@ -59,7 +60,7 @@ def plan_jobs(
         raise TaesdError(f"{output} is a file", "several files need a folder to go to", "Give a folder")
     else:
         if output is None:
-            named = {Path(text).expanduser().resolve() for text in inputs}
+            named = {expanded(text).resolve() for text in inputs}
             found = [pair for pair in found if pair[0].resolve() in named or not pair[0].stem.endswith(f".{made}")]
         ending = default_suffix if output else f".{made}{default_suffix}"
         places = [(source, output / relative if output else source) for source, relative in found]
@@ -83,7 +84,7 @@ def find_files(
     """
     taken: set[Path] = set()
     for text in inputs:
-        path = Path(text).expanduser()
+        path = expanded(text)
         if path.is_file():
             pairs = [(path, Path(path.name))]
         elif path.is_dir():

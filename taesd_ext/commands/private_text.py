@@ -5,6 +5,8 @@ import re
 from collections.abc import Mapping
 from pathlib import Path
 
+from taesd_ext.weights.folders import expanded
+
 # A name may have spaces where a separator follows; else it ends at the first one. Rather too much is taken out than
 # too little: of "/home/ann or/else" the word goes too.
 _SPACED_NAME = r"[^\\/:*?\"<>|\n]*[^\\/:*?\"<>|\s'(,;](?=[\\/])"
@@ -20,7 +22,8 @@ def without_private(text: str, labels: Mapping[Path, str] | None = None) -> str:
 
     A folder that a home lies in is not labelled: its label would leave the user's name behind it.
     """
-    homes = [home for home in (Path.home(), Path(os.path.realpath(Path.home()))) if home.name]
+    home = expanded("~")
+    homes = [path for path in (home, Path(os.path.realpath(home))) if home.is_absolute() and path.name]
     written = {
         form: label
         for folder, label in (labels or {}).items()

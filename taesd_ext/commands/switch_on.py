@@ -7,6 +7,7 @@ from typing import Any
 
 from taesd_ext.commands.outputs import write_atomically
 from taesd_ext.errors import TaesdError, one_line
+from taesd_ext.weights.folders import expanded
 
 TAESD = "TAESD"
 """The WebUIs' name for their tiny decoder, whose place we take."""
@@ -43,7 +44,7 @@ def find_config(given: Path | None = None) -> Path:
     Raises TaesdError where there is none.
     """
     if given is not None:
-        folder = given.expanduser()
+        folder = expanded(given)
         if folder.suffix == ".json" and folder.parent.is_dir():
             return folder.resolve()
         candidates = [folder]

@@ -5,7 +5,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
-from safetensors.torch import save_file
 from torch import Tensor
 from torch.nn import functional
 
@@ -20,7 +19,7 @@ from taesd_ext.models.computing import computing
 from taesd_ext.models.layers import Conv2d, PixelShuffle, Sequential
 from taesd_ext.models.student import LearntPreviewer, Previewer
 from taesd_ext.weights.folders import listing
-from taesd_ext.weights.tensor_file import open_tensor_file
+from taesd_ext.weights.tensor_file import open_tensor_file, write_tensor_file
 from taesd_ext.weights.tiny_file import build_frozen
 
 FOLDS = 4
@@ -160,11 +159,8 @@ def _pieces(whole: Tensor, side: int) -> Iterator[Tensor]:
 def write_learnt(kind: LatentKind, learnt: Learnt, path: Path) -> None:
     notes = {"kind": KIND, "format": kind.name, "channels": f"{kind.channels}", "vae": kind.vae}
     notes |= {"psnr": f"{learnt.psnr:.2f}", "pictures": f"{learnt.pictures}"}
-    path.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = path.with_suffix(".part")
     tensors = {name: value.contiguous() for name, value in learnt.network.state_dict().items()}
-    save_file(tensors, unfinished, metadata=notes)
-    unfinished.replace(path)
+    write_tensor_file(path, tensors, notes)
 
 
 def find_learnt(kind: LatentKind, folders: Iterable[Path] = ()) -> Learnt | None:

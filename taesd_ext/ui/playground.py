@@ -16,7 +16,7 @@ from taesd_ext.ui.panel import build_panel
 from taesd_ext.ui.play import Kept
 from taesd_ext.ui.play_tab import build_play_tab
 from taesd_ext.ui.work import LEFT, leave, leave_all
-from taesd_ext.weights.folders import cache_folder, search_folders
+from taesd_ext.weights.folders import cache_folder, expanded, search_folders
 
 SUBTITLE = "live previews and tiny VAEs"
 
@@ -28,7 +28,7 @@ class Playground:
     """What the panel's callables do here: settings live as long as the program, everything else as in a WebUI."""
 
     def __init__(self, models_dir: Path | str | None = None) -> None:
-        self.models_dir = Path(models_dir).expanduser() if models_dir else None
+        self.models_dir = expanded(models_dir) if models_dir else None
         self.registry = CodecRegistry(self._given)
         self.kept = Kept()
         self.settings: dict[str, Any] = {option.name: option.default for option in OPTIONS}

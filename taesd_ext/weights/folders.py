@@ -1,6 +1,7 @@
 """Where weight files lie, and what lies there: each folder is read once, until its time of change says otherwise."""
 
 import os
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterable
@@ -30,9 +31,20 @@ _Found = TypeVar("_Found")
 
 
 def cache_folder() -> Path:
-    """The user's folder for downloaded weights: $XDG_CACHE_HOME/taesd_ext, else ~/.cache/taesd_ext."""
+    """The user's folder for downloaded weights: $XDG_CACHE_HOME/taesd_ext, else ~/.cache/taesd_ext.
+
+    Where nobody has a home, as in some containers, it lies among the temporary files.
+    """
     base = os.environ.get("XDG_CACHE_HOME")
-    return (Path(base) if base else Path.home() / ".cache") / "taesd_ext"
+    if not base:
+        home = expanded("~")
+        base = home / ".cache" if home.is_absolute() else tempfile.gettempdir()
+    return Path(base) / "taesd_ext"
+
+
+def expanded(path: Path | str) -> Path:
+    """With the home folder for "~"; as it is where there is none, for which ``Path.expanduser`` raises."""
+    return Path(os.path.expanduser(path))  # noqa: PTH111
 
 
 def given_folders(models_dir: Path | str | Iterable[Path | str] | None) -> list[Path]:
@@ -55,7 +67,7 @@ def named_in_environment() -> list[str]:
 
 def _listed(models_dir: Path | str | Iterable[Path | str] | None) -> list[Path]:
     given = [] if models_dir is None else [models_dir] if isinstance(models_dir, (str, Path)) else models_dir
-    return [Path(folder).expanduser() for folder in given]
+    return [expanded(folder) for folder in given]
 
 
 def search_folders(

@@ -5,14 +5,14 @@ import threading
 from dataclasses import dataclass
 from pathlib import Path
 
-from taesd_ext.errors import TaesdError
+from taesd_ext.errors import TaesdError, UnusableWeights
 from taesd_ext.weights.catalog import CATALOG, TINY, OfficialFile, by_checksum
 from taesd_ext.weights.family import tell_families
 from taesd_ext.weights.tensor_file import open_tensor_file
-from taesd_ext.weights.tiny_file import UnknownStructure, find_tiny_parts
+from taesd_ext.weights.tiny_file import find_tiny_parts
 
 OFFICIAL, UNVERIFIED, UNKNOWN, UNREADABLE = "official", "unverified", "unknown", "unreadable"
-"""What a file can be called. Unknown is a sound one that resembles a tiny autoencoder and cannot be used yet."""
+"""What a file can be called. Unknown is a sound one that cannot be used here."""
 
 HASH_UP_TO = 2**30
 """Larger files take many seconds to read: their checksum is computed only when asked for (`weights verify`)."""
@@ -150,7 +150,7 @@ def _identify(path: Path, size: int, always_hash: bool) -> Identity:
     kind = next(iter(parts.values())).network.kind if parts else ""
     return Identity(
         path, size, official, tuple(parts), kind, families, by_shape, hashed, str(problem or ""),
-        sound=problem is None or isinstance(problem, UnknownStructure),
+        sound=problem is None or isinstance(problem, UnusableWeights),
     )  # fmt: skip
 
 

@@ -61,7 +61,7 @@ class PickleData(io.BytesIO):
     def read(self, count: int | None = -1) -> bytes:
         self._left -= 1
         if self._left < 0:
-            raise BadFile("its pickle has more steps than any known weight file")
+            raise UnusableFile("its pickle has more steps than any known weight file")
         return super().read(count)
 
     def readline(self, _: int | None = -1) -> bytes:

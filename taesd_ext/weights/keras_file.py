@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from taesd_ext.errors import TaesdError, one_line
+from taesd_ext.errors import TaesdError, UnusableWeights, one_line
 from taesd_ext.models import tiny
 from taesd_ext.models.layers import Conv2d
 
@@ -45,7 +45,7 @@ def read_keras(path: Path | str) -> dict[str, Tensor]:
     try:
         import h5py
     except ImportError as error:
-        raise TaesdError(
+        raise UnusableWeights(
             f"Cannot read {path}", "Keras weights need the package h5py", "pip install 'taesd-ext[keras]', or h5py"
         ) from error
     try:

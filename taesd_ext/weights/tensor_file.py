@@ -5,15 +5,17 @@ a refused file and Forge's renames the file to ``*.corrupted``.
 """
 
 import json
+import os
 import stat
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
 from torch import Tensor
 
-from taesd_ext.errors import TaesdError, one_line
+from taesd_ext.errors import TaesdError, UnusableWeights, one_line
 from taesd_ext.weights.inert_pickle import BadFile, UnusableFile
 from taesd_ext.weights.keras_file import HDF5_START, KERAS_SUFFIXES, read_keras
 from taesd_ext.weights.torch_file import MOST_TENSORS, is_torch_file, read_torch_file
@@ -74,7 +76,7 @@ def open_tensor_file(path: Path | str) -> TensorFile:
         with path.open("rb") as file:
             head = file.read(16)
         if size > _LARGEST_FILE:
-            raise BadFile(f"it has {size:,} bytes, more than any known weight file")
+            raise UnusableFile(f"it has {size:,} bytes, more than any known weight file")
         if _is_safetensors(head, size):
             return _safetensors(path)
         if head[:8] == HDF5_START:
@@ -87,6 +89,17 @@ def open_tensor_file(path: Path | str) -> TensorFile:
         raise _failure(path, error) from error
 
 
+def write_tensor_file(path: Path, tensors: dict[str, Tensor], metadata: dict[str, str]) -> None:
+    """A safetensors file, whole or not at all. Raises OSError; the library's own writer has an error of its own."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    unfinished = path.with_name(f"{path.name}.{os.getpid()}.part")
+    try:
+        unfinished.write_bytes(save(tensors, metadata))
+        unfinished.replace(path)
+    finally:
+        unfinished.unlink(missing_ok=True)
+
+
 def _is_safetensors(head: bytes, size: int) -> bool:
     """The length of a header (8 bytes, little endian), then the header, which is JSON."""
     return head[8:9] == b"{" and int.from_bytes(head[:8], "little") <= size - 8
@@ -96,12 +109,12 @@ def _safetensors(path: Path) -> TensorFile:
     with path.open("rb") as file:
         length = int.from_bytes(file.read(8), "little")
     if length > _LARGEST_HEADER:
-        raise BadFile(f"its header has {length:,} bytes")
+        raise UnusableFile(f"its header has {length:,} bytes")
     try:
         with safe_open(path, "pt") as opened:
             names = list(opened.keys())
             if len(names) > MOST_TENSORS:
-                raise BadFile(f"it holds {len(names):,} tensors")
+                raise UnusableFile(f"it holds {len(names):,} tensors")
             slices = {name: opened.get_slice(name) for name in names}
             shapes = {name: tuple(of.get_shape()) for name, of in slices.items() if of.get_dtype() in _DTYPES}
             metadata = dict(opened.metadata() or {})
@@ -154,7 +167,7 @@ def _unknown(head: bytes) -> BadFile:
 
 def _failure(path: Path, error: Exception) -> TaesdError:
     if isinstance(error, UnusableFile):
-        return TaesdError(f"{path} cannot be used", str(error), "Use a safetensors file of plain tensors instead")
+        return UnusableWeights(f"{path} cannot be used", str(error), "Use a safetensors file of plain tensors instead")
     if isinstance(error, BadFile):
         why, cure = str(error), "Download the file again, or take it out of the folder"
         return TaesdError(f"{path} is not a readable weight file", why, cure)

@@ -16,7 +16,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from taesd_ext.errors import TaesdError
+from taesd_ext.errors import TaesdError, UnusableWeights
 from taesd_ext.latent_formats import LatentFormat
 from taesd_ext.models import tiny, tiny_video
 from taesd_ext.models.computing import computing
@@ -31,7 +31,7 @@ NETWORKS: tuple[type[TinyNetwork], ...] = (*tiny.NETWORKS, *tiny_video.NETWORKS)
 _NUMBERED = re.compile(r"^(?P<prefix>(?:.*?\.)??)(?P<index>\d{1,3})\.(?P<rest>.+)$")
 
 
-class UnknownStructure(TaesdError):
+class UnknownStructure(UnusableWeights):
     """A sound file of a network that is like one of ours, and none of them."""
 
 

@@ -57,7 +57,7 @@ def read_torch_file(path: Path, size: int) -> tuple[dict[str, tuple[int, ...]], 
     if not found:
         raise _why_nothing(content.names)
     if len(found) > MOST_TENSORS:
-        raise BadFile(f"it holds {len(found):,} tensors")
+        raise UnusableFile(f"it holds {len(found):,} tensors")
     for tensor in found.values():
         tensor.check(content.lengths.get(tensor.storage.key))
     if sum(tensor.byte_count for tensor in found.values()) > _MOST_SHARED * size + _SPARE_BYTES:
@@ -158,7 +158,7 @@ def _zip(path: Path, size: int) -> _Content:
 
 def _small(archive: zipfile.ZipFile, name: str) -> bytes:
     if archive.getinfo(name).file_size > LARGEST_PICKLE:
-        raise BadFile("its pickle is too long")
+        raise UnusableFile("its pickle is too long")
     return archive.read(name)
 
 

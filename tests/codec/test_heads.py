@@ -1,5 +1,6 @@
 """Reduced detail with small random decoders and heads: found, checked, applied, kept."""
 
+import os
 from pathlib import Path
 
 import pytest
@@ -81,9 +82,14 @@ def test_learnt_heads_are_found_again_by_their_weights_only() -> None:
     assert make_codec(seed=1).details == ("full",)
 
 
-def test_heads_serve_this_run_where_the_cache_cannot_be_written(tmp_path: Path) -> None:
-    (tmp_path / "cache").write_bytes(b"a file")
+@pytest.mark.parametrize("place", ["cache", "file"])
+def test_heads_serve_this_run_where_the_cache_cannot_be_written(tmp_path: Path, place: str) -> None:
     codec = make_codec()
+    if place == "cache":
+        (tmp_path / "cache").write_bytes(b"a file")
+    else:
+        file = codec.heads._cache_file()
+        file.with_name(f"{file.name}.{os.getpid()}.part").mkdir(parents=True)
     codec.heads.keep(random_heads())
     assert codec.details == ALL
 

@@ -16,7 +16,7 @@ from taesd_ext.errors import TaesdError
 from taesd_ext.weights import identify as identify_module
 from taesd_ext.weights.catalog import CATALOG, TINY, downloadable, downloads
 from taesd_ext.weights.folders import weight_files
-from taesd_ext.weights.identify import OFFICIAL, UNREADABLE, UNVERIFIED, checksums, identify
+from taesd_ext.weights.identify import OFFICIAL, UNKNOWN, UNREADABLE, UNVERIFIED, checksums, identify
 from taesd_ext.weights.store import add_file, list_weights, remove_file
 
 linked = pytest.mark.skipif(sys.platform == "win32", reason="links need rights on Windows")
@@ -65,6 +65,9 @@ def test_bad_files_are_said_not_raised(tmp_path: Path) -> None:
     assert found.state == UNREADABLE
     assert "bad.pth" in found.error
     assert identify(tmp_path / "absent.pth").state == UNREADABLE
+    (tmp_path / "model.gguf.bin").write_bytes(b"GGUF" + bytes(100))
+    assert identify(tmp_path / "model.gguf.bin").state == UNKNOWN, "a sound file that cannot be used"
+    (tmp_path / "model.gguf.bin").unlink()
     saved(tmp_path / "lora.safetensors", {"lora.weight": torch.zeros(4)})
     assert list_weights([tmp_path]) == [found]
     assert len(list_weights([tmp_path], strays=True)) == 2
