@@ -7,7 +7,6 @@ back.
 
 import argparse
 import time
-from collections.abc import Callable
 from pathlib import Path
 
 import torch
@@ -22,12 +21,13 @@ from taesd_ext.commands.arguments import at_least_one
 from taesd_ext.commands.learn_vae import learn_vae
 from taesd_ext.commands.learning_curve import learning_curve
 from taesd_ext.commands.outputs import add_overwrite_argument, check_outputs
-from taesd_ext.commands.progress import run_with_progress
+from taesd_ext.commands.progress import progress, run_with_progress
 from taesd_ext.commands.quality import files_in, measure_quality
 from taesd_ext.errors import TaesdError
 from taesd_ext.latent_formats import FAMILIES, native_format
+from taesd_ext.learning.descent import Log
 from taesd_ext.learning.heads import fit_heads
-from taesd_ext.learning.linear import PICTURES, fit_linear, row_text
+from taesd_ext.learning.linear import fit_linear, row_text
 from taesd_ext.learning.previewers import train_previewer
 from taesd_ext.learning.small_codec import train_small_codec
 from taesd_ext.models.fast import FastNetwork
@@ -38,6 +38,7 @@ PREVIEWER_STEPS = 8000
 PREVIEWER_LATENTS = 768
 CODEC_STEPS = 320
 CODEC_PICTURES = 400
+LINEAR_PICTURES = 400
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -120,10 +121,7 @@ def _target(family: str, args: argparse.Namespace) -> Path:
 def _make_heads(codec: Codec, args: argparse.Namespace) -> None:
     if codec.heads is None:
         raise TaesdError("no heads were made", "they take a tiny decoder")
-    steps = HEAD_STEPS if args.steps is None else args.steps
-    lessons = args.latents or HEAD_LESSONS
-    path = _target(codec.family, args)
-    log = _open_log(path, f"seed {args.seed}, {steps} steps, {lessons} latents")
+    steps, lessons, path, log = _begin(codec, args, HEAD_STEPS, HEAD_LESSONS)
     started = time.process_time()
     # The decoder teaches in bfloat16: 48 dB, where a head has 35.
     decoder = FastNetwork(codec.decoder).to(torch.bfloat16)
@@ -145,12 +143,8 @@ def _make_previewer(codec: Codec, args: argparse.Namespace) -> None:
     name = native_format(codec.family).name
     if name not in PREVIEWER_FORMATS or not (codec.has_encoder and codec.has_decoder):
         raise TaesdError("no previewer was made", "it takes an 8x family's encoder and decoder")
-    steps = PREVIEWER_STEPS if args.steps is None else args.steps
-    latents = args.latents or PREVIEWER_LATENTS
-    path = _target(codec.family, args)
-    log = _open_log(path, f"seed {args.seed}, {steps} steps, {latents} latents")
-    work = train_previewer(codec, steps=steps, latents=latents, seed=args.seed, log=log)
-    network = run_with_progress(work, path.stem)
+    steps, latents, path, log = _begin(codec, args, PREVIEWER_STEPS, PREVIEWER_LATENTS)
+    network = train_previewer(codec, steps=steps, latents=latents, seed=args.seed, log=log, progress=progress)
     save_shipped(network.state_dict(), path, "previewer", name)
     log(f"wrote {path.name}, {path.stat().st_size:,} bytes")
 
@@ -159,20 +153,15 @@ def _make_codec(codec: Codec, args: argparse.Namespace) -> None:
     name = codec.format.name
     if not (has_previewer(name) and codec.has_encoder and codec.has_decoder):
         raise TaesdError("no codec was made", "it takes an 8x family's encoder and decoder, and its previewer")
-    steps = CODEC_STEPS if args.steps is None else args.steps
-    pictures = args.latents or CODEC_PICTURES
-    path = _target(codec.family, args)
-    log = _open_log(path, f"seed {args.seed}, {steps} steps, {pictures} pictures")
-    work = train_small_codec(codec, read_previewer(name), steps=steps, pictures=pictures, seed=args.seed, log=log)
-    networks = run_with_progress(work, path.stem)
-    save_embedded(*networks, path, name)
+    steps, pictures, path, log = _begin(codec, args, CODEC_STEPS, CODEC_PICTURES)
+    how = {"steps": steps, "pictures": pictures, "seed": args.seed, "log": log, "progress": progress}
+    save_embedded(*train_small_codec(codec, read_previewer(name), **how), path, name)
     log(f"wrote {path.name}, {path.stat().st_size:,} bytes")
 
 
 def _make_linear(codec: Codec, args: argparse.Namespace) -> None:
-    pictures = args.latents or PICTURES
-    log = _open_log(_target(codec.family, args), f"seed {args.seed}, {pictures} pictures")
-    factors, bias, psnr = run_with_progress(fit_linear(codec, pictures=pictures, seed=args.seed), codec.family)
+    _, pictures, _, log = _begin(codec, args, 0, LINEAR_PICTURES)
+    factors, bias, psnr = fit_linear(codec, progress, pictures=pictures, seed=args.seed)
     log(f"{row_text(factors, bias)}\nheld back {psnr:.2f} dB at 1/{codec.spatial_scale_factor} of the size")
 
 
@@ -192,8 +181,10 @@ def _measure_learning(codec: Codec, args: argparse.Namespace) -> None:
         print(f"  {line}", flush=True)
 
 
-def _open_log(path: Path, settings: str) -> Callable[[str], None]:
-    """Print each line and keep it beside the file that it is about."""
+def _begin(codec: Codec, args: argparse.Namespace, steps: int, lessons: int) -> tuple[int, int, Path, Log]:
+    """Steps, lessons, the file to make, and its log, which prints each line and keeps it beside the file."""
+    steps, lessons = steps if args.steps is None else args.steps, args.latents or lessons
+    path = _target(codec.family, args)
     path.parent.mkdir(parents=True, exist_ok=True)
     kept = path.with_suffix(".log")
     kept.write_text("", encoding="utf-8")
@@ -203,5 +194,6 @@ def _open_log(path: Path, settings: str) -> Callable[[str], None]:
         with kept.open("a", encoding="utf-8") as file:
             file.write(f"{line}\n")
 
-    log(f"{path.stem}: taesd_ext {__version__}, torch {torch.__version__}, {settings}")
-    return log
+    asked = f"seed {args.seed}, {steps} steps, {lessons} latents"
+    log(f"{path.stem}: taesd_ext {__version__}, torch {torch.__version__}, {asked}")
+    return steps, lessons, path, log

@@ -6,9 +6,9 @@ What a long training has reached is kept beside its result and gone on from, sho
 import argparse
 import io
 import time
-from collections.abc import Generator, Iterator
-from dataclasses import fields
+from collections.abc import Iterator
 from functools import partial
+from itertools import islice
 from pathlib import Path
 
 import safetensors.torch
@@ -19,16 +19,15 @@ from taesd_ext.codec.codec import Codec
 from taesd_ext.codec.loading import load_codec
 from taesd_ext.codec.noise import seeded
 from taesd_ext.commands.outputs import check_outputs, write_atomically
-from taesd_ext.commands.progress import run_with_progress
+from taesd_ext.commands.progress import progress
 from taesd_ext.commands.quality import read_photos
 from taesd_ext.errors import TaesdError
 from taesd_ext.learning.marks import in_words, psnr
 from taesd_ext.learning.pairs import SMALLEST, LatentKind, make_pair
-from taesd_ext.learning.readout import STEPS, Learnt, learn_readout, train_previewer_on, write_learnt
+from taesd_ext.learning.readout import STEPS, learn_readout, train_previewer_on, write_learnt
 from taesd_ext.learning.synthetic_pictures import picture
 from taesd_ext.learning.tiny_decoder import (
     HELD_BACK,
-    LESSONS_SHARE,
     SIDE,
     Autoencoder,
     Lessons,
@@ -78,27 +77,20 @@ def learn_vae(args: argparse.Namespace) -> None:
 
 
 def _make_previewer(vae: Autoencoder, codec: Codec, args: argparse.Namespace) -> None:
-    count = args.latents or PREVIEWER_PICTURES
+    """The better one of the read-out and the network that is trained from it."""
+    count, steps = args.latents or PREVIEWER_PICTURES, STEPS if args.steps is None else args.steps
     images = _images(args.pictures, max(PREVIEWER_SIDE, SMALLEST * vae.spatial_scale_factor), args.seed)
-    learnt = run_with_progress(_previewer(vae, images, count, STEPS if args.steps is None else args.steps), "previewer")
+    pairs = []
+    for image in progress(islice(images, count), count, "lessons"):
+        latent = vae.encode(image)
+        pairs.append(make_pair(latent.cpu(), vae.decode(latent).cpu()))
+    learnt = learn_readout(pairs)
+    if steps:
+        *_, found = progress(train_previewer_on(pairs, steps), steps + 1, "previewer")
+        learnt = found.trained if found.trained.psnr > found.readout_psnr else learnt
     kind = LatentKind(codec.format.name, codec.format.latent_channels)
     _say(f"held back {learnt.psnr:.2f} dB, {'a linear read-out' if learnt.is_readout else 'a small network'}")
     write_learnt(kind, learnt, args.output)
-
-
-def _previewer(vae: Autoencoder, images: Iterator[Tensor], count: int, steps: int) -> Generator[float, None, Learnt]:
-    """The better one of the read-out and the network that is trained from it. Yields the share that is done."""
-    pairs = []
-    for image, _ in zip(images, range(count), strict=False):
-        latent = vae.encode(image)
-        pairs.append(make_pair(latent.cpu(), vae.decode(latent).cpu()))
-        yield LESSONS_SHARE * len(pairs) / count
-    readout = learn_readout(pairs)
-    for step, found in enumerate(train_previewer_on(pairs, steps) if steps else (), start=1):
-        if found:
-            return found.trained if found.trained.psnr > found.readout_psnr else readout
-        yield LESSONS_SHARE + (1 - LESSONS_SHARE) * min(step, steps) / steps
-    return readout
 
 
 def _make_tiny(vae: Autoencoder, codec: Codec, args: argparse.Namespace) -> None:
@@ -110,7 +102,7 @@ def _make_tiny(vae: Autoencoder, codec: Codec, args: argparse.Namespace) -> None
         raise TaesdError(
             f"{args.tiny} is no family to begin with", "its latents have another size, or it has no encoder here"
         )
-    decoder = run_with_progress(_tiny(vae, family, args), args.output.stem).cpu()
+    decoder = _tiny(vae, family, args).cpu()
     if args.exam:
         _examine(vae, decoder, args.exam)
     write_atomically(args.output, decoder_file(decoder, codec.format.family, args.output.suffix))
@@ -118,21 +110,20 @@ def _make_tiny(vae: Autoencoder, codec: Codec, args: argparse.Namespace) -> None
         kept.unlink(missing_ok=True)
 
 
-def _tiny(vae: Autoencoder, family: Codec, args: argparse.Namespace) -> Generator[float, None, Decoder]:
+def _tiny(vae: Autoencoder, family: Codec, args: argparse.Namespace) -> Decoder:
     count, steps = args.latents or TINY_PICTURES, args.steps or TINY_STEPS
     wanted = {name: f"{getattr(args, name)}" for name in ("vae", "tiny", "pictures", "seed", "turned")}
     wanted |= {"count": f"{count}", "steps": f"{steps}"}
     lessons_file, steps_file = _kept(args.output)
-    notes, found = _read(lessons_file, wanted)
+    _, found = _read(lessons_file, wanted)
     if found:
         lessons = Lessons(**{name: value.float() for name, value in found.items()})
         _say(f"{count} pictures of an earlier run, {lessons_file.name}")
     else:
         began = time.process_time()
-        making = make_lessons(vae, family, _images(args.pictures, SIDE, args.seed), count + HELD_BACK)
-        lessons = yield from _share(making, LESSONS_SHARE)
-        state = {field.name: getattr(lessons, field.name).half() for field in fields(lessons)}
-        write_atomically(lessons_file, safetensors.torch.save(state, wanted))
+        lessons = make_lessons(vae, family, _images(args.pictures, SIDE, args.seed), count + HELD_BACK, progress)
+        halves = {name: value.half() for name, value in vars(lessons).items()}
+        write_atomically(lessons_file, safetensors.torch.save(halves, wanted))
         _say(f"{count} pictures of {SIDE} px to learn from, {time.process_time() - began:.0f} CPU s")
     decoder, done = start_decoder(lessons, family), 0
     notes, state = _read(steps_file, wanted)
@@ -142,20 +133,10 @@ def _tiny(vae: Autoencoder, family: Codec, args: argparse.Namespace) -> Generato
     work = train_tiny_decoder(
         decoder, lessons, family, steps=steps, seed=args.seed, log=_say, device=args.device, done=done
     )
-    for done in work:
-        if done % KEEP_EVERY == 0:
-            write_atomically(steps_file, safetensors.torch.save(decoder.state_dict(), wanted | {"done": f"{done}"}))
-        yield LESSONS_SHARE + (1 - LESSONS_SHARE) * done / all_steps(steps)
+    for step in progress(work, all_steps(steps) - done, args.output.stem, "step"):
+        if step % KEEP_EVERY == 0:
+            write_atomically(steps_file, safetensors.torch.save(decoder.state_dict(), wanted | {"done": f"{step}"}))
     return decoder
-
-
-def _share(work: Generator[float, None, Lessons], share: float) -> Generator[float, None, Lessons]:
-    """The work as so much of a larger one."""
-    while True:
-        try:
-            yield share * next(work)
-        except StopIteration as end:
-            return end.value
 
 
 def _kept(output: Path) -> tuple[Path, Path]:

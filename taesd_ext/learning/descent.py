@@ -7,7 +7,7 @@ networks", 2024. torch.optim.Muon, of the newest torch only, takes matrices and 
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -16,6 +16,10 @@ from taesd_ext.codec.noise import seeded
 from taesd_ext.models.layers import Conv2d, Linear
 
 Network = TypeVar("Network", bound=nn.Module)
+
+Log = Callable[[str], None]
+Progress = Callable[[Iterable[Any], int, str], Iterator[Any]]
+"""(items, how many, title) -> the items, counted for the person who waits."""
 
 WARM_UP = 50
 """Steps in which the rates rise from zero; afterwards they fall to zero in a straight line."""

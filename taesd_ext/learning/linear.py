@@ -1,7 +1,6 @@
 """Fit a row of data/latent_rgb.json: the linear preview of a family, from its encoder and synthetic pictures."""
 
 import json
-from collections.abc import Generator
 
 import torch
 from torch import Tensor
@@ -10,29 +9,23 @@ from torch.nn import functional
 from taesd_ext.codec.codec import Codec
 from taesd_ext.codec.noise import seeded
 from taesd_ext.errors import TaesdError
+from taesd_ext.learning.descent import Progress
 from taesd_ext.learning.marks import psnr
 from taesd_ext.learning.ridge import fit_convolution
 from taesd_ext.learning.synthetic_pictures import picture
 
-PICTURES = 400
 PICTURE_SIDE = 256
 
 
-def fit_linear(
-    codec: Codec, *, pictures: int = PICTURES, seed: int = 0
-) -> Generator[float, None, tuple[Tensor, Tensor, float]]:
-    """(C,3) factors, (3) bias, and the PSNR in dB on held-back pictures: latent -> image in [-1,1], one pixel each.
-
-    Yields the share that is done.
-    """
+def fit_linear(codec: Codec, progress: Progress, *, pictures: int, seed: int = 0) -> tuple[Tensor, Tensor, float]:
+    """(C,3) factors, (3) bias, and the PSNR in dB on held-back pictures: latent -> image in [-1,1], one pixel each."""
     if not codec.has_encoder:
         raise TaesdError(f"No linear preview for {codec.family}", "it takes the family's encoder")
     generator = seeded(seed)
     rows = []
-    for _ in range(pictures):
+    for _ in progress(range(pictures), pictures, codec.family):
         image = picture(PICTURE_SIDE, generator)[None]
         rows.append((codec.encode(image), functional.avg_pool2d(image, codec.spatial_scale_factor)))
-        yield len(rows) / pictures
     latents, images = (torch.cat(column) for column in zip(*rows, strict=True))
     held_back = max(1, pictures // 8)
     solved = fit_convolution(latents[:-held_back], images[:-held_back] * 2 - 1, kernel=1)
@@ -44,4 +37,3 @@ def row_text(factors: Tensor, bias: Tensor) -> str:
     """The numbers as they stand in data/latent_rgb.json."""
     rounded = [[round(value, 4) for value in row] for row in factors.tolist()]
     return json.dumps({"bias": [round(value, 4) for value in bias.tolist()], "factors": rounded})
-

@@ -4,14 +4,14 @@ What it learns from is synthetic, so that the result can be made again anywhere:
 """
 
 import time
-from collections.abc import Callable, Generator
+from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
 from taesd_ext.codec.codec import Codec
-from taesd_ext.learning.descent import Rates, descend, seeded_network
+from taesd_ext.learning.descent import Log, Progress, Rates, descend, seeded_network
 from taesd_ext.learning.lessons import PICTURES, lesson_latents
 from taesd_ext.learning.marks import in_words, psnr
 from taesd_ext.learning.ridge import fit_convolution
@@ -25,22 +25,12 @@ RATES = Rates(muon=1e-2, adam=2e-3)
 HELD_BACK = 24
 """Latents kept for measuring, from another seed."""
 
-PAIRS_SHARE = 0.25
-"""Of the whole work, roughly: making the pairs."""
 
-Log = Callable[[str], None]
-
-
-def train_previewer(
-    codec: Codec, *, steps: int, latents: int, seed: int, log: Log
-) -> Generator[float, None, Previewer]:
-    """A previewer for the codec's family, which must have both parts. Yields the share that is done.
-
-    On one CPU thread every run gives the same.
-    """
+def train_previewer(codec: Codec, *, steps: int, latents: int, seed: int, log: Log, progress: Progress) -> Previewer:
+    """A previewer for the codec's family, which must have both parts. On one CPU thread every run gives the same."""
     started = time.process_time()
-    lessons, targets = yield from teacher_pairs(codec, latents, seed)
-    exam, answers = yield from teacher_pairs(codec, HELD_BACK, seed + 1)
+    lessons, targets = teacher_pairs(codec, latents, seed, progress)
+    exam, answers = teacher_pairs(codec, HELD_BACK, seed + 1, progress)
     overview = any(isinstance(layer, GroupNorm) for layer in codec.decoder.modules())
     network = start_previewer(lessons, targets, seed, overview=overview)
 
@@ -55,21 +45,21 @@ def train_previewer(
         return functional.mse_loss(predicted.float(), targets[batch])
 
     report(0)
-    for step in descend(network, loss, len(lessons), BATCH, steps, RATES, seed, report):
-        yield PAIRS_SHARE + (1 - PAIRS_SHARE) * step / steps
+    for _ in progress(descend(network, loss, len(lessons), BATCH, steps, RATES, seed, report), steps, "previewer"):
+        pass
     return network
 
 
 @torch.no_grad()
-def teacher_pairs(codec: Codec, count: int, seed: int) -> Generator[float, None, tuple[Tensor, Tensor]]:
+def teacher_pairs(codec: Codec, count: int, seed: int, progress: Progress) -> tuple[Tensor, Tensor]:
     """(N,C,h,w) latents and the (N,3,2h,2w) pictures, area-averaged from clamped full decodes. In bfloat16: 48 dB."""
     decoder, encoder = (_in_bfloat16(FastNetwork(network)) for network in (codec.decoder, codec.encoder))
     lessons, targets = [], []
     channels, factor = codec.latent_channels, codec.spatial_scale_factor
-    for latent in lesson_latents(decoder, encoder, channels, factor, count, seed, PICTURES):
+    latents = lesson_latents(decoder, encoder, channels, factor, count, seed, PICTURES)
+    for latent in progress(latents, count, "lessons"):
         lessons.append(latent)
         targets.append(functional.avg_pool2d(decoder(latent).clamp(0, 1), factor // 2))
-        yield PAIRS_SHARE * len(lessons) / count
     return torch.cat(lessons), torch.cat(targets)
 
 

@@ -5,7 +5,6 @@ help, more steps do not: with 224 pictures the decoder was best after 200 of 800
 """
 
 import time
-from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass
 
 import torch
@@ -14,7 +13,7 @@ from torch.nn import functional
 
 from taesd_ext.codec.codec import Codec
 from taesd_ext.codec.noise import seeded
-from taesd_ext.learning.descent import Rates, descend, seeded_network
+from taesd_ext.learning.descent import Log, Progress, Rates, descend, seeded_network
 from taesd_ext.learning.marks import in_words, psnr
 from taesd_ext.learning.ridge import fit_convolution
 from taesd_ext.learning.synthetic_pictures import picture
@@ -32,11 +31,6 @@ HELD_BACK = 16
 ENCODER_STEPS = 2.5
 """Times the decoder's, which starts from a trained previewer: after 320 steps the encoder still gains 0.4 dB in 40."""
 
-LESSONS_SHARE = 0.4
-"""Of the whole work, roughly: asking the teachers."""
-
-Log = Callable[[str], None]
-
 
 @dataclass(frozen=True)
 class Lessons:
@@ -51,9 +45,9 @@ class Lessons:
 
 
 def train_small_codec(
-    codec: Codec, previewer: Previewer, *, steps: int, pictures: int, seed: int, log: Log
-) -> Generator[float, None, tuple[SmallEncoder, SmallDecoder]]:
-    """The small networks of the codec's format, which must have both parts. Yields the share that is done.
+    codec: Codec, previewer: Previewer, *, steps: int, pictures: int, seed: int, log: Log, progress: Progress
+) -> tuple[SmallEncoder, SmallDecoder]:
+    """The small networks of the codec's format, which must have both parts.
 
     ``previewer`` is the format's, and part of the decoder as it is. On one CPU thread every run gives the same.
     """
@@ -62,17 +56,13 @@ def train_small_codec(
     def timed(line: str) -> None:
         log(f"{line}, {time.process_time() - started:.0f} CPU s")
 
-    asked = pictures + HELD_BACK
-    lessons = yield from teacher_lessons(codec, pictures, seed, 0, LESSONS_SHARE / asked)
-    exam = yield from teacher_lessons(codec, HELD_BACK, seed + 1, pictures, LESSONS_SHARE / asked)
+    lessons = teacher_lessons(codec, pictures, seed, progress)
+    exam = teacher_lessons(codec, HELD_BACK, seed + 1, progress)
     timed(f"{pictures} pictures of {SIDE} px to learn from")
     decoder = seeded_network(lambda: SmallDecoder(previewer), seed)
-    for done in train_decoder(decoder, lessons, exam, steps, seed, timed):
-        yield LESSONS_SHARE + (1 - LESSONS_SHARE) / 2 * done / steps
+    train_decoder(decoder, lessons, exam, steps, seed, timed, progress)
     encoder = seeded_network(lambda: SmallEncoder(codec.latent_channels, overview=previewer.overview is not None), seed)
-    encoder_steps = int(ENCODER_STEPS * steps)
-    for done in train_encoder(encoder, lessons, exam, encoder_steps, seed, timed):
-        yield (1 + LESSONS_SHARE) / 2 + (1 - LESSONS_SHARE) / 2 * done / encoder_steps
+    train_encoder(encoder, lessons, exam, int(ENCODER_STEPS * steps), seed, timed, progress)
     teachers, own = (
         in_words(psnr(codec.decode(latents), exam.pictures)) for latents in (exam.latents, encoder(exam.pictures))
     )
@@ -81,24 +71,20 @@ def train_small_codec(
 
 
 @torch.no_grad()
-def teacher_lessons(
-    codec: Codec, count: int, seed: int, before: int, share: float
-) -> Generator[float, None, Lessons]:
-    """Yields the share of the whole work that is done; each picture is ``share`` of it, ``before`` came earlier."""
+def teacher_lessons(codec: Codec, count: int, seed: int, progress: Progress) -> Lessons:
     generator = seeded(seed)
     rows: list[tuple[Tensor, ...]] = []
-    for index in range(count):
+    for _ in progress(range(count), count, "lessons"):
         image = picture(SIDE, generator)[None]
         latent = codec.encode(image)
         rows.append((image, latent, codec.decode(latent)))
-        yield share * (before + index + 1)
     return Lessons(*(torch.cat(column) for column in zip(*rows, strict=True)))
 
 
 def train_decoder(
-    network: SmallDecoder, lessons: Lessons, exam: Lessons, steps: int, seed: int, log: Log
-) -> Iterator[int]:
-    """Train all but the previewer, a step each turn, from its picture enlarged on."""
+    network: SmallDecoder, lessons: Lessons, exam: Lessons, steps: int, seed: int, log: Log, progress: Progress
+) -> None:
+    """Train all but the previewer, from its picture enlarged on."""
     previewer = network.previewer.requires_grad_(False)
     with computing():
         latents = previewer.clamp(lessons.latents)
@@ -114,13 +100,14 @@ def train_decoder(
         log(f"decoder, step {step}: held back {in_words(psnr(network(exam.latents), exam.decoded))}")
 
     report(0)
-    yield from descend(network, loss, len(latents), BATCH, steps, RATES, seed, report)
+    for _ in progress(descend(network, loss, len(latents), BATCH, steps, RATES, seed, report), steps, "decoder"):
+        pass
 
 
 def train_encoder(
-    network: SmallEncoder, lessons: Lessons, exam: Lessons, steps: int, seed: int, log: Log
-) -> Iterator[int]:
-    """Train it, a step each turn, from the linear read-out that is solved in closed form on."""
+    network: SmallEncoder, lessons: Lessons, exam: Lessons, steps: int, seed: int, log: Log, progress: Progress
+) -> None:
+    """Train it from the linear read-out that is solved in closed form on."""
     with computing():
         squares = functional.pixel_unshuffle(lessons.pictures, FACTOR)
         network.linear.load_state_dict(fit_convolution(squares, lessons.latents, kernel=1, seed=seed).state_dict())
@@ -134,4 +121,6 @@ def train_encoder(
         log(f"encoder, step {step}: held back latents {in_words(10 * (exam.latents.var() / error).log10())}")
 
     report(0)
-    yield from descend(network, loss, len(lessons.latents), BATCH, steps, RATES, seed, report)
+    count = len(lessons.latents)
+    for _ in progress(descend(network, loss, count, BATCH, steps, RATES, seed, report), steps, "encoder"):
+        pass

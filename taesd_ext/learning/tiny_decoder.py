@@ -7,7 +7,7 @@ Turbo-VAED does (arXiv 2508.09136). No adversary: a preview needs none.
 """
 
 import time
-from collections.abc import Callable, Generator, Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import islice
 from typing import Protocol
@@ -18,7 +18,7 @@ from torch.nn import functional
 
 from taesd_ext.codec.codec import Codec
 from taesd_ext.errors import TaesdError
-from taesd_ext.learning.descent import Rates, descend
+from taesd_ext.learning.descent import Log, Progress, Rates, descend
 from taesd_ext.learning.marks import in_words, psnr
 from taesd_ext.learning.ridge import fit_convolution
 from taesd_ext.models.computing import computing
@@ -40,11 +40,6 @@ FEATURES = 0.02
 
 HELD_BACK = 16
 """Of the pictures, the last ones."""
-
-LESSONS_SHARE, ENTRY_SHARE = 0.2, 0.1
-"""Of the whole work, roughly."""
-
-Log = Callable[[str], None]
 
 
 class Autoencoder(Protocol):
@@ -74,14 +69,13 @@ class Lessons:
 
 
 def make_lessons(
-    vae: Autoencoder, family: Codec, images: Iterable[Tensor], count: int
-) -> Generator[float, None, Lessons]:
-    """Of ``count`` images, (1,3,H,W) in [0,1] and all of one size. Yields the share that is done."""
+    vae: Autoencoder, family: Codec, images: Iterable[Tensor], count: int, progress: Progress
+) -> Lessons:
+    """Of ``count`` images, (1,3,H,W) in [0,1] and all of one size."""
     rows = []
-    for image in islice(images, count):
+    for image in progress(islice(images, count), count, "lessons"):
         latent = vae.encode(image)
         rows.append((latent, family.encode(image), vae.decode(latent)))
-        yield len(rows) / count
     return Lessons(*(torch.cat(column) for column in zip(*rows, strict=True)))
 
 
@@ -102,7 +96,7 @@ def start_decoder(lessons: Lessons, family: Codec) -> Decoder:
 def train_tiny_decoder(
     decoder: Decoder, lessons: Lessons, family: Codec, *, steps: int, seed: int, log: Log,
     device: torch.device | str = "cpu", done: int = 0,
-) -> Generator[int, None, None]:  # fmt: skip
+) -> Iterator[int]:  # fmt: skip
     """Train it in place, a step of all :func:`all_steps` each turn, which is yielded; ``done`` of them were before."""
     started = time.process_time()
     exam, taught = lessons[-HELD_BACK:], lessons[:-HELD_BACK]

@@ -16,7 +16,7 @@ from taesd_ext.codec.loading import load_codec
 from taesd_ext.codec.picture_file import picture_to_image
 from taesd_ext.commands import learn_vae
 from taesd_ext.commands.outputs import write_atomically
-from taesd_ext.commands.progress import run_with_progress
+from taesd_ext.commands.progress import progress
 from taesd_ext.commands.quality import read_photos
 from taesd_ext.latent_formats import BY_NAME
 from taesd_ext.learning import heads, lessons, previewers, small_codec, tiny_decoder
@@ -176,7 +176,7 @@ class _SampleCodec:
 
 
 def test_a_linear_row_is_found() -> None:
-    factors, bias, quality = run_with_progress(fit_linear(_SampleCodec(), pictures=24), "")
+    factors, bias, quality = fit_linear(_SampleCodec(), progress, pictures=24)
     assert quality > 45
     assert torch.allclose(factors.T, torch.tensor([[1.0, -1, -1], [0, 1, 1], [0, 0, 1]]), atol=0.05)
     assert bias.abs().max() < 0.05
