@@ -14,13 +14,13 @@ from taesd_ext.codec.memory import in_less_memory
 from taesd_ext.codec.placement import placed, run
 from taesd_ext.codec.precision import DtypeChoice, Overflow, is_finite, or_in_float32, resolve_dtype
 from taesd_ext.codec.sizes import check_image, check_latent, cropped, float_dtype, padded_to, scale_of
-from taesd_ext.codec.tiling import Output, Progress, TileChoice, check_tile
+from taesd_ext.codec.tiling import Output, check_tile
 from taesd_ext.errors import TaesdError
 from taesd_ext.latent_formats import LatentFormat, from_family_latent, to_family_latent
 from taesd_ext.models.computing import computing
 from taesd_ext.models.fast import FastNetwork
 from taesd_ext.models.fast_layers import is_trusted
-from taesd_ext.models.full_vae import GaussianEncoder
+from taesd_ext.models.full_vae import GaussianEncoder, Progress, Tile
 from taesd_ext.models.layers import circular
 
 OnTiled = Callable[[int], None]
@@ -122,7 +122,7 @@ class Codec:
         image: Tensor,
         *,
         sample: int | torch.Generator | None = None,
-        tile: TileChoice = "auto",
+        tile: Tile = "auto",
         progress: Progress | None = None,
         on_tiled: OnTiled | None = None,
     ) -> Tensor:
@@ -140,7 +140,7 @@ class Codec:
         output = Output(float_dtype(image), image.device, lambda part: self._checked(part, image), progress)
         options = {} if sample is None else {"sample": sample}
 
-        def work(tile: TileChoice) -> Tensor:
+        def work(tile: Tile) -> Tensor:
             padded = padded_to(self.spatial_scale_factor, image.to(self.device, self.dtype))
             raw = run(encoder, padded, 1, tile, output, **options)
             return from_family_latent(raw, self.format)
@@ -154,7 +154,7 @@ class Codec:
         *,
         size: tuple[int, int] | None = None,
         detail: str = "full",
-        tile: TileChoice = "auto",
+        tile: Tile = "auto",
         progress: Progress | None = None,
         on_tiled: OnTiled | None = None,
         device: str | torch.device | None = None,
@@ -181,7 +181,7 @@ class Codec:
         coarse = {"scale": scale} if scale in getattr(decoder, "coarse_scales", ()) else {}
         factor = self.spatial_scale_factor
 
-        def work(tile: TileChoice) -> Tensor:
+        def work(tile: Tile) -> Tensor:
             own = to_family_latent(latent.to(self.device, self.dtype), self.format)
             image = run(decoder, own, factor, tile, output, layers=head, **coarse)
             if scale > 1 and not (head or coarse):
@@ -208,7 +208,7 @@ class Codec:
         decoder, scale = self._need(self._decoder, "decoder"), scale_of(detail)
         output = self._image_output(latents, device, None)
 
-        def work(tile: TileChoice) -> Tensor:
+        def work(tile: Tile) -> Tensor:
             own = to_family_latent(latents.to(self.device, self.dtype), self.format)
             images = decoder.decode_frames(own.movedim(0, 1)[None], scale)[0].movedim(1, 0)
             return output.whole(images)
@@ -223,7 +223,7 @@ class Codec:
         return Output(float_dtype(latent), torch.device(device or latent.device), finish, progress)
 
     def _computed(
-        self, work: Callable[[TileChoice], Tensor], tile: TileChoice, output: Output, on_tiled: OnTiled | None
+        self, work: Callable[[Tile], Tensor], tile: Tile, output: Output, on_tiled: OnTiled | None
     ) -> Tensor:
         check_tile(tile)
         with computing(self.device):

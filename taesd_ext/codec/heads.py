@@ -14,6 +14,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
+from taesd_ext.codec.metrics import psnr
 from taesd_ext.codec.noise import power_law_latent, seeded
 from taesd_ext.codec.previewer import DATA
 from taesd_ext.errors import TaesdError, log_once, one_line
@@ -162,8 +163,8 @@ def check_heads(heads: Heads, decoder: FastNetwork) -> dict[int, float]:
     image = x.float().clamp(0, 1)
     marks = {}
     for scale, head in heads.items():
-        error = (head(features[scale]).float().clamp(0, 1) - functional.avg_pool2d(image, scale)).square().mean()
-        marks[scale] = float(-10 * error.nan_to_num(nan=1.0).clamp_min(1e-12).log10())
+        wanted = functional.avg_pool2d(image, scale)
+        marks[scale] = float(psnr(head(features[scale])[None], wanted[None]))  # both pictures as one
     return marks
 
 

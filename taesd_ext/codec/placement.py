@@ -9,12 +9,12 @@ from torch import Tensor, nn
 from taesd_ext.codec.blended_tiles import BYTES_PER_PIXEL
 from taesd_ext.codec.memory import is_out_of_memory, usable_bytes
 from taesd_ext.codec.noise import seeded
-from taesd_ext.codec.tiling import Output, TileChoice, run_layers
+from taesd_ext.codec.tiling import Output, run_layers
 from taesd_ext.errors import log_once, one_line
 from taesd_ext.latent_formats import LatentFormat
 from taesd_ext.models.computing import computing
 from taesd_ext.models.fast import FastNetwork, fast_form
-from taesd_ext.models.full_vae import FullDecoder, FullEncoder
+from taesd_ext.models.full_vae import FullDecoder, FullEncoder, Tile
 
 LARGEST_DIFFERENCE = {torch.float32: 3e-3, torch.float16: 1e-2, torch.bfloat16: 5e-2}
 """Root mean square of fast minus plain over that of the plain result. Two orders of summing differ by 1e-6, 3e-4 and
@@ -86,7 +86,7 @@ def _sample(part: str, latent_format: LatentFormat) -> Tensor:
 
 
 def run(
-    network: nn.Module, x: Tensor, pixels: int, tile: TileChoice, output: Output, *,
+    network: nn.Module, x: Tensor, pixels: int, tile: Tile, output: Output, *,
     layers: Sequence[nn.Module] | None = None, **options: object,
 ) -> Tensor:  # fmt: skip
     """A network over ``x``, whose positions are ``pixels`` wide; or some ``layers`` of a fast one and a head."""

@@ -112,18 +112,6 @@ class CodecRegistry:
         key = _key(family, device, dtype)
         return self._kept(key) or self._load(family, models_dir=self._present_folders(), device=device, dtype=key.dtype)
 
-    @property
-    def families(self) -> tuple[str, ...]:
-        """Families of which a codec is loaded."""
-        with self._state_lock:
-            return tuple(dict.fromkeys(key.family for key in self._codecs))
-
-    @property
-    def errors(self) -> dict[str, TaesdError]:
-        """Why families could not be loaded."""
-        with self._state_lock:
-            return {key.family: failure.error for key, failure in self._failures.items()}
-
     def _present_folders(self) -> list[Path | str]:
         """A host's folder may be there only after the first download."""
         return [folder for folder in self._folders() if expanded(folder).is_dir()]

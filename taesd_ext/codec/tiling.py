@@ -9,21 +9,16 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import product
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from taesd_ext.errors import TaesdError
 from taesd_ext.models.fast_layers import is_trusted, zoom_of
+from taesd_ext.models.full_vae import Progress, Tile
 from taesd_ext.models.layers import Conv2d
 from taesd_ext.models.tiny import WIDTH
-
-TileChoice = int | Literal["auto", "off"]
-"""Longest side of a tile in pixels; "auto": only what would take too much memory; "off": never."""
-
-Progress = Callable[[float], None]
-"""Told after each tile which part of the picture is done, up to 1. What it raises stops the work."""
 
 WHOLE_BYTES = 512 << 20
 """A picture that takes no more is done at once: 836x836 in float32, 1182x1182 in half precision."""
@@ -71,13 +66,13 @@ class Level(NamedTuple):
     """Positions to read around a tile for all that follows to be right."""
 
 
-def check_tile(tile: TileChoice) -> None:
+def check_tile(tile: Tile) -> None:
     if tile not in ("auto", "off") and not (isinstance(tile, int) and tile > 0):
         raise TaesdError(f"Cannot use tiles of {tile!r}", 'a number of pixels, "auto" or "off" was expected')
 
 
 def run_layers(
-    layers: Sequence[nn.Module], x: Tensor, pixels: int, tile: TileChoice, output: Output, *,
+    layers: Sequence[nn.Module], x: Tensor, pixels: int, tile: Tile, output: Output, *,
     layout: torch.memory_format, whole_bytes: float | None = None,
 ) -> Tensor:  # fmt: skip
     """A decoder's layers over a latent (B,C,h,w), or an encoder's over an image (B,3,H,W), in tiles where need be.

@@ -1,6 +1,10 @@
-"""Many files through one function: prefetched, skipped when done, reported at the end; here or on a Ray cluster."""
+"""Many files through one function: prefetched, skipped when done, reported at the end; here or on a Ray cluster.
+
+Ray's workers read and write the files: they need the same disk.
+"""
 
 import argparse
+import logging
 import sys
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -8,12 +12,14 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, TypeVar
 
+import torch
+
 from taesd_ext.commands.arguments import at_least_one, shard
-from taesd_ext.commands.batch_ray import run_on_ray
 from taesd_ext.commands.codec_arguments import add_codec_arguments
 from taesd_ext.commands.jobs import Job, Work, finish_job, plan_jobs
 from taesd_ext.commands.outputs import already_there, try_to_write
 from taesd_ext.commands.progress import progress
+from taesd_ext.errors import TaesdError
 
 PREFETCH = 4
 """Files read ahead: enough to hide the disk, few enough to bound the memory."""
@@ -105,3 +111,49 @@ def prefetched(
         finally:
             for _, future in waiting:
                 future.cancel()
+
+
+class _Worker:
+    """One of Ray's workers: the weights are loaded when it starts."""
+
+    def __init__(self, work: Callable[[argparse.Namespace], Work], args: argparse.Namespace, threads: int) -> None:
+        # Ray gives a worker one thread; sums are rounded alike only when they are split alike.
+        torch.set_num_threads(threads)
+        self._work = work(args)
+
+    def __call__(self, row: dict[str, str]) -> dict[str, str]:
+        job = Job(Path(row["source"]), Path(row["target"]))
+        error = finish_job(self._work, job, lambda: self._work.load(job.source))
+        return {"source": row["source"], "error": error or ""}
+
+
+def run_on_ray(
+    jobs: Sequence[Job], work: Callable[[argparse.Namespace], Work], args: argparse.Namespace
+) -> Iterator[tuple[Path, str | None]]:
+    """(source, what went wrong or None) for each job, in any order. Starts a local Ray where no cluster is named.
+
+    Workers compute with as many threads as this process, each on a graphics card of its own where ``args`` ask for one.
+    """
+    try:
+        import ray
+        import ray.data
+    except ImportError as error:
+        raise TaesdError("--engine ray needs Ray", str(error), "pip install 'ray[data]'") from error
+    started = not ray.is_initialized()
+    if started:
+        ray.init(logging_level="error", include_dashboard=False)
+    try:
+        ray.data.DataContext.get_current().enable_progress_bars = False
+        logging.getLogger("ray.data").setLevel(logging.ERROR)
+        rows = [{"source": str(job.source.resolve()), "target": str(job.target.resolve())} for job in jobs]
+        data = ray.data.from_items(rows, override_num_blocks=min(len(rows), 4 * args.workers)).map(
+            _Worker,
+            fn_constructor_args=(work, args, torch.get_num_threads()),
+            compute=ray.data.ActorPoolStrategy(size=args.workers),
+            num_gpus=int(args.device.startswith("cuda")),
+        )
+        for row in data.iter_rows():
+            yield Path(row["source"]), row["error"] or None
+    finally:
+        if started:
+            ray.shutdown()

@@ -18,22 +18,22 @@ from taesd_ext.codec.codec import Codec
 from taesd_ext.codec.heads import SCALES, SHIPPED, load_heads, shipped_heads
 from taesd_ext.codec.loading import load_codec
 from taesd_ext.codec.previewer import has_previewer, load_previewer
-from taesd_ext.codec.tiling import TileChoice
-from taesd_ext.commands.peak_memory import PeakMemory
+from taesd_ext.commands.measuring import PeakMemory
 from taesd_ext.errors import TaesdError, log, one_line
 from taesd_ext.latent_formats import LatentFormat, native_format, to_family_latent
 from taesd_ext.models import autoencoder_kl
 from taesd_ext.models.computing import computing
-from taesd_ext.models.full_vae import FullDecoder, Scale
+from taesd_ext.models.full_vae import FullDecoder, Tile
 from taesd_ext.models.latent_rgb import LATENT_RGB, latent_to_rgb
 from taesd_ext.preview.frame import preview_image
 from taesd_ext.weights.tiny_file import network_of
+from taesd_ext.weights.vae_file import FormatScale
 
 BASELINE = "as the WebUI does"
 """The built-in TAESD preview of A1111: plain network, autograd on, truncated in numpy, PNG of the full size."""
 
 FULL_VAE = "full SD VAE"
-TILINGS: dict[str, TileChoice] = {"whole decode": "off", "exact tiles": "auto"}
+TILINGS: dict[str, Tile] = {"whole decode": "off", "exact tiles": "auto"}
 DIFFUSERS = "diffusers AutoencoderTiny"
 EMBEDDED = "embedded previewer"
 
@@ -117,7 +117,7 @@ class Bench:
         """A decode at once and in exact tiles: the decode alone, since it is what they differ in."""
         return [Way(name, dtype, partial(self._decode, dtype, tile)) for name, tile in TILINGS.items()]
 
-    def _decode(self, dtype: str, tile: TileChoice) -> Frame:
+    def _decode(self, dtype: str, tile: Tile) -> Frame:
         codec = self.codec(dtype)
 
         def frame(latent: Tensor) -> bytes:
@@ -153,7 +153,7 @@ class Bench:
     def _full_vae(self) -> Frame:
         with torch.device("meta"):
             network = autoencoder_kl.Decoder(self.format.latent_channels)
-        codec = Codec("full VAE", self.format, decoder=FullDecoder(made_up(network), Scale()))
+        codec = Codec("full VAE", self.format, decoder=FullDecoder(made_up(network), FormatScale(self.format)))
         return _frame(codec.decode)
 
 

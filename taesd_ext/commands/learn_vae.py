@@ -17,12 +17,12 @@ from torch import Tensor
 
 from taesd_ext.codec.codec import Codec
 from taesd_ext.codec.loading import load_codec
+from taesd_ext.codec.metrics import in_words, psnr
 from taesd_ext.codec.noise import seeded
 from taesd_ext.commands.outputs import check_outputs, write_atomically
 from taesd_ext.commands.progress import progress
 from taesd_ext.commands.quality import read_photos
 from taesd_ext.errors import TaesdError
-from taesd_ext.learning.marks import in_words, psnr
 from taesd_ext.learning.pairs import SMALLEST, LatentKind, make_pair
 from taesd_ext.learning.readout import STEPS, learn_readout, train_previewer_on, write_learnt
 from taesd_ext.learning.synthetic_pictures import picture

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from taesd_ext.codec.codec import Codec
 from taesd_ext.codec.previewer import has_previewer, load_previewer
-from taesd_ext.commands.peak_memory import PeakMemory
+from taesd_ext.commands.measuring import PeakMemory
 from taesd_ext.commands.quality import read_photos
 from taesd_ext.learning.pairs import Pair, make_pair
 from taesd_ext.learning.readout import Learnt, learn_readout, mean_psnr, train_previewer_on

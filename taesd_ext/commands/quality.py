@@ -16,11 +16,11 @@ from taesd_ext.codec.heads import SCALES
 from taesd_ext.codec.latent_file import read_latent
 from taesd_ext.codec.latent_image import latent_to_png, png_to_latent
 from taesd_ext.codec.latent_note import note_for
+from taesd_ext.codec.metrics import psnr, ssim
 from taesd_ext.codec.picture_file import PICTURE_SUFFIXES, image_to_picture, picture_to_image, read_picture
 from taesd_ext.codec.previewer import has_previewer, load_previewer
 from taesd_ext.commands import approx_nn
 from taesd_ext.commands.measuring import table
-from taesd_ext.commands.metrics import psnr, ssim
 from taesd_ext.commands.progress import progress
 from taesd_ext.errors import TaesdError
 from taesd_ext.latent_formats import to_family_latent

@@ -11,9 +11,8 @@ from torch.nn import functional
 from taesd_ext.codec.codec import Codec
 from taesd_ext.codec.latent_image import latent_to_png, png_to_latent
 from taesd_ext.codec.latent_note import note_for
-from taesd_ext.commands.measuring import timed
-from taesd_ext.commands.metrics import psnr, ssim
-from taesd_ext.commands.peak_memory import PeakMemory
+from taesd_ext.codec.metrics import psnr, ssim
+from taesd_ext.commands.measuring import PeakMemory, timed
 from taesd_ext.errors import one_line
 
 _LONG = 5.0

@@ -15,11 +15,11 @@ from torch.nn import functional
 
 from taesd_ext.codec.codec import Codec
 from taesd_ext.codec.heads import latent_channels
+from taesd_ext.codec.metrics import psnr
 from taesd_ext.codec.noise import seeded
 from taesd_ext.codec.precision import resolve_dtype
 from taesd_ext.learning.descent import Rates, descend
 from taesd_ext.learning.lessons import lesson_latents
-from taesd_ext.learning.marks import psnr
 from taesd_ext.learning.ridge import ConvolutionFit
 from taesd_ext.models.fast import FastNetwork, fast_form
 from taesd_ext.models.fast_layers import FastBlock

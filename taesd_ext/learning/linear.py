@@ -7,10 +7,10 @@ from torch import Tensor
 from torch.nn import functional
 
 from taesd_ext.codec.codec import Codec
+from taesd_ext.codec.metrics import psnr
 from taesd_ext.codec.noise import seeded
 from taesd_ext.errors import TaesdError
 from taesd_ext.learning.descent import Progress
-from taesd_ext.learning.marks import psnr
 from taesd_ext.learning.ridge import fit_convolution
 from taesd_ext.learning.synthetic_pictures import picture
 

@@ -11,9 +11,9 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from taesd_ext.codec.codec import Codec
+from taesd_ext.codec.metrics import in_words, psnr
 from taesd_ext.learning.descent import Log, Progress, Rates, descend, seeded_network
 from taesd_ext.learning.lessons import PICTURES, lesson_latents
-from taesd_ext.learning.marks import in_words, psnr
 from taesd_ext.learning.ridge import fit_convolution
 from taesd_ext.models.computing import computing
 from taesd_ext.models.fast import FastNetwork

@@ -8,10 +8,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from taesd_ext.codec.metrics import psnr
 from taesd_ext.codec.noise import seeded
 from taesd_ext.errors import TaesdError, log_once, one_line
 from taesd_ext.learning.descent import Rates, descend
-from taesd_ext.learning.marks import psnr
 from taesd_ext.learning.pairs import PIXELS, LatentKind, Pair, learnt_folder
 from taesd_ext.learning.previewers import start_previewer
 from taesd_ext.learning.ridge import ConvolutionFit

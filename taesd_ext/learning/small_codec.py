@@ -12,9 +12,9 @@ from torch import Tensor
 from torch.nn import functional
 
 from taesd_ext.codec.codec import Codec
+from taesd_ext.codec.metrics import in_words, psnr
 from taesd_ext.codec.noise import seeded
 from taesd_ext.learning.descent import Log, Progress, Rates, descend, seeded_network
-from taesd_ext.learning.marks import in_words, psnr
 from taesd_ext.learning.ridge import fit_convolution
 from taesd_ext.learning.synthetic_pictures import picture
 from taesd_ext.models.computing import computing

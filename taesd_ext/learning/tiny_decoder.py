@@ -17,9 +17,9 @@ from torch import Tensor
 from torch.nn import functional
 
 from taesd_ext.codec.codec import Codec
+from taesd_ext.codec.metrics import in_words, psnr
 from taesd_ext.errors import TaesdError
 from taesd_ext.learning.descent import Log, Progress, Rates, descend
-from taesd_ext.learning.marks import in_words, psnr
 from taesd_ext.learning.ridge import fit_convolution
 from taesd_ext.models.computing import computing
 from taesd_ext.models.layers import Sequential, Upsample

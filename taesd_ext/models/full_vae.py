@@ -32,20 +32,6 @@ class Tiler(Protocol):
     def decode(self, network: nn.Module, latent: Tensor, tile: Tile, progress: Progress) -> Tensor: ...
 
 
-class Scale(Module):
-    """A VAE's own latent -> the diffusion model's: (latent - shift) * scale; and back."""
-
-    def __init__(self, scaling_factor: float = 1.0, shift_factor: float = 0.0) -> None:
-        super().__init__()
-        self.scaling_factor, self.shift_factor = scaling_factor, shift_factor
-
-    def forward(self, latent: Tensor) -> Tensor:
-        return (latent - self.shift_factor) * self.scaling_factor
-
-    def inverse(self, latent: Tensor) -> Tensor:
-        return latent / self.scaling_factor + self.shift_factor
-
-
 class PatchScale(Module):
     """FLUX.2's scale: every channel has a mean and a variance for each position of a 2x2 square.
 

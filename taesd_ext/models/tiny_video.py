@@ -144,22 +144,8 @@ class VideoEncoder(TinyNetwork):
         self.patch, self.joined = patch, math.prod(joins)
 
     def forward(self, image: Tensor) -> Tensor:
-        if self.chunk:
-            return self._encode([*self._black(image), image])[-1]
-        return self._encode([image] * self.joined)[-1]
-
-    def encode_frames(self, images: Tensor) -> Tensor:
-        """(B,3,T,H,W) in [0,1] -> (B,C,T',H/f,W/f), n frames to one; the last frame is repeated to fill the last."""
-        frames = list(images.unbind(2))
-        black = self._black(frames[0]) if self.chunk else []
-        length = self.chunk * self.joined - len(black) if self.chunk else len(frames) + -len(frames) % self.joined
-        frames += frames[-1:] * (-len(frames) % length)
-        chunks = [[*black, *frames[start : start + length]] for start in range(0, len(frames), length)]
-        encoded = [frame for chunk in chunks for frame in self._encode(chunk)]
-        return torch.stack(encoded[: len(encoded) - len(black)], 2)
-
-    def _black(self, image: Tensor) -> list[Tensor]:
-        return [torch.zeros_like(image)] * (self.joined - 1)
+        before = torch.zeros_like(image) if self.chunk else image
+        return self._encode([*[before] * (self.joined - 1), image])[-1]
 
     def _encode(self, images: list[Tensor]) -> list[Tensor]:
         first, *rest = self

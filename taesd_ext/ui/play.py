@@ -15,6 +15,7 @@ from PIL import Image
 from torch import Tensor
 
 from taesd_ext.codec.codec import Codec
+from taesd_ext.codec.metrics import psnr
 from taesd_ext.codec.picture_file import picture_to_image
 from taesd_ext.errors import TaesdError
 from taesd_ext.latent_formats import Detection, LatentFormat, native_format
@@ -138,10 +139,10 @@ def generate(
         began = time.perf_counter()
         image = codec.decode(latent, size=(picture.height, picture.width))
         took = 1000 * (time.perf_counter() - began)
-        error = (image - picture_to_image(picture)).square().mean().clamp_min(1e-10)
+        likeness = float(psnr(image, picture_to_image(picture)))
         number = frame.number + 1 if frame else 1
         frame = Frame(number, plan.steps, preview_image(image), picture.size, "full", codec.title, took)
-        timings.append(("Final decode", f"{took:.0f} ms, {-10 * math.log10(error):.1f} dB PSNR"))
+        timings.append(("Final decode", f"{took:.0f} ms, {likeness:.1f} dB PSNR"))
     yield Progress(plan.steps, frame, tuple(timings), note)
 
 

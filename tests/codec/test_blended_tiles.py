@@ -11,7 +11,9 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from taesd_ext.codec.blended_tiles import BlendedTiler
-from taesd_ext.models.full_vae import FullDecoder, FullEncoder, Scale
+from taesd_ext.latent_formats import BY_NAME
+from taesd_ext.models.full_vae import FullDecoder, FullEncoder
+from taesd_ext.weights.vae_file import FormatScale
 
 FACTOR = 4
 
@@ -101,8 +103,8 @@ def test_a_tile_can_be_chosen_and_progress_is_told() -> None:
 
 
 def test_a_full_vae_passes_the_choice_on() -> None:
-    decoder = FullDecoder(Pointwise(), Scale(2.0, 1.0))
-    encoder = FullEncoder(Pooled(), Scale(2.0, 1.0))
+    scale = FormatScale(BY_NAME["sd3"])
+    decoder, encoder = FullDecoder(Pointwise(), scale), FullEncoder(Pooled(), scale)
     decoder.tiler = encoder.tiler = BlendedTiler(FACTOR)
     latent, told = torch.randn(2, 3, 16, 16), []
     image = decoder(latent, tile=32, progress=told.append)

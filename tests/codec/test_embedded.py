@@ -10,9 +10,9 @@ from safetensors.torch import save_file
 from taesd_ext import load_codec
 from taesd_ext.codec import embedded
 from taesd_ext.codec.codec import Codec
+from taesd_ext.codec.metrics import psnr
 from taesd_ext.codec.picture_file import read_picture
 from taesd_ext.codec.previewer import load_previewer, read_previewer
-from taesd_ext.commands.metrics import psnr
 from taesd_ext.latent_formats import BY_NAME, native_format
 from taesd_ext.models import tiny
 from taesd_ext.models.student import SmallDecoder, SmallEncoder

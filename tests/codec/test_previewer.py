@@ -7,8 +7,8 @@ from PIL import Image
 from torch.nn import functional
 
 from taesd_ext import TaesdError, load_codec
+from taesd_ext.codec.metrics import psnr
 from taesd_ext.codec.previewer import DATA, PREVIEWER_FORMATS, has_previewer, load_previewer
-from taesd_ext.commands.metrics import psnr
 from taesd_ext.latent_formats import BY_NAME
 from taesd_ext.models.latent_rgb import latent_to_rgb
 

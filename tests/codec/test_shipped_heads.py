@@ -9,7 +9,7 @@ from torch.nn import functional
 from taesd_ext import load_codec
 from taesd_ext.codec.codec import Codec
 from taesd_ext.codec.heads import SCALES, shipped_heads
-from taesd_ext.commands.metrics import psnr
+from taesd_ext.codec.metrics import psnr
 from taesd_ext.weights.tiny_file import read_tiny
 
 FAMILIES = ("taesd", "taesdxl", "taesd3", "taef1", "taef2")

@@ -16,10 +16,10 @@ from PIL import Image, ImageDraw, ImageFont
 
 from taesd_ext import cli, load_codec
 from taesd_ext.codec.embedded import embedded_names
-from taesd_ext.commands import peak_memory
+from taesd_ext.codec.metrics import psnr, ssim
+from taesd_ext.commands import measuring
 from taesd_ext.commands.compare_page import comparison_page, comparison_sheet, difference_map
-from taesd_ext.commands.metrics import psnr, ssim
-from taesd_ext.commands.peak_memory import PeakMemory
+from taesd_ext.commands.measuring import PeakMemory
 from taesd_ext.commands.round_trip import RoundTrip, measure
 from taesd_ext.models import tiny
 
@@ -174,7 +174,7 @@ def test_peak_memory_sees_what_was_taken_and_given_back():
 
 
 def test_peak_memory_may_be_unknown(monkeypatch, tmp_path):
-    monkeypatch.setattr(peak_memory, "_PROCESS", tmp_path)
+    monkeypatch.setattr(measuring, "_PROCESS", tmp_path)
     with PeakMemory() as memory:
         pass
     assert memory.bytes is None

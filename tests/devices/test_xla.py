@@ -14,9 +14,10 @@ from taesd_ext.codec.registry import CodecRegistry
 from taesd_ext.latent_formats import BY_NAME, Detection
 from taesd_ext.models.autoencoder_kl import Decoder, Encoder
 from taesd_ext.models.fast import FastNetwork
-from taesd_ext.models.full_vae import FullDecoder, GaussianEncoder, Scale
+from taesd_ext.models.full_vae import FullDecoder, GaussianEncoder
 from taesd_ext.preview.session import PreviewSession
 from taesd_ext.settings import PreviewSettings
+from taesd_ext.weights.vae_file import FormatScale
 
 torch_xla = pytest.importorskip("torch_xla", reason="torch_xla is not installed")
 pytestmark = pytest.mark.skipif(os.environ.get("PJRT_DEVICE") != "CPU", reason="PJRT_DEVICE is not CPU")
@@ -79,9 +80,8 @@ def test_finished_pictures_in_tiles_and_without_borders(codecs, device, latent):
 def test_a_full_vae_waits_on_the_cpu(device):
     torch.manual_seed(0)
     small = {"widths": (32, 32, 32, 32), "latent_channels": 4}
-    networks = {
-        "encoder": GaussianEncoder(Encoder(**small), Scale(0.18)), "decoder": FullDecoder(Decoder(**small), Scale(0.18))
-    }  # fmt: skip
+    scale = FormatScale(BY_NAME["sd1"])
+    networks = {"encoder": GaussianEncoder(Encoder(**small), scale), "decoder": FullDecoder(Decoder(**small), scale)}
     codec = Codec("sd15-vae", BY_NAME["sd1"], device=device, **networks)
     latent = torch.randn(1, 4, 4, 4).to(device)
     before = codec.decode(latent).cpu()

@@ -10,10 +10,18 @@ _K1, _K2 = 0.01, 0.03
 """Window and constants of Wang, Bovik, Sheikh, Simoncelli, "Image quality assessment", 2004, section III-C."""
 
 
-def psnr(a: Tensor, b: Tensor) -> Tensor:
-    """Peak signal-to-noise ratio in dB of each of (B,3,H,W) images in [0,1] -> (B,). Equal images give infinity."""
-    error = (a.double() - b.double()).square().flatten(1).mean(1)
-    return -10 * error.log10()
+def psnr(shown: Tensor, wanted: Tensor) -> Tensor:
+    """Peak signal-to-noise ratio in dB of each of (B,3,H,W) images in [0,1] -> (B,). Equal images give infinity.
+
+    What is shown beyond [0,1] counts as its end, and an image that holds NaN as wholly wrong.
+    """
+    error = (shown.double().clamp(0, 1) - wanted.double()).square().flatten(1).mean(1)
+    return -10 * error.nan_to_num(nan=1.0).log10()
+
+
+def in_words(decibels: Tensor) -> str:
+    """Mean and worst."""
+    return f"{decibels.mean():.2f} dB (worst {decibels.min():.2f})"
 
 
 def ssim(a: Tensor, b: Tensor) -> Tensor:

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from taesd_ext.commands.metrics import psnr, ssim
+from taesd_ext.codec.metrics import psnr, ssim
 
 
 def ssim_written_out(a: np.ndarray, b: np.ndarray, window: int) -> float:
