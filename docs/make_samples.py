@@ -1,7 +1,4 @@
-"""Draw the demo's sample pictures and encode them: ``python docs/make_samples.py [FOLDER]``.
-
-By default into taesd_ext/data/samples. The latents are taesd's, whose files have to be installed.
-"""
+"""Draw the demo's sample pictures: ``python docs/make_samples.py [FOLDER]``, by default into taesd_ext/data/samples."""
 
 import sys
 from pathlib import Path
@@ -10,13 +7,6 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 ROOT = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(ROOT))
-
-from taesd_ext.codec.latent_file import latent_bytes  # noqa: E402 - this folder need not be installed
-from taesd_ext.codec.latent_note import note_for  # noqa: E402
-from taesd_ext.codec.loading import load_codec  # noqa: E402
-from taesd_ext.codec.picture_file import read_picture  # noqa: E402
-
 SIDE, QUALITY = 512, 60
 _SMOOTH = 2
 """Pictures are drawn this many times larger and shrunk, which smooths their edges."""
@@ -173,13 +163,9 @@ def _leaves(side: int) -> Image.Image:
 
 def main(folder: str | Path = ROOT / "taesd_ext" / "data" / "samples") -> None:
     Path(folder).mkdir(parents=True, exist_ok=True)
-    codec = load_codec("taesd", embedded=False)
     for name, paint in (("Lake", _lake), ("Leaves", _leaves), ("Marbles", _marbles)):
         picture = paint(SIDE * _SMOOTH).resize((SIDE, SIDE), Image.Resampling.LANCZOS)
         picture.save(Path(folder) / f"{name}.webp", quality=QUALITY, method=6)
-        latent = codec.encode(read_picture(Path(folder) / f"{name}.webp"))
-        note = note_for(latent, codec.family, codec.format, (SIDE, SIDE))
-        (Path(folder) / f"{name}.png").write_bytes(latent_bytes(".png", latent, note))
 
 
 if __name__ == "__main__":

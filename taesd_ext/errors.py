@@ -50,7 +50,7 @@ def one_line(error: BaseException) -> str:
     return f"{type(error).__name__}: {text}" if text else type(error).__name__
 
 
-def log_once(key: str, message: str, level: int = logging.WARNING) -> bool:
+def log_once(key: str, message: str) -> bool:
     """Log ``message`` the first time that ``key`` is seen; say whether it was logged."""
     with _said_lock:
         if key in _said:
@@ -58,5 +58,5 @@ def log_once(key: str, message: str, level: int = logging.WARNING) -> bool:
         _said[key] = None
         if len(_said) > _MOST_SAID:
             del _said[next(iter(_said))]
-    log.log(level, "[TAESD] %s", message)
+    log.warning("[TAESD] %s", message)
     return True

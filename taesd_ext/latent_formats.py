@@ -7,6 +7,7 @@ it, named as its weight files are ("taesd", "taesdxl", ...). Adding a model is a
 import json
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from torch import Tensor
 
@@ -194,15 +195,6 @@ def _native(latent_format: LatentFormat) -> LatentFormat | None:
 
 
 @dataclass(frozen=True)
-class HostFactors:
-    """The host's own linear preview of a latent format: an image in [-1,1] is ``latent @ factors + bias``."""
-
-    factors: tuple[tuple[float, float, float], ...]
-    """One row for each channel."""
-    bias: tuple[float, float, float] = (0.0, 0.0, 0.0)
-
-
-@dataclass(frozen=True)
 class ModelEvidence:
     """What a host says about its model. Everything is optional: hosts differ."""
 
@@ -217,8 +209,8 @@ class ModelEvidence:
     """Image pixels per latent position, where the image's size is known."""
     frames: bool = False
     """The latent has a time axis."""
-    rgb: HostFactors | None = None
-    """The host's own factors for a rough preview."""
+    rgb: Any = None
+    """The host's own factors for a rough preview, as those of models/latent_rgb.py."""
 
 
 @dataclass(frozen=True)
@@ -227,7 +219,7 @@ class Detection:
 
     format: LatentFormat | None
     reason: str
-    rgb: HostFactors | None = None
+    rgb: Any = None
     """What the host itself would draw an unknown format by."""
     guess: bool = False
     """Nothing but the latent's shape speaks for it."""

@@ -248,7 +248,6 @@ class PreviewSettings:
     enabled: bool = True
 
     @classmethod
-    def from_options(cls, values: Mapping[str, Any], *, enabled: bool = True) -> "PreviewSettings":
+    def from_options(cls, values: Mapping[str, Any]) -> "PreviewSettings":
         """Build from option values by key ("taesd_ext_family") or by name ("family")."""
-        names = [field.name for field in fields(cls) if field.name != "enabled"]
-        return cls(**{name: option_value(name, values) for name in names}, enabled=enabled)
+        return cls(**{field.name: option_value(field.name, values) for field in fields(cls) if field.name in OPTION})

@@ -21,17 +21,15 @@ def details_of_file(family: str, path: Path, *, look: bool = True) -> str | None
     try:
         stat = path.stat()
         key = (family, str(path), stat.st_size, stat.st_mtime_ns, _time_of_change(cache_folder() / "heads"))
-        if key in _remembered:
-            return _remembered[key]
-        if not look:
-            return None
-        found = _found(family, path)
+        if key not in _remembered:
+            if not look:
+                return None
+            if len(_remembered) >= _MOST_REMEMBERED:
+                _remembered.clear()
+            _remembered[key] = _found(family, path)
+        return _remembered[key]
     except (OSError, TaesdError):
         return ""
-    if len(_remembered) >= _MOST_REMEMBERED:
-        _remembered.clear()
-    _remembered[key] = found
-    return found
 
 
 def _found(family: str, path: Path) -> str:

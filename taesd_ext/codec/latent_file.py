@@ -9,7 +9,7 @@ import safetensors.torch
 import torch
 from torch import Tensor
 
-from taesd_ext.codec.latent_image import has_note, latent_to_png, plain_png_to_latent, png_to_latent
+from taesd_ext.codec.latent_image import latent_to_png, png_to_latent
 from taesd_ext.codec.latent_note import LatentNote, read_note
 from taesd_ext.errors import TaesdError, one_line
 
@@ -38,9 +38,7 @@ def read_latent(path: Path | str, family: str | None = None) -> tuple[Tensor, La
     if path.suffix.lower() == ".safetensors":
         return _read_safetensors(path)
     if path.suffix.lower() == ".png":
-        if family and not has_note(path):
-            return plain_png_to_latent(path, family)
-        return png_to_latent(path)
+        return png_to_latent(path, family)
     raise TaesdError(f"{path} is not a stored latent", f"its suffix is {path.suffix or 'missing'}", _USE)
 
 

@@ -29,7 +29,8 @@ from torch.nn import functional
 
 from taesd_ext.codec.latent_note import LatentNote, read_note
 from taesd_ext.errors import TaesdError, one_line
-from taesd_ext.latent_formats import native_format
+from taesd_ext.latent_formats import LatentFormat, native_format
+from taesd_ext.models.latent_rgb import LATENT_RGB, latent_to_rgb
 
 LATENT_MAGNITUDE = 3.0
 """Bytes cover latents of -3 to 3, the range to which the tiny decoders squash them anyway."""
@@ -147,15 +148,17 @@ def latent_to_png(latent: Tensor, note: LatentNote) -> bytes:
     return buffer.getvalue()
 
 
-def png_to_latent(source: Path | str | bytes) -> tuple[Tensor, LatentNote]:
+def png_to_latent(source: Path | str | bytes, family: str | None = None) -> tuple[Tensor, LatentNote]:
     """(1,C,h,w) float32 latent and note from a PNG that :func:`latent_to_png` made.
 
-    Raises TaesdError for any other picture, for an edited one, and for one that claims an absurd size.
+    One without a note, as TAESD's own example writes it, is read as ``family``'s where that is given. Raises TaesdError
+    for any other picture, for an edited one, and for one that claims an absurd size.
     """
-    name = _name(source)
     try:
         with _open_png(source) as picture:
             text = picture.info.get(TEXT_KEY)
+            if text is None and family:
+                return _plain(np.asarray(picture), family)
             if not isinstance(text, str):
                 raise ValueError("it carries no note of a latent (TAESD's own pictures need the family to be given)")
             values = json.loads(text)
@@ -167,7 +170,8 @@ def png_to_latent(source: Path | str | bytes) -> tuple[Tensor, LatentNote]:
             rows, columns = grid_of(note.channels)
             expected = columns * note.latent_shape[3], rows * note.latent_shape[2]
             if picture.size != expected:
-                raise ValueError(f"it has {_sides(picture.size)} pixels where its note says {_sides(expected)}")
+                has, wanted = ("x".join(map(str, size)) for size in (picture.size, expected))
+                raise ValueError(f"it has {has} pixels where its note says {wanted}")
             fine = b"".join(data for name, data, *_ in picture.private_chunks if name == FINE_CHUNK)
             pixels = np.asarray(picture)
         if values.pop("sha256", None) != _checksum(values, pixels, fine):
@@ -178,32 +182,18 @@ def png_to_latent(source: Path | str | bytes) -> tuple[Tensor, LatentNote]:
     except TaesdError:
         raise
     except Exception as error:
-        raise _refused(name, str(error) if type(error) is ValueError else one_line(error)) from error
+        what = f"{'The picture' if isinstance(source, bytes) else source} is not a stored latent"
+        why = str(error) if type(error) is ValueError else one_line(error)
+        raise TaesdError(what, why, "Use a file that `python -m taesd_ext encode` wrote") from error
     return latent, note
 
 
-def plain_png_to_latent(source: Path | str | bytes, family: str) -> tuple[Tensor, LatentNote]:
-    """A latent from a PNG without a note, as TAESD's own example writes it: RGBA, 4 channels, of a stated family."""
-    latent_format = native_format(family)
-    try:
-        if latent_format.latent_channels != 4:
-            raise ValueError(f"a picture without a note has 4 channels where {family} has more")
-        with _open_png(source) as picture:
-            pixels = np.asarray(picture)
-    except Exception as error:
-        raise _refused(_name(source), str(error) if type(error) is ValueError else one_line(error)) from error
-    factor = latent_format.spatial_scale_factor
-    size = pixels.shape[0] * factor, pixels.shape[1] * factor
-    return from_pixels(pixels, 4), LatentNote(family, latent_format.name, 4, *size)
-
-
-def has_note(source: Path | str | bytes) -> bool:
-    """Whether a readable PNG carries a note, true or not."""
-    try:
-        with _open_png(source) as picture:
-            return TEXT_KEY in picture.info
-    except Exception:
-        return False
+def _plain(pixels: np.ndarray, family: str) -> tuple[Tensor, LatentNote]:
+    row = native_format(family)
+    if row.latent_channels != 4:
+        raise ValueError(f"a picture without a note has 4 channels where {family} has more")
+    height, width = (row.spatial_scale_factor * side for side in pixels.shape[:2])
+    return from_pixels(pixels, 4), LatentNote(family, row.name, 4, height, width)
 
 
 def _open_png(source: Path | str | bytes) -> Image.Image:
@@ -234,13 +224,20 @@ def _checksum(values: dict[str, Any], pixels: np.ndarray, fine: bytes) -> str:
     return digest.hexdigest()
 
 
-def _name(source: Path | str | bytes) -> str:
-    return "The picture" if isinstance(source, bytes) else str(source)
+def latent_view(latent: Tensor, latent_format: LatentFormat) -> Image.Image:
+    """A (1,C,h,w) latent for people's eyes: the linear RGB preview, then each channel as a grey tile, -3 to 3.
 
-
-def _sides(size: tuple[int, int]) -> str:
-    return f"{size[0]}x{size[1]}"
-
-
-def _refused(name: str, why: str) -> TaesdError:
-    return TaesdError(f"{name} is not a stored latent", why, "Use a file that `python -m taesd_ext encode` wrote")
+    A format without a linear preview shows its channels only.
+    """
+    height, width = latent.shape[-2:]
+    tiles = []
+    if latent_format.rgb in LATENT_RGB:
+        rgb = latent_to_rgb(latent.float().cpu(), latent_format.rgb)[0].clamp(0, 1)
+        tiles.append(rgb.mul(255).round().byte().permute(1, 2, 0))
+    tiles += [grey[..., None].expand(height, width, 3) for grey in quantise(latent[0].cpu())]
+    columns = math.ceil(math.sqrt(len(tiles)))
+    sheet = torch.full((math.ceil(len(tiles) / columns) * (height + 1) - 1, columns * (width + 1) - 1, 3), 128).byte()
+    for index, tile in enumerate(tiles):
+        top, left = index // columns * (height + 1), index % columns * (width + 1)
+        sheet[top : top + height, left : left + width] = tile
+    return Image.fromarray(sheet.numpy())

@@ -45,12 +45,6 @@ def free_bytes(device: torch.device) -> int | None:
         return None
 
 
-def usable_bytes(device: torch.device) -> float | None:
-    """What a picture may take that is done at once; None where the device does not tell what is free."""
-    free = free_bytes(device)
-    return None if free is None else USABLE * free
-
-
 def in_less_memory(work: Callable[[object], Result], tile: object) -> Result:
     """``work(tile)``; for "auto", when memory runs out, in tiles of :data:`TILE_SIDES` one after the other."""
     sides = iter(TILE_SIDES if tile == "auto" else ())

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from taesd_ext.codec.blended_tiles import BYTES_PER_PIXEL
-from taesd_ext.codec.memory import is_out_of_memory, usable_bytes
+from taesd_ext.codec.memory import USABLE, free_bytes, is_out_of_memory
 from taesd_ext.codec.noise import seeded
 from taesd_ext.codec.tiling import Output, run_layers
 from taesd_ext.errors import log_once, one_line
@@ -90,7 +90,8 @@ def run(
     layers: Sequence[nn.Module] | None = None, **options: object,
 ) -> Tensor:  # fmt: skip
     """A network over ``x``, whose positions are ``pixels`` wide; or some ``layers`` of a fast one and a head."""
-    usable = usable_bytes(x.device)
+    free = free_bytes(x.device)
+    usable = None if free is None else USABLE * free
     if isinstance(network, FastNetwork):
         layout = network.layout(x.device, x.dtype)
         return run_layers(layers or network.layers(), x, pixels, tile, output, layout=layout, whole_bytes=usable)

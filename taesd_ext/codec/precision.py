@@ -116,13 +116,13 @@ def cpu_model() -> str:
     return platform.processor() or platform.machine()
 
 
-def cpu_flags(wanted: tuple[str, ...] = _TELLING_FLAGS) -> tuple[str, ...]:
-    """Those of the ``wanted`` instruction sets that the system reports; empty where it reports none (not Linux)."""
+def cpu_flags() -> tuple[str, ...]:
+    """The telling ones of the instruction sets that the system reports; empty where it reports none (not Linux)."""
     for line in _cpuinfo():
         name, _, value = line.partition(":")
         if name.strip() in ("flags", "Features"):
             have = set(value.split())
-            return tuple(flag for flag in wanted if flag in have)
+            return tuple(flag for flag in _TELLING_FLAGS if flag in have)
     return ()
 
 

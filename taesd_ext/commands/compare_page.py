@@ -5,11 +5,13 @@ import html
 import io
 import math
 from collections.abc import Callable, Sequence
+from pathlib import Path
+from string import Template
 
 from PIL import Image, ImageDraw, ImageFont, ImageOps
 from torch import Tensor
 
-from taesd_ext.codec.latent_view import latent_view
+from taesd_ext.codec.latent_image import latent_view
 from taesd_ext.codec.picture_file import image_to_picture
 from taesd_ext.commands.measuring import megabytes
 from taesd_ext.commands.round_trip import RoundTrip
@@ -20,6 +22,8 @@ Made = Sequence[tuple[str, Tensor, list[RoundTrip]]]
 
 DIFFERENCE_GAIN = 4
 """Difference maps are this much brighter than the difference itself: a quarter of full scale is white."""
+
+_PAGE = Path(__file__).resolve().parents[1] / "data" / "compare.html"
 
 _CELL = 320
 _GAP = 12
@@ -102,18 +106,7 @@ def default_font(size: int) -> ImageFont.ImageFont | ImageFont.FreeTypeFont:
 def comparison_page(made: Made) -> str:
     """One HTML page that needs no other file and no network."""
     sections = "\n".join(_section(name, image, rows) for name, image, rows in made)
-    return f"""<!doctype html>
-<html lang="en">
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<title>Codecs compared</title>
-<style>{_STYLE}</style>
-<h1>Codecs compared</h1>
-<p>Every picture went through every codec and back. Point at a picture, or focus it by Tab, to see the original in its
-place. Difference maps are {DIFFERENCE_GAIN} times as bright as the difference.</p>
-{sections}
-</html>
-"""
+    return Template(_PAGE.read_text(encoding="utf-8")).substitute(gain=DIFFERENCE_GAIN, sections=sections)
 
 
 def _section(name: str, image: Tensor, rows: list[RoundTrip]) -> str:
@@ -171,25 +164,3 @@ def _short(name: str, longest: int = 40) -> str:
     if isinstance(default_font(13), ImageFont.ImageFont):  # it has the letters of Latin-1 alone
         name = name.encode("latin-1", "replace").decode("latin-1")
     return name if len(name) <= longest else f"...{name[3 - longest :]}"
-
-
-_STYLE = """
-:root { color-scheme: light dark; --line: color-mix(in srgb, CanvasText 18%, Canvas); }
-body { font: 15px/1.5 system-ui, sans-serif; margin: 2rem auto; max-width: 1500px; padding: 0 1rem; }
-h2 { margin-top: 2.5rem; overflow-wrap: anywhere; }
-small { font-weight: normal; opacity: .7; }
-.table { overflow-x: auto; }
-table { border-collapse: collapse; font-variant-numeric: tabular-nums; white-space: nowrap; }
-th, td { border-bottom: 1px solid var(--line); padding: .3rem .7rem; text-align: right; }
-th:first-child, td:first-child { text-align: left; }
-.figures { display: grid; gap: 1rem; grid-template-columns: repeat(auto-fill, minmax(260px, 1fr)); margin-top: 1rem; }
-figure { margin: 0; }
-figure img { display: block; height: auto; width: 100%; }
-figcaption { padding: .2rem 0 .5rem; }
-.swap { position: relative; }
-.swap:hover::after, .swap:focus::after {
-  background: var(--original) 0 0 / 100% 100%; content: ""; inset: 0; position: absolute;
-}
-.latent { image-rendering: pixelated; }
-.error { color: #c33; }
-"""

@@ -49,15 +49,10 @@ def package_problems() -> list[str]:
         version = _version(name)
         if not version:
             problems.append(f"{name} is missing: pip install {name}")
-        elif name in _OLDEST and version_numbers(version) < _OLDEST[name]:
+        elif name in _OLDEST and tuple(map(int, re.findall(r"\d+", version.split("+")[0])[:3])) < _OLDEST[name]:
             oldest = ".".join(map(str, _OLDEST[name]))
             problems.append(f"{name} {version} is older than {oldest}: update it, or the WebUI")
     return problems
-
-
-def version_numbers(version: str) -> tuple[int, ...]:
-    """ "2.1.0+cpu" -> (2, 1, 0)"""
-    return tuple(int(number) for number in re.findall(r"\d+", version.split("+")[0])[:3])
 
 
 def _version(package: str) -> str:

@@ -80,13 +80,13 @@ class Generations:
             ]
             self._stack.append(Generation(weakref.ref(processing), choices, job, page, threading.get_ident()))
 
-    def fix(self, processing: Any, final: FinalChoices) -> None:
-        """From here on nothing changes what makes this generation's finished pictures."""
-        self._update(processing, final=final)
-
-    def open(self, processing: Any, is_open: bool) -> None:
-        """Whether decodes and encodes are the generation's own from now on."""
-        self._update(processing, open=is_open)
+    def update(self, processing: Any, **changes: Any) -> None:
+        """Something of this generation is known now, or is another: its ``final`` choices, whether it is ``open``."""
+        with self._lock:
+            self._stack = [
+                replace(running, **changes) if running.processing() is processing else running
+                for running in self._stack
+            ]
 
     def change(self, choices: Choices, page: str) -> None:
         """Change the previews of the running generations that this page started; their pictures stay what they are."""
@@ -135,10 +135,3 @@ class Generations:
         """Whether the caller is the thread in which a generation runs."""
         current = self.current
         return current is not None and current.thread == threading.get_ident()
-
-    def _update(self, processing: Any, **changes: Any) -> None:
-        with self._lock:
-            self._stack = [
-                replace(running, **changes) if running.processing() is processing else running
-                for running in self._stack
-            ]

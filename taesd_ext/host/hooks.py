@@ -92,13 +92,9 @@ class Hooks:
         return image
 
     def _finished(
-        self,
-        decode: Callable[[Tensor], Tensor],
-        original: Callable[..., Tensor],
-        sample: Tensor,
-        model: Any,
+        self, decode: Callable[[Tensor], Tensor], original: Callable[..., Tensor], sample: Tensor, model: Any,
         interrupted: bool,
-    ) -> Tensor:
+    ) -> Tensor:  # fmt: skip
         try:
             return decode(sample)
         except Exception as error:

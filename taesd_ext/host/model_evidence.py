@@ -5,7 +5,8 @@ from typing import Any
 
 import torch
 
-from taesd_ext.latent_formats import LATENT_FORMATS, HostFactors, ModelEvidence
+from taesd_ext.latent_formats import LATENT_FORMATS, ModelEvidence
+from taesd_ext.models.latent_rgb import RgbFactors
 
 _FLAGS = tuple(dict.fromkeys(flag for row in LATENT_FORMATS for flag in row.flags))
 
@@ -65,7 +66,7 @@ def _channels(model: Any) -> int | None:
     return None
 
 
-def _rgb_factors(latent_format: Any) -> HostFactors | None:
+def _rgb_factors(latent_format: Any) -> RgbFactors | None:
     """What the host draws this format by: ``latent_rgb_factors``, three for each channel, and perhaps a bias."""
     try:
         factors = tuple(tuple(map(float, row)) for row in _quiet(latent_format, "latent_rgb_factors"))
@@ -74,4 +75,4 @@ def _rgb_factors(latent_format: Any) -> HostFactors | None:
         return None
     if not factors or any(len(row) != 3 for row in (*factors, bias)):
         return None
-    return HostFactors(factors, bias)
+    return RgbFactors(factors, bias)

@@ -7,10 +7,10 @@ from typing import Any
 
 import gradio as gr
 
-from taesd_ext.errors import TaesdError
 from taesd_ext.host.generation import Choices
 from taesd_ext.host.webui import DECODE_METHOD, PREVIEW_METHOD, WebUI
 from taesd_ext.settings import OPTION, OPTIONS, Option, PreviewSettings, option_value
+from taesd_ext.ui.actions import require
 from taesd_ext.weights.installed_vaes import canonical_name
 
 _NEIGHBOUR = {"previews": PREVIEW_METHOD, "vae": DECODE_METHOD}
@@ -51,12 +51,7 @@ class HostOptions:
 
     def set(self, name: str, value: Any) -> None:
         """Set an option and save it. Raises ValueError for what it cannot be, TaesdError where it may not be set."""
-        if not self._host.allows_changes():
-            raise TaesdError(
-                "Settings cannot be changed from here",
-                "this WebUI is open to others, and was not told to let them change it",
-                "Change them in the Settings tab, or start it with --enable-insecure-extension-access",
-            )
+        require(self._host.allows_changes())
         option = OPTION[name]
         value = option.check(value)
         if option.kind == "name":

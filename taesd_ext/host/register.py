@@ -175,13 +175,13 @@ class Extension:
         """Options and model are those of the generation; sampling is next."""
         if self._closed:
             return
-        self.generations.fix(processing, self.final.choices_now())
+        self.generations.update(processing, final=self.final.choices_now())
         self.preload_beside(PATIENCE)
         self.previews.begin(int(getattr(processing, "steps", 0) or 0))
 
     def process_batch(self, processing: Any) -> None:
         """A batch is about to be sampled."""
-        self.generations.open(processing, True)
+        self.generations.update(processing, open=True)
         self.history.batch(processing)
         self.preview_step.batch(processing)
 
@@ -204,7 +204,7 @@ class Extension:
 
     def postprocess_batch(self, processing: Any) -> None:
         """A batch is decoded; scripts may work on its pictures now, and decode others."""
-        self.generations.open(processing, False)
+        self.generations.update(processing, open=False)
 
     def postprocess(self, processing: Any, processed: Any = None) -> None:
         job, every = self.history.saved(processing, processed), self.options.value("save_every")

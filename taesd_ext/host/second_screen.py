@@ -10,6 +10,7 @@ from fastapi.responses import HTMLResponse
 from pydantic import BaseModel, Field
 
 from taesd_ext.errors import TaesdError, log_once
+from taesd_ext.host.api_models import Saved
 from taesd_ext.host.previews import Previews
 from taesd_ext.host.webui import WebUI
 
@@ -34,10 +35,6 @@ class Shown(BaseModel):
 
 class Wanted(BaseModel):
     preview: int = Field(0, description="number of the preview; 0 = the newest")
-
-
-class Saved(BaseModel):
-    file: str = Field(description="its name, in the WebUI's folder for such pictures")
 
 
 class SecondScreen:

@@ -20,7 +20,7 @@ from taesd_ext.host.webui import WebUI
 from taesd_ext.latent_formats import Detection, LatentFormat
 from taesd_ext.preview.job_history import JobHistory
 from taesd_ext.settings import FINAL_VAES, OPTIONS
-from taesd_ext.ui.actions import Codecs, ExtraDecoder, HostVAEs, LearntPreviewers, PanelActions, PreviewOffer
+from taesd_ext.ui.actions import Codecs, ExtraDecoder, HostVAEs, LearntPreviewers, PanelActions, PreviewOffer, require
 from taesd_ext.ui.panel import build_page
 from taesd_ext.weights.folders import cache_folder, search_folders
 from taesd_ext.weights.vae_table import VAE_BY_NAME
@@ -124,8 +124,7 @@ def preview_offer(host: WebUI, options: HostOptions) -> PreviewOffer | None:
         return str(host.option(METHOD, "another method"))
 
     def accept() -> None:
-        if not host.allows_changes():
-            raise TaesdError("Settings cannot be changed from here", "this WebUI is open to others")
+        require(host.allows_changes())
         known = {key: host.option(key) for key in HOSTS_KEYS if host.option_info(key)}
         for key, value in needed_changes(known).items():
             if key in known:

@@ -15,15 +15,16 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class RgbFactors:
-    source: str
     factors: tuple[tuple[float, float, float], ...]
-    bias: tuple[float, float, float]
+    """One row for each channel."""
+    bias: tuple[float, float, float] = (0.0, 0.0, 0.0)
+    source: str = "the host's latent format"
 
 
 _FILE = Path(__file__).resolve().parents[1] / "data" / "latent_rgb.json"
 
 LATENT_RGB: dict[str, RgbFactors] = {
-    name: RgbFactors(row["source"], tuple(map(tuple, row["factors"])), tuple(row["bias"]))
+    name: RgbFactors(tuple(map(tuple, row["factors"])), tuple(row["bias"]), row["source"])
     for name, row in json.loads(_FILE.read_text(encoding="utf-8")).items()
 }
 

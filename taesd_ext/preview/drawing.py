@@ -19,7 +19,7 @@ from taesd_ext.latent_formats import (
     to_family_latent,
 )
 from taesd_ext.learning.readout import Learnt
-from taesd_ext.models.latent_rgb import LATENT_RGB, RgbFactors, latent_to_grey, latent_to_rgb
+from taesd_ext.models.latent_rgb import LATENT_RGB, latent_to_grey, latent_to_rgb
 from taesd_ext.preview.frame import grid_shape
 from taesd_ext.preview.scene import Scene
 from taesd_ext.settings import AUTO, DETAILS
@@ -123,9 +123,8 @@ def linear_painter(samples: Tensor, detection: Detection) -> Painter | None:
     host has no name for it, or where its three channels can only be colours, by any format with as many channels."""
     channels, known, rgb = samples.shape[1], detection.format, detection.rgb
     if known is None and rgb and len(rgb.factors) == channels:
-        factors = RgbFactors("the host's latent format", rgb.factors, rgb.bias)
         stride = 1 if channels == _PIXELS else _USUAL_STRIDE
-        return _rough(LINEAR, lambda latent: latent_to_rgb(latent, factors), samples, _size_at(samples, stride), rgb)
+        return _rough(LINEAR, lambda latent: latent_to_rgb(latent, rgb), samples, _size_at(samples, stride), rgb)
     rows = (known,) if known else () if detection.named and channels != _PIXELS else LATENT_FORMATS
     row = next((row for row in rows if row.accepts(channels) and (known or row.rgb in LATENT_RGB)), None)
     if row is None:

@@ -24,6 +24,16 @@ LOCKED = "This WebUI is shared: files and settings cannot be changed from its pa
 NOT_SHOWN = "This WebUI is shared: other people's images are not shown."
 
 
+def require(allowed_to_change: bool) -> None:
+    """Raises TaesdError where visitors may not change anything."""
+    if not allowed_to_change:
+        raise TaesdError(
+            "Files and settings cannot be changed here",
+            "this WebUI is shared and lets no page install anything",
+            "Start it with --enable-insecure-extension-access, or without --share and --listen",
+        )
+
+
 @dataclass(frozen=True)
 class ExtraDecoder:
     """A decoder that only the host has, such as the loaded checkpoint's own VAE."""
@@ -144,13 +154,7 @@ class PanelActions:
     """None where nothing is learnt."""
 
     def require_change(self) -> None:
-        """Raises TaesdError where visitors may not change anything."""
-        if not self.allowed_to_change():
-            raise TaesdError(
-                "Files and settings cannot be changed here",
-                "this WebUI is shared and lets no page install anything",
-                "Start it with --enable-insecure-extension-access, or without --share and --listen",
-            )
+        require(self.allowed_to_change())
 
     def jobs(self) -> list[RecordedJob]:
         """The last jobs with their previews, newest first; none where pages belong to different people."""

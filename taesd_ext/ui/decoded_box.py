@@ -1,7 +1,5 @@
 """A picture that was decoded from a kept latent: shown beside another, saved, and sent on."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import gradio as gr

@@ -9,8 +9,8 @@ from torch import Tensor
 
 from taesd_ext.codec.codec import Codec
 from taesd_ext.codec.latent_file import latent_bytes, read_latent
+from taesd_ext.codec.latent_image import latent_view
 from taesd_ext.codec.latent_note import note_for
-from taesd_ext.codec.latent_view import latent_view
 from taesd_ext.codec.picture_file import image_to_picture, picture_to_image
 from taesd_ext.errors import TaesdError
 from taesd_ext.latent_formats import FAMILIES

@@ -8,9 +8,6 @@ from collections import deque
 from pathlib import Path
 
 from PIL import Image, ImageOps
-from torch import Tensor
-
-from taesd_ext.codec.latent_file import read_latent
 
 _SAMPLES = Path(__file__).resolve().parents[1] / "data" / "samples"
 """Made by docs/make_samples.py."""
@@ -29,12 +26,6 @@ def sample_names() -> list[str]:
 def sample_picture(name: str) -> Image.Image:
     """The RGB sample of that name, 512 pixels square."""
     return Image.open(_SAMPLES / f"{name}.webp").convert("RGB")
-
-
-def sample_latent(name: str, family: str, size: int) -> Tensor | None:
-    """The sample's (1,4,64,64) latent of taesd, at the size of the sample; None for others."""
-    latent, note = read_latent(_SAMPLES / f"{name}.png")
-    return latent if (family, size) == (note.family, note.width) else None
 
 
 def fitted(picture: Image.Image, longest: int) -> Image.Image:

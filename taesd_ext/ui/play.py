@@ -45,8 +45,6 @@ class Plan:
     settings: PreviewSettings
     title: str = ""
     seed: int = 0
-    latent: Tensor | None = None
-    """The picture's latent, for where the family has no encoder."""
 
 
 @dataclass(frozen=True)
@@ -109,8 +107,8 @@ def generate(
 ) -> Iterator[Progress]:
     """Run the plan; one Progress a step, and a last one with the finished picture and the timings.
 
-    Without weights for the family, the latent is the plan's, else the one whose linear preview looks like the picture;
-    a family that has no linear preview raises its TaesdError.
+    Without weights for the family, the latent is the one whose linear preview looks like the picture; a family that has
+    no linear preview raises its TaesdError.
     """
     keep = keep or Kept()
     picture = fitted(plan.picture, plan.size)
@@ -153,8 +151,6 @@ def _encoded(plan: Plan, image: Tensor, codec_for: CodecFor) -> tuple[Tensor, La
         codec = codec_for(plan.settings.family)
         return codec.encode(image), latent_format, codec, ""
     except TaesdError:
-        if plan.latent is not None:
-            return plan.latent, latent_format, None, ""
         if latent_format.rgb not in LATENT_RGB:
             raise
     sides = [math.ceil(side / latent_format.spatial_scale_factor) for side in image.shape[-2:]]

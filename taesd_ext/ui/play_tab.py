@@ -17,7 +17,7 @@ from taesd_ext.ui.choices import number, picked
 from taesd_ext.ui.controls import line, small_button
 from taesd_ext.ui.downloads import download, download_label, missing_families
 from taesd_ext.ui.markup import notice, stage, table
-from taesd_ext.ui.pictures import data_uri, sample_latent, sample_names, sample_picture
+from taesd_ext.ui.pictures import data_uri, sample_names, sample_picture
 from taesd_ext.ui.play import Kept, Plan, Progress, generate
 from taesd_ext.ui.work import Task, interruptible, long_action
 from taesd_ext.weights.installed import installed
@@ -111,8 +111,7 @@ def build_play_tab(actions: PanelActions, kept: Kept, tab: gr.Tab, page: gr.Bloc
         title = sample if own is None else OWN_PICTURE
         steps = int(number(steps, *STEPS, "Sampling steps"))
         seconds = number(step_time, *STEP_TIMES, "Step time (ms)") / 1000
-        latent = sample_latent(sample, family, size) if own is None else None
-        plan = Plan(source, size, steps, seconds, settings, title, latent=latent)
+        plan = Plan(source, size, steps, seconds, settings, title)
         shown: list[str] = []
         with interruptible(task):
             for seen in generate(plan, codecs.load, task.stop.wait, kept):

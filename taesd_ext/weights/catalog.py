@@ -12,7 +12,6 @@ import json
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 BOTH = ("encoder", "decoder")
 
@@ -59,12 +58,10 @@ class OfficialFile:
 _FILE = Path(__file__).resolve().parents[1] / "data" / "official_files.json"
 
 
-def _row(values: dict[str, Any]) -> OfficialFile:
-    lists = {key: tuple(values[key]) for key in ("parts", "sources", "first_values") if key in values}
-    return OfficialFile(**{**values, **lists})
-
-
-CATALOG: tuple[OfficialFile, ...] = tuple(map(_row, json.loads(_FILE.read_text(encoding="utf-8"))))
+CATALOG: tuple[OfficialFile, ...] = tuple(
+    OfficialFile(**{key: tuple(value) if isinstance(value, list) else value for key, value in row.items()})
+    for row in json.loads(_FILE.read_text(encoding="utf-8"))
+)
 
 
 def downloads(family: str) -> list[list[OfficialFile]]:

@@ -92,7 +92,8 @@ def download_file(
         if not cached:
             _refuse_offline(row, folder, offline)
         folder.mkdir(parents=True, exist_ok=True)
-        _refuse_full_disk(row, folder)
+        if shutil.disk_usage(folder).free < (row.size or row.rounded_size or 0) + _SPARE_BYTES:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         with _lock(folder / f".{row.name}.lock", target, transfer):
             if _is_there(row, target):
                 return target
@@ -102,7 +103,9 @@ def download_file(
                 _check(row, part, resumed=True)
             else:
                 _from_any(row, part, transfer)
-            _put_in_place(part, target)
+            with part.open("rb") as file:
+                os.fsync(file.fileno())
+            part.replace(target)
     except OSError as error:
         raise _local_failure(row, folder, error) from error
     return target
@@ -225,18 +228,6 @@ def _all_failed(row: OfficialFile, failures: dict[str, TaesdError]) -> DownloadF
     reasons = dict.fromkeys(f"{error.what} ({error.why})" if error.why else error.what for error in failures.values())
     cure = next((error.cure for error in failures.values() if error.cure), "Try again later")
     return DownloadFailed(f"{row.name} could not be downloaded", "; ".join(reasons) or "it has no source", cure)
-
-
-def _put_in_place(part: Path, target: Path) -> None:
-    with part.open("rb") as file:
-        os.fsync(file.fileno())
-    part.replace(target)
-
-
-def _refuse_full_disk(row: OfficialFile, folder: Path) -> None:
-    free = shutil.disk_usage(folder).free
-    if free < (row.size or row.rounded_size or 0) + _SPARE_BYTES:
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
 
 def _local_failure(row: OfficialFile, folder: Path, error: OSError) -> TaesdError:

@@ -1,7 +1,6 @@
 """What a weight file is: an official one by its checksum, else what its content, and last its name, says."""
 
 import hashlib
-import threading
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -97,8 +96,7 @@ def checksums(path: Path) -> tuple[str, str]:
     return sha256.hexdigest(), git.hexdigest()
 
 
-_remembered: dict[tuple[str, str, int, int], Identity] = {}
-_remembered_lock = threading.Lock()
+_remembered: dict[tuple[Path, Path, int, int], Identity] = {}
 
 
 def identify(path: Path | str, *, always_hash: bool = False) -> Identity:
@@ -109,29 +107,18 @@ def identify(path: Path | str, *, always_hash: bool = False) -> Identity:
     """
     path = Path(path)
     try:
-        key = _key(path)
-        with _remembered_lock:
-            known = _remembered.get(key)
+        stat = path.stat()
+        # The folder too: its name may tell what a file is, and the working folder changes.
+        key = path, path.absolute().parent, stat.st_size, stat.st_mtime_ns
+        known = _remembered.get(key)
         if known is None or (always_hash and not known.hashed):
-            known = _identify(path, key[2], always_hash)
-            if _key(path) == key:
-                _remember(key, known)
+            known = _identify(path, stat.st_size, always_hash)
+            if len(_remembered) >= _MOST_REMEMBERED:
+                _remembered.clear()
+            _remembered[key] = known
+        return known
     except OSError as error:
         return Identity(path, 0, error=f"Cannot read {path}: {error.strerror or error}.", sound=False, hashed=False)
-    return known
-
-
-def _key(path: Path) -> tuple[str, str, int, int]:
-    """The folder too: its name may tell what a file is, and the working folder changes."""
-    stat = path.stat()
-    return str(path), str(path.absolute().parent), stat.st_size, stat.st_mtime_ns
-
-
-def _remember(key: tuple[str, str, int, int], identity: Identity) -> None:
-    with _remembered_lock:
-        if len(_remembered) >= _MOST_REMEMBERED:
-            _remembered.clear()
-        _remembered[key] = identity
 
 
 def _identify(path: Path, size: int, always_hash: bool) -> Identity:

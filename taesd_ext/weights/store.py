@@ -82,17 +82,10 @@ def copy_into(source: Path, target: Path) -> Path:
 def remove_file(path: Path | str, folders: Iterable[Path]) -> None:
     """Delete a weight file that lies directly in one of these folders; of a link, the link alone. Raises TaesdError."""
     path = Path(path)
-    inside = any(_same_folder(path.parent, folder) for folder in folders)
+    inside = any(path.parent.is_dir() and folder.is_dir() and path.parent.samefile(folder) for folder in folders)
     if ".." in path.parts or not inside or path.suffix.lower() not in SUFFIXES:
         raise TaesdError(f"{path} was not removed", "it is no weight file in a folder of weights")
     try:
         path.unlink()
     except OSError as error:
         raise TaesdError(f"{path} was not removed", error.strerror or one_line(error)) from error
-
-
-def _same_folder(one: Path, other: Path) -> bool:
-    try:
-        return one.samefile(other)
-    except OSError:
-        return False

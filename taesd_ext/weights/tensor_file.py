@@ -77,10 +77,13 @@ def open_tensor_file(path: Path | str) -> TensorFile:
             head = file.read(16)
         if size > _LARGEST_FILE:
             raise UnusableFile(f"it has {size:,} bytes, more than any known weight file")
-        if _is_safetensors(head, size):
+        # The length of a header (8 bytes, little endian), then the header, which is JSON.
+        if head[8:9] == b"{" and int.from_bytes(head[:8], "little") <= size - 8:
             return _safetensors(path)
         if head[:8] == HDF5_START:
-            return _keras(path)
+            loaded = read_keras(path)
+            shapes = {name: tuple(value.shape) for name, value in loaded.items()}
+            return TensorFile(path, shapes, {}, lambda names: [loaded[name] for name in names])
         if is_torch_file(head):
             shapes, read = read_torch_file(path, size)
             return TensorFile(path, shapes, {}, read)
@@ -98,11 +101,6 @@ def write_tensor_file(path: Path, tensors: dict[str, Tensor], metadata: dict[str
         unfinished.replace(path)
     finally:
         unfinished.unlink(missing_ok=True)
-
-
-def _is_safetensors(head: bytes, size: int) -> bool:
-    """The length of a header (8 bytes, little endian), then the header, which is JSON."""
-    return head[8:9] == b"{" and int.from_bytes(head[:8], "little") <= size - 8
 
 
 def _safetensors(path: Path) -> TensorFile:
@@ -147,12 +145,6 @@ def _why_refused(path: Path, error: Exception) -> BadFile:
     if strange := sorted(str(name) for name in types - _DTYPES):
         return UnusableFile(f"it has tensors of the type {strange[0][:20]}, which cannot be read here")
     return BadFile(f"it is cut off or damaged ({str(error)[:100]})")
-
-
-def _keras(path: Path) -> TensorFile:
-    loaded = read_keras(path)
-    shapes = {name: tuple(value.shape) for name, value in loaded.items()}
-    return TensorFile(path, shapes, {}, lambda names: [loaded[name] for name in names])
 
 
 def _unknown(head: bytes) -> BadFile:

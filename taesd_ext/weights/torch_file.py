@@ -55,7 +55,8 @@ def read_torch_file(path: Path, size: int) -> tuple[dict[str, tuple[int, ...]], 
     content = _zip(path, size) if is_zip else _stream(path, size)
     found = named_tensors(content.root)
     if not found:
-        raise _why_nothing(content.names)
+        first = next((name for name in content.names if name != "collections.OrderedDict"), "")
+        raise UnusableFile(f"it holds no {f'plain tensors by name, but {first}' if first else 'tensors by name'}")
     if len(found) > MOST_TENSORS:
         raise UnusableFile(f"it holds {len(found):,} tensors")
     for tensor in found.values():
@@ -64,11 +65,6 @@ def read_torch_file(path: Path, size: int) -> tuple[dict[str, tuple[int, ...]], 
         raise BadFile("its tensors use the same bytes many times over")
     shapes = {name: tensor.shape for name, tensor in found.items()}
     return shapes, lambda names: _read(content, [found[name] for name in names])
-
-
-def _why_nothing(names: Iterable[str]) -> UnusableFile:
-    first = next((name for name in names if name != "collections.OrderedDict"), "")
-    return UnusableFile(f"it holds no plain tensors by name, but {first}" if first else "it holds no tensors by name")
 
 
 def _read(content: _Content, tensors: list[StoredTensor]) -> list[Tensor]:

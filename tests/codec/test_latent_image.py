@@ -19,15 +19,13 @@ from taesd_ext.codec.latent_image import (
     TEXT_KEY,
     dequantise,
     grid_of,
-    has_note,
     latent_to_png,
-    plain_png_to_latent,
+    latent_view,
     png_to_latent,
     quantise,
     to_pixels,
 )
 from taesd_ext.codec.latent_note import note_for
-from taesd_ext.codec.latent_view import latent_view
 from taesd_ext.codec.picture_file import read_picture
 from taesd_ext.latent_formats import FAMILIES, native_format
 from taesd_ext.models.latent_rgb import LATENT_RGB
@@ -245,14 +243,13 @@ def test_taesds_own_picture_needs_the_family(tmp_path):
     latent, data = png_of("taesd", (40, 72))
     path = tmp_path / "theirs.png"
     path.write_bytes(plain(data))
-    assert not has_note(path)
     with pytest.raises(TaesdError, match="no note"):
         read_latent(path)
     back, note = read_latent(path, family="taesd")
     assert note.size == (40, 72)
     assert (back - latent.clamp(-3, 3)).abs().max() <= STEP / 2 + 1e-5
     with pytest.raises(TaesdError):
-        plain_png_to_latent(path, "taesd3")
+        read_latent(path, family="taesd3")
     path.write_bytes(changed_pixel(data))
     with pytest.raises(TaesdError):  # a given family does not excuse an edited file
         read_latent(path, family="taesd")

@@ -1,7 +1,5 @@
 """While a host loads a checkpoint in one thread, codecs are loaded and used in others, as without it."""
 
-from __future__ import annotations
-
 from functools import partialmethod
 
 import pytest

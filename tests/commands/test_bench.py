@@ -9,10 +9,11 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from torch import nn
 
 from taesd_ext.cli import main
 from taesd_ext.commands import bench, bench_films, bench_full, bench_webui
-from taesd_ext.commands.approx_nn import SCALE, ApproxNN, find_approx_nn
+from taesd_ext.commands.approx_nn import find_approx_nn
 from taesd_ext.commands.bench_ways import BASELINE, DIFFUSERS, TILINGS, Bench, Way, measure_memory
 from taesd_ext.commands.measuring import Timed, in_turn, table
 from taesd_ext.errors import TaesdError
@@ -144,14 +145,13 @@ def test_mistakes_are_found_before_anything_is_measured(options, words, weights_
 
 
 def test_approx_nn_has_the_published_shape(tmp_path):
-    network = ApproxNN(4)
-    assert network(torch.zeros(1, 4, 8, 9)).shape == (1, 3, 16, 18)
-    assert SCALE == 4
+    sizes = zip((4, 8, 16, 32, 64, 32, 16, 8), (8, 16, 32, 64, 32, 16, 8, 3), (7, 5, 3, 3, 3, 3, 3, 3), strict=True)
+    network = nn.ModuleDict({f"conv{index}": nn.Conv2d(*size) for index, size in enumerate(sizes, 1)})
     (tmp_path / "VAE-approx").mkdir()
     torch.save(network.state_dict(), tmp_path / "VAE-approx" / "model.pt")
     preview = find_approx_nn("sd1", [tmp_path])
-    image = preview(torch.randn(1, 4, 8, 8))
-    assert image.shape == (1, 3, 16, 16)
+    image = preview(torch.randn(1, 4, 8, 9))
+    assert image.shape == (1, 3, 16, 18)
     assert 0 <= float(image.min()) <= float(image.max()) <= 1
     assert find_approx_nn("flux1", [tmp_path]) is None
     assert find_approx_nn("sdxl", [tmp_path]) is None

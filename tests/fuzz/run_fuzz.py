@@ -4,6 +4,7 @@
 """
 
 import argparse
+import contextlib
 import multiprocessing
 import re
 import sys
@@ -48,14 +49,11 @@ def read_weights(path: Path) -> None:
 
 def read_png(path: Path) -> None:
     """As a stored latent, and as a foreign picture that a user calls one."""
-    from taesd_ext.codec.latent_image import has_note, plain_png_to_latent, png_to_latent
+    from taesd_ext.codec.latent_image import png_to_latent
     from taesd_ext.errors import TaesdError
 
-    try:
-        has_note(path)
-        plain_png_to_latent(path, "taesd")
-    except TaesdError:
-        pass
+    with contextlib.suppress(TaesdError):
+        png_to_latent(path, "taesd")
     latent, _ = png_to_latent(path)
     assert latent.ndim == 4
     latent.sum().item()

@@ -110,10 +110,10 @@ def test_unloaded_it_leaves_no_thread_and_no_codec(host, extension):
     extension.learning.want(Untaught())
     assert any(thread.name.startswith("taesd-ext") for thread in threading.enumerate())
     host.generate(on_step=lambda p, step: host.state.set_current_image())
-    assert extension.registry.families
+    assert extension.registry._codecs
     unregister()
     assert not any(thread.name.startswith("taesd-ext") for thread in threading.enumerate())
-    assert extension.registry.families == ()
+    assert not extension.registry._codecs
     assert extension.generations.current is None
 
 
@@ -163,6 +163,6 @@ def test_values_set_by_the_user_survive_a_reload(host):
 
 
 def test_no_tab_takes_the_place_of_a_running_jobs_decoder(host, extension):
-    kept = extension.registry.families
+    kept = list(extension.registry._codecs)
     assert extension.actions().codecs.load("taesd").family == "taesd"
-    assert extension.registry.families == kept
+    assert list(extension.registry._codecs) == kept

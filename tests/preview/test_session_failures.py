@@ -7,7 +7,8 @@ import torch
 from fake_codec import SD1, FakeCodec, latent, polls, session_of, settings
 
 from taesd_ext.errors import TaesdError
-from taesd_ext.latent_formats import BY_NAME, LATENT_FORMATS, Detection, HostFactors, ModelEvidence, detect
+from taesd_ext.latent_formats import BY_NAME, LATENT_FORMATS, Detection, ModelEvidence, detect
+from taesd_ext.models.latent_rgb import RgbFactors
 from taesd_ext.preview.drawing import EMBEDDED, LEARNT, LINEAR, linear_painter
 from taesd_ext.preview.session import PreviewSession
 
@@ -183,7 +184,7 @@ def test_what_was_learnt_draws_what_has_no_decoder(clock):
     [
         (ModelEvidence(channels=24), True),
         (ModelEvidence(latent_format="Invented", channels=24), False),
-        (ModelEvidence(latent_format="Invented", channels=24, rgb=HostFactors(((0.1, 0.1, 0.1),) * 24)), True),
+        (ModelEvidence(latent_format="Invented", channels=24, rgb=RgbFactors(((0.1, 0.1, 0.1),) * 24)), True),
     ],
 )
 def test_a_format_with_a_name_of_its_own_is_never_drawn_in_another_ones_colours(evidence, is_drawn):

@@ -1,6 +1,5 @@
 """The demo's generation, without a page around it."""
 
-from dataclasses import replace
 
 import pytest
 import torch
@@ -10,11 +9,10 @@ from taesd_ext.codec import embedded
 from taesd_ext.codec.loading import load_codec
 from taesd_ext.codec.picture_file import picture_to_image
 from taesd_ext.codec.previewer import DATA
-from taesd_ext.codec.registry import CodecRegistry
 from taesd_ext.models.latent_rgb import LATENT_RGB
-from taesd_ext.preview.drawing import EMBEDDED, LINEAR
+from taesd_ext.preview.drawing import LINEAR
 from taesd_ext.settings import PreviewSettings
-from taesd_ext.ui.pictures import fitted, sample_latent, sample_names, sample_picture
+from taesd_ext.ui.pictures import fitted, sample_names, sample_picture
 from taesd_ext.ui.play import Kept, Plan, generate, noise_levels, replay
 from taesd_ext.weights.installed import NoWeights
 
@@ -59,31 +57,12 @@ def test_without_weights_the_linear_preview_runs_and_the_file_is_named(no_weight
     assert worst < 24, "the preview has the picture's colours in their places"
 
 
-@pytest.mark.parametrize("name", sample_names())
-def test_without_weights_a_samples_own_latent_is_shown_by_the_shipped_previewer(no_weights, name):
-    codec_for = CodecRegistry(lambda: [no_weights]).get
-    plan = replace(plan_of(size=512, steps=2, picture=sample_picture(name)), latent=sample_latent(name, "taesd", 512))
-    keep = Kept()
-    last = list(generate(plan, codec_for, int, keep))[-1]
-    assert last.frame.detail == EMBEDDED
-    assert last.note == ""
-    assert keep.session.last_error is None
-    wanted = picture_to_image(sample_picture(name).resize(last.frame.image.size))
-    error = (picture_to_image(last.frame.image.picture) - wanted).square().mean()
-    assert error < 0.01, "it is the sample"
-
-
 def test_without_files_the_embedded_codec_encodes_and_shows_the_picture(no_weights, monkeypatch):
     monkeypatch.setattr(embedded, "DATA", DATA)
     last = run(plan_of("taesd", size=96, steps=2), no_weights)[-1]
     assert last.frame.detail == "full"
     assert last.frame.family == "taesd (embedded)"
     assert last.note == ""
-
-
-def test_no_sample_latent_for_other_families_and_sizes():
-    assert sample_latent("Lake", "taesdxl", 512) is None
-    assert sample_latent("Lake", "taesd", 256) is None
 
 
 def test_a_family_without_weights_or_linear_preview_says_what_it_needs(no_weights, monkeypatch):
