@@ -16,7 +16,7 @@ from taesd_ext.errors import TaesdError
 from taesd_ext.ui import compat
 from taesd_ext.ui.actions import Codecs
 from taesd_ext.ui.choices import picked
-from taesd_ext.ui.controls import late_dropdown, line, small_button
+from taesd_ext.ui.controls import AT_ONCE, late_dropdown, line, small_button
 from taesd_ext.ui.kept_results import KeptResults
 from taesd_ext.ui.markup import notice, slider, table
 from taesd_ext.ui.pictures import fitted, offered_file, picture_uri, sample_names, sample_picture
@@ -136,15 +136,15 @@ def build_compare_tab(codecs: Codecs, tab: gr.Tab) -> None:
         files = [offered_file("compare.html", page), offered_file("compare.json", data)]
         return ["", gr.update(value=files, visible=True)]
 
-    tab.select(look, [wanted, seeded], [wanted, picture, seeded, result], show_progress="hidden")
+    tab.select(look, [wanted, seeded], [wanted, picture, seeded, result], **AT_ONCE)
     outputs = [pair, first, second, shown, numbers, made]
     task = long_action(compare.click, cancel, [picture, wanted, side], result, outputs, run, "taesd_compare")
     # By the user only: answers to changes of our own could arrive in another order, the last one with no picture.
     for event in compat.changes_by_user(picture):
-        event(forget, task, [pair, shown, numbers, made], show_progress="hidden")
+        event(forget, task, [pair, shown, numbers, made], **AT_ONCE)
     for control in (first, second, difference):
-        control.input(show, [made, first, second, difference], shown, show_progress="hidden")
-    export.click(save, made, [result, exported])
+        control.input(show, [made, first, second, difference], shown, **AT_ONCE)
+    export.click(save, made, [result, exported], **AT_ONCE)
 
 
 def _measured(codecs: Codecs, name: str, image: Tensor) -> RoundTrip:

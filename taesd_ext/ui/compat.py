@@ -82,12 +82,8 @@ def copy_button() -> dict[str, Any]:
     return known(gr.Textbox.__init__, {"show_copy_button": True, "buttons": ["copy"]})
 
 
-def launch(page: gr.Blocks, *, css: str, port: int | None, open_browser: bool, workers: int = 4) -> tuple[Any, str]:
-    """Serve the page on 127.0.0.1 only; (its FastAPI app, its address). The server runs in a thread of its own.
-
-    ``workers``: events that run at the same time, so that a long run does not hold up the other tabs.
-    """
-    page.queue(**{"default_concurrency_limit" if MAJOR >= 4 else "concurrency_count": workers})
+def launch(page: gr.Blocks, *, css: str, port: int | None, open_browser: bool) -> tuple[Any, str]:
+    """Serve the page on 127.0.0.1 only; (its FastAPI app, its address). The server runs in a thread of its own."""
     wanted = {
         "css": css, "server_name": "127.0.0.1", "server_port": port, "inbrowser": open_browser, "share": False,
         "prevent_thread_lock": True, "quiet": True, "show_api": False, "footer_links": [],

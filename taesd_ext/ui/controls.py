@@ -5,6 +5,13 @@ from typing import Any
 
 import gradio as gr
 
+AT_ONCE: dict[str, Any] = {"queue": False, "show_progress": "hidden"}
+"""Arguments of an event that is answered at once.
+
+In the queue it would wait for other pages' work, and gradio 3 gives up there on a page that is a second late: its user
+reads "Connection errored out."
+"""
+
 
 def small_button(words: str, elem_id: str, **given: Any) -> gr.Button:
     """One of several that stand side by side."""

@@ -10,7 +10,7 @@ from taesd_ext.errors import TaesdError, one_line
 from taesd_ext.preview.recorded import KeptLatent, RecordedFrame
 from taesd_ext.ui import compat
 from taesd_ext.ui.actions import PanelActions
-from taesd_ext.ui.controls import small_button
+from taesd_ext.ui.controls import AT_ONCE, small_button
 from taesd_ext.ui.decoding import Decoded, decode_again
 from taesd_ext.ui.kept_results import KeptResults
 from taesd_ext.ui.markup import notice, slider, stage
@@ -73,9 +73,9 @@ class DecodedBox:
         saved = compat.file_box("Picture", interactive=False, visible=False, elem_id=f"{elem_id}_file")
         self._sent = _send_buttons(actions, elem_id)
         self.outputs = [shown, self.last, *self._sent]
-        save.click(self._save, self.last, [result, saved], show_progress="hidden")
+        save.click(self._save, self.last, [result, saved], **AT_ONCE)
         if difference is not None:
-            difference.input(self._show, [self.last, difference], shown, show_progress="hidden")
+            difference.input(self._show, [self.last, difference], shown, **AT_ONCE)
 
     def decode(
         self, task: Task, kept: KeptLatent | None, name: str | None, last: Any, difference: Any = False

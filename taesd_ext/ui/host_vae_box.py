@@ -8,7 +8,7 @@ from taesd_ext.errors import TaesdError
 from taesd_ext.ui import compat
 from taesd_ext.ui.actions import HostVAEs, PanelActions
 from taesd_ext.ui.choices import picked
-from taesd_ext.ui.controls import line, small_button
+from taesd_ext.ui.controls import AT_ONCE, line, small_button
 from taesd_ext.ui.downloads import download
 from taesd_ext.ui.markup import notice
 from taesd_ext.ui.work import Task, long_action
@@ -70,5 +70,5 @@ def build_host_vae_box(actions: PanelActions, vaes: HostVAEs) -> None:
 
     hosts_controls = [] if vaes.hosts_control is None else [vaes.hosts_control]
     long_action(get.click, cancel, wanted, result, [], fetch, "taesd_host_vae_get")
-    own.upload(take, own, result, show_progress="hidden")
-    quick.click(show_at_top, None, [result, *hosts_controls], show_progress="hidden")
+    own.upload(take, own, result, **AT_ONCE)
+    quick.click(show_at_top, None, [result, *hosts_controls], **AT_ONCE)

@@ -7,7 +7,7 @@ import gradio as gr
 from taesd_ext.errors import TaesdError
 from taesd_ext.ui.actions import LearntPreviewers, PanelActions
 from taesd_ext.ui.choices import picked
-from taesd_ext.ui.controls import late_dropdown, line, refresh_button, small_button
+from taesd_ext.ui.controls import AT_ONCE, late_dropdown, line, refresh_button, small_button
 from taesd_ext.ui.markup import notice, table
 
 NOTHING_LEARNT = "Nothing has been learned yet: this is for models without a tiny decoder."
@@ -42,5 +42,5 @@ def build_learnt_box(actions: PanelActions, previewers: LearntPreviewers, tab: g
         result = line("taesd_learnt_result")
     # The tab that is open from the start is never selected.
     for event in (page.load, tab.select, refresh.click):
-        event(look, None, [found, kind], show_progress="hidden")
-    remove.click(forget, kind, [result, found, kind], show_progress="hidden")
+        event(look, None, [found, kind], **AT_ONCE)
+    remove.click(forget, kind, [result, found, kind], **AT_ONCE)

@@ -13,7 +13,7 @@ from taesd_ext.latent_formats import FAMILIES, LATENT_FORMATS
 from taesd_ext.ui import compat
 from taesd_ext.ui.actions import LOCKED, PanelActions
 from taesd_ext.ui.choices import picked
-from taesd_ext.ui.controls import heading, late_dropdown, line, refresh_button, remark, small_button
+from taesd_ext.ui.controls import AT_ONCE, heading, late_dropdown, line, refresh_button, remark, small_button
 from taesd_ext.ui.downloads import download, download_choices, download_label, megabytes, missing_families
 from taesd_ext.ui.host_vae_box import build_host_vae_box
 from taesd_ext.ui.learnt_box import build_learnt_box
@@ -256,14 +256,14 @@ def build_models_tab(actions: PanelActions, tab: gr.Tab, page: gr.Blocks) -> Non
         return changed(path, take_out) if path else ["", *[gr.update()] * len(shown)]
 
     # The tab that is open from the start is never selected.
-    page.load(quick_look, chosen, shown, show_progress="hidden")
+    page.load(quick_look, chosen, shown, **AT_ONCE)
     for event in (tab.select, refresh.click):
-        event(quick_look, chosen, shown, show_progress="hidden").then(rest, chosen, shown, show_progress="hidden")
+        event(quick_look, chosen, shown, **AT_ONCE).then(rest, chosen, shown, **AT_ONCE)
     long_action(get.click, cancel, [wanted, chosen], progress, shown, get_one, "taesd_download")
     long_action(get_first.click, cancel, chosen, first_progress, shown, get_wanted, "taesd_get")
     long_action(get_all.click, cancel, chosen, all_progress, shown, get_missing, "taesd_download_all")
     long_action(verify.click, None, chosen, verify_progress, [result, *shown], check, "taesd_verify")
-    own.upload(add, [own, chosen], [result, *shown], show_progress="hidden")
+    own.upload(add, [own, chosen], [result, *shown], **AT_ONCE)
     really = compat.js("file => file && confirm(`Delete this file from the disk?\\n${file}`) ? file : null")
-    remove.click(delete, chosen, [result, *shown], show_progress="hidden", **really)
-    make_report.click(lambda: report(actions), None, report_text, show_progress="hidden")
+    remove.click(delete, chosen, [result, *shown], **AT_ONCE, **really)
+    make_report.click(lambda: report(actions), None, report_text, **AT_ONCE)

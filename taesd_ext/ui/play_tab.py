@@ -14,7 +14,7 @@ from taesd_ext.settings import OPTION, PreviewSettings
 from taesd_ext.ui import compat
 from taesd_ext.ui.actions import PanelActions
 from taesd_ext.ui.choices import number, picked
-from taesd_ext.ui.controls import line, small_button
+from taesd_ext.ui.controls import AT_ONCE, line, small_button
 from taesd_ext.ui.downloads import download, download_label, missing_families
 from taesd_ext.ui.markup import notice, stage, table
 from taesd_ext.ui.pictures import data_uri, sample_names, sample_picture
@@ -136,11 +136,11 @@ def build_play_tab(actions: PanelActions, kept: Kept, tab: gr.Tab, page: gr.Bloc
         return download([name], actions.own_folder(), task, actions.files_changed), look(chosen)
 
     for event in (tab.select, page.load):
-        event(look, family, [family, get], show_progress="hidden")
-    family.change(offer, family, get, show_progress="hidden")
+        event(look, family, [family, get], **AT_ONCE)
+    family.change(offer, family, get, **AT_ONCE)
     long_action(get.click, stop, family, get_progress, [family, get], fetch, "taesd_play_get")
     # A picture of one's own counts until a sample is chosen again.
-    gallery.select(choose, None, chosen).then(lambda: None, None, picture)
+    gallery.select(choose, None, chosen, **AT_ONCE).then(lambda: None, None, picture, **AT_ONCE)
     inputs = [chosen, picture, family, detail, size, interval, budget, steps, step_time]
     long_action(
         run.click, stop, inputs, progress, [preview, timings], play, "taesd_run", alone=False, opening=page.load

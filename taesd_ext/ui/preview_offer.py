@@ -10,7 +10,7 @@ import gradio as gr
 
 from taesd_ext.errors import TaesdError
 from taesd_ext.ui.actions import PreviewOffer
-from taesd_ext.ui.controls import line, small_button
+from taesd_ext.ui.controls import AT_ONCE, line, small_button
 from taesd_ext.ui.markup import notice
 
 TAKEN = "TAESD draws the live previews from now on."
@@ -45,6 +45,6 @@ def build_preview_offer(offer: PreviewOffer, page: gr.Blocks) -> None:
         offer.dismiss()
         return offer_html(offer)
 
-    page.load(lambda: offer_html(offer), None, said, show_progress="hidden")
-    use.click(accept, None, [said, *(control for control, _ in offer.hosts_controls)], show_progress="hidden")
-    dismiss.click(never, None, said, show_progress="hidden")
+    page.load(lambda: offer_html(offer), None, said, **AT_ONCE)
+    use.click(accept, None, [said, *(control for control, _ in offer.hosts_controls)], **AT_ONCE)
+    dismiss.click(never, None, said, **AT_ONCE)

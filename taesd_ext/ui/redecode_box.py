@@ -10,7 +10,7 @@ from taesd_ext.preview.recorded import KeptLatent
 from taesd_ext.ui import compat
 from taesd_ext.ui.actions import NOT_SHOWN, PanelActions
 from taesd_ext.ui.choices import offer, offer_newest
-from taesd_ext.ui.controls import late_dropdown, line, refresh_button, small_button
+from taesd_ext.ui.controls import AT_ONCE, late_dropdown, line, refresh_button, small_button
 from taesd_ext.ui.decoded_box import DecodedBox
 from taesd_ext.ui.decoding import decoder_names
 from taesd_ext.ui.markup import stage
@@ -86,8 +86,8 @@ def build_redecode_box(
         return box.decode(task, find_latent(offered(source), chosen), name, last, difference)
 
     for event in (tab.select, refresh.click, *([source.change] if source else [])):
-        event(look, [beside, latent, decoder, newest], [latent, decoder, newest], show_progress="hidden")
-    latent.change(choose, [beside, latent, decoder], decoder, show_progress="hidden")
+        event(look, [beside, latent, decoder, newest], [latent, decoder, newest], **AT_ONCE)
+    latent.change(choose, [beside, latent, decoder], decoder, **AT_ONCE)
     inputs = [beside, latent, decoder, box.last, difference]
     long_action(decode.click, cancel, inputs, result, box.outputs, again, elem_id)
     return latent

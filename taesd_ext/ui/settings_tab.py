@@ -12,7 +12,7 @@ from taesd_ext.latent_formats import Detection
 from taesd_ext.preview.recorded import KeptLatent
 from taesd_ext.settings import AUTO, FAMILIES, OPTIONS, Option
 from taesd_ext.ui.actions import LOCKED, PanelActions
-from taesd_ext.ui.controls import heading, line, refresh_button, remark, small_button
+from taesd_ext.ui.controls import AT_ONCE, heading, line, refresh_button, remark, small_button
 from taesd_ext.ui.markup import cost_words, gallery, notice
 from taesd_ext.ui.pictures import picture_uri
 from taesd_ext.ui.work import Task, long_action
@@ -55,7 +55,7 @@ def build_settings_tab(actions: PanelActions, tab: gr.Tab) -> None:
         return "", [detail_samples(actions, task)]
 
     for event in (tab.select, refresh.click):
-        event(look, None, [cost, *controls.values()], show_progress="hidden")
+        event(look, None, [cost, *controls.values()], **AT_ONCE)
     long_action(show.click, None, None, problem, [samples], compare, "taesd_show_details")
     for option, control in controls.items():
         hosts_control = actions.hosts_controls.get(option.name)
@@ -67,7 +67,7 @@ def build_settings_tab(actions: PanelActions, tab: gr.Tab) -> None:
             return said
 
         outputs = [problem, hosts_control] if hosts_control else [problem]
-        control.change(write, control, outputs, show_progress="hidden")
+        control.change(write, control, outputs, **AT_ONCE)
 
 
 def _names(actions: PanelActions, option: Option) -> list[str]:

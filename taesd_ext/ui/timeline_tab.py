@@ -12,7 +12,7 @@ from taesd_ext.preview.recorded import KeptLatent, RecordedFrame, RecordedJob
 from taesd_ext.ui import compat
 from taesd_ext.ui.actions import NOT_SHOWN, PanelActions
 from taesd_ext.ui.choices import offer_newest
-from taesd_ext.ui.controls import late_dropdown, line, refresh_button, small_button
+from taesd_ext.ui.controls import AT_ONCE, late_dropdown, line, refresh_button, small_button
 from taesd_ext.ui.live_moment import build_live_moment
 from taesd_ext.ui.markup import counted, film, notice
 from taesd_ext.ui.pictures import data_uri, offered_file
@@ -107,9 +107,9 @@ def build_timeline_tab(actions: PanelActions, tab: gr.Tab) -> None:
         return f"{counted(len(frames), 'frame')}{share}, {len(data):,} bytes.", [file]
 
     for event in (tab.select, refresh.click):
-        event(look, [job, newest], [job, newest], show_progress="hidden")
-    job.change(lambda choice: film_html(find_job(actions, choice)), job, strip, show_progress="hidden")
-    seen.change(follow, [seen, job], moment, show_progress="hidden")
+        event(look, [job, newest], [job, newest], **AT_ONCE)
+    job.change(lambda choice: film_html(find_job(actions, choice)), job, strip, **AT_ONCE)
+    seen.change(follow, [seen, job], moment, **AT_ONCE)
     long_action(save.click, None, [job, kind, length, hold, side], result, [saved], make, "taesd_film_save")
 
 

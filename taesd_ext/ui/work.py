@@ -15,6 +15,7 @@ import gradio as gr
 from torch.overrides import TorchFunctionMode
 
 from taesd_ext.errors import one_line
+from taesd_ext.ui.controls import AT_ONCE
 from taesd_ext.ui.markup import notice, progress_bar
 
 LEFT = "/internal/taesd/left"
@@ -189,12 +190,10 @@ def long_action(
     action = LongAction(work, len(outputs), f"{elem_id}_poll", alone)
     key = gr.State("")
     poll = gr.Button("", elem_id=f"{elem_id}_poll", elem_classes="taesd-ext-hidden")
-    # Outside the queue, where a page's answer would wait for other pages' generations.
-    quick: dict[str, Any] = {"queue": False, "show_progress": "hidden"}
-    event(action.start, inputs, [progress, key, *outputs], **quick)
+    event(action.start, inputs, [progress, key, *outputs], **AT_ONCE)
     if opening is not None:
-        opening(action.start_once, inputs, [progress, key, *outputs], **quick)
-    poll.click(action.look, key, [progress, *outputs], **quick)
+        opening(action.start_once, inputs, [progress, key, *outputs], **AT_ONCE)
+    poll.click(action.look, key, [progress, *outputs], **AT_ONCE)
     if cancel is not None:
-        cancel.click(leave, key, None, **quick)
+        cancel.click(leave, key, None, **AT_ONCE)
     return key

@@ -61,6 +61,12 @@ def test_no_two_actions_share_a_bar(random_weights):
     assert len({row["outputs"][0] for row in starts}) == len(starts)
 
 
+def test_no_event_waits_in_the_queue_behind_other_pages(random_weights):
+    called = [row for function, row in events(build_page(random_weights)) if function]
+    assert len(called) > 40
+    assert [row for row in called if row["queue"] is not False] == []
+
+
 def test_a_page_that_opens_may_send_a_family_under_the_words_of_before(random_weights):
     blocks = build_page(random_weights).blocks.values()
     (family,) = (block for block in blocks if getattr(block, "elem_id", None) == "taesd_family")
