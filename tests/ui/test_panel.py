@@ -54,11 +54,13 @@ def test_a_film_and_a_comparison_are_changed_by_one_event_of_the_users(random_we
 
 def test_no_two_actions_share_a_bar(random_weights):
     """The answer of one would hide the other's, and what nobody asks for ends."""
-    starts = [
-        row for function, row in events(build_page(random_weights)) if getattr(function, "__name__", "") == "start"
-    ]
-    assert len(starts) >= 10
-    assert len({row["outputs"][0] for row in starts}) == len(starts)
+    bars = {
+        function.__self__: row["outputs"][0]
+        for function, row in events(build_page(random_weights))
+        if getattr(function, "__name__", "") == "start"
+    }
+    assert len(bars) >= 10
+    assert len(set(bars.values())) == len(bars)
 
 
 def test_no_event_waits_in_the_queue_behind_other_pages(random_weights):
