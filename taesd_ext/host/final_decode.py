@@ -75,7 +75,7 @@ class FinalDecode:
             return TINY_VAE if self._host.uses_taesd(PREVIEW_METHOD) else HOSTS_VAE
         chosen = HOSTS_VAE
         if self._host.is_final(approximation) and not is_film(sample) and not getattr(self._thread, "hosts_vae", False):
-            chosen = self.choices.first_vae if self._is_first_pass() else self.choices.vae
+            chosen = self.choices.first_vae if self._generations.in_first_pass else self.choices.vae
         return TINY_VAE if chosen == HOSTS_VAE and approximation == self._host.taesd_index else chosen
 
     def replaces_taesd(self, sample: Tensor | None = None) -> bool:
@@ -96,11 +96,6 @@ class FinalDecode:
         choices, vaes = self.choices, self._vaes()
         decodes = TINY_VAE in vaes or (HOSTS_VAE in vaes and self._host.uses_taesd(DECODE_METHOD))
         return choices.family != BUILT_IN and (decodes or self._host.uses_taesd(ENCODE_METHOD))
-
-    def _is_first_pass(self) -> bool:
-        """Whether hires fix is still to enlarge what is decoded now."""
-        processing = self._generations.processing
-        return bool(getattr(processing, "enable_hr", False)) and not getattr(processing, "is_hr_pass", False)
 
     def _vaes(self) -> set[str]:
         """What decodes in the running job."""
@@ -209,13 +204,13 @@ class FinalDecode:
 
     def used_hosts_own(self, part: str) -> None:
         if self._generations.in_sampling_thread():  # the panel may compare decoders meanwhile
-            if part == "decoder" and self._is_first_pass():
+            if part == "decoder" and self._generations.in_first_pass:
                 self._note_made(part, {})
             else:
                 self._note(infotext.forget, part)
 
     def _note_made(self, part: str, made: dict[str, Any]) -> None:
-        if part == "decoder" and self._is_first_pass():
+        if part == "decoder" and self._generations.in_first_pass:
             self._note(infotext.record_first_pass, made)
         else:
             self._note(infotext.record, part, made)

@@ -122,6 +122,12 @@ class Generations:
         return current and current.processing()
 
     @property
+    def in_first_pass(self) -> bool:
+        """Whether hires fix is still to enlarge what is made now."""
+        processing = self.processing
+        return bool(getattr(processing, "enable_hr", False)) and not getattr(processing, "is_hr_pass", False)
+
+    @property
     def nested(self) -> bool:
         """Whether the running generation was started inside another."""
         return len(self._stack) > 1

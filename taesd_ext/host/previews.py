@@ -22,6 +22,7 @@ from taesd_ext.latent_formats import Detection, picture_part, to_family_latent
 from taesd_ext.learning.readout import Learnt
 from taesd_ext.models.computing import computing
 from taesd_ext.preview.drawing import LINEAR, PREVIEW_DTYPE, linear_painter, no_decoder, subject_format
+from taesd_ext.preview.frame import Frame, grid_shape, limited
 from taesd_ext.preview.full_size_image import FullSizeImage
 from taesd_ext.preview.session import PreviewSession
 from taesd_ext.settings import AUTO, BUILT_IN, DEVICE_CPU, PreviewSettings
@@ -30,6 +31,9 @@ from taesd_ext.ui.pictures import data_uri, picture_uri
 
 SHORT_OF_MEMORY_DETAIL = "1/4"
 """The finest preview under --medvram and --lowvram."""
+
+STRIDE = 8
+"""Pixels: hosts make what hires fix enlarges in multiples of it."""
 
 
 class Previews:
@@ -165,14 +169,27 @@ class Previews:
     def _draw(self, state: Any) -> None:
         latent = None if state.current_latent is None else picture_part(state.current_latent)
         detection = self._host.detection(None if latent is None else tuple(latent.shape))
-        frame = self.session.poll(latent, detection, grid=bool(self._host.option("show_progress_grid", True)))
+        frame = self.session.poll(latent, detection, grid=self._grid())
         with self._show_lock:
             if frame is None or frame is self._shown:
                 return
             self._shown = frame
-            state.assign_current_image(FullSizeImage(frame, PAGE_POLLERS))
+            state.assign_current_image(FullSizeImage(frame, PAGE_POLLERS, self._size_of_job(frame, latent)))
             state.current_image_sampling_step = state.sampling_step
         self._history.frame(frame)
+
+    def _size_of_job(self, frame: Frame, latent: Tensor | None) -> tuple[int, int]:
+        """(width, height) for all who read the state: in hires fix's first pass already that of the second."""
+        processing = self._generations.processing
+        width, height = (getattr(processing, f"hr_upscale_to_{axis}", 0) // STRIDE * STRIDE for axis in "xy")
+        if latent is None or not (self._generations.in_first_pass and width and height):
+            return frame.full_size
+        rows, columns = grid_shape(len(latent) if self._grid() else 1)
+        return limited((columns * width, rows * height), self.session.settings.max_side)
+
+    def _grid(self) -> bool:
+        """Whether a batch is shown whole."""
+        return bool(self._host.option("show_progress_grid", True))
 
     def _draws_between_steps(self, settings: PreviewSettings) -> bool:
         """Whether memory is so short that a preview beside the sampler's own peak may be too much."""

@@ -12,7 +12,7 @@ from taesd_ext.preview.frame import Frame
 
 
 class FullSizeImage(Image.Image):
-    """A frame at its full size, whatever its detail; it is scaled up when somebody first needs the pixels.
+    """A frame at its full size or another, whatever its detail; scaled up when somebody first needs the pixels.
 
     Hosts save the current preview once for each client that asks: to memory, it is encoded once for each format and
     options. A host's page scales a picture by itself and goes by its content: the modules named ``page_pollers``, which
@@ -21,7 +21,9 @@ class FullSizeImage(Image.Image):
 
     _small: Image.Image | None = None
 
-    def __init__(self, frame: Frame, page_pollers: Container[str] = ()) -> None:
+    def __init__(
+        self, frame: Frame, page_pollers: Container[str] = (), size: tuple[int, int] | None = None
+    ) -> None:
         # Image has no public way to build a subclass from pixels: this holds for Pillow 9.5 to 12.
         vars(self).update(vars(frame.image.picture))
         self.info = {}
@@ -29,8 +31,9 @@ class FullSizeImage(Image.Image):
         self._page_pollers = page_pollers
         self._encodings: dict[tuple, bytes] = {}
         self._lock = threading.RLock()
-        if frame.full_size != frame.image.size:
-            self._small, self._size = frame.image.picture, frame.full_size
+        size = size or frame.full_size
+        if size != frame.image.size:
+            self._small, self._size = frame.image.picture, size
 
     def load(self) -> Any:
         if self._small is not None:

@@ -143,12 +143,15 @@ def test_settings_changed_while_a_job_runs_act_at_once(host, extension):
 
 
 def test_hires_fix_is_shown_in_both_passes(host):
+    """At one size for all who read the state; pages get the bytes of each as it is."""
+    for steps in (4, 1):
+        frames = []
+        host.generate(enable_hr=True, steps=steps, on_step=polling(host, frames))
+        assert [frame.size for frame in frames] == [(32, 32)] * 2 * steps
+        assert {frame._image.size for frame in frames} == {(16, 16), (32, 32)}
     frames = []
-    host.generate(enable_hr=True, on_step=polling(host, frames))
-    assert [frame.size for frame in frames] == [(16, 16)] * 4 + [(32, 32)] * 4
-    frames.clear()
-    host.generate(enable_hr=True, steps=1, on_step=polling(host, frames))
-    assert [frame.size for frame in frames] == [(16, 16), (32, 32)]
+    host.generate(enable_hr=True, side=24, batch=3, on_step=polling(host, frames))
+    assert {frame.size for frame in frames} == {(96, 96)}
 
 
 def test_short_of_memory_previews_are_drawn_between_steps_and_only_if_somebody_polls(host, extension, monkeypatch):

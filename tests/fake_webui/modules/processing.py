@@ -14,6 +14,8 @@ class Processing:
         self.enable_hr, self.init_image, self.on_step = enable_hr, init_image, on_step
         self.on_pictures, self.tiling = on_pictures, tiling
         self.is_hr_pass = False
+        if enable_hr:
+            self.hr_upscale_to_x = self.hr_upscale_to_y = 2 * side
         if init_image is not None and not enable_hr:
             self.init_images = [init_image]
         self.override_settings, self.extra_generation_params, self.comments = {}, {}, []
