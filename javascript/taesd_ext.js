@@ -465,6 +465,11 @@
         }
     });
 
+    // gradio closes its open menus at a click anywhere else, this one too.
+    document.addEventListener("click", quietly((event) => {
+        if (!event.isTrusted && event.target.closest(".taesd-ext-hidden")) event.stopPropagation();
+    }));
+
     const lookForTasks = quietly(() => {
         if (ticking || !runningTasks().length) return;
         ticking = true;

@@ -125,6 +125,20 @@ def test_a_picture_of_ones_own_and_stop(opened, tmp_path):
     assert "of 60" in page.inner_text("#taesd_preview")
 
 
+def test_a_menu_stays_open_while_the_page_asks_for_news(opened):
+    page = opened(PHONE)
+    fill(page, "taesd_steps", "60")
+    page.click("#taesd_run")
+    wait_for_words(page, "#taesd_preview", "of 60")
+    menu = page.locator(".overflow-menu > button").first
+    menu.click()
+    page.wait_for_timeout(1500)
+    assert page.locator(".overflow-dropdown").first.is_visible()
+    menu.click()
+    page.click("#taesd_stop")
+    page.wait_for_selector("[data-task]", state="detached")
+
+
 MILLISECONDS_A_FRAME = """() => new Promise(done => {
     const began = performance.now();
     let changes = 0;
