@@ -46,7 +46,8 @@ def load_previewer(
     key = (name, str(device), dtype)
     with _lock:
         if key not in _loaded:
-            _loaded[key] = _preview_with(_placed(read_previewer(name), device, dtype))
+            layout = layout_on(torch.device(device))
+            _loaded[key] = _preview_with(read_previewer(name).to(device, dtype, memory_format=layout))
         return _loaded[key]
 
 
@@ -78,10 +79,6 @@ def save_shipped(state: Mapping[str, Tensor], path: Path, kind: str, format_name
 
 def _file(name: str) -> Path:
     return DATA / f"previewer_{name}.safetensors"
-
-
-def _placed(network: Previewer, device: str | torch.device, dtype: torch.dtype) -> Previewer:
-    return network.to(device, dtype, memory_format=layout_on(torch.device(device)))
 
 
 def _preview_with(network: Previewer) -> Callable[[Tensor], Tensor]:

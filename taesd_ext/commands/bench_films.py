@@ -16,8 +16,7 @@ from taesd_ext.errors import TaesdError
 from taesd_ext.models.computing import computing
 from taesd_ext.models.latent_rgb import LATENT_RGB, latent_to_rgb
 from taesd_ext.preview.frame import film_image, to_pixels
-from taesd_ext.preview.key_frames import between_key_frames
-from taesd_ext.preview.scene import spread
+from taesd_ext.preview.scene import between_key_frames, spread
 from taesd_ext.settings import DETAILS
 
 AS_NEO = "as Forge Neo does"

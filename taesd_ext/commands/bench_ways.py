@@ -27,7 +27,6 @@ from taesd_ext.models.full_vae import FullDecoder, Tile
 from taesd_ext.models.latent_rgb import LATENT_RGB, latent_to_rgb
 from taesd_ext.preview.frame import preview_image
 from taesd_ext.weights.tiny_file import network_of
-from taesd_ext.weights.vae_file import FormatScale
 
 BASELINE = "as the WebUI does"
 """The built-in TAESD preview of A1111: plain network, autograd on, truncated in numpy, PNG of the full size."""
@@ -153,7 +152,7 @@ class Bench:
     def _full_vae(self) -> Frame:
         with torch.device("meta"):
             network = autoencoder_kl.Decoder(self.format.latent_channels)
-        codec = Codec("full VAE", self.format, decoder=FullDecoder(made_up(network), FormatScale(self.format)))
+        codec = Codec("full VAE", self.format, decoder=FullDecoder(made_up(network), self.format))
         return _frame(codec.decode)
 
 

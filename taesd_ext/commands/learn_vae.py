@@ -86,8 +86,8 @@ def _make_previewer(vae: Autoencoder, codec: Codec, args: argparse.Namespace) ->
         pairs.append(make_pair(latent.cpu(), vae.decode(latent).cpu()))
     learnt = learn_readout(pairs)
     if steps:
-        *_, found = progress(train_previewer_on(pairs, steps), steps + 1, "previewer")
-        learnt = found.trained if found.trained.psnr > found.readout_psnr else learnt
+        *_, (trained, gain) = progress(train_previewer_on(pairs, steps), steps + 1, "previewer")
+        learnt = trained if gain > 0 else learnt
     kind = LatentKind(codec.format.name, codec.format.latent_channels)
     _say(f"held back {learnt.psnr:.2f} dB, {'a linear read-out' if learnt.is_readout else 'a small network'}")
     write_learnt(kind, learnt, args.output)

@@ -59,8 +59,8 @@ def _line(learn: Callable[[], Learnt], exam: list[Pair]) -> str:
 
 
 def _trained(pairs: list[Pair], steps: int) -> Learnt:
-    *_, found = train_previewer_on(pairs, steps)
-    return found.trained
+    *_, (found, _) = train_previewer_on(pairs, steps)
+    return found
 
 
 def _corners(photo: Tensor) -> Iterator[Tensor]:

@@ -96,9 +96,9 @@ class FinishedPictures:
         if len(pairs) < ENOUGH_TO_TRAIN:
             return
         for found in train_previewer_on(pairs, steps):
-            better = found is not None and found.trained.psnr > found.readout_psnr + BETTER_BY
+            better = found is not None and found[1] > BETTER_BY
             if better:
-                self._keep(kind, found.trained, pairs)
+                self._keep(kind, found[0], pairs)
             yield better
 
     def find(self, kind: LatentKind) -> Learnt | None:

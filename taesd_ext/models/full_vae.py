@@ -32,6 +32,14 @@ class Tiler(Protocol):
     def decode(self, network: nn.Module, latent: Tensor, tile: Tile, progress: Progress) -> Tensor: ...
 
 
+class LatentScale(Protocol):
+    """A VAE's own latent -> the diffusion model's, and back."""
+
+    def from_vae(self, latent: Tensor) -> Tensor: ...
+
+    def to_vae(self, latent: Tensor) -> Tensor: ...
+
+
 class PatchScale(Module):
     """FLUX.2's scale: every channel has a mean and a variance for each position of a 2x2 square.
 
@@ -46,11 +54,11 @@ class PatchScale(Module):
         self.register_buffer("running_mean", torch.zeros(latent_channels * self.fold**2))
         self.register_buffer("running_var", torch.ones(latent_channels * self.fold**2))
 
-    def forward(self, latent: Tensor) -> Tensor:
+    def from_vae(self, latent: Tensor) -> Tensor:
         mean, deviation = self._like(latent)
         return (latent - mean) / deviation
 
-    def inverse(self, latent: Tensor) -> Tensor:
+    def to_vae(self, latent: Tensor) -> Tensor:
         mean, deviation = self._like(latent)
         return latent * deviation + mean
 
@@ -66,13 +74,13 @@ class PatchScale(Module):
 class FullEncoder(Module):
     """(B,3,H,W) image in [0,1] -> (B,C,H/f,W/f) latent in the diffusion model's scale."""
 
-    def __init__(self, network: nn.Module, scale: nn.Module) -> None:
+    def __init__(self, network: nn.Module, scale: LatentScale) -> None:
         super().__init__()
         self.network, self.scale = network, scale
         self.tiler: Tiler | None = None
 
     def forward(self, image: Tensor, *, tile: Tile = "auto", progress: Progress | None = None) -> Tensor:
-        return self.scale(self.raw(image, tile, progress))
+        return self.scale.from_vae(self.raw(image, tile, progress))
 
     def raw(self, image: Tensor, tile: Tile = "auto", progress: Progress | None = None) -> Tensor:
         """What the network itself says of the image: (B,C',H/f,W/f)."""
@@ -103,7 +111,7 @@ class GaussianEncoder(FullEncoder):
         if sample is not None:
             deviation = torch.exp(0.5 * log_variance.clamp(*_LOG_VARIANCE_RANGE))
             latent = latent + deviation * _noise(latent, sample)
-        return self.scale(latent)
+        return self.scale.from_vae(latent)
 
 
 class FullDecoder(Module):
@@ -113,7 +121,7 @@ class FullDecoder(Module):
     The sides are ``image_scale`` times as long where the network draws larger pictures than were encoded.
     """
 
-    def __init__(self, network: nn.Module, scale: nn.Module) -> None:
+    def __init__(self, network: nn.Module, scale: LatentScale) -> None:
         super().__init__()
         self.network, self.scale = network, scale
         self.tiler: Tiler | None = None
@@ -125,7 +133,7 @@ class FullDecoder(Module):
                 own = self.network.with_noise(own)
             return self.tiler.decode(self.network, own, tile, told) if self.tiler else self.network(own)
 
-        return _sliced(run, self.scale.inverse(latent), progress) / 2 + 0.5
+        return _sliced(run, self.scale.to_vae(latent), progress) / 2 + 0.5
 
 
 def _sliced(run: Callable[[Tensor, Progress], Tensor], batch: Tensor, progress: Progress | None) -> Tensor:

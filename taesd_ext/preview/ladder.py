@@ -16,8 +16,7 @@ from taesd_ext.preview.device_queue import Stopwatch, shares_queue
 from taesd_ext.preview.drawing import Painter, painters, pictures_only
 from taesd_ext.preview.frame import PreviewImage, film_image, preview_image, to_pixels
 from taesd_ext.preview.job import Job
-from taesd_ext.preview.key_frames import between_key_frames
-from taesd_ext.preview.scene import MOST_FRAMES, Scene, spread
+from taesd_ext.preview.scene import MOST_FRAMES, Scene, between_key_frames, spread
 from taesd_ext.settings import AUTO
 from taesd_ext.weights.installed import NoWeights
 

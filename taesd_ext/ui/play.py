@@ -44,7 +44,6 @@ class Plan:
     step_time: float
     settings: PreviewSettings
     title: str = ""
-    seed: int = 0
 
 
 @dataclass(frozen=True)
@@ -117,7 +116,7 @@ def generate(
     session.start(plan.settings, plan.steps)
     job = keep.history.begin(plan.title, plan.steps, decoder=plan.settings.family)
     frame = None
-    for step, seen in enumerate(replay(latent, plan.steps, plan.seed), 1):
+    for step, seen in enumerate(replay(latent, plan.steps), 1):
         sleep(plan.step_time)
         session.step(step)
         frame = session.poll(seen, Detection(latent_format, "chosen by hand"))

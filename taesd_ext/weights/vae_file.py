@@ -14,8 +14,8 @@ from taesd_ext.errors import TaesdError, one_line
 from taesd_ext.latent_formats import LatentFormat
 from taesd_ext.models import autoencoder_dc, autoencoder_kl
 from taesd_ext.models.autoencoder_wan import last_step
-from taesd_ext.models.full_vae import FullDecoder, FullEncoder, GaussianEncoder, PatchScale
-from taesd_ext.models.layers import BORDERS, Module
+from taesd_ext.models.full_vae import FullDecoder, FullEncoder, GaussianEncoder, LatentScale, PatchScale
+from taesd_ext.models.layers import BORDERS
 from taesd_ext.models.state_shapes import Arguments, Shapes
 from taesd_ext.weights.borders import remembered_borders
 from taesd_ext.weights.folders import DIFFUSERS_STEM, weight_files
@@ -29,20 +29,6 @@ _LARGEST_CONFIG = 2**16
 _STRANGE = "It is of a kind that this version cannot use, or was truncated"
 
 
-class FormatScale(Module):
-    """A VAE's own latent -> the diffusion model's, and back, by the row of its format."""
-
-    def __init__(self, latent_format: LatentFormat) -> None:
-        super().__init__()
-        self.latent_format = latent_format
-
-    def forward(self, latent: Tensor) -> Tensor:
-        return self.latent_format.from_vae(latent)
-
-    def inverse(self, latent: Tensor) -> Tensor:
-        return self.latent_format.to_vae(latent)
-
-
 @dataclass(frozen=True)
 class FullPart:
     """An encoder or a decoder of a full-size VAE inside a weight file."""
@@ -51,8 +37,7 @@ class FullPart:
     network: nn.Module
     """On the meta device: no memory, and the global random state stays as it is."""
     keys: Keys
-    scale: nn.Module
-    """The VAE's own latent -> the diffusion model's, and back."""
+    scale: LatentScale
 
     def build(self) -> nn.Module:
         """The module with its weights, in the codec's ranges: in float32, on the CPU, frozen, in evaluation mode."""
@@ -112,10 +97,10 @@ def find_full_vae(file: TensorFile, variant: str | None = None) -> FullVAE | Non
     return FullVAE(row.name, row.latent_format, parts, reason, row.float16_overflows, borders, row.cost)
 
 
-def _scale(file: TensorFile, prefix: str, latent_format: LatentFormat) -> tuple[nn.Module, Path]:
+def _scale(file: TensorFile, prefix: str, latent_format: LatentFormat) -> tuple[LatentScale, Path]:
     """The scale of a VAE's latents, and the file that has it: for FLUX.2's decoder alone, another one beside it."""
     if latent_format.packed == 1:
-        return FormatScale(latent_format), file.path
+        return latent_format, file.path
     scale = PatchScale(latent_format.latent_channels)
     shapes = {key: tuple(value.shape) for key, value in scale.state_dict().items()}
     for path in (file.path, *weight_files([file.path.parent, file.path.parent.parent])):

@@ -13,7 +13,6 @@ from torch.nn import functional
 from taesd_ext.codec.blended_tiles import BlendedTiler
 from taesd_ext.latent_formats import BY_NAME
 from taesd_ext.models.full_vae import FullDecoder, FullEncoder
-from taesd_ext.weights.vae_file import FormatScale
 
 FACTOR = 4
 
@@ -103,7 +102,7 @@ def test_a_tile_can_be_chosen_and_progress_is_told() -> None:
 
 
 def test_a_full_vae_passes_the_choice_on() -> None:
-    scale = FormatScale(BY_NAME["sd3"])
+    scale = BY_NAME["sd3"]
     decoder, encoder = FullDecoder(Pointwise(), scale), FullEncoder(Pooled(), scale)
     decoder.tiler = encoder.tiler = BlendedTiler(FACTOR)
     latent, told = torch.randn(2, 3, 16, 16), []

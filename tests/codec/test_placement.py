@@ -12,7 +12,6 @@ from taesd_ext.models import autoencoder_kl, fast_layers, tiny
 from taesd_ext.models.fast import FastNetwork
 from taesd_ext.models.fast_layers import FastResBlock
 from taesd_ext.models.full_vae import FullDecoder
-from taesd_ext.weights.vae_file import FormatScale
 
 
 class OtherDevice(str):
@@ -56,7 +55,7 @@ def test_the_plain_network_computes_where_the_fast_one_is_wrong(plain, fault, mo
 @pytest.mark.parametrize("fault", [None, "zeros"])
 def test_a_full_vae_is_compared_too(fault, monkeypatch):
     torch.manual_seed(0)
-    vae = FullDecoder(autoencoder_kl.Decoder(widths=(32, 32, 32, 32)), FormatScale(BY_NAME["sd1"]))
+    vae = FullDecoder(autoencoder_kl.Decoder(widths=(32, 32, 32, 32)), BY_NAME["sd1"])
     x = torch.randn(1, 4, 5, 6)
     with torch.no_grad():
         wanted = vae(x)

@@ -18,7 +18,6 @@ from taesd_ext.models.fast import FastNetwork
 from taesd_ext.models.full_vae import FullDecoder, GaussianEncoder
 from taesd_ext.preview.session import PreviewSession
 from taesd_ext.settings import PreviewSettings
-from taesd_ext.weights.vae_file import FormatScale
 
 torch_xla = pytest.importorskip("torch_xla", reason="torch_xla is not installed")
 pytestmark = pytest.mark.skipif(os.environ.get("PJRT_DEVICE") != "CPU", reason="PJRT_DEVICE is not CPU")
@@ -80,10 +79,9 @@ def test_finished_pictures_in_tiles_and_without_borders(codecs, device, latent):
 
 def small_vae(width, device):
     torch.manual_seed(0)
-    small = {"widths": (width,) * 4, "latent_channels": 4}
-    scale = FormatScale(BY_NAME["sd1"])
+    small, scale = {"widths": (width,) * 4, "latent_channels": 4}, BY_NAME["sd1"]
     networks = {"encoder": GaussianEncoder(Encoder(**small), scale), "decoder": FullDecoder(Decoder(**small), scale)}
-    return Codec("sd15-vae", BY_NAME["sd1"], device=device, **networks)
+    return Codec("sd15-vae", scale, device=device, **networks)
 
 
 def test_a_full_vae_gives_what_the_cpu_gives_with_fewer_multiplications(device, latent):

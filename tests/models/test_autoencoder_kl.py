@@ -100,7 +100,7 @@ def in_original_layout(folder: Path, prefix: str = "", *, nested_quant: bool = F
     """A diffusers folder's weights as our networks hold them, under the original keys."""
     halves = plain_vae(folder)
     state = [in_layout(half.network, LDM, prefix, nested_quant=nested_quant).items() for half in halves]
-    scale = halves[1].scale.state_dict()
+    scale = getattr(halves[1].scale, "state_dict", dict)()  # FLUX.2 alone has one of its own
     return dict(pair for items in state for pair in items) | {f"{prefix}bn.{key}": scale[key] for key in scale}
 
 

@@ -14,8 +14,7 @@ from taesd_ext.models.tiny_video import VideoDecoder
 from taesd_ext.preview.drawing import LINEAR
 from taesd_ext.preview.frame import film_image
 from taesd_ext.preview.job_history import JobHistory
-from taesd_ext.preview.key_frames import between_key_frames
-from taesd_ext.preview.scene import MOST_FRAMES
+from taesd_ext.preview.scene import MOST_FRAMES, between_key_frames
 from taesd_ext.settings import FIRST_FRAME
 
 pytestmark = pytest.mark.usefixtures("no_embedded_previewer")
