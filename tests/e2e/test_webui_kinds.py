@@ -1,6 +1,7 @@
 """Previews of every model kind that Forge Neo loads, in its page."""
 
 import pytest
+from chromium import choose
 from random_weights import save_taew2_1
 from test_webui_page import wait_for_preview
 from webui_page import generate_in_page, wait_for_picture, webui_window
@@ -15,6 +16,9 @@ MADE = {
 """The tiny decoder of each checkpoint that the host's side makes."""
 
 SIDE, STEPS = 128, 12
+
+SAMPLING = {"sampling": "Euler", "scheduler": "Simple"}
+"""The host's automatic schedule ends in 0 twice for most of these, and what it samples then is no number."""
 
 
 @pytest.fixture(scope="module")
@@ -35,10 +39,12 @@ def test_a_model_is_previewed_by_its_tiny_decoder(neo, browser, tmp_path, capsys
     else:
         parameters = None
         neo.choose_checkpoint(kind)
-    result = neo.generate(prompt="", steps=4, width=SIDE, height=SIDE, cfg_scale=1)
+    result = neo.generate(prompt="", steps=4, width=SIDE, height=SIDE, cfg_scale=1, scheduler=SAMPLING["scheduler"])
     assert result.error is None
-    assert set(result.families) <= {family}
+    assert set(result.families) <= {family, None}  # None: the model is loaded with its first job
     with webui_window(browser, neo) as page:
+        for name, value in SAMPLING.items():
+            choose(page, f"txt2img_{name}", value)
         generate_in_page(page, steps=STEPS, side=SIDE, prompt="")
         width = wait_for_preview(page, tmp_path, f"kind-{kind}")
         wait_for_picture(page)
