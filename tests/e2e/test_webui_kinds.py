@@ -15,7 +15,7 @@ MADE = {
 }  # fmt: skip
 """The tiny decoder of each checkpoint that the host's side makes."""
 
-SIDE, STEPS = 128, 12
+SIDE, STEPS = 128, 8
 
 SAMPLING = {"sampling": "Euler", "scheduler": "Simple"}
 """The host's automatic schedule ends in 0 twice for most of these, and what it samples then is no number."""
@@ -39,7 +39,7 @@ def test_a_model_is_previewed_by_its_tiny_decoder(neo, browser, tmp_path, capsys
     else:
         parameters = None
         neo.choose_checkpoint(kind)
-    result = neo.generate(prompt="", steps=4, width=SIDE, height=SIDE, cfg_scale=1, scheduler=SAMPLING["scheduler"])
+    result = neo.generate(prompt="", steps=2, width=SIDE, height=SIDE, cfg_scale=1, scheduler=SAMPLING["scheduler"])
     assert result.error is None
     assert set(result.families) <= {family, None}  # None: the model is loaded with its first job
     with webui_window(browser, neo) as page:
