@@ -166,6 +166,12 @@ def model_sets(*flags: str) -> Callable[[HostSource], str | None]:
     return check
 
 
+def _ids_of_the_gallery(host: HostSource) -> str | None:
+    source = ast.unparse(host.tree("modules/ui_common.py"))
+    ids = ("{tabname}_gallery_container", "image_buttons_{tabname}", "html_info_{tabname}")
+    return next((f"has no {name}" for name in ids if name not in source), None)
+
+
 def _callable_arguments(host: HostSource) -> str | None:
     body = host.mentions("modules/ui_settings.py", "create_setting_component")
     return None if {"callable", "info.component_args"} <= body else "component_args can no longer be a callable"
@@ -236,6 +242,7 @@ SEAMS: tuple[Seam, ...] = (
     # Pages.
     Seam("pages", "localization_js", "the second screen's texts in the user's language",
          takes("modules/localization.py", "localization_js", "current_localization_name")),
+    Seam("pages", "ids of the gallery", "its parameters, its buttons, and the place below it", _ids_of_the_gallery),
     # Options.
     Seam("options", "disable_extension_access", "who may change files and settings",
          lambda host: None if "disable_extension_access" in host.attributes_set("modules/shared_cmd_options.py")
