@@ -167,7 +167,7 @@
             made.addEventListener("click", quietly(() => {
                 wantInFull(tab, document.getElementById(`html_info_${tab}`).innerText);
             }));
-            row.append(made);
+            theirs.parentElement.append(made);
         }
     });
 
