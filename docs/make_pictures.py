@@ -19,7 +19,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from chromium import open_panel, running_chromium, wait_for_words, window
+from chromium import choose, open_panel, running_chromium, wait_for_words, window
 from PIL import Image
 from safetensors.torch import save_file
 from webui_hosts import host_of, put_checkpoints
@@ -39,7 +39,7 @@ SIDE, STEPS = 384, 16
 STEP_SECONDS = 2.5
 """Of waiting in each step, as a model takes it that is no stand-in."""
 
-WINDOW, TALL = (1100, 760), (1100, 1180)
+WINDOW, TALL = (1100, 760), (1100, 1380)
 FILMED = {"x": 0, "y": 0, "width": 1100, "height": 720}
 """Of the page; what lies below says no more."""
 
@@ -129,6 +129,18 @@ def take_tabs(page: Any) -> None:
         save(page.locator("#tab_taesd_ext").screenshot(), name)
 
 
+def prefer_taesd(page: Any, prompt: str) -> None:
+    """For full pictures: the stand-in's own VAE never saw a photograph."""
+    begin(page, prompt)
+    page.wait_for_selector("#txt2img_gallery img")
+    page.wait_for_selector(".livePreview", state="detached")
+    page.click(".taesd-ext-again")
+    page.wait_for_selector(f"#{LIVE_MOMENT}_shown img")
+    choose(page, f"{LIVE_MOMENT}_decoder", "taesd")
+    wait_for_words(page, f"#{LIVE_MOMENT}_shown", "taesd")
+    page.click(f"#{LIVE_MOMENT}_close")
+
+
 def take_moment(page: Any, prompt: str) -> None:
     """Seen on the way, asked for in full, saved, and sent to img2img."""
     begin(page, prompt)
@@ -145,7 +157,7 @@ def take_moment(page: Any, prompt: str) -> None:
     page.click(LIVE_MOMENT_BUTTON)
     wait_for_words(page, f"#{LIVE_MOMENT}_result", "Step ")
     shoot()
-    page.wait_for_selector(f"#{LIVE_MOMENT}_shown img")
+    wait_for_words(page, f"#{LIVE_MOMENT}_shown", "step ")
     page.wait_for_selector(".livePreview", state="detached")
     shoot()
     page.click(f"#{LIVE_MOMENT}_save")
@@ -153,6 +165,8 @@ def take_moment(page: Any, prompt: str) -> None:
     shoot()
     page.click(f"#{LIVE_MOMENT}_to_img2img")
     page.wait_for_selector("#img2img_image img")
+    page.wait_for_timeout(1500)
+    page.evaluate("scrollTo(0, 0)")
     shoot()
     save_film(shots, "moment", [SHOT_MS] * len(shots))
 
@@ -160,6 +174,7 @@ def take_moment(page: Any, prompt: str) -> None:
 def take_second_screen(browser: Any, server: WebUIServer, prompt: str) -> None:
     """While a client of the API generates."""
     page = browser.new_page(viewport=SECOND_SCREEN, color_scheme="dark")
+    page.set_default_timeout(240_000)
     page.goto(f"http://127.0.0.1:{server.port}/taesd/preview")
     job = threading.Thread(
         target=server.generate, kwargs={"prompt": prompt, "steps": STEPS, "width": SIDE, "height": SIDE}
@@ -206,6 +221,9 @@ def main() -> None:
                     take_tabs(page)
             if "moment" in wanted.only:
                 with window(browser, address, TALL) as page:
+                    server.call("/faults/set", {"slow": 0})
+                    prefer_taesd(page, prompt)
+                    server.call("/faults/set", {"slow": STEP_SECONDS})
                     take_moment(page, prompt)
             if "second-screen" in wanted.only:
                 take_second_screen(browser, server, prompt)
