@@ -112,16 +112,14 @@ class DecoderHeads:
             except (TaesdError, KeyError, ValueError, RuntimeError) as error:
                 log_once(f"bad heads {path}", f"Ignoring {path}: {one_line(error)}.")
                 continue
-            heads = {scale: head for scale, head in heads.items() if self._has_stage(scale)}
+            stages = {stage.scale for stage in self._decoder.stages}
+            heads = {scale: head for scale, head in heads.items() if scale in stages}
             placed = self._placed(heads)
             found = check_heads(placed, self._decoder)
             if heads and all(found[scale] >= marks[scale] - CHECK_TOLERANCE for scale in heads):
                 self._origin = origin
                 return placed
         return {}
-
-    def _has_stage(self, scale: int) -> bool:
-        return any(stage.scale == scale for stage in self._decoder.stages)
 
     def _placed(self, heads: Heads) -> Heads:
         like = next(self._decoder.parameters())

@@ -85,7 +85,7 @@ def measure(args: argparse.Namespace) -> dict[str, Any]:
                     print(f"{way}: at most {difference:.1e} from diffusers', of its largest value")
     for family in families if not args.full else ():
         bench = (FilmBench if args.films else Bench)(family, tuple(args.models))
-        print(f"\n{family}" + ("" if bench.has_weights else " (made-up weights: no file was found)"))
+        print(f"\n{family}" + ("" if bench.codec().source.decoder else " (made-up weights: no file was found)"))
         if args.pictures:
             report["quality"] += _quality_rows(bench.codec(), args)
         for side in sides:

@@ -84,10 +84,6 @@ class Bench:
             codec.heads.use(load_heads(shipped)[0], SHIPPED)
         return codec
 
-    @property
-    def has_weights(self) -> bool:
-        return self.codec().source.decoder is not None
-
     def latent(self, side: int) -> Tensor:
         """Of a square picture with sides of so many pixels, the same each time."""
         positions = -(-side // self.format.spatial_scale_factor)

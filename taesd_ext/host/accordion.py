@@ -64,7 +64,7 @@ def build(
             gr.HTML(f'<a class="taesd-ext-second-screen" href="{second_screen}" target="_blank">{SECOND_SCREEN}</a>')
         # For the button on the live preview: pauses the running job only, and is no argument of the next.
         paused = gr.Checkbox(False, label="Pause previews", elem_id=elem_id("paused"), elem_classes="taesd-hidden")
-    page = gr.State(_new_page)  # asked for by each page that is loaded
+    page = gr.State(lambda: secrets.token_hex(8))  # asked for by each page that is loaded
     page.value = ""  # what the API sends
     controls = [enabled, family, interval, detail, final_vae, first_vae, page]
 
@@ -75,10 +75,6 @@ def build(
     for control in (paused, *controls[:PAGE]):
         control.change(changed, inputs=[paused, *controls], outputs=[], queue=False)
     return controls
-
-
-def _new_page() -> str:
-    return secrets.token_hex(8)
 
 
 def page_of(arguments: Sequence[Any]) -> str:

@@ -60,8 +60,11 @@ class FinalVAE:
                 try:
                     with computing(device):
                         codec = self.load(name, fitting, device, dtype)
+                except TaesdError:
+                    raise
                 except Exception as error:
-                    raise error if isinstance(error, TaesdError) else _not_loaded(name, error) from error
+                    cure = "Choose another VAE for the final image"
+                    raise TaesdError(f"Cannot load {name}", one_line(error), cure) from error
             self._kept[name] = (*key, *_stat(codec.source.decoder)), codec
             return codec
 
@@ -95,10 +98,6 @@ def latent_for(codec: Codec, sample: Tensor, detection: Detection) -> Tensor:
             "Choose another VAE for the final image",
         )
     return to_family_latent(sample, row or codec.format)
-
-
-def _not_loaded(name: str, error: Exception) -> TaesdError:
-    return TaesdError(f"Cannot load {name}", one_line(error), "Choose another VAE for the final image")
 
 
 def _stat(path: Path | None) -> tuple[Any, ...]:

@@ -31,7 +31,9 @@ def made_by(codec: Codec, part: str) -> dict[str, Any]:
     if part in codec.source.embedded:
         return {INFOTEXT_VAE: f"{codec.name}{EMBEDDED_SUFFIX}"}
     if codec.name in FAMILIES:
-        return {HOST_KEY[part]: TAESD, INFOTEXT_MODEL: _model_name(codec, part)}
+        # Family, part and the beginning of the file's SHA-256: "taesd decoder 1a2b3c4d".
+        model = f"{codec.name} {part} {_sha256(getattr(codec.source, part))[:8]}".rstrip()
+        return {HOST_KEY[part]: TAESD, INFOTEXT_MODEL: model}
     scale = {IMAGE_SCALE: codec.image_scale} if codec.image_scale > 1 else {}
     return {INFOTEXT_VAE: _vae_name(codec), **scale}
 
@@ -134,11 +136,6 @@ def _without(parameters: dict[str, Any], part: str) -> list[str]:
     if others:
         parameters[INFOTEXT_MODEL] = " + ".join(others)
     return others
-
-
-def _model_name(codec: Codec, part: str) -> str:
-    """Family, part and the beginning of the file's SHA-256: "taesd decoder 1a2b3c4d"."""
-    return f"{codec.name} {part} {_sha256(getattr(codec.source, part))[:8]}".rstrip()
 
 
 def _vae_name(codec: Codec) -> str:

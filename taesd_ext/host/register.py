@@ -62,7 +62,7 @@ class Extension:
         for event, callback in (
             ("before_ui", self.before_ui),
             ("ui_settings", self.add_options),
-            ("model_loaded", self.model_loaded),
+            ("model_loaded", lambda _model: self.preload_beside()),  # perhaps in the middle of a generation
             ("cfg_denoiser", self.evaluation_begins),
             ("cfg_after_cfg", self.evaluation_done),
             ("ui_tabs", self.build_tab),
@@ -94,9 +94,9 @@ class Extension:
 
     def build_tab(self) -> list[Any]:
         # Imported here: a panel that this host's gradio cannot show does not take the previews with it.
-        from taesd_ext.host import tab
+        from taesd_ext.ui.panel import build_page
 
-        return tab.build(self.actions())
+        return [(build_page(self.actions()), "TAESD", "taesd_ext")]  # page, title, id
 
     def add_routes(self, _page: Any, app: Any) -> None:
         from taesd_ext.host import api
@@ -130,10 +130,6 @@ class Extension:
         return self.final.vae.choices(option)
 
     # Loading
-
-    def model_loaded(self, model: Any) -> None:
-        """A checkpoint is there, perhaps in the middle of a generation: have its decoder ready."""
-        self.preload_beside()
 
     def preload(self) -> None:
         """Load what the settings will need, before sampling begins. What fails is reported when it is needed."""

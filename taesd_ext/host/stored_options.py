@@ -1,4 +1,4 @@
-"""The options of a WebUI: read, added, changed and saved."""
+"""The options of a WebUI, and the arguments that it was started with: read, added, changed and saved."""
 
 import contextlib
 import html
@@ -16,6 +16,17 @@ class StoredOptions:
     shared: ModuleType
     _options: ModuleType
     """The host's module with the class of an option."""
+
+    def allows_changes(self) -> bool:
+        """Whether whoever has the page may change files and settings: not where strangers may come by.
+
+        The hosts set this by --share, --listen and the like, unless --enable-insecure-extension-access is given.
+        """
+        return not self.command_line("disable_extension_access", False)
+
+    def command_line(self, name: str, default: Any = None) -> Any:
+        """An argument that the host was started with."""
+        return getattr(getattr(self.shared, "cmd_opts", None), name, default)
 
     def option(self, key: str, default: Any = None) -> Any:
         """The option's value now, overrides of the running generation included."""

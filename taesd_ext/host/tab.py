@@ -4,7 +4,6 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
 
 from taesd_ext.codec.codec import Codec
 from taesd_ext.codec.registry import CodecRegistry
@@ -21,21 +20,13 @@ from taesd_ext.latent_formats import Detection, LatentFormat
 from taesd_ext.preview.job_history import JobHistory
 from taesd_ext.settings import FINAL_VAES, OPTIONS
 from taesd_ext.ui.actions import Codecs, ExtraDecoder, HostVAEs, LearntPreviewers, PanelActions, PreviewOffer, require
-from taesd_ext.ui.panel import build_page
 from taesd_ext.weights.folders import cache_folder, search_folders
 from taesd_ext.weights.vae_table import VAE_BY_NAME
-
-TITLE, ELEM_ID = "TAESD", "taesd_ext"
 
 SD_VAE = "sd_vae"
 """The host's setting of the VAE that it loads."""
 
 FULL_VAE = "full VAE of the loaded checkpoint"
-
-
-def build(actions: PanelActions) -> list[Any]:
-    """What the host wants of a tab: [(page, title, id)]."""
-    return [(build_page(actions), TITLE, ELEM_ID)]
 
 
 @dataclass(frozen=True)

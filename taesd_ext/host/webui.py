@@ -197,17 +197,6 @@ class WebUI(StoredOptions):
         lock = getattr(_module("call_queue"), "queue_lock", None)
         return lock if lock is not None else contextlib.nullcontext()
 
-    def allows_changes(self) -> bool:
-        """Whether whoever has the page may change files and settings: not where strangers may come by.
-
-        The hosts set this by --share, --listen and the like, unless --enable-insecure-extension-access is given.
-        """
-        return not self.command_line("disable_extension_access", False)
-
-    def command_line(self, name: str, default: Any = None) -> Any:
-        """An argument that the host was started with."""
-        return getattr(getattr(self.shared, "cmd_opts", None), name, default)
-
     def parameters(self, processing: Any, place: int) -> str:
         """What would be saved with a picture of a job that runs or broke off; empty where that is not known."""
         try:
