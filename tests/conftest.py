@@ -20,8 +20,13 @@ with contextlib.suppress(ImportError):  # the second device's environment has no
 
 
 @pytest.fixture(autouse=True)
-def as_if_alone(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whichever tests ran before: the same random numbers, and what is said once is said once in each test."""
+def as_if_alone(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Whichever tests ran before: the same random numbers, and what is said once is said once in each test.
+
+    No weights of the user's own: an empty cache, and no folder that the environment names.
+    """
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.delenv("TAESD_MODELS", raising=False)
     torch.manual_seed(0)
     monkeypatch.setattr(errors, "_said", {})
 

@@ -13,7 +13,6 @@ from taesd_ext.models.tiny import Decoder
 
 @pytest.fixture
 def decoder_file(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     monkeypatch.setattr(calibrated, "_remembered", {})
     path = tmp_path / "taesd_decoder.safetensors"
     save_file(Decoder(4).state_dict(), path)

@@ -24,7 +24,6 @@ SHIPPED = embedded.embedded_families()
 @pytest.fixture
 def folder(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
     """An empty folder of weights, and an embedded codec of random weights for SD 1 alone."""
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(embedded, "DATA", tmp_path)
     encoder, decoder = SmallEncoder(4), SmallDecoder(read_previewer("sd1"))

@@ -19,8 +19,7 @@ ALL = tuple(SCALES)
 
 @pytest.fixture(autouse=True)
 def data(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
-    """The folder of shipped files, empty; and a cache of the test's own."""
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    """The folder of shipped files, empty."""
     monkeypatch.setattr(heads, "DATA", tmp_path / "data")
     return tmp_path / "data"
 

@@ -123,7 +123,6 @@ def test_a_failure_is_remembered_for_a_while():
 
 
 def test_a_file_put_in_place_is_found_at_once(tmp_path, monkeypatch):
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     monkeypatch.chdir(tmp_path)
     registry = CodecRegistry(lambda: [tmp_path], load=partial(load_codec, embedded=False))
     with pytest.raises(TaesdError, match="No weights for taesd"):

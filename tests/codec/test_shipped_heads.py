@@ -17,11 +17,6 @@ AT_LEAST = {"1/8": 27.0, "1/4": 28.0, "1/2": 32.0}
 """dB that the worst of the photographs used in the development had to reach."""
 
 
-@pytest.fixture(autouse=True)
-def _own_cache(monkeypatch: pytest.MonkeyPatch, tmp_path) -> None:
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-
-
 @pytest.fixture(scope="module")
 def photograph(reference_dir) -> torch.Tensor:
     with Image.open(reference_dir / "notebook_input.png") as picture:

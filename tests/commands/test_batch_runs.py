@@ -82,8 +82,6 @@ UNFIT = {
 
 @pytest.mark.parametrize("case", UNFIT)
 def test_an_unfit_codec_stops_before_the_first_picture(case, tmp_path, models, capsys, monkeypatch):
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    monkeypatch.delenv("TAESD_MODELS", raising=False)
     monkeypatch.chdir(tmp_path)
     shutil.copytree(models, "models")
     safetensors.torch.save_file(tiny.Decoder(32, midblock_norm=True).state_dict(), "models/taef2_decoder.safetensors")

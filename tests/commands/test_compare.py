@@ -40,8 +40,6 @@ def models(tmp_path_factory) -> Path:
 
 @pytest.fixture(autouse=True)
 def _only_these_weights(tmp_path, monkeypatch):
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    monkeypatch.delenv("TAESD_MODELS", raising=False)
     monkeypatch.chdir(tmp_path)
 
 

@@ -159,9 +159,8 @@ def test_keras_under_tensorflow(family, part, weights_dir, tmp_path, keras):
 
 
 @pytest.fixture
-def models(tmp_path, monkeypatch) -> Path:
+def models(tmp_path) -> Path:
     """Both parts of taesd and taef2, and half of taesd3, and none elsewhere."""
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     folder = tmp_path / "models"
     folder.mkdir()
     for name in ("taesd_encoder", "taesd_decoder", "taef2_encoder", "taef2_decoder"):

@@ -29,7 +29,6 @@ from taesd_ext.weights.tensor_file import open_tensor_file
 
 @pytest.fixture(autouse=True)
 def _small(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     monkeypatch.setattr(lessons, "LESSON_PIXELS", 32)
     monkeypatch.setattr(heads, "HEAD_TEACHERS", {8: (), 4: ((2, 2),), 2: ()})
     monkeypatch.setattr(heads, "HELD_BACK", 2)

@@ -22,8 +22,6 @@ DAMAGE = {"empty": b"", "page": b"<html>log in</html>", "cut": None}
 def _alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "work").mkdir()
     monkeypatch.chdir(tmp_path / "work")
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    monkeypatch.delenv("TAESD_MODELS", raising=False)
 
 
 @pytest.fixture

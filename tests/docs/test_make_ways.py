@@ -35,8 +35,6 @@ def test_draws_the_ways_here(script, weights_dir, monkeypatch, tmp_path, capsys)
 
 
 def test_without_weights_it_says_what_to_do(tmp_path, monkeypatch):
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    monkeypatch.delenv("TAESD_MODELS", raising=False)
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "argv", [str(SCRIPT)])
     with pytest.raises(SystemExit, match="No weights for taesd") as caught:

@@ -77,7 +77,6 @@ def bare_host(monkeypatch, tmp_path):
     """A fake host with nothing of ours in it."""
     monkeypatch.syspath_prepend(str(TESTS / "fake_webui"))
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     monkeypatch.setattr(heads, "DATA", tmp_path / "no heads")  # those that are shipped fit no random weights
     monkeypatch.setattr(register_module, "PATIENCE", 30)  # on a busy machine the first step finds all loaded
     _forget_host()

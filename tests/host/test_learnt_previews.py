@@ -35,11 +35,6 @@ class Host:
         return self.folders
 
 
-@pytest.fixture(autouse=True)
-def _own_cache(monkeypatch, tmp_path):
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-
-
 def learnt_previews(host=None, *, wanted=True, decoders=(), when_idle=lambda *work: None) -> LearntPreviews:
     learnt = LearntPreviews(host or Host(), lambda: wanted, decoders.__contains__, when_idle)
     learnt.begin()

@@ -21,8 +21,7 @@ QUICK = torch.float64
 
 @pytest.fixture(autouse=True)
 def _small_and_apart(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """Few small lessons and shallow heads; a cache of the test's own; random weights are allowed to look bad."""
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    """Few small lessons and shallow heads; random weights are allowed to look bad."""
     monkeypatch.setattr(found_heads, "DATA", tmp_path / "data")
     monkeypatch.setattr(lessons, "LESSON_PIXELS", 32)
     for scale, teachers in {8: (), 4: ((2, 2),), 2: ()}.items():

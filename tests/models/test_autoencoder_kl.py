@@ -225,10 +225,7 @@ def test_borders_are_told_by_the_files_metadata(borders: str, tmp_path: Path) ->
     assert_equal(load_codec(folder), vae, 4, 5)
 
 
-def test_what_a_person_says_of_borders_counts_more_and_goes_with_the_content(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+def test_what_a_person_says_of_borders_counts_more_and_goes_with_the_content(tmp_path: Path) -> None:
     folder = saved(reference(VAE_BY_NAME["sd15-vae"], SMALL), tmp_path / "vae")
     path = folder / "diffusion_pytorch_model.safetensors"
     latent = torch.randn(1, 4, 3, 3, generator=torch.Generator().manual_seed(0))

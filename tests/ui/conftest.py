@@ -33,8 +33,6 @@ def no_weights(monkeypatch, tmp_path) -> Path:
     """An empty folder, no other place where weights could lie, and no embedded codec."""
     monkeypatch.setattr(embedded, "DATA", tmp_path)
     monkeypatch.chdir(tmp_path)
-    monkeypatch.delenv("TAESD_MODELS", raising=False)
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     empty = tmp_path / "empty"
     empty.mkdir()
     return empty

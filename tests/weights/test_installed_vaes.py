@@ -15,7 +15,6 @@ STEM = "diffusion_pytorch_model.safetensors"
 
 @pytest.fixture(autouse=True)
 def no_other_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     monkeypatch.chdir(tmp_path)
 
 

@@ -140,7 +140,6 @@ def test_a_known_checksum_tells(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
 @pytest.mark.parametrize("row", [row for row in VAES if row.network == AUTOENCODER_KL], ids=lambda row: row.name)
 def test_named_vaes_are_found_in_the_hosts_folders(row, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     channels = row.latent_format.latent_channels
     with pytest.raises(TaesdError, match=f"No weights for {row.name}"):
         load_codec(row.name)
