@@ -10,12 +10,12 @@ from webui_server import OPTIONS
 pytestmark = [pytest.mark.e2e, pytest.mark.slow]
 
 MADE = {
-    "flux": "taef1", "lumina2": "taef1", "z_image": "taef1", "flux2": "taef2",
-    "qwen_image": "taew2_1", "anima": "taew2_1", "wan": "taew2_1",
+    "flux": "taef1", "qwen_image": "taew2_1", "anima": "taew2_1", "lumina2": "taef1", "z_image": "taef1",
+    "flux2": "taef2", "wan": "taew2_1",
 }  # fmt: skip
 """The tiny decoder of each checkpoint that the host's side makes."""
 
-SIDE, STEPS = 128, 8
+SIDE, STEPS = 128, 40
 
 SAMPLING = {"sampling": "Euler", "scheduler": "Simple"}
 """The host's automatic schedule ends in 0 twice for most of these, and what it samples then is no number."""
