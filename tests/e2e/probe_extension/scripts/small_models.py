@@ -39,7 +39,8 @@ KINDS = {
     "lumina2": {"cap_embedder.1.weight": (2304, 2304), "layers.0.ffn_norm1.weight": (2304,)},
     "z_image": {"cap_embedder.1.weight": (3840, 2560), "layers.0.ffn_norm1.weight": (3840,)},
     "qwen_image": {
-        "txt_norm.weight": (3584,), "img_in.weight": (128, 64), "transformer_blocks.0.img_mod.1.bias": (768,),
+        "txt_norm.weight": (3584,), "img_in.weight": (512, 64),
+        **{f"transformer_blocks.{number}.img_mod.1.bias": (3072,) for number in range(8)},
     },
     "anima": {
         "x_embedder.proj.1.weight": (2048, 68), "blocks.0.mlp.layer1.weight": (8192, 2048),
@@ -55,7 +56,7 @@ KINDS = {
 LEFT_OPEN = {
     "anima": {"num_blocks": 1},
     "lumina2": {"n_refiner_layers": 0, "ffn_dim_multiplier": 0.1},
-    "qwen_image": {"num_attention_heads": 1},
+    "qwen_image": {"num_attention_heads": 4},
     "wan2.1": {"text_dim": 64},
 }
 """Of the host's configurations, by its name of the network."""
