@@ -92,6 +92,12 @@ class DecodedBox:
             outputs += [now.picture, self._actions.parameters(kept, now.codec)]
         return words, outputs
 
+    def meanwhile(self, kept: KeptLatent, last: Any) -> list[Any]:
+        """Values of ``outputs`` until this latent is decoded: another job's picture goes."""
+        now, _ = self._decodes.get(last) or (None, None)
+        same = now is not None and now.kept.job == kept.job
+        return [gr.update() if same else "", *[gr.update()] * (len(self.outputs) - 1)]
+
     def _show(self, last: Any, difference: Any) -> Any:
         now, before = self._decodes.get(last) or (None, None)
         if now is None:

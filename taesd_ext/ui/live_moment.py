@@ -43,7 +43,8 @@ def build_live_moment(actions: PanelActions) -> None:
         names = decoder_names(actions.codecs, kept)
         step = f"Step {kept.step}/{kept.steps}" if kept.step else "Finished"
         others = f", image {kept.picture} of {of_several}" if of_several > 1 else ""
-        task.report(0.05, f"{step}{others}: in turn, after what is being generated")
+        words = f"{step}{others}: in turn, after what is being generated"
+        task.report(0.05, words, [gr.update(), *box.meanwhile(kept, last)])
         chosen = name if name in names else next(iter(names), None)
         words, outputs = box.decode(task, kept, chosen, last, difference)
         return words, [offer(names, name), *outputs]
