@@ -14,11 +14,24 @@ from itertools import pairwise
 from torch import Tensor, nn
 from torch.nn import functional
 
-from taesd_ext.models.layers import Conv2d, GroupNorm, Module, Sequential, SiLU, Upsample, conv1x1, conv3x3
+from taesd_ext.models.layers import (
+    Conv2d,
+    GroupNorm,
+    Module,
+    PixelShuffle,
+    Sequential,
+    SiLU,
+    Upsample,
+    conv1x1,
+    conv3x3,
+)  # fmt: skip
 from taesd_ext.models.state_shapes import Arguments, Shapes
 
 WIDTHS = (128, 256, 512, 512)
 """Channels at 1/1, 1/2, 1/4 and 1/8 of the size."""
+
+DOUBLED = 12
+"""Channels of a decoder's end whose pictures are twice as large, as the "upscale2x" ones of Wan: 2x2 pixels each."""
 
 NORM_GROUPS = 32
 NORM_EPS = 1e-6
@@ -96,14 +109,18 @@ def decoder_layers(
     latent_channels: int, widths: Sequence[int], norm: Norm, *, quant_conv: bool, image_channels: int = 3,
     narrow: int = 1,
 ) -> list[nn.Module]:  # fmt: skip
-    """``narrow``: by what the channels are divided where the size is doubled."""
+    """``narrow``: by what the channels are divided where the size is doubled.
+
+    12 ``image_channels`` are squares of 2x2 pixels.
+    """
     first, *_, last = widths
     layers: list[nn.Module] = [conv1x1(latent_channels, latent_channels)] if quant_conv else []
     layers += [conv3x3(latent_channels, last), *_middle(last, norm), *_blocks(last, last, 3, norm)]
     for coarser, width in pairwise(reversed(widths)):
         narrowed = coarser // narrow
         layers += [Upsample(), conv3x3(coarser, narrowed), *_blocks(narrowed, width, 3, norm)]
-    return [*layers, norm(first), SiLU(), conv3x3(first, image_channels)]
+    layers += [norm(first), SiLU(), conv3x3(first, image_channels)]
+    return [*layers, PixelShuffle(2)] if image_channels == DOUBLED else layers
 
 
 class EncoderShape(Sequential):
@@ -130,6 +147,11 @@ class DecoderShape(Sequential):
     part = "decoder"
     spatial_scale_factor = 8
 
+    @property
+    def image_scale(self) -> int:
+        """Pixels of the picture for each of the one that was encoded, along a side."""
+        return 2 if isinstance(self[-1], PixelShuffle) else 1
+
     @classmethod
     def arguments_of(cls, shapes: Shapes) -> Arguments | None:
         """None where the shapes are of no such network."""
@@ -138,7 +160,11 @@ class DecoderShape(Sequential):
         start = shapes.get(f"{int(quant_conv)}.weight", ())
         if widths is None or len(start) != 4:
             return None
-        return {"latent_channels": start[1], "widths": widths, "quant_conv": quant_conv}
+        doubled = shapes.get(f"{24 + quant_conv}.weight", ())[:1] == (DOUBLED,)
+        return {
+            "latent_channels": start[1], "widths": widths, "quant_conv": quant_conv,
+            "image_channels": DOUBLED if doubled else 3,
+        }  # fmt: skip
 
 
 def _widths(shapes: Shapes, firsts: Sequence[int]) -> tuple[int, ...] | None:
@@ -160,12 +186,13 @@ class Encoder(EncoderShape):
 
 
 class Decoder(DecoderShape):
-    """(B,C,h,w) latent -> (B,3,8h,8w) pixels, about [-1,1] and not clamped."""
+    """(B,C,h,w) latent -> (B,3,8h,8w) pixels, about [-1,1] and not clamped; (B,3,16h,16w) of 12 ``image_channels``."""
 
     def __init__(
         self, latent_channels: int = 4, widths: Sequence[int] = WIDTHS, *, groups: int = NORM_GROUPS,
-        quant_conv: bool = True,
+        quant_conv: bool = True, image_channels: int = 3,
     ) -> None:  # fmt: skip
         norm = partial(group_norm, groups=groups)
-        super().__init__(*decoder_layers(latent_channels, widths, norm, quant_conv=quant_conv))
+        layers = decoder_layers(latent_channels, widths, norm, quant_conv=quant_conv, image_channels=image_channels)
+        super().__init__(*layers)
         self.latent_channels = latent_channels

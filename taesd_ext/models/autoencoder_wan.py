@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from taesd_ext.models.autoencoder_kl import DecoderShape, EncoderShape, decoder_layers, encoder_layers
-from taesd_ext.models.layers import Module, PixelShuffle
+from taesd_ext.models.layers import Module
 from taesd_ext.models.state_shapes import Arguments, Shapes
 
 WIDTHS = (96, 192, 384, 384)
@@ -61,17 +61,13 @@ class Decoder(DecoderShape):
         layers = decoder_layers(
             latent_channels, widths, RMSNorm, quant_conv=True, image_channels=image_channels, narrow=2
         )
-        super().__init__(*layers, *([PixelShuffle(2)] if image_channels == 12 else []))
+        super().__init__(*layers)
         self.latent_channels = latent_channels
-        self.image_scale = 2 if image_channels == 12 else 1
-        """Pixels of the picture for each of the one that was encoded, along a side."""
 
     @classmethod
     def arguments_of(cls, shapes: Shapes) -> Arguments | None:
-        found, end = super().arguments_of(shapes), shapes.get("25.weight", ())
-        if not found or not found.pop("quant_conv") or end[:1] not in ((3,), (12,)):
-            return None
-        return {**found, "image_channels": end[0]}
+        found = super().arguments_of(shapes)
+        return found if found and found.pop("quant_conv") else None
 
 
 def last_step(weight: Tensor) -> Tensor:

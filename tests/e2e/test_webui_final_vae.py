@@ -15,7 +15,8 @@ pytestmark = [pytest.mark.e2e, pytest.mark.slow]
 LARGEST_ERROR = 1e-3
 NAME = "seeded"
 NARROW = {
-    "block_out_channels": (32, 32, 64, 64), "latent_channels": 4, "down_block_types": ("DownEncoderBlock2D",) * 4,
+    "block_out_channels": (32, 32, 64, 64), "layers_per_block": 2, "latent_channels": 4,
+    "down_block_types": ("DownEncoderBlock2D",) * 4,
     "up_block_types": ("UpDecoderBlock2D",) * 4,
 }  # fmt: skip
 KINDS = {"reflected": 1, "doubled": 2, "narrow": 1, "consistency-decoder": 1}
@@ -99,7 +100,7 @@ def test_every_kind_of_vae(host, name):
     assert result.error is None
     assert [image.size for image in result.images] == [(128 * scale, 128 * scale)]
     assert f"Final VAE: {name} (" in result.infotext
-    saved = max((host.data / "output").rglob("*.png"), key=lambda path: path.stat().st_mtime)
+    saved = max((host.data / "outputs").rglob("*.png"), key=lambda path: path.stat().st_mtime)
     with Image.open(saved) as picture:
         assert picture.size == result.images[0].size
         assert f"Final VAE: {name} (" in picture.info["parameters"]

@@ -87,13 +87,12 @@ def test_flux2_with_a_narrower_decoder_and_the_samplers_packed_latent(tmp_path: 
 @settings(max_examples=20)
 @given(st.integers(1, 40), st.lists(st.integers(1, 6).map(lambda n: 8 * n), min_size=4, max_size=4), st.booleans())
 def test_networks_tell_their_own_shape(channels: int, widths: list[int], quant_conv: bool) -> None:
-    for network in (Encoder, Decoder):
+    for network, more in ((Encoder, {}), (Decoder, {"image_channels": 3}), (Decoder, {"image_channels": 12})):
+        arguments = {"latent_channels": channels, "widths": tuple(widths), "quant_conv": quant_conv, **more}
         with torch.device("meta"):
-            built = network(channels, tuple(widths), groups=8, quant_conv=quant_conv)
+            built = network(**arguments, groups=8)
         shapes = {key: tuple(value.shape) for key, value in built.state_dict().items()}
-        assert network.arguments_of(shapes) == {
-            "latent_channels": channels, "widths": tuple(widths), "quant_conv": quant_conv
-        }  # fmt: skip
+        assert network.arguments_of(shapes) == arguments
 
 
 def in_original_layout(folder: Path, prefix: str = "", *, nested_quant: bool = False) -> State:
