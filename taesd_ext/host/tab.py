@@ -21,7 +21,6 @@ from taesd_ext.preview.job_history import JobHistory
 from taesd_ext.settings import FINAL_VAES, OPTIONS
 from taesd_ext.ui.actions import Codecs, ExtraDecoder, HostVAEs, LearntPreviewers, PanelActions, PreviewOffer, require
 from taesd_ext.weights.folders import cache_folder, search_folders
-from taesd_ext.weights.vae_table import VAE_BY_NAME
 
 SD_VAE = "sd_vae"
 """The host's setting of the VAE that it loads."""
@@ -48,7 +47,7 @@ class HostActions:
                 load=lambda name: self.registry.borrow(name, device=host.device()),
                 exclusive=host.exclusive,
                 extra_decoders=self.extra_decoders,
-                own_vaes=self.own_vaes,
+                host_vaes=self.vaes,
             ),
             own_folder=lambda: next(iter(host.weights_folders()), cache_folder()),
             files_changed=self.files_changed,
@@ -87,11 +86,11 @@ class HostActions:
             return []
         return [ExtraDecoder(FULL_VAE, self.pictures.decode_in_full, lambda latent_format: latent_format == now.format)]
 
-    def own_vaes(self) -> dict[str, Callable[[LatentFormat], Codec]]:
+    def vaes(self) -> dict[str, Callable[[LatentFormat], Codec]]:
         def load(name: str, latent_format: LatentFormat) -> Codec:
             return self.final.vae.load(name, latent_format, self.host.device(), self.host.vae_dtype())
 
-        return {name: partial(load, name) for name in self.final.vae.installed() if name not in VAE_BY_NAME}
+        return {name: partial(load, name) for name in self.final.vae.installed()}
 
     def host_vaes(self) -> HostVAEs | None:
         """The WebUI's folder of full VAEs, where its SD VAE setting is in force."""

@@ -55,9 +55,9 @@ class Codecs:
     exclusive: Callable[[], AbstractContextManager[Any]] = contextlib.nullcontext
     """Entered for heavy work, so that it does not run at the same time as a generation."""
     extra_decoders: Callable[[], list[ExtraDecoder]] = list
-    own_vaes: Callable[[], Mapping[str, Callable[[LatentFormat], Codec]]] = dict
-    """Full-size VAEs that are known by their file's name only -> loads one, which is taken for a VAE of these latents
-    where the file does not tell."""
+    host_vaes: Callable[[], Mapping[str, Callable[[LatentFormat], Codec]]] = dict
+    """Full-size VAEs among the host's -> loads one, which is taken for a VAE of these latents where its file does not
+    tell."""
 
     @contextlib.contextmanager
     def in_turn(self, task: Task) -> Iterator[None]:

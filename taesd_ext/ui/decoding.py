@@ -17,6 +17,7 @@ from taesd_ext.ui.choices import picked
 from taesd_ext.ui.work import Task
 from taesd_ext.weights.installed import installed
 from taesd_ext.weights.installed_vaes import installed_vaes
+from taesd_ext.weights.vae_table import VAE_BY_NAME
 
 
 @dataclass(frozen=True)
@@ -43,7 +44,11 @@ def decoder_names(codecs: Codecs, kept: KeptLatent | None) -> list[str]:
         return []
     row, folders = kept.latent_format, codecs.folders()
     names = [extra.title for extra in codecs.extra_decoders() if extra.accepts(row)]
-    names += [*installed_vaes(row, folders), *codecs.own_vaes()]
+    names += installed_vaes(row, folders)
+    for name in codecs.host_vaes():
+        known = VAE_BY_NAME.get(name)
+        if name not in names and (known is None or known.latent_format.family == row.family):
+            names.append(name)
     if row.family and "decoder" in installed(folders).get(row.family, {}):
         names.append(row.family)
     if row.family in embedded_families():
@@ -68,8 +73,8 @@ def decode_again(codecs: Codecs, kept: KeptLatent, chosen: str, task: Task | Non
 
 
 def _codec(codecs: Codecs, name: str, latent_format: LatentFormat) -> Codec:
-    own = codecs.own_vaes().get(name)
-    codec = own(latent_format) if own else codecs.load(name)
+    of_host = codecs.host_vaes().get(name)
+    codec = of_host(latent_format) if of_host else codecs.load(name)
     if codec.format.family != latent_format.family:
         raise TaesdError(
             f"{name} cannot decode this image",

@@ -19,6 +19,8 @@ from taesd_ext.models.student import SmallDecoder, SmallEncoder
 from taesd_ext.weights.installed import NoWeights
 
 SHIPPED = embedded.embedded_families()
+MOST_LOST = {"taesd": 3.5, "taesdxl": 5.0, "taef1": 5.5}
+"""dB that a photograph loses by the embedded encoder; docs/numbers.md has what 26 of them lose on average."""
 
 
 @pytest.fixture
@@ -97,8 +99,7 @@ def test_on_a_photograph(family: str, weights_dir: Path, reference_dir: Path) ->
     wanted = real.decode(latent)
     preview = torch.nn.functional.interpolate(load_previewer(real.format.name)(latent), scale_factor=4, mode="bicubic")
     assert psnr(small.decode(latent), wanted) > psnr(preview.clamp(0, 1), wanted)
-    # On 26 crops of photographs SD 1 loses 1.3 dB, on the worst of them 3.1.
-    assert psnr(real.decode(small.encode(photo)), photo) > psnr(wanted, photo) - 3.5
+    assert psnr(real.decode(small.encode(photo)), photo) > psnr(wanted, photo) - MOST_LOST[family]
 
 
 @pytest.mark.parametrize("name", ["sd1", "flux1", "flux2"])

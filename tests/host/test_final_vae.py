@@ -159,7 +159,9 @@ def test_a_finished_image_is_decoded_again_by_a_file_of_ones_own(host, extension
     host.generate(steps=1)
     actions = extension.actions()
     codecs, (kept, *_) = actions.codecs, actions.kept()
-    assert {"sd-vae-ft-mse", "anime.vae"} <= set(decoder_names(codecs, kept))
+    names = decoder_names(codecs, kept)
+    assert {"sd-vae-ft-mse", "anime.vae"} <= set(names)
+    assert "sdxl-vae" not in names
     again = decode_again(codecs, kept, "anime.vae")
     assert (again.codec.name, again.codec.source.decoder) == ("anime.vae", vaes / "anime.vae.safetensors")
     write_vae(vaes / "other_sdxl_vae.safetensors", seed=4)
