@@ -1,7 +1,5 @@
 """Folders of weights where the environment is odd."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import pytest
