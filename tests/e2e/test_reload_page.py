@@ -59,6 +59,19 @@ def opened(page: Any, files: Path) -> None:
     page.locator("#taesd_host_vaes .label-wrap").click()
 
 
+def wish(page: Any, files: Path) -> None:
+    """As the button beside the live preview does, for the first step of the newest job."""
+    job = page.evaluate("fetch('./taesd/v1/timeline').then(answer => answer.json()).then(jobs => jobs[0].id)")
+    page.evaluate(
+        """words => {
+            const field = document.querySelector("#taesd_live_moment_wanted :is(textarea, input)");
+            field.value = words;
+            field.dispatchEvent(new Event("input", { bubbles: true }));
+        }""",
+        f"{job}/1/1",
+    )
+
+
 ACTIONS: dict[str, tuple[str, str, Prepare]] = {
     "taesd_get": ("Models", "taesd_get", nothing),
     "taesd_download": ("Models", "taesd_download", nothing),
@@ -71,10 +84,11 @@ ACTIONS: dict[str, tuple[str, str, Prepare]] = {
     "taesd_decode": ("Latents", "taesd_decode", upload("taesd_latent_stored", "latent.safetensors")),
     "taesd_film_save": ("Timeline", "taesd_film_save", filled("taesd_job")),
     "taesd_moment": ("Timeline", "taesd_moment", filled("taesd_moment_decoder")),
+    "taesd_live_moment": ("Timeline", "", wish),
     "taesd_again": ("Re-decode", "taesd_again", filled("taesd_again_decoder")),
     "taesd_bench": ("Benchmark", "taesd_bench_run", lambda page, _: choose(page, "taesd_bench_side", "1024")),
 }
-"""Name of each long action: the panel's tab, the button, and what comes before."""
+"""Name of each long action: the panel's tab, the button if it is one's, and what comes before."""
 
 DOWNLOADS = {"taesd_get", "taesd_download", "taesd_download_all", "taesd_host_vae_get"}
 OF_A_JOB = {"Settings", "Timeline", "Re-decode"}
@@ -123,8 +137,9 @@ def test_reload_ui_after_a_page_was_closed(browser, webui, files, request, actio
     with webui_window(browser, webui) as page:
         open_panel(page, tab)
         prepare(page, files)
-        page.click(f"#{button}")
-        page.wait_for_selector(f"[data-poll={action}_poll]")
+        if button:
+            page.click(f"#{button}")
+        page.wait_for_selector(f"[data-poll={action}_poll]", state="attached")
         page.goto("about:blank")
     began = time.perf_counter()
     webui.reload_ui()
