@@ -10,9 +10,10 @@ from taesd_ext.codec.codec import Codec, Source
 from taesd_ext.codec.embedded import EMBEDDED_SUFFIX, embedded_networks
 from taesd_ext.codec.precision import DtypeChoice, resolve_dtype
 from taesd_ext.errors import TaesdError, log, log_once
+from taesd_ext.home import expanded
 from taesd_ext.latent_formats import FAMILIES, LatentFormat, native_format
 from taesd_ext.models.layers import pad_by
-from taesd_ext.weights.folders import diffusers_files, expanded, given_folders, search_folders
+from taesd_ext.weights.folders import diffusers_files, given_folders, search_folders
 from taesd_ext.weights.identify import identify
 from taesd_ext.weights.installed import find_part, no_weights
 from taesd_ext.weights.installed_vaes import find_named_vae

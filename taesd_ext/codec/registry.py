@@ -12,8 +12,9 @@ from taesd_ext.codec.codec import Codec
 from taesd_ext.codec.loading import load_codec
 from taesd_ext.codec.precision import DtypeChoice, resolve_dtype
 from taesd_ext.errors import TaesdError, one_line
+from taesd_ext.home import expanded
 from taesd_ext.models.computing import computing
-from taesd_ext.weights.folders import expanded, search_folders
+from taesd_ext.weights.folders import search_folders
 from taesd_ext.weights.installed import candidates
 from taesd_ext.weights.tiny_file import PARTS
 

@@ -5,9 +5,10 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from taesd_ext.commands.weights import weights_listing
+from taesd_ext.home import expanded
 from taesd_ext.latent_formats import FAMILIES
 from taesd_ext.weights.download import OFFLINE_VARIABLE, is_offline
-from taesd_ext.weights.folders import MODELS_VARIABLE, cache_folder, expanded, named_in_environment
+from taesd_ext.weights.folders import MODELS_VARIABLE, cache_folder, named_in_environment
 from taesd_ext.weights.identify import HASH_UP_TO, UNREADABLE, Identity
 
 

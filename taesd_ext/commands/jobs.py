@@ -9,7 +9,7 @@ from typing import Any, Protocol
 
 from taesd_ext.commands.outputs import write_atomically
 from taesd_ext.errors import TaesdError, one_line
-from taesd_ext.weights.folders import expanded
+from taesd_ext.home import expanded
 
 
 @dataclass(frozen=True)

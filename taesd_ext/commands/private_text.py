@@ -5,7 +5,7 @@ import re
 from collections.abc import Mapping
 from pathlib import Path
 
-from taesd_ext.weights.folders import expanded
+from taesd_ext.home import expanded
 
 # A name may have spaces where a separator follows; else it ends at the first one. Rather too much is taken out than
 # too little: of "/home/ann or/else" the word goes too.

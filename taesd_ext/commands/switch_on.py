@@ -7,7 +7,7 @@ from typing import Any
 
 from taesd_ext.commands.outputs import write_atomically
 from taesd_ext.errors import TaesdError, one_line
-from taesd_ext.weights.folders import expanded
+from taesd_ext.home import expanded
 
 TAESD = "TAESD"
 """The WebUIs' name for their tiny decoder, whose place we take."""

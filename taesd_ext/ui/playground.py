@@ -9,6 +9,7 @@ import gradio as gr
 
 from taesd_ext.codec.registry import CodecRegistry
 from taesd_ext.errors import TaesdError
+from taesd_ext.home import expanded
 from taesd_ext.settings import OPTIONS
 from taesd_ext.ui import compat
 from taesd_ext.ui.actions import Codecs, PanelActions
@@ -16,7 +17,7 @@ from taesd_ext.ui.panel import build_panel
 from taesd_ext.ui.play import Kept
 from taesd_ext.ui.play_tab import build_play_tab
 from taesd_ext.ui.work import LEFT, leave, leave_all
-from taesd_ext.weights.folders import cache_folder, expanded, search_folders
+from taesd_ext.weights.folders import cache_folder, search_folders
 
 SUBTITLE = "live previews and tiny VAEs"
 

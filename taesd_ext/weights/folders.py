@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from taesd_ext.errors import TaesdError, log_once
+from taesd_ext.home import expanded
 from taesd_ext.settings import can_be_stored
 from taesd_ext.weights.tensor_file import SUFFIXES
 
@@ -40,11 +41,6 @@ def cache_folder() -> Path:
         home = expanded("~")
         base = home / ".cache" if home.is_absolute() else tempfile.gettempdir()
     return Path(base) / "taesd_ext"
-
-
-def expanded(path: Path | str) -> Path:
-    """With the home folder for "~"; as it is where there is none, for which ``Path.expanduser`` raises."""
-    return Path(os.path.expanduser(path))  # noqa: PTH111
 
 
 def given_folders(models_dir: Path | str | Iterable[Path | str] | None) -> list[Path]:

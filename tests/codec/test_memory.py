@@ -136,11 +136,11 @@ def test_a_picture_is_tiled_as_little_as_memory_allows(codec, monkeypatch):
 def test_what_is_free_on_a_card_decides(codec, monkeypatch):
     latent, image, sides = torch.randn(1, 4, 25, 25), torch.rand(1, 3, 200, 200), []
     monkeypatch.setattr("taesd_ext.codec.tiling.TILE", 184)
-    monkeypatch.setattr("taesd_ext.codec.memory.free_bytes", lambda device: 1 << 20)
+    monkeypatch.setattr("taesd_ext.codec.placement.free_bytes", lambda device: 1 << 20)
     tiled = codec.decode(latent, on_tiled=sides.append)
     codec.encode(image, on_tiled=sides.append)
     assert sides == [184, 184]
-    monkeypatch.setattr("taesd_ext.codec.memory.free_bytes", lambda device: 8 << 30)
+    monkeypatch.setattr("taesd_ext.codec.placement.free_bytes", lambda device: 8 << 30)
     monkeypatch.setattr("taesd_ext.codec.tiling.WHOLE_BYTES", 0)
     assert torch.equal(codec.decode(latent, on_tiled=sides.append), tiled)
     assert len(sides) == 2

@@ -43,6 +43,11 @@ def _only_these_weights(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
 
 
+@pytest.fixture
+def nothing_embedded(monkeypatch):
+    monkeypatch.setattr("taesd_ext.codec.embedded.embedded_file", lambda latent_format: None)
+
+
 def picture(height: int = 40, width: int = 51, seed: int = 0) -> torch.Tensor:
     return torch.rand(1, 3, height, width, generator=torch.Generator().manual_seed(seed))
 
@@ -66,6 +71,7 @@ def test_numbers_are_those_of_the_codec(models):
     assert row.compression == 3 * 40 * 51 / row.latent_png_bytes
 
 
+@pytest.mark.usefixtures("nothing_embedded")
 def test_a_codec_that_fails_is_a_row_of_its_own(models):
     rows = rows_of(models, "taesd", "taef1", "taesd3")
     assert [bool(row.error) for row in rows] == [False, True, False]
@@ -80,6 +86,7 @@ def test_difference_map():
     assert difference_map(a, torch.ones_like(a)).max() == 1
 
 
+@pytest.mark.usefixtures("nothing_embedded")
 def test_the_page_stands_alone_and_escapes_names(models):
     name = '<script>alert("x")</script>.png'
     page = comparison_page([(name, picture(), rows_of(models, "taesd", "taef1"))])
@@ -129,6 +136,7 @@ def test_on_the_command_line(models, tmp_path, capsys):
     assert "Wrote" in capsys.readouterr().err
 
 
+@pytest.mark.usefixtures("nothing_embedded")
 def test_what_fails_is_said_and_the_rest_is_made(models, tmp_path, capsys):
     save(tmp_path / "in" / "a.png", picture())
     (tmp_path / "in" / "b.png").write_bytes(b"broken")
@@ -142,10 +150,10 @@ def test_what_fails_is_said_and_the_rest_is_made(models, tmp_path, capsys):
     assert (out / "compare.html").exists()
 
 
-def test_nothing_to_compare_is_said(models, tmp_path, capsys, monkeypatch):
+@pytest.mark.usefixtures("nothing_embedded")
+def test_nothing_to_compare_is_said(tmp_path, capsys):
     save(tmp_path / "a.png", picture())
     (tmp_path / "empty").mkdir()
-    monkeypatch.setattr("taesd_ext.codec.embedded.embedded_file", lambda latent_format: None)
     assert cli.main(["compare", "a.png", "-o", "out", "--models", str(tmp_path / "empty")]) == 1
     assert "no codec to compare" in capsys.readouterr().err
     assert cli.main(["compare", "a.png", "-o", "out", "--models", str(models), "--codecs", "taef1"]) == 1

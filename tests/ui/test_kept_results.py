@@ -6,7 +6,7 @@ import torch
 from events import finished, pressed
 from PIL import Image
 
-from taesd_ext.ui import compare_tab, redecode_box
+from taesd_ext.ui import compare_tab, decoded_box
 from taesd_ext.ui.kept_results import KeptResults
 from taesd_ext.ui.pictures import MOST_OFFERED, offered_file
 from taesd_ext.ui.playground import build_page
@@ -43,5 +43,5 @@ def test_files_for_download_do_not_grow_for_ever():
 
 def test_a_decode_that_is_gone_is_not_saved(random_weights):
     save = pressed(build_page(random_weights), "taesd_again_save")
-    assert redecode_box.GONE in save(7)[0]
-    assert redecode_box.NOTHING_TO_SAVE in save(None)[0]
+    assert decoded_box.GONE in save(7)[0]
+    assert decoded_box.NOTHING_TO_SAVE in save(None)[0]

@@ -117,7 +117,8 @@ def test_a_name_decides_between_files_of_the_same_content(weights_dir: Path, tmp
     assert find_part("taesd", "decoder", [tmp_path / "first", tmp_path]).file.path.name == "b.safetensors"
 
 
-def test_the_cure_names_a_file_that_is_there(tmp_path: Path) -> None:
+def test_the_cure_names_a_file_that_is_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("taesd_ext.codec.embedded.embedded_file", lambda latent_format: None)
     path = saved(tmp_path / "x" / "mine.safetensors")
     with pytest.raises(TaesdError) as caught:
         load_codec("taesdxl", models_dir=path.parent)
