@@ -185,10 +185,13 @@
             const made = element("button", theirs.className.replace("taesd-ext-hidden", ""), { type: "button" });
             made.textContent = theirs.textContent;
             made.addEventListener("click", quietly(() => {
+                if (words) {
+                    box.textContent = words;
+                    box.classList.add("taesd-ext-good");
+                } else {
+                    box.remove();
+                }
                 theirs.click();
-                if (!words) return box.remove();
-                box.textContent = words;
-                box.classList.add("taesd-ext-good");
                 setTimeout(() => box.remove(), OFFERED_MS);
             }));
             return made;
@@ -196,6 +199,12 @@
         box.append(line, press("taesd_offer_use", done), press("taesd_offer_dismiss"));
         above.after(box);
     }
+
+    // Taken in the tab, it is no longer offered under a generation.
+    document.addEventListener("click", quietly((event) => {
+        const taken = event.target.closest?.("#taesd_offer_use");
+        if (taken) document.querySelector(".taesd-ext-offered:not(.taesd-ext-good)")?.remove();
+    }));
 
     class LivePreview {
         constructor(host) {

@@ -25,7 +25,7 @@ def latent_choice(kept: KeptLatent) -> str:
     factor = kept.latent_format.spatial_scale_factor if kept.latent_format else 8
     size = f"{width * factor}x{height * factor}"
     if kept.step:
-        return compat.choice(latent_key(kept), f"of {kept.steps} · {size}")
+        return compat.choice(latent_key(kept), f"{kept.steps} steps · {size}")
     words = f"{clock} · {size} · by {kept.decoder or 'nothing'} · {kept.title[:50]}"
     return compat.choice(latent_key(kept), words.rstrip(" ·"))
 

@@ -10,6 +10,7 @@ from webui_server import WebUIServer
 pytestmark = [pytest.mark.e2e, pytest.mark.slow]
 
 BADGE = ".taesd-ext-live:not([hidden])"
+OFFERED = ".taesd-ext-offered"
 METHOD = "show_progress_type"
 
 
@@ -25,14 +26,18 @@ def switch_on(request, fresh):
     fresh.set_options(**{METHOD: "Approx cheap", "taesd_ext_offer": True})
 
     def in_the_tab(page) -> int:
+        generate_in_page(page, steps=30)
+        page.wait_for_selector(OFFERED)
+        wait_for_picture(page)
         go_to(page, "TAESD", "#tabs")
         page.click("#taesd_offer_use")
         page.wait_for_selector("#taesd_offer .taesd-ext-good")
+        assert not page.locator(OFFERED).count()
         return 2
 
     def under_a_generation(page) -> int:
         generate_in_page(page, steps=30)
-        page.locator(".taesd-ext-offered button").first.click()
+        page.locator(f"{OFFERED} button").first.click()
         wait_for_picture(page)
         return 1
 
