@@ -8,6 +8,7 @@ The points decide how exact it is. With those usual in the field, 0, 1, -1, 2, -
 (of its largest value), with these 2e-6, and oneDNN's direct convolution is 2e-6 to 3e-6.
 """
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -26,30 +27,19 @@ def pays(weight: Tensor, height: int, width: int) -> bool:
     return min(weight.shape[:2]) >= LEAST_CHANNELS and height * width >= LEAST_POSITIONS
 
 
-def _matrices() -> tuple[Tensor, Tensor, Tensor]:
+def _matrices() -> list[Tensor]:
     """(6,6) values -> their sums at the points; (6,3) the same for a kernel; (4,6) from the points back."""
-    count = len(POINTS)
-    values = torch.zeros(count + 1, count + 1, dtype=torch.float64)
-    kernel = torch.zeros(count + 1, 3, dtype=torch.float64)
-    back = torch.zeros(TILE, count + 1, dtype=torch.float64)
-    for index, point in enumerate(POINTS):
-        others = [other for other in POINTS if other != point]
-        values[index, :count] = _with_roots(others)
-        kernel[index] = torch.tensor([point**power for power in range(3)])
-        kernel[index] /= torch.tensor([point - other for other in others], dtype=torch.float64).prod()
-        back[:, index] = torch.tensor([point**power for power in range(TILE)])
-    values[count] = _with_roots(POINTS)
+    points = np.array(POINTS)
+    count = len(points)
+    values, kernel, back = (np.zeros(shape) for shape in ((count + 1, count + 1), (count + 1, 3), (TILE, count + 1)))
+    for index, point in enumerate(points):
+        others = np.delete(points, index)
+        values[index, :count] = np.poly(others)[::-1]  # the polynomial with these roots, its constant first
+        kernel[index] = point ** np.arange(3) / (point - others).prod()
+        back[:, index] = point ** np.arange(TILE)
+    values[count] = np.poly(points)[::-1]
     kernel[count, -1] = back[-1, count] = 1
-    return values.float(), kernel.float(), back.float()
-
-
-def _with_roots(roots: tuple[float, ...] | list[float]) -> Tensor:
-    """The coefficients of the polynomial with these roots, the constant first."""
-    found = torch.ones(1, dtype=torch.float64)
-    for root in roots:
-        padded = torch.nn.functional.pad(found, (1, 1))
-        found = padded[:-1] - root * padded[1:]
-    return found
+    return [torch.from_numpy(matrix.astype(np.float32)) for matrix in (values, kernel, back)]
 
 
 _VALUES, _KERNEL, _BACK = _matrices()
