@@ -148,7 +148,15 @@ def test_the_plots_axis_makes_pictures_of_one_sampling_run(webui):
         assert levels_apart(picture, full_picture(webui, kept[step])) <= 1
 
 
-def test_a_moment_is_decoded_saved_and_sent_on_in_the_page(browser, webui, tmp_path):
+def wait_in_img2img(page, host) -> None:
+    """Until the picture and its parameters have come."""
+    page.wait_for_selector("#img2img_image img")
+    page.wait_for_function("document.querySelector('#img2img_cfg_scale input').value === '4'")
+    if host.pastes_prompt:
+        page.wait_for_function("document.querySelector('#img2img_prompt textarea').value === 'scene'")
+
+
+def test_a_moment_is_decoded_saved_and_sent_on_in_the_page(browser, webui, host_row, tmp_path):
     webui.generate(width=256, height=256, steps=8, seed=7)
     with webui_window(browser, webui) as page:
         open_panel(page, "Timeline")
@@ -166,15 +174,14 @@ def test_a_moment_is_decoded_saved_and_sent_on_in_the_page(browser, webui, tmp_p
         wait_for_words(page, "#taesd_moment_result", "Saved as ")
         keep_shot(page, tmp_path, "moment-3-saved")
         page.click("#taesd_moment_to_img2img")
-        page.wait_for_selector("#img2img_image img")
-        page.wait_for_function("document.querySelector('#img2img_prompt textarea').value === 'scene'")
+        wait_in_img2img(page, host_row)
         keep_shot(page, tmp_path, "moment-4-in-img2img")
         assert page.locator("#img2img_seed input").first.input_value() == "7"
         assert page.locator("#img2img_steps input[type=number]").input_value() == "8"
 
 
 @pytest.mark.parametrize(("size", "scheme"), COMBINATIONS, ids=NAMES)
-def test_what_the_live_preview_shows_comes_in_full_when_it_is_its_turn(browser, webui, tmp_path, size, scheme):
+def test_what_the_live_preview_shows_comes_in_full_in_its_turn(browser, webui, host_row, tmp_path, size, scheme):
     box = "#taesd_live_moment"
     with webui_window(browser, webui, size, scheme) as page:
         generate_in_page(page, steps=150, side=256)
@@ -192,8 +199,7 @@ def test_what_the_live_preview_shows_comes_in_full_when_it_is_its_turn(browser, 
         keep_shot(page, tmp_path, f"live-moment-{size[0]}")
         assert f"Preview step: {step}/150" in Image.open(saved).text["parameters"]
         page.click(f"{box}_to_img2img")
-        page.wait_for_selector("#img2img_image img")
-        page.wait_for_function("document.querySelector('#img2img_prompt textarea').value === 'scene'")
+        wait_in_img2img(page, host_row)
         go_to(page, "txt2img", "#tabs")
         page.click("#image_buttons_txt2img .taesd-ext-again")  # the finished one, beside that moment
         page.wait_for_function(f"document.querySelectorAll('{box}_shown span').length === 2")

@@ -29,6 +29,8 @@ class Host:
     """Whether its refiner may be a checkpoint of another kind."""
     reads_infotext: bool = True
     """Whether a request over its API may hold an infotext."""
+    pastes_prompt: bool = True
+    """Whether the prompt of an infotext reaches another tab of its page."""
     settings: Mapping[str, Any] = field(default_factory=dict)
     """What its config.json holds at the first start."""
     marks_settings: bool = False
@@ -81,6 +83,7 @@ HOSTS = {
         settings={**NO_NORM, "forge_additional_modules": []},
         marks_settings=True,
         has_sd_vae=False,
+        pastes_prompt=False,  # it pastes what is of the type of the field's first value, which is None there
         hires_request={"hr_additional_modules": ["Use same choices"]},
     ),
 }
