@@ -4,7 +4,7 @@ import secrets
 from collections.abc import Callable
 from typing import Any
 
-from fastapi import APIRouter, Depends, HTTPException
+from fastapi import Depends, HTTPException
 from fastapi.security import HTTPBasic, HTTPBasicCredentials
 from pydantic import create_model
 
@@ -35,11 +35,11 @@ def add_routes(
     if not (argument("api") or argument("nowebui")):
         return
     guard = [Depends(_log_in(credentials))] if (credentials := argument("api_auth")) else []
-    router = APIRouter(prefix=PREFIX, dependencies=guard, tags=["TAESD"])
     for path, method, route, model in Routes(actions, status).table():
-        name = f"taesd_{route.__name__}"
-        router.add_api_route(path, answering(route), methods=[method], response_model=model, name=name)
-    app.include_router(router)
+        app.add_api_route(
+            PREFIX + path, answering(route), methods=[method], response_model=model, name=f"taesd_{route.__name__}",
+            dependencies=guard, tags=["TAESD"],
+        )  # fmt: skip
     _describe_options(app)
     app.openapi_schema = None  # made before we came
 

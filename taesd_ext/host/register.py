@@ -56,19 +56,18 @@ class Extension:
         self.hooks = Hooks(host, self.generations, self.previews, self.final, self.history, self.learnt.finished)
         self._evaluation: tuple[int, int] | None = None
         self._closed = False
+        self._has_pages = False
 
     def listen(self) -> None:
         """Register for what the host calls; it forgets all of it on Reload UI."""
-        for event, callback in (
-            ("before_ui", self.before_ui),
-            ("ui_settings", self.add_options),
-            ("model_loaded", lambda _model: self.preload_beside()),  # perhaps in the middle of a generation
-            ("cfg_denoiser", self.evaluation_begins),
-            ("cfg_after_cfg", self.evaluation_done),
-            ("ui_tabs", self.build_tab),
-            ("app_started", self.add_routes),
-            ("script_unloaded", unregister),
-        ):
+        self._listen_to(
+            before_ui=self.before_ui,
+            model_loaded=lambda _model: self.preload_beside(),  # perhaps in the middle of a generation
+            script_unloaded=unregister,
+        )
+
+    def _listen_to(self, **callbacks: Callable[..., Any]) -> None:
+        for event, callback in callbacks.items():
             if not self.host.on(event, callback):
                 log_once(f"callback {event}", f"This WebUI has no callback on_{event}.")
 
@@ -85,6 +84,17 @@ class Extension:
     # Pages and settings
 
     def before_ui(self) -> None:
+        if not self._has_pages:
+            # Not while our script is imported: the host looks through the stack for each callback's file, and for every
+            # frame of an import through all modules, which takes some 50 ms.
+            self._listen_to(
+                ui_settings=self.add_options,
+                cfg_denoiser=self.evaluation_begins,
+                cfg_after_cfg=self.evaluation_done,
+                ui_tabs=self.build_tab,
+                app_started=self.add_routes,
+            )
+            self._has_pages = True
         self.hooks.apply()
         add_axes(self.host, self._final_vaes)
 

@@ -8,7 +8,9 @@ The points decide how exact it is. With those usual in the field, 0, 1, -1, 2, -
 (of its largest value), with these 2e-6, and oneDNN's direct convolution is 2e-6 to 3e-6.
 """
 
-import numpy as np
+import math
+from collections.abc import Iterable
+
 import torch
 from torch import Tensor
 
@@ -29,17 +31,23 @@ def pays(weight: Tensor, height: int, width: int) -> bool:
 
 def _matrices() -> list[Tensor]:
     """(6,6) values -> their sums at the points; (6,3) the same for a kernel; (4,6) from the points back."""
-    points = np.array(POINTS)
-    count = len(points)
-    values, kernel, back = (np.zeros(shape) for shape in ((count + 1, count + 1), (count + 1, 3), (TILE, count + 1)))
-    for index, point in enumerate(points):
-        others = np.delete(points, index)
-        values[index, :count] = np.poly(others)[::-1]  # the polynomial with these roots, its constant first
-        kernel[index] = point ** np.arange(3) / (point - others).prod()
-        back[:, index] = point ** np.arange(TILE)
-    values[count] = np.poly(points)[::-1]
-    kernel[count, -1] = back[-1, count] = 1
-    return [torch.from_numpy(matrix.astype(np.float32)) for matrix in (values, kernel, back)]
+    values, kernel = [], []
+    for point in POINTS:
+        others = [other for other in POINTS if other != point]
+        values.append([*_with_roots(others), 0.0])
+        kernel.append([point**power / math.prod(point - other for other in others) for power in range(3)])
+    values.append(_with_roots(POINTS))
+    kernel.append([0.0, 0.0, 1.0])
+    back = [[*(point**power for point in POINTS), float(power == TILE - 1)] for power in range(TILE)]
+    return [torch.tensor(matrix, dtype=torch.float32) for matrix in (values, kernel, back)]
+
+
+def _with_roots(roots: Iterable[float]) -> list[float]:
+    """The coefficients of the polynomial with these roots, the constant first."""
+    found = [1.0]
+    for root in roots:
+        found = [lower - root * own for lower, own in zip([0.0, *found], [*found, 0.0], strict=True)]
+    return found
 
 
 _VALUES, _KERNEL, _BACK = _matrices()
