@@ -110,6 +110,20 @@ def test_the_decoder_draws_what_the_budget_allows_and_all_frames_are_shown(clock
     assert 4 <= min(drawn) <= max(drawn) < 21
 
 
+def test_a_slow_first_preview_of_a_video_is_not_the_jobs_last(clock):
+    class SlowAtFirst(EachFrameItsShade):
+        def decode(self, latent, *, detail="full"):
+            self.clock.now += 0 if self.counts else 0.3
+            return super().decode(latent, detail=detail)
+
+    session = session_of(SlowAtFirst(clock, 0.01), clock, settings(budget=3, detail="Auto"), steps=24)
+    for step in range(1, 25):
+        clock.now += 1.25
+        shown(session, step, video(9))
+    assert session.stats.share <= 0.031
+    assert session.stats.frames >= 5
+
+
 def test_frames_between_those_of_the_decoder_are_drawn_as_it_would():
     generator = torch.Generator().manual_seed(0)
     kernel = torch.randn(12, 16, 3, 3, generator=generator) * 0.03
