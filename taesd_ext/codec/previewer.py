@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor
 
 from taesd_ext.codec.precision import DtypeChoice, resolve_dtype
@@ -74,7 +74,8 @@ def read_shipped(path: Path) -> dict[str, Tensor]:
 def save_shipped(state: Mapping[str, Tensor], path: Path, kind: str, format_name: str) -> None:
     """Write a network's weights as float16, which costs less than 0.01 dB."""
     tensors = {name: value.to(torch.float16).contiguous() for name, value in state.items()}
-    save_file(tensors, path, metadata={"kind": kind, "format": format_name})
+    # Not by save_file, whose newer releases keep the file from everybody else's eyes.
+    path.write_bytes(save(tensors, metadata={"kind": kind, "format": format_name}))
 
 
 def _file(name: str) -> Path:
