@@ -54,8 +54,13 @@ def _cell(content: str) -> str:
     return content if isinstance(content, Markup) else escape(content)
 
 
-def table(head: Sequence[str], rows: Iterable[Sequence[str]], kind: str = "") -> str:
-    """A table of plain texts and :class:`Markup`."""
+def table(
+    head: Sequence[str], rows: Iterable[Sequence[str]], kind: str = "", *, without_empty: bool = False
+) -> str:  # fmt: skip
+    """A table of plain texts and :class:`Markup`; ``without_empty`` leaves out columns that no row fills."""
+    if without_empty:
+        columns = [column for column in zip(head, *rows, strict=True) if any(column[1:])]
+        head, *rows = zip(*columns, strict=True)
     heading = "".join(f"<th>{_cell(cell)}</th>" for cell in head)
     heading = f"<thead><tr>{heading}</tr></thead>" if head else ""
     body = "".join("<tr>" + "".join(f"<td>{_cell(cell)}</td>" for cell in row) + "</tr>" for row in rows)

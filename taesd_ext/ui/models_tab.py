@@ -66,10 +66,10 @@ def families_html(folders: list[Path], *, look: bool = True) -> str:
             state, version, size, licence, file = _file_cells(path) if path else (_without_file(family), *[""] * 4)
             rows.append((name, " + ".join(parts), state, details, version, size, licence, titles, file))
             name = titles = ""
-    head = ("Family", "Part", "State", "Reduced detail", "Version", "Size", "Licence", "For", "File")
-    columns = [column for column in zip(head, *rows, strict=True) if any(column[1:])]  # most are of files
-    head, *rows = zip(*columns, strict=True)
-    return table(head, rows, "taesd-ext-models")
+    return table(
+        ("Family", "Part", "State", "Reduced detail", "Version", "Size", "Licence", "For", "File"), rows,
+        "taesd-ext-models", without_empty=True,
+    )  # fmt: skip
 
 
 def _without_file(family: str) -> str:
