@@ -99,12 +99,12 @@ class Ladder:
         return None
 
     def _affordable(self, job: Job, painter: Painter, scene: Scene, book: SpeedBook) -> str:
+        share = scene.settings.budget / 100
+        # Only a finer frame is worth the rest of the budget: with one detail the last step is like any other.
+        last = job.at_last_step and job.frame is not None and len(painter.details) > 1
         # A film may be drawn by one frame of it where there is no room for more.
         for frames in sorted({1, min(_LEAST_FRAMES, scene.most_frames)}, reverse=True):
             costs = book.costs(painter.details[::-1], painter.megapixels * frames)
-            # Only a finer frame is worth the rest of the budget: with one detail the last step is like any other.
-            last = job.at_last_step and job.frame is not None and len(costs) > 1
-            share = scene.settings.budget / 100
             chosen = job.budget.choose(self._clock(), share, costs, frames_left=job.frames_left, last=last)
             if chosen is not None:
                 return chosen
