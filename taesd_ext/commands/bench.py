@@ -16,7 +16,7 @@ import torch
 from taesd_ext.codec.codec import Codec
 from taesd_ext.codec.precision import cpu_flags, cpu_model, resolve_dtype
 from taesd_ext.commands import bench_films, bench_full, bench_webui
-from taesd_ext.commands.arguments import add_models_argument
+from taesd_ext.commands.arguments import add_models_argument, at_least_one
 from taesd_ext.commands.bench_films import FilmBench, print_sizes
 from taesd_ext.commands.bench_ways import DTYPES, FULL_VAE, Bench, Frame, Way, measure_memory
 from taesd_ext.commands.measuring import Timed, in_turn, median_ratio, megabytes, table, timed
@@ -35,7 +35,7 @@ LARGEST_FULL_VAE = 1024
 """Pixels: beyond, the full VAE takes minutes a frame on a CPU."""
 
 SLOW_SECONDS, SLOW_ROUNDS = 8.0, 2
-"""A way that takes longer for a frame is timed in the first rounds only."""
+"""A way that takes longer for a frame is timed so often at most, and needs no call before to warm up."""
 
 ROUND_SECONDS, MOST_CALLS = 0.2, 15
 """A cheap way is called several times a round, since a single short call is mostly chance."""
@@ -47,6 +47,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--families", metavar="A,B,...", help=f"of {', '.join(FAMILIES)} (those installed)")
     add_models_argument(parser)
     parser.add_argument("--sizes", metavar="N,N,...", help="sides of the pictures in pixels")
+    parser.add_argument("--rounds", type=at_least_one, metavar="N", help="times that each way is timed, in turn")
     parser.add_argument(
         "--tiles", action="store_true", help="decodes in exact tiles against whole ones instead, at 2048 and 4096 px"
     )
@@ -80,7 +81,7 @@ def measure(args: argparse.Namespace) -> dict[str, Any]:
         with bench_full.full_benches(family) as benches:
             for bench in benches:
                 for side in sides:
-                    report["frames"] += frame_rows(bench, bench.ways(), side, QUICK_ROUNDS)
+                    report["frames"] += frame_rows(bench, bench.ways(), side, args.rounds or QUICK_ROUNDS)
                 for way, difference in bench_full.differences(bench).items():
                     print(f"{way}: at most {difference:.1e} from diffusers', of its largest value")
     for family in families if not args.full else ():
@@ -91,10 +92,10 @@ def measure(args: argparse.Namespace) -> dict[str, Any]:
         for side in sides:
             if args.tiles:
                 for dtype in DTYPES:
-                    report["frames"] += frame_rows(bench, bench.tile_ways(dtype), side, TILE_ROUNDS)
+                    report["frames"] += frame_rows(bench, bench.tile_ways(dtype), side, args.rounds or TILE_ROUNDS)
             else:
                 ways = bench.ways(full_vae=not args.quick and side <= LARGEST_FULL_VAE)
-                rounds = QUICK_ROUNDS if args.quick else ROUNDS
+                rounds = args.rounds or (QUICK_ROUNDS if args.quick else ROUNDS)
                 report["frames"] += frame_rows(bench, ways, side, rounds, memory=not args.quick and not args.films)
             if args.films:
                 print_sizes(side)
@@ -123,11 +124,12 @@ def frame_rows(bench: Bench, ways: Iterable[Way], side: int, rounds: int, *, mem
             print(f"{way.label}: {one_line(error)}", file=sys.stderr)
             continue
         ready[way.label] = way, frame, timed(partial(frame, latent))
-    wall: dict[str, list[float]] = {label: [] for label in ready}
-    cpu: dict[str, list[float]] = {label: [] for label in ready}
-    for number, label in in_turn(list(ready), rounds, f"{side} px"):
+    slow = {label: first for label, (*_, first) in ready.items() if first.wall > SLOW_SECONDS}
+    wall = {label: [slow[label].wall] if label in slow else [] for label in ready}
+    cpu = {label: [slow[label].cpu] if label in slow else [] for label in ready}
+    for _, label in in_turn(list(ready), rounds, f"{side} px"):
         _, frame, first = ready[label]
-        if first.wall > SLOW_SECONDS and number >= SLOW_ROUNDS:
+        if label in slow and len(wall[label]) >= min(rounds, SLOW_ROUNDS):
             continue
         count = max(1, min(MOST_CALLS, round(ROUND_SECONDS / max(first.wall, 1e-9))))
         calls = [timed(partial(frame, latent)) for _ in range(count)]

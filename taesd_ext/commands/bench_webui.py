@@ -19,6 +19,8 @@ from taesd_ext.settings import AUTO, BUILT_IN, OPTION
 POLL_SECONDS = 0.3
 """How often a page asks, as A1111's progressbar.js does at most."""
 
+ROUNDS = 5
+
 OFF, BUILT, OURS = "previews off", "built-in TAESD", "this extension"
 
 _EVERY_STEP = {"live_previews_enable": True, "show_progress_type": "TAESD", "show_progress_every_n_steps": 1}
@@ -52,7 +54,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--history", action="store_true", help="what it costs to keep each step's preview and latent, instead"
     )
-    group.add_argument("--rounds", type=at_least_one, default=5, metavar="N", help="interleaved rounds (5)")
     group.add_argument("--side", type=at_least_one, default=512, metavar="N", help="of the pictures, in pixels (512)")
     group.add_argument("--steps", type=at_least_one, default=20, metavar="N", help="sampling steps (20)")
     group.add_argument("--sampler", default="Euler", metavar="NAME", help="(Euler)")
@@ -127,7 +128,7 @@ def measure(args: argparse.Namespace) -> dict[str, Any]:
     frames: dict[str, list[list[int]]] = {name: [] for name in settings}
     pictures: dict[str, list[list[str]]] = {name: [] for name in settings}
     try:
-        for number, name in in_turn(list(settings), args.rounds + 1, "generate"):
+        for number, name in in_turn(list(settings), (args.rounds or ROUNDS) + 1, "generate"):
             host.call("/sdapi/v1/options", settings[name])
             spent, sizes, made = host.generate(args)
             pictures[name].append(made)

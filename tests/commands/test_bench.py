@@ -50,6 +50,15 @@ def test_ratios_are_taken_round_by_round(monkeypatch):
     }  # fmt: skip
 
 
+@pytest.mark.parametrize(("rounds", "times"), [(1, 1), (2, 2), (5, bench.SLOW_ROUNDS)])
+def test_a_slow_way_is_timed_from_its_first_call_on(rounds, times, monkeypatch):
+    calls = []
+    monkeypatch.setattr(bench, "timed", lambda work: Timed(work(), 2 * bench.SLOW_SECONDS, 1.0))
+    way = Way("slow", "fp32", lambda: lambda latent: calls.append(latent) or b"")
+    bench.frame_rows(Bench("taesd"), [way], 64, rounds, memory=False)
+    assert len(calls) == times
+
+
 def test_every_other_round_goes_backwards():
     assert list(in_turn(["a", "b"], 3, "")) == [(0, "a"), (0, "b"), (1, "b"), (1, "a"), (2, "a"), (2, "b")]
 
@@ -160,7 +169,7 @@ def test_approx_nn_has_the_published_shape(tmp_path):
 @pytest.fixture
 def webui_args():
     parser = argparse.ArgumentParser()
-    bench_webui.add_arguments(parser)
+    bench.add_arguments(parser)
     return parser.parse_args(["--webui", "http://127.0.0.1:9", "--rounds", "3"])
 
 
