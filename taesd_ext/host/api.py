@@ -48,11 +48,14 @@ def _describe_options(app: Any) -> None:
     """Have our options in the host's answer to GET /sdapi/v1/options.
 
     Forge and its kin describe that answer before extensions add their options, and leave out what is not described.
+    A1111 does it later, and to describe hundreds of options once more takes 0.3 s.
     """
+    ours = {option.key: (Any, option.default) for option in OPTIONS}
     routes = app.router.routes
     for place, route in enumerate(routes):
         if getattr(route, "path", "") == _HOSTS_OPTIONS and "GET" in route.methods and route.response_model:
-            ours = {option.key: (Any, option.default) for option in OPTIONS}
+            if ours.keys() <= route.response_model.__annotations__.keys():
+                return
             described = create_model("Options", __base__=route.response_model, **ours)
             app.add_api_route(
                 route.path, route.endpoint, methods=["GET"], response_model=described, dependencies=route.dependencies

@@ -145,6 +145,9 @@ def test_the_hosts_own_list_of_options_has_ours(host, extension):
         extension.add_routes(None, app)
         answer = TestClient(app).get("/sdapi/v1/options")
         assert answer.status_code == code
+        described = next(route for route in app.routes if route.path == "/sdapi/v1/options")
+        extension.add_routes(None, app)
+        assert any(route is described for route in app.routes), "it had them already"
         assert (
             code == 401
             or {option.key: host.opts.data[option.key] for option in OPTIONS}.items() <= answer.json().items()
