@@ -24,7 +24,6 @@ ANSWERS: dict[str, Callable[[bytes, int], Answer]] = {
     "to-file": lambda content, times: (302, {"Location": "file:///etc/hostname"}, b""),
     "to-elsewhere": lambda content, times: (302, {"Location": "http://elsewhere.invalid/file.pth"}, b""),
     "no-ranges": lambda content, times: (200, {}, content),
-    "packed": lambda content, times: (200, {"Content-Encoding": "gzip"}, content),
     "other-range": lambda content, times: (206, {"Content-Range": f"bytes 0-9/{len(content)}"}, content[:10]),
 }
 """How -> the whole answer, whatever was asked for, to the content and the number of this request."""

@@ -27,7 +27,7 @@ from taesd_ext.weights.catalog import (
     downloadable,
     downloads,
 )  # fmt: skip
-from taesd_ext.weights.fetch import Cancelled, SourceFailed, Transfer, TransferBroken, fetch
+from taesd_ext.weights.fetch import Cancelled, SourceFailed, Transfer, TransferBroken, bytes_in, fetch
 from taesd_ext.weights.hugging_face import cached_file, request_for
 from taesd_ext.weights.identify import checksums, identify
 
@@ -88,9 +88,14 @@ def download_file(
         if _is_there(row, target):
             return target
         part = folder / f".{row.name}.part"
-        cached = _in_cache(row)
-        if not cached:
-            _refuse_offline(row, folder, offline)
+        in_cache = filter(None, map(cached_file, row.sources))
+        cached = next((path for path in in_cache if _matches(row, path)), None)
+        if not cached and (offline or is_offline()):
+            raise TaesdError(
+                f"{row.name} is not downloaded",
+                "downloads are switched off" if offline else f"{OFFLINE_VARIABLE} is set",
+                f"Switch them on, or put the file into {folder} by hand",
+            )
         folder.mkdir(parents=True, exist_ok=True)
         if shutil.disk_usage(folder).free < (row.size or row.rounded_size or 0) + _SPARE_BYTES:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
@@ -120,11 +125,8 @@ def _is_there(row: OfficialFile, target: Path) -> bool:
     official = identify(target, always_hash=True).official
     if official is not None and official.family == row.family and not target.is_symlink():
         return False
-    raise TaesdError(
-        f"{target} is another file than {row}",
-        "it is kept as it is",
-        "Move it away, or choose another folder",
-    )
+    why, cure = "it is kept as it is", "Move it away, or choose another folder"
+    raise TaesdError(f"{target} is another file than {row}", why, cure)
 
 
 def _matches(row: OfficialFile, path: Path) -> bool:
@@ -160,31 +162,14 @@ def _lock(path: Path, target: Path, transfer: Transfer) -> Iterator[None]:
                 path.unlink()
 
 
-def _refuse_offline(row: OfficialFile, folder: Path, offline: bool) -> None:
-    if offline or is_offline():
-        raise TaesdError(
-            f"{row.name} is not downloaded",
-            "downloads are switched off" if offline else f"{OFFLINE_VARIABLE} is set",
-            f"Switch them on, or put the file into {folder} by hand",
-        )
-
-
-def _in_cache(row: OfficialFile) -> Path | None:
-    """The right bytes in Hugging Face's own cache."""
-    found = (cached_file(source) for source in row.sources)
-    return next((path for path in found if path and _matches(row, path)), None)
-
-
 def _from_any(row: OfficialFile, part: Path, transfer: Transfer) -> None:
     """Fill ``part`` with the right bytes from the first source that has them."""
-    left = list(row.sources)
-    failures: dict[str, TaesdError] = {}
-    fruitless = 0
+    left, failures, fruitless = list(row.sources), {}, 0
     for round_ in range(_MOST_ROUNDS):
         pause = min(transfer.first_pause * 2 ** max(0, fruitless - 1), _LONGEST_PAUSE)
         if round_ and transfer.cancel.wait(pause):
             raise Cancelled("Cancelled", "", "Start it again to go on from here")
-        before = _bytes_in(part)
+        before = bytes_in(part)
         for source in list(left):
             try:
                 if part.is_symlink():
@@ -195,19 +180,16 @@ def _from_any(row: OfficialFile, part: Path, transfer: Transfer) -> None:
                 fetch(url, part, transfer, limit=limit, size=row.size, headers=headers, plain_http=plain_http)
                 _check(row, part, resumed)
                 return
-            except SourceFailed as error:
+            except (SourceFailed, TransferBroken) as error:
                 failures[source] = error
-                left.remove(source)
-            except TransferBroken as error:
-                failures[source] = error
-        fruitless = 0 if _bytes_in(part) > before else fruitless + 1
+                if isinstance(error, SourceFailed):
+                    left.remove(source)
+        fruitless = 0 if bytes_in(part) > before else fruitless + 1
         if not left or fruitless >= transfer.attempts:
             break
-    raise _all_failed(row, failures)
-
-
-def _bytes_in(part: Path) -> int:
-    return part.stat().st_size if part.exists() else 0
+    reasons = dict.fromkeys(f"{error.what} ({error.why})" if error.why else error.what for error in failures.values())
+    cure = next((error.cure for error in failures.values() if error.cure), "Try again later")
+    raise DownloadFailed(f"{row.name} could not be downloaded", "; ".join(reasons) or "it has no source", cure)
 
 
 def _check(row: OfficialFile, part: Path, resumed: bool) -> None:
@@ -222,12 +204,6 @@ def _check(row: OfficialFile, part: Path, resumed: bool) -> None:
         f"the checksum of {size:,} bytes is wrong: another version, or damaged or changed on the way; nothing was kept",
         "Try again later, or from another network",
     )
-
-
-def _all_failed(row: OfficialFile, failures: dict[str, TaesdError]) -> DownloadFailed:
-    reasons = dict.fromkeys(f"{error.what} ({error.why})" if error.why else error.what for error in failures.values())
-    cure = next((error.cure for error in failures.values() if error.cure), "Try again later")
-    return DownloadFailed(f"{row.name} could not be downloaded", "; ".join(reasons) or "it has no source", cure)
 
 
 def _local_failure(row: OfficialFile, folder: Path, error: OSError) -> TaesdError:

@@ -57,11 +57,11 @@ def fetch(
     redirection, but from this machine and from a host that the person named, ``plain_http``. Raises SourceFailed,
     TransferBroken, Cancelled, and OSError for the local file.
     """
-    have = part.stat().st_size if part.exists() else 0
-    if have > limit or (size is not None and have > size):
+    have = bytes_in(part)
+    if have > limit:
         part.unlink()
         have = 0
-    if size is not None and have == size:
+    if have == size:
         return
     allowed = (*_LOOPBACK, plain_http)
     asked = {"User-Agent": "taesd_ext", **(headers or {}), "Accept-Encoding": "identity"}
@@ -70,9 +70,10 @@ def fetch(
 
     def check(request: httpx.Request) -> None:
         """Each address, those of redirections too; only one that began with plain http may lead to plain http."""
-        began_plain = url.startswith("http:")
-        if request.url.scheme != "https" and not (began_plain and request.url.host in allowed):
-            raise SourceFailed("Only https is used for downloads", f"the address is {_short(request.url)}")
+        asked_for = request.url
+        if asked_for.scheme != "https" and not (url.startswith("http:") and asked_for.host in allowed):
+            address = asked_for.copy_with(query=None)  # which may hold a key
+            raise SourceFailed("Only https is used for downloads", f"the address is {address}")
 
     try:
         with (
@@ -93,6 +94,10 @@ def fetch(
         raise _network_failure(url, error) from error
 
 
+def bytes_in(part: Path) -> int:
+    return part.stat().st_size if part.exists() else 0
+
+
 def _certificates() -> ssl.SSLContext:
     """Those that httpx brings, as some Pythons come without any, and the system's, where a network's own are."""
     context = httpx.create_ssl_context()
@@ -103,7 +108,8 @@ def _certificates() -> ssl.SSLContext:
 def _receive(
     response: httpx.Response, part: Path, have: int, limit: int, size: int | None, transfer: Transfer
 ) -> None:
-    _refuse_page(response.headers)
+    if response.headers.get("Content-Type", "").startswith(("text/html", "application/xhtml+xml")):
+        raise _page_instead()
     if response.status_code == 200:
         have = 0
     elif not response.headers.get("Content-Range", "").replace(" ", "").startswith(f"bytes{have}-"):
@@ -130,13 +136,6 @@ def _receive(
             transfer.progress(have, total)
     if total is not None and have < total:
         raise TransferBroken("The connection broke off", f"after {have:,} of {total:,} bytes")
-
-
-def _refuse_page(headers: httpx.Headers) -> None:
-    if headers.get("Content-Type", "").split(";")[0] in ("text/html", "application/xhtml+xml"):
-        raise _page_instead()
-    if headers.get("Content-Encoding", "identity") != "identity":
-        raise SourceFailed("The server sends compressed data", "which was not asked for")
 
 
 def _page_instead() -> SourceFailed:
@@ -175,8 +174,3 @@ def _network_failure(url: str, error: Exception) -> TaesdError:
             "Set SSL_CERT_FILE to your network's certificate, or update certifi",
         )
     return TransferBroken(f"No connection to {host}", one_line(error), "Check the network and the proxy settings")
-
-
-def _short(url: httpx.URL) -> str:
-    """Scheme, host and path: a query may hold a key."""
-    return f"{url.scheme}://{url.host}{url.path}"

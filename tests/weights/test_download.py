@@ -39,7 +39,6 @@ def test_whole_file(server: Server, tmp_path: Path, how: str, row: OfficialFile)
         ("loop", "redirects in a loop"),
         ("to-file", ""),
         ("to-elsewhere", "Only https"),
-        ("packed", "compressed data"),
         ("endless", "more than the file has"),
         ("garbage", "No connection"),
     ],
