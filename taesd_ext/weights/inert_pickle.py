@@ -1,4 +1,4 @@
-"""A pickle read as plain data: what it names is not imported, and what it calls is noted down, not called.
+"""A pickle of torch.save or torch.jit.save read as plain data: nothing that it names is imported, or called.
 
 Python's own reader does the work. Its C twin, ``pickle.Unpickler``, is not used: its steps cannot be replaced, and it
 allocates 64 GB for a memo place of four thousand million.
@@ -6,7 +6,9 @@ allocates 64 GB for a memo place of four thousand million.
 
 import io
 import pickle
-from typing import Any, ClassVar, NoReturn
+from typing import Any, ClassVar, NamedTuple, NoReturn
+
+import torch
 
 # A tensor takes 150 bytes and 80 reads, a whole SDXL checkpoint 0.4 MB and 200,000 reads.
 LARGEST_PICKLE = 8 * 2**20
@@ -18,6 +20,24 @@ _LONGEST_NAME = 1000
 # Nothing is ever run; a file that asks for these is refused because other programs might run it.
 _RUN_CODE = {"os", "posix", "nt", "subprocess", "pty", "runpy", "shutil", "socket", "importlib", "ctypes", "webbrowser"}
 _RUN_CODE_BUILTINS = {"eval", "exec", "execfile", "compile", "open", "__import__"}
+
+
+_STORAGES = {
+    "DoubleStorage": torch.float64, "FloatStorage": torch.float32, "HalfStorage": torch.float16,
+    "BFloat16Storage": torch.bfloat16, "LongStorage": torch.int64, "IntStorage": torch.int32,
+    "ShortStorage": torch.int16, "CharStorage": torch.int8, "ByteStorage": torch.uint8, "BoolStorage": torch.bool,
+    "ComplexFloatStorage": torch.complex64, "ComplexDoubleStorage": torch.complex128, "UntypedStorage": torch.uint8,
+    "QInt8Storage": torch.int8, "QUInt8Storage": torch.uint8, "QInt32Storage": torch.int32,
+    "QUInt4x2Storage": torch.uint8, "QUInt2x4Storage": torch.uint8,
+}  # fmt: skip
+
+
+class Storage(NamedTuple):
+    """Bytes that lie beside the pickle, under ``key``."""
+
+    dtype: torch.dtype
+    key: str
+    elements: int
 
 
 class BadFile(ValueError):
@@ -51,6 +71,11 @@ class Noted(dict):  # type: ignore[type-arg]
     append = extend = add
 
 
+def is_module(value: Any) -> bool:
+    """Whether it is a module of a TorchScript program, whose classes are called so."""
+    return isinstance(value, Noted) and str(value.function).startswith("__torch__.")
+
+
 class PickleData(io.BytesIO):
     """The bytes of one pickle or more, whose reads are counted."""
 
@@ -69,12 +94,15 @@ class PickleData(io.BytesIO):
 
 
 class InertUnpickler(pickle._Unpickler):
-    """Reads one pickle: names are texts, "module.name", and calls, dicts and sets are Noted. States are left out."""
+    """Reads one pickle: names are texts, "module.name", and calls, dicts and sets are Noted.
+
+    States are left out, but for those of a TorchScript program's modules, which are their weights.
+    """
 
     def __init__(self, data: PickleData) -> None:
         super().__init__(data, encoding="latin-1")
-        self.names: dict[str, None] = {}
-        """What the pickle named, in its order."""
+        self.storages: dict[str, Storage] = {}
+        """All that the pickle refers to."""
 
     def load(self) -> Any:
         """The pickle's content. Raises BadFile."""
@@ -92,12 +120,27 @@ class InertUnpickler(pickle._Unpickler):
             module in ("builtins", "__builtin__") and name in _RUN_CODE_BUILTINS
         ):
             raise BadFile(f"it asks for {module}.{name}: it may be an attack")
-        self.names[f"{module}.{name}"] = None
         return f"{module}.{name}"
+
+    def persistent_load(self, reference: Any) -> Any:
+        match reference:
+            case ("module", kind, *_):  # a class with its source text, which the older format stores so
+                return kind
+            case ("storage", str(kind), str(key), _, elements, *_) if len(reference) <= 6:
+                if reference[5:] not in ((), (None,)):
+                    raise UnusableFile("it was written by a PyTorch older than 0.4")
+                dtype = _STORAGES.get(kind.rpartition(".")[2])
+                return dtype and self.storages.setdefault(key, Storage(dtype, key, elements))
+        raise BadFile("its pickle is damaged")
 
     def _note_call(self) -> None:
         arguments, function = self.stack.pop(), self.stack.pop()
         self.append(Noted(function, arguments))
+
+    def _keep_attributes(self) -> None:
+        state, made = self.stack.pop(), self.stack[-1]  # type: ignore[attr-defined]
+        if is_module(made) and isinstance(state, Noted):
+            made.update(state)
 
     def _note_call_by_names(self) -> None:
         self.stack.pop()
@@ -126,7 +169,7 @@ class InertUnpickler(pickle._Unpickler):
         **dict.fromkeys((pickle.EMPTY_DICT[0], pickle.EMPTY_SET[0]), _start_empty),
         **dict.fromkeys((pickle.DICT[0], pickle.FROZENSET[0]), _leave_out),
         **dict.fromkeys((pickle.EXT1[0], pickle.EXT2[0], pickle.EXT4[0]), _refuse),
-        pickle.BUILD[0]: lambda self: self.stack.pop(),
+        pickle.BUILD[0]: _keep_attributes,
         # Frames only say how much may be read at once.
         pickle.FRAME[0]: lambda self: self.read(8),
         # Python's own step allocates what this one claims before it reads.

@@ -1,9 +1,9 @@
 """PyTorch's files (``.pth``, ``.ckpt``, ``.bin``): the tensors in them, without running their pickle.
 
 Both of torch.save's formats, the zip archive and the older stream, and TorchScript's archive, of whose program only
-the weights are read. torch.load is not used, not even with
-weights_only: a host may have replaced it, and in the torch versions of many WebUIs it can be made to run code
-(CVE-2025-32434 before 2.6, CVE-2026-24747 before 2.10) or believes a storage's claimed size and reads beyond its end.
+the weights are read. torch.load is not used, not even with weights_only: a host may have replaced it, and in the torch
+versions of many WebUIs it can be made to run code (CVE-2025-32434 before 2.6, CVE-2026-24747 before 2.10) or believes
+a storage's claimed size and reads beyond its end.
 """
 
 import errno
@@ -11,15 +11,14 @@ import io
 import zipfile
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
 import torch
 from torch import Tensor
 
-from taesd_ext.weights.inert_pickle import LARGEST_PICKLE, BadFile, PickleData, UnusableFile
-from taesd_ext.weights.torch_pickle import Storage, StoredTensor, TorchUnpickler, named_tensors
+from taesd_ext.weights.inert_pickle import LARGEST_PICKLE, BadFile, InertUnpickler, PickleData, Storage, UnusableFile
+from taesd_ext.weights.torch_pickle import StoredTensor, named_tensors
 
 ZIP_START = b"PK\x03\x04"
 # torch.save's first object, from protocol 2 on and before. Source: torch/serialization.py.
@@ -33,14 +32,8 @@ _MOST_SHARED, _SPARE_BYTES = 4, 16 * 2**20
 _LARGEST_DIRECTORY = 4 * 2**20
 _LARGEST_END = 2**17
 
-@dataclass(frozen=True)
-class _Content:
-    """What lies in a file: the pickle's data, the storages' lengths by key, and what reads those of some keys."""
-
-    root: Any
-    names: Iterable[str]
-    lengths: dict[str, int]
-    read: Callable[[Iterable[str]], Iterator[bytearray]]
+_Content = tuple[Any, dict[str, int], Callable[[Iterable[str]], Iterator[bytearray]]]
+"""What lies in a file: the pickle's data, the storages' lengths by key, and what reads those of some keys."""
 
 
 def is_torch_file(head: bytes) -> bool:
@@ -52,30 +45,30 @@ def read_torch_file(path: Path, size: int) -> tuple[dict[str, tuple[int, ...]], 
     """The shapes of the tensors by name, and what reads those of some names. Raises BadFile, as does what reads."""
     with path.open("rb") as file:
         is_zip = file.read(4) == ZIP_START
-    content = _zip(path, size) if is_zip else _stream(path, size)
-    found = named_tensors(content.root)
+    root, lengths, read = _zip(path, size) if is_zip else _stream(path, size)
+    found = named_tensors(root)
     if not found:
-        first = next((name for name in content.names if name != "collections.OrderedDict"), "")
-        raise UnusableFile(f"it holds no {f'plain tensors by name, but {first}' if first else 'tensors by name'}")
+        raise UnusableFile("it holds no plain tensors by name")
     if len(found) > MOST_TENSORS:
         raise UnusableFile(f"it holds {len(found):,} tensors")
     for tensor in found.values():
-        tensor.check(content.lengths.get(tensor.storage.key))
+        tensor.check(lengths.get(tensor.storage.key))
     if sum(tensor.byte_count for tensor in found.values()) > _MOST_SHARED * size + _SPARE_BYTES:
         raise BadFile("its tensors use the same bytes many times over")
-    shapes = {name: tensor.shape for name, tensor in found.items()}
-    return shapes, lambda names: _read(content, [found[name] for name in names])
 
+    def load(names: list[str]) -> list[Tensor]:
+        """Each with memory of its own, contiguous; a storage that several share is read once."""
+        by_storage: dict[str, list[str]] = {}
+        for name in names:
+            by_storage.setdefault(found[name].storage.key, []).append(name)
+        loaded = {
+            name: _tensor(data, found[name])
+            for sharing, data in zip(by_storage.values(), read(by_storage), strict=True)
+            for name in sharing
+        }
+        return [loaded[name] for name in names]
 
-def _read(content: _Content, tensors: list[StoredTensor]) -> list[Tensor]:
-    """Each with memory of its own, contiguous; a storage that several share is read once."""
-    by_storage: dict[str, list[int]] = {}
-    for index, tensor in enumerate(tensors):
-        by_storage.setdefault(tensor.storage.key, []).append(index)
-    found: dict[int, Tensor] = {}
-    for indices, data in zip(by_storage.values(), content.read(by_storage), strict=True):
-        found.update((index, _tensor(data, tensors[index])) for index in indices)
-    return [found[index] for index in range(len(tensors))]
+    return {name: tensor.shape for name, tensor in found.items()}, load
 
 
 def _tensor(data: bytearray, described: StoredTensor) -> Tensor:
@@ -139,8 +132,7 @@ def _zip(path: Path, size: int) -> _Content:
         order = f"{folder}byteorder"
         if order in members and _small(archive, order) != b"little":
             raise UnusableFile("it was written with another byte order")
-        pickle = TorchUnpickler(PickleData(_small(archive, program)))
-        root = pickle.load()
+        root = InertUnpickler(PickleData(_small(archive, program))).load()
         data = f"{folder}data/"
         lengths = {name[len(data) :]: info.file_size for name, info in members.items() if name.startswith(data)}
 
@@ -149,7 +141,7 @@ def _zip(path: Path, size: int) -> _Content:
             for key in keys:
                 yield bytearray(archive.read(data + key))
 
-    return _Content(root, pickle.names, lengths, read)
+    return root, lengths, read
 
 
 def _small(archive: zipfile.ZipFile, name: str) -> bytes:
@@ -162,14 +154,14 @@ def _stream(path: Path, size: int) -> _Content:
     """The format before PyTorch 1.6: five pickles, then each storage's element count and bytes."""
     with path.open("rb") as file:
         head = PickleData(file.read(LARGEST_PICKLE))
-        if TorchUnpickler(head).load() != _MAGIC or TorchUnpickler(head).load() != _PROTOCOL:
+        if InertUnpickler(head).load() != _MAGIC or InertUnpickler(head).load() != _PROTOCOL:
             raise UnusableFile("it is a pickle, but not one of torch.save")
-        system = TorchUnpickler(head).load()
+        system = InertUnpickler(head).load()
         if not isinstance(system, dict) or system.get("little_endian") is not True:
             raise UnusableFile("it was written with another byte order")
-        pickle = TorchUnpickler(head)
+        pickle = InertUnpickler(head)
         root = pickle.load()
-        keys = TorchUnpickler(head).load()
+        keys = InertUnpickler(head).load()
         starts, lengths = _storages_of_stream(file, head.tell(), size, keys, pickle.storages)
 
     def read(keys: Iterable[str]) -> Iterator[bytearray]:
@@ -181,7 +173,7 @@ def _stream(path: Path, size: int) -> _Content:
                     raise BadFile("it was truncated while it was read")
                 yield data
 
-    return _Content(root, pickle.names, lengths, read)
+    return root, lengths, read
 
 
 def _storages_of_stream(

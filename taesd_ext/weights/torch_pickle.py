@@ -1,37 +1,15 @@
 """The tensors that a pickle of torch.save describes: which bytes of which storage, unread."""
 
-import pickle
 from math import prod
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 
-from taesd_ext.weights.inert_pickle import BadFile, InertUnpickler, Noted, PickleData, UnusableFile
-
-_PROGRAM = "__torch__."
-"""What the names of a TorchScript program's classes begin with."""
+from taesd_ext.weights.inert_pickle import BadFile, Noted, Storage, is_module
 
 _MOST_DIMENSIONS = 16
 _DEEPEST_PROGRAM = 32
 _MOST_WRAPPERS = 4
-
-_STORAGES = {
-    "DoubleStorage": torch.float64, "FloatStorage": torch.float32, "HalfStorage": torch.float16,
-    "BFloat16Storage": torch.bfloat16, "LongStorage": torch.int64, "IntStorage": torch.int32,
-    "ShortStorage": torch.int16, "CharStorage": torch.int8, "ByteStorage": torch.uint8, "BoolStorage": torch.bool,
-    "ComplexFloatStorage": torch.complex64, "ComplexDoubleStorage": torch.complex128, "UntypedStorage": torch.uint8,
-    "QInt8Storage": torch.int8, "QUInt8Storage": torch.uint8, "QInt32Storage": torch.int32,
-    "QUInt4x2Storage": torch.uint8, "QUInt2x4Storage": torch.uint8,
-}  # fmt: skip
-
-
-class Storage(NamedTuple):
-    """Bytes that lie beside the pickle, under ``key``."""
-
-    dtype: torch.dtype
-    key: str
-    elements: int
-
 
 class StoredTensor(NamedTuple):
     """A tensor as the pickle describes it: nothing of it is checked. ``offset`` and ``stride`` count elements."""
@@ -69,36 +47,9 @@ class StoredTensor(NamedTuple):
             raise BadFile(f"a tensor of {self.shape} lies outside its {length:,} bytes")
 
 
-class TorchUnpickler(InertUnpickler):
-    """Reads a pickle of torch.save or torch.jit.save; ``storages`` are all that it refers to."""
-
-    def __init__(self, data: PickleData) -> None:
-        super().__init__(data)
-        self.storages: dict[str, Storage] = {}
-
-    def _keep_attributes(self) -> None:
-        """Of a program's modules, whose weights they are."""
-        state, made = self.stack.pop(), self.stack[-1]  # type: ignore[attr-defined]
-        if _is_module(made) and isinstance(state, Noted):
-            made.update(state)
-
-    dispatch: ClassVar = {**InertUnpickler.dispatch, pickle.BUILD[0]: _keep_attributes}
-
-    def persistent_load(self, reference: Any) -> Any:
-        match reference:
-            case ("module", kind, *_):  # a class with its source text, which the older format stores so
-                return kind
-            case ("storage", str(kind), str(key), _, elements, *_) if len(reference) <= 6:
-                if reference[5:] not in ((), (None,)):
-                    raise UnusableFile("it was written by a PyTorch older than 0.4")
-                dtype = _STORAGES.get(kind.rpartition(".")[2])
-                return dtype and self.storages.setdefault(key, Storage(dtype, key, elements))
-        raise BadFile("its pickle is damaged")
-
-
 def named_tensors(root: Any) -> dict[str, StoredTensor]:
     """Those below "state_dict", else those of the dict itself, else those of the dicts in it; all of a program."""
-    if _is_module(root):
+    if is_module(root):
         return _of_program(root)
     root = _entries(root)
     root = _entries(root.get("state_dict")) or root
@@ -116,23 +67,17 @@ def named_tensors(root: Any) -> dict[str, StoredTensor]:
     return {f"{outer}.{name}": tensor for outer, group in groups.items() for name, tensor in group.items()}
 
 
-def _is_module(value: Any) -> bool:
-    return isinstance(value, Noted) and str(value.function).startswith(_PROGRAM)
-
-
 def _of_program(root: Noted) -> dict[str, StoredTensor]:
     """A program's weights by their place in it; a module that lies there under many names is looked at once."""
     found: dict[str, StoredTensor] = {}
-    level, seen = {"": root}, {id(root)}
-    for _ in range(_DEEPEST_PROGRAM):
-        below: dict[str, Noted] = {}
-        for prefix, module in level.items():
-            found |= {f"{prefix}{name}": tensor for name, tensor in _tensors(module).items()}
-            for name, value in module.items():
-                if _is_module(value) and id(value) not in seen:
-                    seen.add(id(value))
-                    below[f"{prefix}{name}."] = value
-        level = below
+    left, seen = [("", root)], set()
+    while left:
+        prefix, module = left.pop()
+        if id(module) in seen or prefix.count(".") > _DEEPEST_PROGRAM:
+            continue
+        seen.add(id(module))
+        found |= {f"{prefix}{name}": tensor for name, tensor in _tensors(module).items()}
+        left += [(f"{prefix}{name}.", value) for name, value in module.items() if is_module(value)]
     return found
 
 
