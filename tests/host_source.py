@@ -104,13 +104,17 @@ class HostSource:
             for alias in node.names
         }
 
+    def names(self, file: str) -> set[str]:
+        """Names that a module sets, defines as classes, or takes from elsewhere."""
+        nodes = list(ast.walk(self.tree(file)))
+        assigned = {target.id for node in nodes for target in _targets(node) if isinstance(target, ast.Name)}
+        classes = {node.name for node in self.tree(file).body if isinstance(node, ast.ClassDef)}
+        return assigned | classes | set(self.imported(file))
+
     def mentions(self, file: str, dotted: str) -> set[str]:
         """Names and dotted attributes that a function's body looks up when it runs."""
         body = ast.walk(self.define(file, dotted))
         return {ast.unparse(node) for node in body if isinstance(node, ast.Name | ast.Attribute)}
-
-    def decorators(self, file: str, dotted: str) -> list[str]:
-        return [ast.unparse(node) for node in self.define(file, dotted).decorator_list]
 
     def option(self, key: str) -> tuple[ast.Call, tuple[str, ...]]:
         """An option's ``OptionInfo(...)`` call and the literal section that it is declared in."""

@@ -14,7 +14,7 @@ def test_host_is_known(source: HostSource) -> None:
     assert source.kind in HOSTS, f"{source.root} is no WebUI that the extension knows"
 
 
-@pytest.mark.parametrize("seam", SEAMS, ids=[f"{seam.capability}: {seam.name}" for seam in SEAMS])
+@pytest.mark.parametrize("seam", SEAMS, ids=[seam.name for seam in SEAMS])
 def test_seam(source: HostSource, seam: Seam) -> None:
     broken = seam.broken(source)
     assert broken is None, broken
