@@ -19,6 +19,7 @@ TITLE = "TAESD preview"
 AS_SET = "as in Settings"
 
 SECOND_SCREEN = "Live preview on a second screen"
+SECOND_SCREEN_PATH = "/taesd/preview"
 
 ARGUMENTS = ("enabled", "family", "interval", "detail", "final_vae", "final_vae_first")
 """Order of the arguments. It is part of the API: new ones are added at the end."""
@@ -29,39 +30,38 @@ PAGE = len(ARGUMENTS)
 
 
 def build(
-    elem_id: Callable[[str], str], change: Callable[[Choices, str], None], final_vaes: Sequence[str] = (),
-    cost: Callable[[], str] = str, second_screen: str = "", *, hires_fix: bool = True,
+    elem_id: Callable[[str], str], change: Callable[[Choices, str], None], final_vaes: Sequence[str],
+    cost: Callable[[], str] = str, second_screen: bool = False, *, hires_fix: bool = True,
 ) -> list[Any]:  # fmt: skip
     """The controls, in the order of ARGUMENTS, and what tells the page.
 
     ``change(choices, page)`` hears of each change, while a generation of the page's may run. ``cost()`` says what the
-    last job's previews took, ``second_screen`` is the address of that page, where there is one. Without ``hires_fix``
-    there is no first pass to choose for.
+    last job's previews took, ``second_screen`` says whether there is a link to that page. Without ``hires_fix`` there
+    is no first pass to choose for.
     """
-    side_by_side = {"min_width": 130, "value": AS_SET}
+
+    def dropdown(name: str, label: str, choices: Sequence[str], **more: Any) -> Any:
+        return gr.Dropdown(
+            [AS_SET, *choices], value=AS_SET, label=label, min_width=130, elem_id=elem_id(name), **more
+        )
+
     with gr.Accordion("TAESD", open=False, elem_id=elem_id("accordion")):
         with gr.Row():
             enabled = gr.Checkbox(True, label="Live previews", min_width=130, elem_id=elem_id("enabled"))
-            detail = gr.Dropdown(
-                [AS_SET, *OPTION["detail"].choices], label="Preview detail", elem_id=elem_id("detail"), **side_by_side
-            )
-            family = gr.Dropdown(
-                [AS_SET, *OPTION["family"].choices], label="Preview family", elem_id=elem_id("family"), **side_by_side
-            )
-            final_vae = gr.Dropdown(
-                [AS_SET, *(final_vaes or OPTION["final_vae"].choices)], label=OPTION["final_vae"].label,
-                allow_custom_value=True, elem_id=elem_id("final_vae"), **side_by_side,
-            )  # fmt: skip
-            first_vae = gr.Dropdown(
-                [AS_SET, AS_FINAL, *(final_vaes or OPTION["final_vae"].choices)], label=OPTION["final_vae_first"].label,
-                allow_custom_value=True, elem_id=elem_id("final_vae_first"), visible=hires_fix, **side_by_side,
+            detail = dropdown("detail", "Preview detail", OPTION["detail"].choices)
+            family = dropdown("family", "Preview family", OPTION["family"].choices)
+            final_vae = dropdown("final_vae", OPTION["final_vae"].label, final_vaes, allow_custom_value=True)
+            first_vae = dropdown(
+                "final_vae_first", OPTION["final_vae_first"].label, [AS_FINAL, *final_vaes], allow_custom_value=True,
+                visible=hires_fix,
             )  # fmt: skip
         interval = gr.Slider(
             0, 50, value=0, step=1, label="Preview interval in steps (0 = as in Settings)", elem_id=elem_id("interval")
         )
         gr.HTML(lambda: f'<span class="taesd-ext-cost">{escape(cost())}</span>')
         if second_screen:
-            gr.HTML(f'<a class="taesd-ext-second-screen" href="{second_screen}" target="_blank">{SECOND_SCREEN}</a>')
+            link = f'class="taesd-ext-second-screen" href=".{SECOND_SCREEN_PATH}" target="_blank"'
+            gr.HTML(f"<a {link}>{SECOND_SCREEN}</a>")
         # For the button on the live preview: pauses the running job only, and is no argument of the next.
         paused = gr.Checkbox(False, label="Pause previews", elem_id=elem_id("paused"), elem_classes="taesd-hidden")
     page = gr.State(lambda: secrets.token_hex(8))  # asked for by each page that is loaded

@@ -8,8 +8,6 @@ from fastapi import Depends, HTTPException
 from fastapi.security import HTTPBasic, HTTPBasicCredentials
 from pydantic import create_model
 
-from taesd_ext.host.api_models import Status
-from taesd_ext.host.api_routes import Routes, answering
 from taesd_ext.settings import OPTIONS
 from taesd_ext.ui.actions import PanelActions
 from taesd_ext.ui.work import LEFT, leave
@@ -30,10 +28,12 @@ def add_routes(
 
     ``argument`` gives those of the host's command line, ``status`` what is known of the previews.
     """
-    app.add_api_route(BADGE, status, methods=["GET"], response_model=Status)
+    app.add_api_route(BADGE, status, methods=["GET"])
     app.add_api_route(LEFT, leave, methods=["POST"])
     if not (argument("api") or argument("nowebui")):
         return
+    from taesd_ext.host.api_routes import Routes, answering  # most have no use for it
+
     guard = [Depends(_log_in(credentials))] if (credentials := argument("api_auth")) else []
     for path, method, route, model in Routes(actions, status).table():
         app.add_api_route(

@@ -24,14 +24,15 @@ class FinalDecode:
     """The decoder and encoder of finished pictures. ``setting(name)`` gives an option's value now."""
 
     def __init__(
-        self, host: WebUI, registry: CodecRegistry, generations: Generations, setting: Callable[[str], Any]
-    ) -> None:
+        self, host: WebUI, registry: CodecRegistry, generations: Generations, setting: Callable[[str], Any],
+        vae: FinalVAE,
+    ) -> None:  # fmt: skip
         self._host = host
         self._registry = registry
         self._generations = generations
         self._setting = setting
         self._thread = threading.local()
-        self.vae = FinalVAE(host)
+        self.vae = vae
 
     # What is to do it
 

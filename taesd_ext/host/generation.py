@@ -25,10 +25,6 @@ class Choices:
             settings, enabled=self.enabled, **{name: value for name, value in chosen.items() if value is not None}
         )
 
-    def with_previews_of(self, other: "Choices") -> "Choices":
-        """What makes finished pictures stays."""
-        return replace(other, final_vae=self.final_vae, final_vae_first=self.final_vae_first)
-
 
 @dataclass(frozen=True)
 class FinalChoices:
@@ -42,7 +38,7 @@ class FinalChoices:
     on_failure: str
 
 
-@dataclass(frozen=True)
+@dataclass
 class Generation:
     """One run of the host's ``process_images``."""
 
@@ -83,20 +79,17 @@ class Generations:
     def update(self, processing: Any, **changes: Any) -> None:
         """Something of this generation is known now, or is another: its ``final`` choices, whether it is ``open``."""
         with self._lock:
-            self._stack = [
-                replace(running, **changes) if running.processing() is processing else running
-                for running in self._stack
-            ]
+            for running in self._stack:
+                if running.processing() is processing:
+                    vars(running).update(changes)
 
     def change(self, choices: Choices, page: str) -> None:
         """Change the previews of the running generations that this page started; their pictures stay what they are."""
         with self._lock:
-            self._stack = [
-                replace(running, choices=running.choices.with_previews_of(choices))
-                if page and running.page == page
-                else running
-                for running in self._stack
-            ]
+            for running in self._stack:
+                if page and running.page == page:
+                    mine = running.choices
+                    running.choices = replace(choices, final_vae=mine.final_vae, final_vae_first=mine.final_vae_first)
 
     def end(self, processing: Any) -> None:
         """Forget a generation, and those that were started inside it."""

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 
 from taesd_ext.codec.codec import Codec
 from taesd_ext.errors import log, one_line
-from taesd_ext.learning.heads import learn_heads
 
 REST = 20.0
 """Seconds without a job before learning begins: the user may only be thinking."""
@@ -41,7 +40,7 @@ class IdleLearning:
         """This codec draws previews: learn its reduced details some time, unless it has them."""
         if codec.has_decoder and len(codec.details) == 1:
             self.want_work(
-                str(codec.source.decoder), f"Reduced detail of {codec.name}", lambda: learn_heads(codec)
+                str(codec.source.decoder), f"Reduced detail of {codec.name}", lambda: _learn_heads(codec)
             )
 
     def want_work(self, key: str, name: str, begin: Callable[[], Iterator[object]]) -> None:
@@ -93,3 +92,9 @@ class IdleLearning:
                 return False
             self._wanted = self._thread = None
             return True
+
+
+def _learn_heads(codec: Codec) -> Iterator[object]:
+    from taesd_ext.learning.heads import learn_heads  # few WebUIs ever need it
+
+    return learn_heads(codec)

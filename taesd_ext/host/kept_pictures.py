@@ -1,6 +1,7 @@
 """What is kept of jobs as pictures of the host: decoded by its own VAE, with a job's parameters, saved as it saves."""
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -21,39 +22,36 @@ from taesd_ext.preview.job_history import JobHistory
 from taesd_ext.preview.recorded import KeptLatent
 
 
+@dataclass(frozen=True)
 class KeptPictures:
     """``frame()`` gives the newest preview of ours."""
 
-    def __init__(
-        self, host: WebUI, generations: Generations, final: FinalDecode, jobs: JobHistory,
-        frame: Callable[[], Frame | None],
-    ) -> None:  # fmt: skip
-        self._host = host
-        self._generations = generations
-        self._final = final
-        self._jobs = jobs
-        self._frame = frame
+    host: WebUI
+    generations: Generations
+    final: FinalDecode
+    jobs: JobHistory
+    frame: Callable[[], Frame | None]
 
     def decode_in_full(self, latent: Tensor) -> Tensor:
         """(B,C,h,w) latent in the loaded model's scale -> (B,3,H,W) image in [0,1] on the CPU, by the host's VAE."""
         # Hosts decode by the preview's method after an interrupt, where that is set.
-        with torch.no_grad(), self._final.hosts_vae(), self._host.not_interrupted():
-            image = self._host.common.samples_to_images_tensor(latent.to(self._host.device(), torch.float32), FULL)
+        with torch.no_grad(), self.final.hosts_vae(), self.host.not_interrupted():
+            image = self.host.common.samples_to_images_tensor(latent.to(self.host.device(), torch.float32), FULL)
             return image.float().mul(0.5).add(0.5).clamp(0, 1).cpu()
 
     def parameters(self, kept: KeptLatent, decoder: Codec | None) -> str:
         """The generation parameters of a kept latent that was decoded by this (None: by the host's own VAE)."""
-        known = self._jobs.known_now(kept).infotext
+        known = self.jobs.known_now(kept).infotext
         return infotext.decoded_again(known, decoder, f"{kept.step}/{kept.steps}" if kept.step else "")
 
     def save(self, picture: Image.Image, kept: KeptLatent, decoder: Codec | None) -> Path:
-        tab, seed, prompt = (self._jobs.known_now(kept).extra[name] for name in ("tab", "seed", "prompt"))
-        return self._host.save_picture(picture, tab, self.parameters(kept, decoder), seed, prompt)
+        tab, seed, prompt = (self.jobs.known_now(kept).extra[name] for name in ("tab", "seed", "prompt"))
+        return self.host.save_picture(picture, tab, self.parameters(kept, decoder), seed, prompt)
 
     def save_steps(self, job: int, every: int) -> None:
         """Save every so many steps of a job in full, each picture of a batch. Never raises."""
         try:
-            due = [kept for kept in self._jobs.moments(job) if kept.step and kept.step % every == 0]
+            due = [kept for kept in self.jobs.moments(job) if kept.step and kept.step % every == 0]
             for kept in sorted(due, key=lambda kept: (kept.step, kept.picture)):
                 self.save(image_to_picture(self.decode_in_full(kept.latent)), kept, None)
         except Exception as error:
@@ -64,10 +62,10 @@ class KeptPictures:
 
         Raises TaesdError where no job runs, where it is not kept, and where pages belong to different people.
         """
-        processing = self._generations.processing
-        if processing is None or not self._host.allows_changes():
+        processing = self.generations.processing
+        if processing is None or not self.host.allows_changes():
             raise TaesdError("No preview was saved", "no job of yours is running")
-        newest, running = self._frame(), next(iter(self._jobs.jobs()), None)
+        newest, running = self.frame(), next(iter(self.jobs.jobs()), None)
         kept = {frame.number: frame for frame in running.frames} if running else {}
         if newest and number in (0, newest.number):
             picture, frame = newest.image.picture, newest
@@ -76,8 +74,8 @@ class KeptPictures:
         else:
             raise TaesdError("No preview was saved", "it is not kept any more")
         steps = running.steps if running else frame.step
-        parameters = infotext.of_preview(self._host.parameters(processing, 0), f"{frame.step}/{steps}", frame.detail)
+        parameters = infotext.of_preview(self.host.parameters(processing, 0), f"{frame.step}/{steps}", frame.detail)
         seed = next(iter(getattr(processing, "all_seeds", None) or ()), None)
         prompt = str(getattr(processing, "prompt", ""))
         picture = picture.resize(frame.full_size, Image.Resampling.BILINEAR)
-        return self._host.save_picture(picture, tab_of(processing), parameters, seed, prompt)
+        return self.host.save_picture(picture, tab_of(processing), parameters, seed, prompt)

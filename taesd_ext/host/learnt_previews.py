@@ -2,6 +2,7 @@
 
 import threading
 from collections.abc import Callable, Iterator
+from functools import partial
 
 from torch import Tensor
 
@@ -14,7 +15,7 @@ from taesd_ext.learning.finished_pictures import ENOUGH_TO_TRAIN, FinishedPictur
 from taesd_ext.learning.pairs import LatentKind
 from taesd_ext.learning.readout import Learnt
 from taesd_ext.models.computing import computing
-from taesd_ext.preview.drawing import LINEAR, linear_painter
+from taesd_ext.preview.drawing import linear_image
 
 MOST_CHANNELS = 128
 
@@ -84,7 +85,8 @@ class LearntPreviews:
             with self._turn:
                 self._waiting.discard(kind)
                 with computing("cpu"):
-                    self._pictures.update(kind, [_linear(detection)] if detection.format or detection.rgb else [])
+                    known = detection.format or detection.rgb
+                    self._pictures.update(kind, [partial(linear_image, detection=detection)] if known else [])
         except Exception as error:
             _not_learnt(error)
 
@@ -97,16 +99,6 @@ class LearntPreviews:
         if row is None:
             return False
         return has_previewer(row.name) or (row.family is not None and self._has_decoder(row.family))
-
-
-def _linear(detection: Detection) -> Callable[[Tensor], Tensor]:
-    """What draws the model's latents without any learning."""
-
-    def draw(latent: Tensor) -> Tensor:
-        painter = linear_painter(latent, detection)
-        return painter.paint(latent, LINEAR) if painter else latent.new_zeros(len(latent), 3, *latent.shape[-2:])
-
-    return draw
 
 
 def _not_learnt(error: Exception) -> None:

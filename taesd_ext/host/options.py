@@ -1,6 +1,6 @@
 """The table of options as options of the host: added in the sections where it has its own, read, and set."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -22,9 +22,9 @@ _GRADIO_3 = gr.__version__.startswith("3.")
 
 
 class HostOptions:
-    """Our options in the host. ``names`` gives what can be chosen now, for each option that is a name."""
+    """Our options in the host. ``names(option)`` gives what can be chosen now for one that is a name."""
 
-    def __init__(self, host: WebUI, names: Mapping[str, Callable[[], list[str]]]) -> None:
+    def __init__(self, host: WebUI, names: Callable[[str], list[str]]) -> None:
         self._host = host
         self._names = names
 
@@ -47,7 +47,7 @@ class HostOptions:
 
     def choices(self, name: str) -> list[str]:
         """What an option offers now; empty for numbers and switches."""
-        return self._names[name]() if OPTION[name].kind == "name" else list(OPTION[name].choices)
+        return self._names(name) if OPTION[name].kind == "name" else list(OPTION[name].choices)
 
     def set(self, name: str, value: Any) -> None:
         """Set an option and save it. Raises ValueError for what it cannot be, TaesdError where it may not be set."""
@@ -76,7 +76,6 @@ class HostOptions:
         if option.kind == "choice":
             return {"component": gr.Radio, "component_args": {"choices": list(option.choices)}}
         if option.kind == "name":
-            choices = self._names[option.name]
             # gradio 3's Dropdown.update, to which the host hands its arguments too, does not know this one.
             more: dict[str, Any] = {"allow_custom_value": True}
             if not _GRADIO_3:
@@ -84,7 +83,7 @@ class HostOptions:
             # The host asks anew each time it shows the option, and at a press of the button beside it.
             return {
                 "component": partial(gr.Dropdown, **more),
-                "component_args": lambda: {"choices": choices()},
+                "component_args": lambda: {"choices": self._names(option.name)},
                 "refresh": lambda: None,
             }
         if option.kind == "bool":

@@ -18,10 +18,10 @@ from taesd_ext.host.history import History
 from taesd_ext.host.options import HostOptions
 from taesd_ext.host.webui import PAGE_POLLERS, PREVIEW_METHOD, WebUI
 from taesd_ext.latent_format import has_positions
-from taesd_ext.latent_formats import Detection, picture_part, to_family_latent
+from taesd_ext.latent_formats import picture_part, to_family_latent
 from taesd_ext.learning.readout import Learnt
 from taesd_ext.models.computing import computing
-from taesd_ext.preview.drawing import LINEAR, PREVIEW_DTYPE, linear_painter, no_decoder, subject_format
+from taesd_ext.preview.drawing import PREVIEW_DTYPE, linear_image, linear_painter, no_decoder, subject_format
 from taesd_ext.preview.frame import Frame, grid_shape, limited
 from taesd_ext.preview.full_size_image import FullSizeImage
 from taesd_ext.preview.session import PreviewSession
@@ -212,7 +212,7 @@ class Previews:
             image = self._codec(family).decode(to_family_latent(sample, subject_format(family, detection)))
         except Exception as error:
             log_once(f"preview tensor {one_line(error)}", one_line(error))
-            image = _linear_image(sample, detection)
+            image = linear_image(sample[:, :, 0] if sample.ndim == 5 else sample, detection)
         if is_film(sample):
             image = image.unsqueeze(1)
         return image.float() * 2 - 1
@@ -226,11 +226,3 @@ class Previews:
 
     def _device(self, settings: PreviewSettings) -> Any:
         return "cpu" if settings.device == DEVICE_CPU else self._host.device()
-
-
-def _linear_image(sample: Tensor, detection: Detection) -> Tensor:
-    sample = sample[:, :, 0] if sample.ndim == 5 else sample
-    painter = linear_painter(sample, detection)
-    if painter is None:
-        return sample.new_full((len(sample), 3, *sample.shape[-2:]), 0.5)
-    return painter.paint(sample, LINEAR)

@@ -12,6 +12,7 @@ from taesd_ext.errors import log, log_once, one_line
 from taesd_ext.host import accordion, infotext
 from taesd_ext.host.axes import add_axes
 from taesd_ext.host.final_decode import FinalDecode
+from taesd_ext.host.final_vae import FinalVAE
 from taesd_ext.host.generation import Generations
 from taesd_ext.host.history import History
 from taesd_ext.host.hooks import Hooks
@@ -21,7 +22,6 @@ from taesd_ext.host.learnt_previews import LearntPreviews
 from taesd_ext.host.options import HostOptions
 from taesd_ext.host.preview_step import PreviewStep
 from taesd_ext.host.previews import Previews
-from taesd_ext.host.second_screen import PATH, SecondScreen
 from taesd_ext.host.webui import webui
 from taesd_ext.settings import AS_FINAL, FINAL_VAES
 from taesd_ext.ui.markup import cost_words
@@ -38,11 +38,12 @@ class Extension:
 
     def __init__(self) -> None:
         self.host = host = webui()
-        self.options = HostOptions(host, {name: partial(self._final_vaes, name) for name in FINAL_VAES})
+        vae = FinalVAE(host)
+        self.options = HostOptions(host, vae.choices)
         self.registry = CodecRegistry(host.weights_folders, load=partial(load_codec, embedded=False))
         self.generations = Generations()
         self.history = History(host, self.generations, self.options.value)
-        self.final = FinalDecode(host, self.registry, self.generations, self.options.value)
+        self.final = FinalDecode(host, self.registry, self.generations, self.options.value, vae)
         self.learning = IdleLearning(host.is_busy)
         self.learnt = LearntPreviews(
             host, lambda: self.options.value("learn") and host.allows_changes(), self._has_decoder,
@@ -96,7 +97,7 @@ class Extension:
             )
             self._has_pages = True
         self.hooks.apply()
-        add_axes(self.host, self._final_vaes)
+        add_axes(self.host, self.final.vae.choices)
 
     def add_options(self) -> None:
         if "options" in self.host.supports:
@@ -110,6 +111,7 @@ class Extension:
 
     def add_routes(self, _page: Any, app: Any) -> None:
         from taesd_ext.host import api
+        from taesd_ext.host.second_screen import SecondScreen
 
         SecondScreen(self.host, self.previews, self.pictures.save_preview).add_to(app)
         api.add_routes(app, self.host.command_line, self.previews.status, self.actions())
@@ -124,7 +126,7 @@ class Extension:
         """The accordion of a script of ours."""
         controls = accordion.build(
             script.elem_id, self.generations.change, self.final.vae.choices(),
-            lambda: cost_words(self.previews.session.stats), f".{PATH}" if self.host.allows_changes() else "",
+            lambda: cost_words(self.previews.session.stats), self.host.allows_changes(),
             hires_fix=not getattr(script, "is_img2img", False),
         )  # fmt: skip
         pasted = {"final_vae": accordion.pasted_final_vae, "final_vae_first": accordion.pasted_first_vae}
@@ -135,9 +137,6 @@ class Extension:
     def _pasted(self, choice: Callable[[Any, str], str], parameters: Any) -> str:
         passes = {self.options.value(name) for name in FINAL_VAES if name != "final_vae"}
         return choice(parameters, self.options.value("final_vae") if passes == {AS_FINAL} else "")
-
-    def _final_vaes(self, option: str) -> list[str]:
-        return self.final.vae.choices(option)
 
     # Loading
 

@@ -11,9 +11,7 @@ from torch.nn import functional
 from taesd_ext.codec.metrics import psnr
 from taesd_ext.codec.noise import seeded
 from taesd_ext.errors import TaesdError, log_once, one_line
-from taesd_ext.learning.descent import Rates, descend
 from taesd_ext.learning.pairs import PIXELS, LatentKind, Pair, learnt_folder
-from taesd_ext.learning.previewers import start_previewer
 from taesd_ext.learning.ridge import ConvolutionFit
 from taesd_ext.models.computing import computing
 from taesd_ext.models.layers import Conv2d, PixelShuffle, Sequential
@@ -32,7 +30,6 @@ _LARGEST = 2**20
 """Bytes of such a file: one of 128 channels has 0.7 MB."""
 
 STEPS, BATCH, CROP = 600, 8, 24
-RATES = Rates(muon=5e-3, adam=1e-3)
 
 _INNER = (slice(1, -1), slice(1, -1))
 """Positions all of whose neighbours are in the piece."""
@@ -121,6 +118,10 @@ def train_previewer_on(pairs: Sequence[Pair], steps: int = STEPS) -> Iterator[tu
     """A small previewer trained on crops, from the read-out on, a step each turn; at last it, and by how many dB it is
     better than the read-out. Judged on every fourth pair, which neither has seen.
     """
+    # What trains networks is not loaded with a WebUI: it is needed when one is idle.
+    from taesd_ext.learning.descent import Rates, descend
+    from taesd_ext.learning.previewers import start_previewer
+
     exam, taught = pairs[::FOLDS], [pair for index, pair in enumerate(pairs) if index % FOLDS]
     readout = solve_readout(taught)
     side = min(CROP, *(length for pair in taught for length in pair.latent.shape[-2:]))
@@ -132,7 +133,7 @@ def train_previewer_on(pairs: Sequence[Pair], steps: int = STEPS) -> Iterator[tu
         shown = student(latents[batch].contiguous(memory_format=torch.channels_last))
         return functional.mse_loss(shown, targets[batch])
 
-    for _ in descend(student, loss, len(latents), BATCH, steps, RATES, seed=0):
+    for _ in descend(student, loss, len(latents), BATCH, steps, Rates(muon=5e-3, adam=1e-3), seed=0):
         yield None
     network = LearntPreviewer(readout.mean, readout.deviation, student).requires_grad_(False).eval()
     learnt = Learnt(network, mean_psnr(network, exam), len(pairs))

@@ -137,6 +137,13 @@ def linear_painter(samples: Tensor, detection: Detection) -> Painter | None:
     return _rough(LINEAR, paint, samples, _whole_size(samples, row), row)
 
 
+def linear_image(samples: Tensor, detection: Detection) -> Tensor:
+    """The last resort's picture of (B,C,h,w) latents, (B,3,h,w) in [0,1]; grey where nothing is known of them."""
+    painter = linear_painter(samples, detection)
+    grey = samples.new_full((len(samples), 3, *samples.shape[-2:]), 0.5)
+    return painter.paint(samples, LINEAR) if painter else grey
+
+
 def _rough(
     detail: str, paint: Callable[[Tensor], Tensor], samples: Tensor, size: tuple[int, int], speed: object
 ) -> Painter:

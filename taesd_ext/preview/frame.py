@@ -89,31 +89,25 @@ def limited(size: tuple[int, int], max_side: int) -> tuple[int, int]:
     return max(1, round(size[0] * max_side / longest)), max(1, round(size[1] * max_side / longest))
 
 
-def wire_format(frame_format: str, size: tuple[int, int]) -> str:
-    """The format that "auto" means for a frame of this size."""
-    if frame_format != "auto":
-        return frame_format
-    return "jpeg" if max(size) > LARGE_SIDE else "png"
-
-
 def film_image(pixels: Tensor, seconds: float, *, max_side: int = 0) -> PreviewImage:
     """(T,H,W,3) pixels -> an animated WebP of so many seconds, whose sides are at most ``max_side``."""
     pictures = [_limited_picture(frame, max_side) for frame in pixels]
     duration = round(1000 * seconds / len(pictures))
-    buffer = io.BytesIO()
-    pictures[0].save(
-        buffer, "webp", save_all=True, append_images=pictures[1:], loop=0, duration=duration, **_SAVE_OPTIONS["webp"]
-    )
-    return PreviewImage(pictures[0], "webp", buffer.getvalue())
+    return _encoded(pictures[0], "webp", save_all=True, append_images=pictures[1:], loop=0, duration=duration)
 
 
 def preview_image(image: Tensor, *, max_side: int = 0, frame_format: str = "auto") -> PreviewImage:
     """(B,3,H,W) image in [0,1] -> one picture (a grid if B > 1) whose sides are at most ``max_side``."""
     picture = _limited_picture(tile(to_pixels(image)), max_side)
-    chosen = wire_format(frame_format, picture.size)
+    if frame_format == "auto":
+        frame_format = "jpeg" if max(picture.size) > LARGE_SIDE else "png"
+    return _encoded(picture, frame_format)
+
+
+def _encoded(picture: Image.Image, wire_format: str, **more: Any) -> PreviewImage:
     buffer = io.BytesIO()
-    picture.save(buffer, format=chosen, **_SAVE_OPTIONS[chosen])
-    return PreviewImage(picture, chosen, buffer.getvalue())
+    picture.save(buffer, wire_format, **_SAVE_OPTIONS[wire_format], **more)
+    return PreviewImage(picture, wire_format, buffer.getvalue())
 
 
 def _limited_picture(pixels: Tensor, max_side: int) -> Image.Image:

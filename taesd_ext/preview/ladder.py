@@ -131,7 +131,7 @@ class Ladder:
             encode = partial(film_image, to_pixels(image), scene.seconds, max_side=settings.max_side)
         else:
             still = preview_image(image, max_side=settings.max_side, frame_format=settings.frame_format)
-            encode = partial(_same, still)
+            encode = lambda: still  # noqa: E731
         return Drawing(encode, detail, frames, scene.film, painter, book, watch.seconds(), over_budget)
 
     def _try(self, job: Job, way: str, make: Callable[[], _T]) -> _T | None:
@@ -162,7 +162,3 @@ def _painted(painter: Painter, scene: Scene, detail: str, count: int) -> Tensor:
 def _kind(way: str) -> str:
     """What an error is kept under: another family's decoder that works puts an end to "no weights", too."""
     return way.partition(" ")[0]
-
-
-def _same(image: PreviewImage) -> PreviewImage:
-    return image

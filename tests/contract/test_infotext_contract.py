@@ -34,7 +34,7 @@ def test_a_vae_of_any_name_comes_back(source: HostSource, title: str) -> None:
 @pytest.mark.parametrize("decoder", ["", ", VAE Decoder: TAESD, TAESD model: taesd decoder 1a2b3c4d"])
 def test_a_picture_decoded_again_by_a_full_vae_asks_for_it(source: HostSource, title: str, decoder: str) -> None:
     host = extract(source, FILE, "unquote", "re_param_code", "re_param", json=json, re=re)
-    codec = SimpleNamespace(name=title, image_scale=1, source=Source(Path(f"{title}.safetensors")))
+    codec = SimpleNamespace(name=title, image_scale=1, source=Source(decoder=Path(f"{title}.safetensors")))
     again = decoded_again(f"scene\nSteps: 20, Model: m{decoder}, Version: 1.10.1", codec)
     read = {key: host["unquote"](value) for key, value in host["re_param"].findall(again.split("\n", 1)[1])}
     assert list(read) == ["Steps", "Model", INFOTEXT_VAE, "Decoded again", "Version"]

@@ -172,7 +172,7 @@ def controls():
     """As each page has them, and what their changes said."""
     changes = []
     with gr.Blocks() as page:
-        made = build(lambda item: f"taesd_{item}", lambda *change: changes.append(change))
+        made = build(lambda item: f"taesd_{item}", lambda *change: changes.append(change), [])
     functions = getattr(page, "fns", None)
     handlers = functions.values() if isinstance(functions, dict) else functions
     changed = next(handler.fn for handler in handlers if "changed" in str(handler.fn))

@@ -46,7 +46,7 @@ def host() -> Host:
 
 @pytest.fixture
 def learning(host, monkeypatch):
-    monkeypatch.setattr(idle, "learn_heads", learn)
+    monkeypatch.setattr(idle, "_learn_heads", learn)
     learning = IdleLearning(host.is_busy, rest=0.02, period=0.01)
     yield learning
     learning.close()

@@ -14,8 +14,8 @@ from PIL import Image
 
 from taesd_ext.codec.picture_file import image_to_picture
 from taesd_ext.errors import TaesdError
+from taesd_ext.host.accordion import SECOND_SCREEN_PATH as PATH
 from taesd_ext.host.infotext import PREVIEW_DETAIL
-from taesd_ext.host.second_screen import PATH
 from taesd_ext.settings import INFOTEXT_STEP
 
 
