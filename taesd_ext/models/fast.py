@@ -16,14 +16,16 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor, nn
 
+from taesd_ext.models import autoencoder_dc
 from taesd_ext.models.autoencoder_kl import DecoderShape, EncoderShape
 from taesd_ext.models.computing import computing
-from taesd_ext.models.fast_layers import fast_layer, fold_doubling, layout_on, zoom_of
+from taesd_ext.models.fast_dc import fast_dc_layer
+from taesd_ext.models.fast_layers import fold_doubling, layout_on, zoom_of
 from taesd_ext.models.layers import Module, Sequential, Upsample
 from taesd_ext.models.tiny import Decoder, Encoder, F32Encoder
 
 TINY_ENCODERS = (Encoder, F32Encoder)
-NETWORKS = (*TINY_ENCODERS, Decoder, EncoderShape, DecoderShape)
+NETWORKS = (*TINY_ENCODERS, Decoder, EncoderShape, DecoderShape, autoencoder_dc.Encoder, autoencoder_dc.Decoder)
 """Networks that have a fast form."""
 
 
@@ -95,7 +97,7 @@ def _stages(network: nn.Sequential, scale: int) -> Iterator[Stage]:
         if isinstance(layer, Upsample):
             doubled = True
             continue
-        fast = fold_doubling(layer) if doubled else fast_layer(layer)
+        fast = fold_doubling(layer) if doubled else fast_dc_layer(layer)
         doubled = False
         if zoom_of(fast) != 1 and layers:
             yield Stage(scale, *layers)

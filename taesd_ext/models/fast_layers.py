@@ -163,7 +163,7 @@ class FastResBlock(Module):
         def store_sum(rows: slice, convolved: Tensor) -> None:
             y[:, :, rows] = convolved.add_(self._carried(x[:, :, rows]))
 
-        _convolve_strips(y, self.norm2, self.conv2, store_sum)
+        _convolve_strips(y, _norm_and_silu(self.norm2, y), self.conv2, store_sum)
         return y
 
     def _carried(self, x: Tensor) -> Tensor:
@@ -174,12 +174,23 @@ def convolve_activated(x: Tensor, norm: nn.Module, conv: Conv2d) -> Tensor:
     """``conv(silu(norm(x)))`` for a 3x3 convolution, in strips where that is quick. (B,C,h,w) -> (B,C',h,w)"""
     if not _goes_in_strips(x, conv):
         return conv(functional.silu(norm(x), inplace=is_trusted(x.device)))
+    return _convolved(x, _norm_and_silu(norm, x), conv)
+
+
+def convolve(x: Tensor, conv: Conv2d) -> Tensor:
+    """A 3x3 convolution alone, whatever else the layer does; in strips where that is quick. (B,C,h,w) -> (B,C',h,w)"""
+    if not _goes_in_strips(x, conv) or not winograd.pays(conv.weight, *x.shape[2:]):
+        return conv.convolve(x, conv.weight)
+    return _convolved(x, lambda rows, out: out.copy_(rows), conv)
+
+
+def _convolved(x: Tensor, activate: Callable[[Tensor, Tensor], object], conv: Conv2d) -> Tensor:
     y = torch.empty((len(x), conv.out_channels, *x.shape[2:]), dtype=x.dtype, memory_format=torch.channels_last)
 
     def store(rows: slice, convolved: Tensor) -> None:
         y[:, :, rows] = convolved
 
-    _convolve_strips(x, norm, conv, store)
+    _convolve_strips(x, activate, conv, store)
     return y
 
 
@@ -187,8 +198,13 @@ def _goes_in_strips(x: Tensor, conv: Conv2d) -> bool:
     return x.device.type == "cpu" and x.dtype == torch.float32 and conv.padding_mode == "zeros"
 
 
-def _convolve_strips(x: Tensor, norm: nn.Module, conv: Conv2d, store: Callable[[slice, Tensor], None]) -> None:
-    """``conv(silu(norm(x)))``, told to ``store`` strip by strip; ``store`` may overwrite these rows of ``x``."""
+def _convolve_strips(
+    x: Tensor, activate: Callable[[Tensor, Tensor], object], conv: Conv2d, store: Callable[[slice, Tensor], None]
+) -> None:
+    """The convolution of what ``activate`` makes of rows of ``x``, told to ``store`` strip by strip.
+
+    ``store`` may overwrite these rows of ``x``.
+    """
     batch, channels, height, width = x.shape
     convolve, multiple = _convolution(conv, height, width)
     rows = STRIP_BYTES // (batch * channels * width * x.element_size())
@@ -197,7 +213,6 @@ def _convolve_strips(x: Tensor, norm: nn.Module, conv: Conv2d, store: Callable[[
         (batch, channels, rows + 2, _rounded_up(width, multiple) + 2), dtype=x.dtype, memory_format=torch.channels_last
     ).zero_()  # a border of zeros is left around what is written into it
     inner = strip[..., 1 : width + 1]
-    activate = _norm_and_silu(norm, x)
     activate(x[:, :, :1], inner[:, :, 1:2])
     for start in range(0, height, rows):
         stop = min(start + rows, height)
@@ -254,7 +269,9 @@ def zoom_of(layer: nn.Module) -> float:
     """Positions that a fast layer makes of each that it reads, along a side."""
     if isinstance(layer, (Doubling, UnfoldPatches)):
         return 2
-    return 0.5 if isinstance(layer, FoldPatches) or getattr(layer, "stride", None) == (2, 2) else 1
+    if isinstance(layer, FoldPatches) or getattr(layer, "stride", None) == (2, 2):
+        return 0.5
+    return getattr(layer, "zoom", 1)
 
 
 def fast_layer(layer: nn.Module) -> nn.Module:
