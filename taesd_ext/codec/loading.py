@@ -8,6 +8,7 @@ import torch
 from taesd_ext.codec.blended_tiles import BlendedTiler
 from taesd_ext.codec.codec import Codec, Source
 from taesd_ext.codec.embedded import EMBEDDED_SUFFIX, embedded_networks
+from taesd_ext.codec.noise import seeded
 from taesd_ext.codec.precision import DtypeChoice, resolve_dtype
 from taesd_ext.errors import TaesdError, log, log_once
 from taesd_ext.home import expanded
@@ -21,6 +22,9 @@ from taesd_ext.weights.tensor_file import TensorFile, open_tensor_file
 from taesd_ext.weights.tiny_file import PARTS, TinyPart, find_tiny_parts
 from taesd_ext.weights.vae_file import FullVAE, find_full_vae
 from taesd_ext.weights.vae_table import FULL_NAMES
+
+SEEN = 1 / 255
+"""A step of a picture of 8 bits."""
 
 
 def load_codec(
@@ -75,7 +79,8 @@ def load_codec(
 def full_codec(found: FullVAE, device: str | torch.device = "cpu", dtype: DtypeChoice = None) -> Codec:
     """The Codec of a VAE that was found; big pictures go through it in blended tiles.
 
-    A VAE whose activations pass float16's range runs in float32 where float16 was asked for, which is said once.
+    A VAE whose activations pass float16's range runs in float32 where float16 was asked for, and one in which bfloat16
+    would show runs in float32 where "auto" chose it. Either is said once.
     """
     chosen = resolve_dtype(dtype, device)
     if chosen == torch.float16 and found.float16_overflows:
@@ -91,7 +96,19 @@ def full_codec(found: FullVAE, device: str | torch.device = "cpu", dtype: DtypeC
         network.tiler = tiler.chosen(getattr(network.network, "tile", "auto"))
     source = Source(**{part: half.file.path for part, half in found.parts.items()}, reason=found.reason)
     log.info("[TAESD] %s is %s: %s.", source.decoder or source.encoder, found.name, found.reason)
-    return Codec(found.name, found.latent_format, device=device, dtype=chosen, source=source, **networks)
+    codec = Codec(found.name, found.latent_format, device=device, dtype=chosen, source=source, **networks)
+    if dtype == "auto" and chosen == torch.bfloat16 and codec.has_decoder and _rounding(codec) > SEEN:
+        log_once(f"no bfloat16 for {found.name}", f"{found.name} would show bfloat16's rounding: it runs in float32.")
+        return codec.in_float32()
+    return codec
+
+
+def _rounding(codec: Codec) -> float:
+    """Root mean square of how far a decode of its type is from one in float32, for a small random latent."""
+    side = max(2, 48 // codec.spatial_scale_factor)
+    shape = (1, codec.latent_channels, side, side)
+    latent = torch.randn(shape, generator=seeded(0), dtype=torch.float32)
+    return float((codec.decode(latent) - codec.in_float32().decode(latent)).square().mean().sqrt())
 
 
 def _weight_file(path: Path) -> Path:

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from taesd_ext import load_codec
 from taesd_ext.cli import main
+from taesd_ext.codec import loading, precision
 from taesd_ext.codec.blended_tiles import BlendedTiler
 from taesd_ext.errors import TaesdError
 from taesd_ext.models.autoencoder_kl import Decoder, Encoder
@@ -193,6 +194,22 @@ def test_sdxl_does_not_run_in_float16(tmp_path: Path) -> None:
     assert sdxl.dtype == torch.float32
     fixed = load_codec(tmp_path, dtype=torch.float16, variant="sdxl-vae-fp16-fix")
     assert fixed.dtype == torch.float16
+
+
+@pytest.mark.parametrize(("contrast", "dtype"), [(0.1, torch.bfloat16), (30, torch.float32)])
+def test_auto_takes_bfloat16_where_the_processor_is_quick_in_it_and_it_cannot_be_seen(
+    contrast: float, dtype: torch.dtype, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(precision, "_cpu_has", lambda instructions: instructions == "avx512_bf16")
+    precision.auto_dtype.cache_clear()
+    vae = reference(VAE_BY_NAME["sd15-vae"], SMALL)
+    vae.decoder.conv_out.weight.mul_(contrast)
+    codec = load_codec(saved(vae, tmp_path), dtype="auto")
+    precision.auto_dtype.cache_clear()
+    assert codec.dtype == dtype
+    latent = latent_like(codec, 5, 7)
+    off = (codec.decode(latent) - load_codec(tmp_path).decode(latent)).square().mean().sqrt()
+    assert off <= loading.SEEN
 
 
 @pytest.mark.parametrize("change", ["missing", "misshapen", "additional"])
