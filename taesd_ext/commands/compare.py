@@ -65,7 +65,7 @@ def run(args: argparse.Namespace) -> int:
             failed.append(str(error))
             continue
         for name, image in progress(images.items(), len(images), codec.title):
-            rows[name].append(row := measure(codec, image))
+            rows[name].append(row := measure(codec, image, rows[name]))
             if row.error:
                 failed.append(f"{codec.title} with {name}: {row.error}")
     made = [(name, image, rows[name]) for name, image in images.items()]

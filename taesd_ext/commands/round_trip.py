@@ -1,7 +1,7 @@
 """One picture through one codec and back: what is left of it, and what it cost. A row of the comparison."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -60,25 +60,32 @@ class RoundTrip:
         }
 
 
-def measure(codec: Codec, image: Tensor) -> RoundTrip:
+def measure(codec: Codec, image: Tensor, before: Iterable[RoundTrip] = ()) -> RoundTrip:
     """A (1,3,H,W) image in [0,1] through a codec and back. Never raises: its row then holds the error's line.
 
+    A decoder alone draws the latent of the best row ``before`` it that it can read, and its row says whose.
     Time is the better one of two runs, of which the first warms up the libraries, or of a single one that took long.
     Memory is the larger peak of encode and decode.
     """
+    title = codec.title
     try:
         codec.begin_job()
         size = tuple(image.shape[-2:])
-        latent, encode_seconds, encode_bytes = _costs(lambda: codec.encode(image), codec)
+        readable = [row for row in before if row.format == codec.format.name and row.latent is not None]
+        if readable and not codec.has_encoder:
+            best = max(readable, key=lambda row: row.psnr)
+            title, latent, encode_seconds, encode_bytes = f"{title}, latent by {best.codec}", best.latent, math.nan, 0
+        else:
+            latent, encode_seconds, encode_bytes = _costs(lambda: codec.encode(image), codec)
         decoded, decode_seconds, decode_bytes = _costs(lambda: codec.decode(latent, size=size), codec)
         png = latent_to_png(latent, note_for(latent, codec.family, codec.format, size))
         from_png = codec.decode(png_to_latent(png)[0], size=size)
         if codec.image_scale > 1:  # judged at the picture's own size
             decoded, from_png = (functional.avg_pool2d(one, codec.image_scale) for one in (decoded, from_png))
     except Exception as error:
-        return RoundTrip(codec.title, codec.format.name, error=one_line(error))
+        return RoundTrip(title, codec.format.name, error=one_line(error))
     return RoundTrip(
-        codec.title,
+        title,
         codec.format.name,
         dtype=str(codec.dtype).removeprefix("torch."),
         device=str(codec.device),

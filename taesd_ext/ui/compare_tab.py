@@ -66,7 +66,7 @@ def build_compare_tab(codecs: Codecs, tab: gr.Tab) -> None:
         with gr.Column(min_width=280):
             wanted = gr.CheckboxGroup(
                 [], elem_id="taesd_compare_codecs", label="Codecs",
-                info="those with an encoder and a decoder, installed or embedded",
+                info="installed or embedded; a decoder alone takes the latent of one before it",
             )  # fmt: skip
             side = gr.Dropdown(
                 list(SIDES), value="512", elem_id="taesd_compare_side", label="Picture size",
@@ -106,7 +106,7 @@ def build_compare_tab(codecs: Codecs, tab: gr.Tab) -> None:
         for index, name in enumerate(names):
             task.report(index / len(names), name)
             with codecs.in_turn(task):
-                rows.append(_measured(codecs, name, image))
+                rows.append(_measured(codecs, name, image, rows))
         images = images_of((image, rows))
         names, best = {"choices": list(images)}, list(images)[-1]
         return "", [
@@ -147,8 +147,8 @@ def build_compare_tab(codecs: Codecs, tab: gr.Tab) -> None:
     export.click(save, made, [result, exported], **AT_ONCE)
 
 
-def _measured(codecs: Codecs, name: str, image: Tensor) -> RoundTrip:
+def _measured(codecs: Codecs, name: str, image: Tensor, before: list[RoundTrip]) -> RoundTrip:
     try:
-        return measure(codecs.load(name), image)
+        return measure(codecs.load(name), image, before)
     except TaesdError as error:
         return RoundTrip(name, "", error=str(error))

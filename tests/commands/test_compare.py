@@ -15,6 +15,7 @@ import torch
 from PIL import Image, ImageDraw, ImageFont
 
 from taesd_ext import cli, load_codec
+from taesd_ext.codec.codec import Codec
 from taesd_ext.codec.embedded import embedded_names
 from taesd_ext.codec.metrics import psnr, ssim
 from taesd_ext.commands import measuring
@@ -78,6 +79,17 @@ def test_a_codec_that_fails_is_a_row_of_its_own(models):
     assert rows[1].image is None
     numbers = json.loads(json.dumps([row.numbers() for row in rows], allow_nan=False))
     assert [row["psnr"] is None for row in numbers] == [False, True, False]
+
+
+def test_a_decoder_alone_draws_the_best_latent_before_it(models):
+    rows = rows_of(models, "taesd", "taesd3")
+    own = load_codec("taesd", models_dir=models)
+    alone = Codec("decoder", own.format, decoder=own.decoder)
+    row = measure(alone, picture(), rows)
+    assert torch.equal(row.image, rows[0].image)
+    assert rows[0].codec in row.codec
+    assert row.numbers()["encode_seconds"] is None
+    assert measure(alone, picture(), rows[1:]).error
 
 
 def test_difference_map():
