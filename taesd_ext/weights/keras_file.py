@@ -9,6 +9,7 @@ Numbers are read only where they lie plainly in the file, never packed: its libr
 Keras' own lists of layers among them, are not read at all: the library takes 4 GB for a text that claims that length.
 """
 
+import itertools
 import re
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -54,10 +55,8 @@ def read_keras(path: Path | str) -> dict[str, Tensor]:
         with Path(path).open("rb") as data:
             _check_start(data.read(_START))
         with h5py.File(path, "r") as file:
-            layers = _File(h5py).layers(file)
-            network = _network_for(layers)
-            return _state_of(network, _in_order(network, layers))
-    except (ValueError, OSError, KeyError, RuntimeError, TypeError, AttributeError) as error:
+            return _state_of(*_network_for(_layers(h5py, file)))
+    except (ValueError, OSError, LookupError, RuntimeError, TypeError, AttributeError) as error:
         why = str(error) if type(error) is ValueError else one_line(error)
         raise TaesdError(f"{path} holds no tiny autoencoder of Keras", why, "Use taesd-tf's .h5 files") from error
 
@@ -74,66 +73,53 @@ def _check_start(head: bytes) -> None:
         raise ValueError("it has a block for a driver of its own")
 
 
-class _File:
-    """Finds the convolutions of each layer; counts what it visits."""
+def _layers(h5py: Any, file: Any) -> list[list[_Conv]]:
+    """The convolutions of each top-level layer that has any, single ones and blocks in the order of each kind."""
+    visited = itertools.count()
 
-    def __init__(self, h5py: Any) -> None:
-        self._h5py = h5py
-        self._visited = 0
-
-    def layers(self, file: Any) -> list[list[_Conv]]:
-        """The convolutions of each top-level layer that has any, single ones and blocks in the order of each kind."""
-        root = self._child(file, "model_weights") if "model_weights" in file else file
-        for container in ("layers", "_layer_checkpoint_dependencies"):
-            if container in root:
-                root = self._child(root, container)
-        found = [(name, self._convs(self._child(root, name), 0)) for name in sorted(root, key=_natural)]
-        found = [(name, convs) for name, convs in found if convs]
-        for single in (True, False):
-            kinds = {_natural(name)[0] for name, convs in found if (len(convs) == 1) is single}
-            if len(kinds) > 1:
-                raise ValueError(f"its layers {' and '.join(sorted(kinds))[:80]} are not numbered in one order")
-        return [convs for _, convs in found]
-
-    def _convs(self, group: Any, depth: int) -> list[_Conv]:
-        """Those below a group, in the order of the names' numbers."""
-        if not isinstance(group, self._h5py.Group):
-            raise ValueError("it holds numbers outside of layers")
-        if depth > _DEEPEST:
-            raise ValueError("its groups are nested without end")
-        found: list[_Conv] = []
-        own: list[Any] = []
-        for name in sorted(group, key=_natural):
-            child = self._child(group, name)
-            if isinstance(child, self._h5py.Group):
-                found += self._convs(child, depth + 1)
-            else:
-                own.append(self._checked(child))
-        return [*([_conv(own)] if own else []), *found]
-
-    def _child(self, group: Any, name: str) -> Any:
+    def child(group: Any, name: str) -> Any:
         """What lies in a group, through the file's own hard links only."""
-        self._visited += 1
-        if self._visited > _MOST_VISITED:
+        if next(visited) >= _MOST_VISITED:
             raise ValueError("it holds too many groups")
-        if not isinstance(group.get(name, getlink=True), self._h5py.HardLink):
+        if not isinstance(group.get(name, getlink=True), h5py.HardLink):
             raise ValueError(f"{name[:80]!r} is a link to elsewhere")
         return group[name]
 
-    def _checked(self, found: Any) -> Any:
-        if not isinstance(found, self._h5py.Dataset) or found.dtype.kind != "f":
-            raise ValueError(f"{found.name[:80]!r} is not an array of numbers")
-        if found.external or found.is_virtual or found.chunks:
-            raise ValueError(f"the numbers of {found.name[:80]!r} are packed or lie elsewhere")
-        if found.size is None or found.size > _MOST_NUMBERS:
-            raise ValueError(f"{found.name[:80]!r} claims {found.shape}")
-        return found
+    def convs(group: Any, depth: int) -> list[_Conv]:
+        """Those below a group, in the order of the names' numbers."""
+        if not isinstance(group, h5py.Group) or depth > _DEEPEST:
+            raise ValueError("it holds numbers outside of layers, or groups without end")
+        children = [child(group, name) for name in sorted(group, key=_natural)]
+        arrays = [_checked(h5py, found) for found in children if not isinstance(found, h5py.Group)]
+        below = [conv for found in children if isinstance(found, h5py.Group) for conv in convs(found, depth + 1)]
+        return [*([_conv(arrays)] if arrays else []), *below]
+
+    root = child(file, "model_weights") if "model_weights" in file else file
+    for container in ("layers", "_layer_checkpoint_dependencies"):
+        if container in root:
+            root = child(root, container)
+    layers = {name: found for name in sorted(root, key=_natural) if (found := convs(child(root, name), 0))}
+    for single in (True, False):
+        kinds = {_natural(name)[0] for name, found in layers.items() if (len(found) == 1) is single}
+        if len(kinds) > 1:
+            raise ValueError(f"its layers {' and '.join(sorted(kinds))[:80]} are not numbered in one order")
+    return list(layers.values())
 
 
 def _natural(name: str) -> tuple[str, int]:
     """ "conv2d" before "conv2d_1" before "conv2d_10" """
     match = re.fullmatch(r"(.*?)_?(\d{1,9})", name)
     return (match[1], int(match[2])) if match else (name, -1)
+
+
+def _checked(h5py: Any, found: Any) -> Any:
+    if not isinstance(found, h5py.Dataset) or found.dtype.kind != "f":
+        raise ValueError(f"{found.name[:80]!r} is not an array of numbers")
+    if found.external or found.is_virtual or found.chunks:
+        raise ValueError(f"the numbers of {found.name[:80]!r} are packed or lie elsewhere")
+    if found.size is None or found.size > _MOST_NUMBERS:
+        raise ValueError(f"{found.name[:80]!r} claims {found.shape}")
+    return found
 
 
 def _conv(arrays: list[Any]) -> _Conv:
@@ -144,40 +130,27 @@ def _conv(arrays: list[Any]) -> _Conv:
     return _Conv(kernel, bias)
 
 
-def _network_for(layers: list[list[_Conv]]) -> nn.Sequential:
-    """The network, without weights, that such a picture's and such a latent's channels ask for."""
-    if not layers:
-        raise ValueError("it holds no layers with weights")
-    convs = [conv for layer in layers for conv in layer]
-    inputs = {conv.kernel.shape[2] for conv in convs}
-    outputs = {conv.kernel.shape[3] for conv in convs}
-    wide = inputs & outputs
-    with torch.device("meta"):
-        if 3 in inputs and len(latent := outputs - wide) == 1:
-            return tiny.Encoder(latent.pop())
-        if 3 in outputs and len(latent := inputs - wide) == 1:
-            return tiny.Decoder(latent.pop())
-    raise ValueError("its layers are not those of TAESD")
-
-
-def _in_order(network: nn.Sequential, layers: list[list[_Conv]]) -> list[_Conv]:
-    """The file's convolutions in the network's order.
+def _network_for(layers: list[list[_Conv]]) -> tuple[nn.Sequential, list[_Conv]]:
+    """The network, without weights, and the file's convolutions in its order.
 
     Where single layers and blocks of three are told apart, each kind fills the network's places of that kind; a flat
     list is in order as it is.
     """
     singles = [layer[0] for layer in layers if len(layer) == 1]
     blocks = [layer for layer in layers if len(layer) == 3]
-    places = [part for part in network if isinstance(part, (Conv2d, tiny.Block))]
-    blocks_wanted = sum(isinstance(part, tiny.Block) for part in places)
-    if not blocks:
-        return singles
-    if (len(singles), len(blocks), len(layers)) != (len(places) - blocks_wanted, blocks_wanted, len(places)):
+    if not singles or len(singles) + len(blocks) != len(layers):
         raise ValueError("its layers are not those of TAESD")
+    first, last = singles[0].kernel.shape, singles[-1].kernel.shape
+    with torch.device("meta"):
+        network = tiny.Encoder(last[3]) if first[2] == 3 else tiny.Decoder(first[2])
+    if not blocks:
+        return network, singles
     ordered: list[_Conv] = []
-    for part in places:
-        ordered += [singles.pop(0)] if isinstance(part, Conv2d) else blocks.pop(0)
-    return ordered
+    for part in network:
+        if isinstance(part, (Conv2d, tiny.Block)):
+            found = blocks if isinstance(part, tiny.Block) else singles
+            ordered += found.pop(0) if found is blocks else [found.pop(0)]
+    return network, [*ordered, *singles, *(conv for block in blocks for conv in block)]
 
 
 def _state_of(network: nn.Sequential, convs: list[_Conv]) -> dict[str, Tensor]:
@@ -187,14 +160,12 @@ def _state_of(network: nn.Sequential, convs: list[_Conv]) -> dict[str, Tensor]:
     state: dict[str, Tensor] = {}
     for (name, module), conv in zip(wanted.items(), convs, strict=True):
         height, width, channels_in, channels_out = conv.kernel.shape
-        found = (channels_out, channels_in, height, width), conv.bias is not None
-        if found != (tuple(module.weight.shape), module.bias is not None):
+        found = (channels_out, channels_in, height, width), conv.bias is not None and conv.bias.shape
+        if found != (tuple(module.weight.shape), module.bias is not None and tuple(module.bias.shape)):
             raise ValueError(
                 f"{conv.kernel.name[:80]!r} is of shape {conv.kernel.shape}, which does not fit the place of {name}"
             )
         state[f"{name}.weight"] = torch.from_numpy(conv.kernel[()]).float().permute(3, 2, 0, 1).contiguous()
         if conv.bias is not None:
-            if conv.bias.shape != (channels_out,):
-                raise ValueError(f"{conv.bias.name[:80]!r} is of shape {conv.bias.shape}")
             state[f"{name}.bias"] = torch.from_numpy(conv.bias[()]).float()
     return state
