@@ -1,22 +1,21 @@
 """Latents in files: ``.png`` in 8 bits, ``.safetensors`` exactly. Either says which codec decodes it."""
 
-from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 
-import safetensors
-import safetensors.torch
 import torch
+from safetensors.torch import save
 from torch import Tensor
 
 from taesd_ext.codec.latent_image import latent_to_png, png_to_latent
 from taesd_ext.codec.latent_note import LatentNote, read_note
-from taesd_ext.errors import TaesdError, one_line
+from taesd_ext.errors import TaesdError
+from taesd_ext.weights.tensor_file import open_tensor_file
 
 LATENT_SUFFIXES = (".png", ".safetensors")
 
 _TENSOR = "latent"
-_DTYPES = {"F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
+_DTYPES = (torch.float32, torch.float16, torch.bfloat16)
 
 
 def latent_bytes(suffix: str, latent: Tensor, note: LatentNote) -> bytes:
@@ -25,7 +24,7 @@ def latent_bytes(suffix: str, latent: Tensor, note: LatentNote) -> bytes:
         return latent_to_png(latent, note)
     if suffix == ".safetensors":
         metadata = {name: str(value) for name, value in asdict(note).items()}
-        return safetensors.torch.save({_TENSOR: latent.detach().cpu().contiguous()}, metadata)
+        return save({_TENSOR: latent.detach().cpu().contiguous()}, metadata)
     raise TaesdError(f"Cannot write latents as {suffix or 'a file without suffix'}", "", _USE)
 
 
@@ -46,26 +45,20 @@ _USE = f"Use {' or '.join(LATENT_SUFFIXES)}"
 
 
 def _read_safetensors(path: Path) -> tuple[Tensor, LatentNote]:
+    cure = "Use a file that `python -m taesd_ext encode` wrote"
     try:
-        with safetensors.safe_open(str(path), framework="pt", device="cpu") as file:
-            metadata: Mapping[str, str] = file.metadata() or {}
-            if _TENSOR not in file.keys():  # noqa: SIM118 - safe_open is no mapping
-                raise ValueError(f"it has no tensor {_TENSOR!r}")
-            note = read_note(dict(metadata))
-            view = file.get_slice(_TENSOR)
-            shape, dtype = tuple(view.get_shape()), view.get_dtype()
-            if shape != note.latent_shape:
-                raise ValueError(f"its latent is {shape} where its note says {note.latent_shape}")
-            if dtype not in _DTYPES:
-                raise ValueError(f"its latent is of type {dtype}")
-            latent = file.get_tensor(_TENSOR).float()
-    except ValueError as error:
-        raise TaesdError(f"{path} is not a stored latent", str(error), _CURE) from error
-    except Exception as error:
-        raise TaesdError(f"{path} is not a stored latent", one_line(error), _CURE) from error
+        file = open_tensor_file(path)
+        if _TENSOR not in file.shapes:
+            raise ValueError(f"it has no tensor {_TENSOR!r}")
+        note = read_note(file.metadata)
+        if file.shapes[_TENSOR] != note.latent_shape:
+            raise ValueError(f"its latent is {file.shapes[_TENSOR]} where its note says {note.latent_shape}")
+        latent = file.load([_TENSOR])[_TENSOR]
+        if latent.dtype not in _DTYPES:
+            raise ValueError(f"its latent is of type {latent.dtype}")
+    except (TaesdError, ValueError) as error:
+        why = error.why if isinstance(error, TaesdError) else str(error)
+        raise TaesdError(f"{path} is not a stored latent", why, cure) from error
     if not torch.isfinite(latent).all():
-        raise TaesdError(f"{path} cannot be decoded", "its latent holds infinite or undefined numbers", _CURE)
-    return latent, note
-
-
-_CURE = "Use a file that `python -m taesd_ext encode` wrote"
+        raise TaesdError(f"{path} cannot be decoded", "its latent holds infinite or undefined numbers", cure)
+    return latent.float(), note

@@ -198,7 +198,13 @@ def _plain(pixels: np.ndarray, family: str) -> tuple[Tensor, LatentNote]:
 
 def _open_png(source: Path | str | bytes) -> Image.Image:
     """An 8-bit RGBA PNG whose claimed size is sane, not decoded yet."""
-    data = source if isinstance(source, bytes) else _read_bytes(Path(source))
+    if isinstance(source, bytes):
+        data = source
+    else:
+        with Path(source).open("rb") as file:
+            data = file.read(_MOST_BYTES + 1)
+    if len(data) > _MOST_BYTES:
+        raise ValueError(f"it has more than {_MOST_BYTES:,} bytes")
     if data[:8] != _PNG_START or data[12:16] != b"IHDR" or len(data) < 26:
         raise ValueError("it is not a PNG")
     width, height = int.from_bytes(data[16:20], "big"), int.from_bytes(data[20:24], "big")
@@ -207,14 +213,6 @@ def _open_png(source: Path | str | bytes) -> Image.Image:
     if (data[24], data[25]) != (8, 6):  # PIL would silently bring other depths and colours to 8-bit RGBA
         raise ValueError("it is not 8-bit RGBA")
     return Image.open(io.BytesIO(data), formats=("PNG",))
-
-
-def _read_bytes(path: Path) -> bytes:
-    with path.open("rb") as file:
-        data = file.read(_MOST_BYTES + 1)
-    if len(data) > _MOST_BYTES:
-        raise ValueError(f"it has more than {_MOST_BYTES:,} bytes")
-    return data
 
 
 def _checksum(values: dict[str, Any], pixels: np.ndarray, fine: bytes) -> str:
