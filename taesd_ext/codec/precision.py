@@ -23,13 +23,14 @@ DtypeChoice = torch.dtype | Literal["auto"] | None
 # Intel's XPUs have matrix units for both. A device that is not listed (DirectML among them) stays at float32.
 _BY_DEVICE = {"cuda": torch.float16, "mps": torch.float16, "xpu": torch.float16}
 
-_CPU_QUESTIONS = {"amx_fp16": "_is_amx_fp16_supported", "amx_bf16": "_is_amx_tile_supported",
-                  "avx512_bf16": "_is_avx512_bf16_supported"}  # fmt: skip
-"""Instruction set -> the function of torch.cpu that knows it, in the versions that have it."""
-
-_CPU_TYPES = {"amx_fp16": torch.float16, "amx_bf16": torch.bfloat16, "avx512_bf16": torch.bfloat16}
-"""Instruction set -> the type that it multiplies at least twice as fast as float32, best first. Others that compute in
-narrow types (plain AVX512, AVX2, ARM's) are no faster in convolutions, or nobody has measured them."""
+_CPU_TYPES = {
+    "amx_fp16": ("_is_amx_fp16_supported", torch.float16),
+    "amx_bf16": ("_is_amx_tile_supported", torch.bfloat16),
+    "avx512_bf16": ("_is_avx512_bf16_supported", torch.bfloat16),
+}
+"""Instruction set -> the function of torch.cpu that knows it, in the versions that have it, and the type that it
+multiplies at least twice as fast as float32, best first. Others that compute in narrow types (plain AVX512, AVX2,
+ARM's) are no faster in convolutions, or nobody has measured them."""
 
 _TELLING_FLAGS = ("avx2", "avx512f", "avx512_bf16", "avx512_fp16", "amx_bf16", "amx_fp16", "asimdhp", "bf16", "i8mm")
 
@@ -67,14 +68,12 @@ def auto_dtype(device_type: str) -> torch.dtype:
     """What this kind of device does best; a CPU by what its instruction sets multiply fast."""
     if device_type != "cpu":
         return _BY_DEVICE.get(device_type, torch.float32)
-    quick = (dtype for name, dtype in _CPU_TYPES.items() if _cpu_has(name) and _convolves(dtype))
-    return next(quick, torch.float32)
-
-
-def _cpu_has(name: str) -> bool:
-    """By torch where it knows the instruction set (Windows, Linux), else by the system's list (Linux)."""
-    known = getattr(torch.cpu, _CPU_QUESTIONS[name], None)
-    return bool(known()) if known else name in cpu_flags()
+    for name, (question, dtype) in _CPU_TYPES.items():
+        # By torch where it knows the instruction set (Windows, Linux), else by the system's list (Linux).
+        known = getattr(torch.cpu, question, None)
+        if (known() if known else name in cpu_flags()) and _convolves(dtype):
+            return dtype
+    return torch.float32
 
 
 def is_finite(tensor: Tensor) -> bool:

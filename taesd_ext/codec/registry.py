@@ -3,8 +3,8 @@
 import threading
 import time
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
 
@@ -26,15 +26,13 @@ LONGEST_PAUSE = 600.0
 """Seconds until a failed load is tried again: doubled at each failure. A change in the files ends the pause."""
 
 
-@dataclass(frozen=True)
-class _Key:
+class _Key(NamedTuple):
     family: str
     device: str
     dtype: torch.dtype
 
 
-@dataclass(frozen=True)
-class _Failure:
+class _Failure(NamedTuple):
     error: TaesdError
     files: tuple
     retry_at: float
@@ -78,10 +76,9 @@ class CodecRegistry:
         if not self._load_lock.acquire(blocking=wait):
             raise _loading(family)
         try:
-            with self._state_lock:
-                if codec := self._codecs.get(key):
-                    return codec
-                failure = self._failures.get(key)
+            if codec := self._kept(key):
+                return codec
+            failure = self._failures.get(key)
             folders = self._present_folders()
             files = _files(family, folders)
             if failure and self._clock() < failure.retry_at and failure.files == files:

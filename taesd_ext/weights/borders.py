@@ -6,7 +6,6 @@ it themselves.
 
 import functools
 import json
-import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +13,7 @@ from taesd_ext.errors import TaesdError
 from taesd_ext.models.layers import BORDERS
 from taesd_ext.weights.folders import cache_folder
 from taesd_ext.weights.identify import checksums
-from taesd_ext.weights.tensor_file import regular_file_size
+from taesd_ext.weights.tensor_file import regular_file_size, write_whole
 
 _LARGEST = 2**20
 
@@ -26,10 +25,7 @@ def remember_borders(path: Path, borders: str) -> None:
     size, store = regular_file_size(path), _store()
     try:
         known = {**_known(), checksums(path)[0]: {"size": size, "borders": borders}}
-        store.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile("w", dir=store.parent, delete=False, encoding="utf-8") as file:
-            json.dump(known, file)
-        Path(file.name).replace(store)
+        write_whole(store, json.dumps(known).encode())
     except OSError as error:
         raise TaesdError(f"{store} cannot be written", error.strerror or "", "Check its folder") from error
 

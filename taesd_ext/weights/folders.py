@@ -2,7 +2,6 @@
 
 import os
 import tempfile
-import threading
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -97,23 +96,20 @@ class Listing:
 
 
 _remembered: dict[str, tuple[int, Listing]] = {}
-_lock = threading.Lock()
 
 
 def listing(folder: Path) -> Listing:
     """The folder's content; empty where it cannot be read."""
     try:
         changed = folder.stat().st_mtime_ns
-        with _lock:
-            known = _remembered.get(str(folder))
+        known = _remembered.get(str(folder))
         if known and known[0] == changed:
             return known[1]
         found = _read(folder)
     except OSError:
         return Listing({}, {}, has_config=False)
     if time.time() - changed / 1e9 > _SETTLED and not found.may_grow:
-        with _lock:
-            _remembered[str(folder)] = changed, found
+        _remembered[str(folder)] = changed, found
     return found
 
 

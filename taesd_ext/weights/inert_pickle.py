@@ -149,9 +149,6 @@ class InertUnpickler(pickle._Unpickler):
     def _instantiate(self, function: Any, arguments: Any) -> None:
         self.append(Noted(function, arguments))
 
-    def _start_empty(self) -> None:
-        self.append(Noted())
-
     def _leave_out(self) -> None:
         """A frozen set, and a dict with its entries, which no program writes in one step."""
         self.pop_mark()  # type: ignore[attr-defined]
@@ -166,7 +163,7 @@ class InertUnpickler(pickle._Unpickler):
         **_python,
         **dict.fromkeys((pickle.REDUCE[0], pickle.NEWOBJ[0]), _note_call),
         pickle.NEWOBJ_EX[0]: _note_call_by_names,
-        **dict.fromkeys((pickle.EMPTY_DICT[0], pickle.EMPTY_SET[0]), _start_empty),
+        **dict.fromkeys((pickle.EMPTY_DICT[0], pickle.EMPTY_SET[0]), lambda self: self.append(Noted())),
         **dict.fromkeys((pickle.DICT[0], pickle.FROZENSET[0]), _leave_out),
         **dict.fromkeys((pickle.EXT1[0], pickle.EXT2[0], pickle.EXT4[0]), _refuse),
         pickle.BUILD[0]: _keep_attributes,

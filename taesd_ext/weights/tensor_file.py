@@ -94,10 +94,15 @@ def open_tensor_file(path: Path | str) -> TensorFile:
 
 def write_tensor_file(path: Path, tensors: dict[str, Tensor], metadata: dict[str, str]) -> None:
     """A safetensors file, whole or not at all. Raises OSError; the library's own writer has an error of its own."""
+    write_whole(path, save(tensors, metadata))
+
+
+def write_whole(path: Path, content: bytes) -> None:
+    """A file, whole or not at all. Raises OSError."""
     path.parent.mkdir(parents=True, exist_ok=True)
     unfinished = path.with_name(f"{path.name}.{os.getpid()}.part")
     try:
-        unfinished.write_bytes(save(tensors, metadata))
+        unfinished.write_bytes(content)
         unfinished.replace(path)
     finally:
         unfinished.unlink(missing_ok=True)

@@ -29,7 +29,7 @@ class TestAuto:
     @pytest.mark.parametrize("torch_knows", [False, True])
     def test_a_cpu_is_asked_what_it_has(self, monkeypatch, flags, convolves, expected, torch_knows):
         monkeypatch.setattr(precision, "_convolves", lambda dtype: dtype in convolves)
-        for name, question in precision._CPU_QUESTIONS.items():
+        for name, (question, _) in precision._CPU_TYPES.items():
             if torch_knows:
                 monkeypatch.setattr(torch.cpu, question, lambda name=name: name in flags, raising=False)
             else:
@@ -42,18 +42,17 @@ class TestAuto:
         assert resolve_dtype("auto", torch.device("mps")) == F16
         assert resolve_dtype("auto", "meta") == F32
 
-    def test_the_rest_is_as_given(self):
+    def test_the_rest_is_as_given_if_this_torch_can(self, monkeypatch):
         assert resolve_dtype(None) == F32
         assert resolve_dtype(torch.float64) == torch.float64
         for wrong in ("half", torch.int8, 16):
             with pytest.raises(TaesdError, match="Cannot compute in"):
                 resolve_dtype(wrong)
-
-    def test_a_type_that_this_torch_cannot_convolve_in_is_refused(self, monkeypatch):
         monkeypatch.setattr(precision, "_convolves", lambda dtype: dtype != F16)
         with pytest.raises(TaesdError, match="no convolutions in it"):
             resolve_dtype(F16, "cpu")
         assert resolve_dtype(F16, "cuda") == F16
+
 
 
 def test_is_finite_sees_every_bad_value():
