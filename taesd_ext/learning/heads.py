@@ -8,6 +8,7 @@ area-averaged, clamped full decode.
 import copy
 from collections.abc import Callable, Collection, Generator, Iterator
 from dataclasses import dataclass
+from itertools import chain
 
 import torch
 from torch import Tensor, nn
@@ -119,17 +120,15 @@ def fit_heads(
     exam: dict[int, list[tuple[Tensor, Tensor]]] = {scale: [] for scale in scales}
     taught: dict[int, list[HeadLesson]] = {scale: [] for scale in scales}
     random, total = seeded(seed), HELD_BACK + lessons
-    for done, latent in enumerate(_latents(decoder, encoder, HELD_BACK, seed + 1)):
+    held_back = _latents(decoder, encoder, HELD_BACK, seed + 1)
+    for done, latent in enumerate(chain(held_back, _latents(decoder, encoder, lessons, seed))):
         yield 0.7 * done / total
-        features, _, image = _decode_with_taps(decoder, latent, ())
+        features, tapped, image = _decode_with_taps(decoder, latent, () if done < HELD_BACK else taps)
         for scale in scales:
-            exam[scale].append((features[scale].half(), functional.avg_pool2d(image, scale)))
-        yield 0.7 * done / total
-    for done, latent in enumerate(_latents(decoder, encoder, lessons, seed), HELD_BACK):
-        yield 0.7 * done / total
-        features, tapped, image = _decode_with_taps(decoder, latent, taps)
-        for scale in scales:
-            taught[scale].append(_lesson(scale, features[scale], tapped, image, random))
+            if done < HELD_BACK:
+                exam[scale].append((features[scale].half(), functional.avg_pool2d(image, scale)))
+            else:
+                taught[scale].append(_lesson(scale, features[scale], tapped, image, random))
         yield 0.7 * done / total
     results = {}
     for index, scale in enumerate(scales):
