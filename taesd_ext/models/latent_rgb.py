@@ -31,11 +31,16 @@ LATENT_RGB: dict[str, RgbFactors] = {
 
 def latent_to_rgb(latent: Tensor, row: str | RgbFactors) -> Tensor:
     """(B,C,h,w) latent in the family's scale -> (B,3,h,w) float32 image in [0,1]."""
-    rgb = LATENT_RGB[row] if isinstance(row, str) else row
-    factors = torch.tensor(rgb.factors, dtype=torch.float32, device=latent.device)
-    bias = torch.tensor(rgb.bias, dtype=torch.float32, device=latent.device)
-    image = torch.einsum("bchw,cr->brhw", latent.float(), factors) + bias.view(1, 3, 1, 1)
+    factors, bias = _tensors(row, latent.device)
+    image = torch.einsum("bchw,cr->brhw", latent.float(), factors) + bias
     return image.add_(1).div_(2).clamp_(0, 1)
+
+
+def _tensors(row: str | RgbFactors, device: torch.device) -> tuple[Tensor, Tensor]:
+    """(C,3) factors and (1,3,1,1) bias."""
+    rgb = LATENT_RGB[row] if isinstance(row, str) else row
+    factors, bias = (torch.tensor(values, dtype=torch.float32, device=device) for values in (rgb.factors, rgb.bias))
+    return factors, bias.view(1, 3, 1, 1)
 
 
 _GREY_DEVIATIONS = 2.0
@@ -60,8 +65,5 @@ def latent_to_grey(latent: Tensor) -> Tensor:
 
 def rgb_to_latent(image: Tensor, row: str) -> Tensor:
     """(B,3,h,w) image in [0,1] -> the smallest (B,C,h,w) float32 latent that :func:`latent_to_rgb` shows as it."""
-    rgb = LATENT_RGB[row]
-    factors = torch.tensor(rgb.factors, dtype=torch.float32, device=image.device)
-    bias = torch.tensor(rgb.bias, dtype=torch.float32, device=image.device)
-    inverse = torch.linalg.pinv(factors)
-    return torch.einsum("brhw,rc->bchw", image.float() * 2 - 1 - bias.view(1, 3, 1, 1), inverse)
+    factors, bias = _tensors(row, image.device)
+    return torch.einsum("brhw,rc->bchw", image.float() * 2 - 1 - bias, torch.linalg.pinv(factors))

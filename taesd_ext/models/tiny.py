@@ -37,6 +37,12 @@ class Clamp(Module):
         return torch.tanh(latent / CLAMP_MAGNITUDE) * CLAMP_MAGNITUDE
 
 
+def three_convs(channels_in: int, channels: int) -> Sequential:
+    """(B,C,h,w) -> (B,C',h,w)"""
+    first = conv3x3(channels_in, channels)
+    return Sequential(first, ReLU(), conv3x3(channels, channels), ReLU(), conv3x3(channels, channels))
+
+
 class Block(Module):
     """Residual block: three 3x3 convolutions added to their input, then ReLU. (B,C,h,w) -> (B,C,h,w).
 
@@ -45,13 +51,7 @@ class Block(Module):
 
     def __init__(self, channels: int, *, midblock_norm: bool = False) -> None:
         super().__init__()
-        self.conv = Sequential(
-            conv3x3(channels, channels),
-            ReLU(),
-            conv3x3(channels, channels),
-            ReLU(),
-            conv3x3(channels, channels),
-        )
+        self.conv = three_convs(channels, channels)
         self.fuse = ReLU()
         self.pool: Sequential | None = None
         if midblock_norm:

@@ -18,7 +18,7 @@ from torch.nn import functional
 
 from taesd_ext.models.layers import Conv2d, Module, PixelShuffle, ReLU, Sequential, Upsample, conv1x1, conv3x3
 from taesd_ext.models.state_shapes import Arguments, Shapes, frame_counts, plain_convs
-from taesd_ext.models.tiny import WIDTH, Clamp, TinyNetwork, halve
+from taesd_ext.models.tiny import WIDTH, Clamp, TinyNetwork, halve, three_convs
 
 BLOCKS = 3
 """Blocks in each stage."""
@@ -29,13 +29,7 @@ class MemoryBlock(Module):
 
     def __init__(self, channels: int) -> None:
         super().__init__()
-        self.conv = Sequential(
-            conv3x3(2 * channels, channels),
-            ReLU(),
-            conv3x3(channels, channels),
-            ReLU(),
-            conv3x3(channels, channels),
-        )
+        self.conv = three_convs(2 * channels, channels)
         self.act = ReLU()
 
     def forward(self, x: Tensor, before: Tensor | None = None) -> Tensor:
