@@ -19,14 +19,16 @@ def decoder_file(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
     return path
 
 
-def test_weights_that_nobody_has_seen_have_none_yet(decoder_file: Path) -> None:
+def test_what_a_file_has(weights_dir: Path, decoder_file: Path) -> None:
     assert details_of_file("taesd", decoder_file, look=False) is None
-    assert details_of_file("taesd", decoder_file) == ""
-    assert details_of_file("taesd", decoder_file, look=False) == ""
-
-
-def test_official_weights_have_the_shipped_ones(weights_dir: Path, decoder_file: Path) -> None:
+    for look in (True, False):
+        assert details_of_file("taesd", decoder_file, look=look) == "", "weights that nobody has seen"
+    assert details_of_file("taesd3", decoder_file) == "", "a decoder of another kind"
     assert details_of_file("taesd", weights_dir / "taesd_decoder.safetensors") == "shipped"
+    decoder_file.write_bytes(b"<html>log in</html>")
+    assert details_of_file("taesd", decoder_file) == ""
+    decoder_file.unlink()
+    assert details_of_file("taesd", decoder_file) == ""
 
 
 def test_looked_at_again_after_learning_and_when_the_file_changed(
@@ -43,15 +45,3 @@ def test_looked_at_again_after_learning_and_when_the_file_changed(
     os.utime(decoder_file, (1, 1))
     details_of_file("taesd", decoder_file)
     assert len(looks) == 3
-
-
-@pytest.mark.parametrize("content", [None, b"<html>log in</html>"])
-def test_no_decoder_has_none(decoder_file: Path, content: bytes | None) -> None:
-    decoder_file.unlink()
-    if content is not None:
-        decoder_file.write_bytes(content)
-    assert details_of_file("taesd", decoder_file) == ""
-
-
-def test_a_decoder_of_another_kind_has_none(decoder_file: Path) -> None:
-    assert details_of_file("taesd3", decoder_file) == ""

@@ -3,6 +3,7 @@
 import io
 import json
 import zlib
+from dataclasses import asdict
 
 import numpy as np
 import pytest
@@ -25,7 +26,7 @@ from taesd_ext.codec.latent_image import (
     quantise,
     to_pixels,
 )
-from taesd_ext.codec.latent_note import note_for
+from taesd_ext.codec.latent_note import LatentNote, note_for
 from taesd_ext.codec.picture_file import read_picture
 from taesd_ext.latent_formats import FAMILIES, native_format
 from taesd_ext.models.latent_rgb import LATENT_RGB
@@ -33,16 +34,17 @@ from taesd_ext.models.latent_rgb import LATENT_RGB
 STEP = 6 / 255
 
 
-def latent_of(family: str, size: tuple[int, int] = (40, 72), scale: float = 1.0, seed: int = 0) -> torch.Tensor:
+def latent_of(family="taesd", size=(40, 72), scale=1.0, seed=0) -> tuple[torch.Tensor, LatentNote]:
     row = native_format(family)
     factor = row.spatial_scale_factor
     shape = (1, row.latent_channels, -(-size[0] // factor), -(-size[1] // factor))
-    return torch.randn(shape, generator=torch.Generator().manual_seed(seed)) * scale
+    latent = torch.randn(shape, generator=torch.Generator().manual_seed(seed)) * scale
+    return latent, note_for(latent, family, row, size)
 
 
-def png_of(family: str, size: tuple[int, int] = (40, 72), scale: float = 1.0) -> tuple[torch.Tensor, bytes]:
-    latent = latent_of(family, size, scale)
-    return latent, latent_to_png(latent, note_for(latent, family, native_format(family), size))
+def png_of(scale: float = 1.0, size=(40, 72)) -> tuple[torch.Tensor, bytes]:
+    latent, note = latent_of(scale=scale, size=size)
+    return latent, latent_to_png(latent, note)
 
 
 def rewritten(data: bytes, change=lambda values: None, edit=lambda pixels: None, *, noted: bool = True) -> bytes:
@@ -82,35 +84,27 @@ def test_bytes_are_those_of_taesd():
 @settings(max_examples=30)
 @given(height=st.integers(1, 90), width=st.integers(1, 90), family=st.sampled_from(FAMILIES), seed=st.integers(0, 99))
 def test_round_trip_within_an_eighth_of_a_step(height, width, family, seed):
-    latent = latent_of(family, (height, width), scale=2.0, seed=seed)
-    note = note_for(latent, family, native_format(family), (height, width))
-    back, read = png_to_latent(latent_to_png(latent, note))
+    latent, note = latent_of(family, (height, width), scale=2.0, seed=seed)
+    data = latent_to_png(latent, note)
+    back, read = png_to_latent(data)
     assert read == note
     assert (back - latent).abs().max() <= STEP / 8 + 1e-5
+    assert latent_to_png(back, note) == data, "storing twice changes nothing"
 
 
 def test_a_file_of_before_the_finer_values_is_read():
-    latent, data = png_of("taesd", scale=2.0)
+    latent, data = png_of(scale=2.0)
     back, _ = png_to_latent(rewritten(data, lambda values: signed(values, pixels_of(data))))
     assert STEP / 8 + 1e-5 < (back - latent).abs().max() <= STEP / 2 + 1e-5
 
 
-def test_storing_twice_changes_nothing():
-    data = png_of("taesd3", scale=2.0)[1]
-    back, note = png_to_latent(data)
-    assert latent_to_png(back, note) == data
-
-
 @pytest.mark.parametrize(
-    ("channels", "grid"),
-    [(4, (1, 1)), (16, (2, 2)), (32, (2, 4)), (48, (3, 4)), (128, (4, 8)), (0, None), (6, None)],
+    ("channels", "grid"), [(4, (1, 1)), (16, (2, 2)), (32, (2, 4)), (48, (3, 4)), (128, (4, 8))]
 )
 def test_grids(channels, grid):
-    if grid is None:
-        with pytest.raises(TaesdError):
-            grid_of(channels)
-    else:
-        assert grid_of(channels) == grid
+    assert grid_of(channels) == grid
+    with pytest.raises(TaesdError):
+        grid_of(channels + 2)
 
 
 def test_layout_of_tiles():
@@ -124,33 +118,28 @@ def test_layout_of_tiles():
 
 
 def test_four_channels_are_taesds_own_picture():
-    latent, data = png_of("taesd")
+    latent, data = png_of()
     expected = latent[0].div(6).add(0.5).clamp(0, 1).mul(255).round().byte().permute(1, 2, 0)
     assert np.array_equal(pixels_of(data), expected.numpy())
 
 
 def test_many_values_beyond_the_bytes_keep_the_strongest():
-    latent = latent_of("taesd", (1024, 1024), scale=30.0)
-    data = latent_to_png(latent, note_for(latent, "taesd", native_format("taesd"), (1024, 1024)))
+    latent, data = png_of(30.0, (1024, 1024))
     back, _ = png_to_latent(data)
     strongest = latent.abs().flatten().topk(100).indices
     assert (back - latent).flatten()[strongest].abs().max() <= STEP / 2 + 1e-4
 
 
 def test_undefined_latents_and_wrong_sizes_are_not_stored():
-    latent = latent_of("taesd")
-    with pytest.raises(TaesdError):
-        note_for(latent, "taesd", native_format("taesd"), (40, 80))
-    latent[0, 1, 2, 3] = float("nan")
-    with pytest.raises(TaesdError):
-        note_for(latent, "taesd", native_format("taesd"), (40, 72))
+    latent = latent_of()[0]
+    for spoil, width in ((0.0, 80), (float("nan"), 72)):
+        latent[0, 1, 2, 3] = spoil
+        with pytest.raises(TaesdError):
+            note_for(latent, "taesd", native_format("taesd"), (40, width))
 
 
 def changed_pixel(data: bytes) -> bytes:
-    def edit(pixels: np.ndarray) -> None:
-        pixels[0, 0, 0] ^= 1
-
-    return rewritten(data, edit=edit)
+    return rewritten(data, edit=lambda pixels: pixels.__setitem__((0, 0, 0), pixels[0, 0, 0] ^ 1))
 
 
 def with_header(data: bytes, width: int, height: int, depth: int = 8, colour: int = 6) -> bytes:
@@ -165,10 +154,6 @@ def jpeg(_: bytes) -> bytes:
     return buffer.getvalue()
 
 
-def plain(data: bytes) -> bytes:
-    return rewritten(data, noted=False)
-
-
 def noting(**values: object):
     return lambda data: rewritten(data, lambda note: note.update(values))
 
@@ -178,36 +163,34 @@ def lacking(name: str):
 
 
 REFUSED = {
-    "empty": (lambda data: b"", "not a PNG"),
-    "a JPEG": (jpeg, "not a PNG"),
-    "cut off": (lambda data: data[: len(data) // 2], "not a stored latent"),
-    "no note": (plain, "no note"),
-    "one bit of one pixel changed": (changed_pixel, "changed after"),
-    "family changed": (noting(family="taesdxl"), "changed after"),
-    "size changed": (noting(width=71), "changed after"),
-    "a size that does not fit the pixels": (noting(width=720), "note says"),
-    "an absurd size": (noting(width=2**40), "claims an original"),
-    "a negative size": (noting(height=-8), "claims an original"),
-    "a size that is no number": (noting(height="tall"), "incomplete"),
-    "infinite size": (noting(height=float("inf")), "not a stored latent"),
-    "unknown format": (noting(format="sd9"), "unknown latent format"),
-    "other channels": (noting(channels=16), "channels"),
-    "a later version": (noting(version=2), "version 2"),
-    "another layout": (noting(layout="rows"), "layout"),
-    "a note that lacks a part": (lacking("family"), "incomplete"),
-    "no checksum": (lacking("sha256"), "changed after"),
-    "a bomb": (lambda data: with_header(data, 2**31 - 1, 2**31 - 1), "claims"),
-    "sixteen bits": (lambda data: with_header(data, 9, 5, depth=16), "8-bit RGBA"),
-    "a palette": (lambda data: with_header(data, 9, 5, colour=3), "8-bit RGBA"),
+    "empty": lambda data: b"",
+    "a JPEG": jpeg,
+    "cut off": lambda data: data[: len(data) // 2],
+    "no note": lambda data: rewritten(data, noted=False),
+    "one bit of one pixel changed": changed_pixel,
+    "family changed": noting(family="taesdxl"),
+    "size changed": noting(width=71),
+    "a size that does not fit the pixels": noting(width=720),
+    "an absurd size": noting(width=2**40),
+    "a negative size": noting(height=-8),
+    "a size that is no number": noting(height="tall"),
+    "infinite size": noting(height=float("inf")),
+    "unknown format": noting(format="sd9"),
+    "other channels": noting(channels=16),
+    "a later version": noting(version=2),
+    "another layout": noting(layout="rows"),
+    "a note that lacks a part": lacking("family"),
+    "no checksum": lacking("sha256"),
+    "a bomb": lambda data: with_header(data, 2**31 - 1, 2**31 - 1),
+    "sixteen bits": lambda data: with_header(data, 9, 5, depth=16),
+    "a palette": lambda data: with_header(data, 9, 5, colour=3),
 }
 
 
 @pytest.mark.parametrize("kind", REFUSED)
 def test_foreign_and_edited_pictures_are_refused(kind):
-    spoil, reason = REFUSED[kind]
-    _, data = png_of("taesd")
-    with pytest.raises(TaesdError, match=reason) as caught:
-        png_to_latent(spoil(data))
+    with pytest.raises(TaesdError) as caught:
+        png_to_latent(REFUSED[kind](png_of()[1]))
     assert "\n" not in str(caught.value)
 
 
@@ -215,7 +198,7 @@ def test_foreign_and_edited_pictures_are_refused(kind):
     "beyond", [None, "x", [1], [0.5, 300], [-1, 300], [10**9, 300], [0, 10**9], [True, 300], {"0": 300}]
 )
 def test_a_forged_list_of_strong_values_is_refused(beyond):
-    _, data = png_of("taesd")
+    _, data = png_of()
 
     def forge(values: dict) -> None:
         values["beyond"] = beyond
@@ -228,7 +211,7 @@ def test_a_forged_list_of_strong_values_is_refused(beyond):
 @settings(max_examples=60)
 @given(st.binary(max_size=200), st.integers(0, 10**6))
 def test_damage_is_refused_or_harmless(junk, place):
-    latent, data = png_of("taesd")
+    latent, data = png_of()
     spoilt = bytearray(data)
     place %= len(spoilt)
     spoilt[place : place + len(junk)] = junk
@@ -240,9 +223,9 @@ def test_damage_is_refused_or_harmless(junk, place):
 
 
 def test_taesds_own_picture_needs_the_family(tmp_path):
-    latent, data = png_of("taesd", (40, 72))
+    latent, data = png_of()
     path = tmp_path / "theirs.png"
-    path.write_bytes(plain(data))
+    path.write_bytes(rewritten(data, noted=False))
     with pytest.raises(TaesdError, match="no note"):
         read_latent(path)
     back, note = read_latent(path, family="taesd")
@@ -257,8 +240,7 @@ def test_taesds_own_picture_needs_the_family(tmp_path):
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_safetensors_are_exact(family, tmp_path):
-    latent = latent_of(family, scale=5.0)
-    note = note_for(latent, family, native_format(family), (40, 72))
+    latent, note = latent_of(family, scale=5.0)
     path = tmp_path / "latent.safetensors"
     path.write_bytes(latent_bytes(".safetensors", latent, note))
     back, read = read_latent(path)
@@ -266,22 +248,16 @@ def test_safetensors_are_exact(family, tmp_path):
     assert read == note
 
 
-NOTE = {"family": "taesd", "format": "sd1", "channels": "4", "height": "40", "width": "72", "version": "1"}
-
-
 @pytest.mark.parametrize(
-    ("changes", "tensor"),
-    [
-        ({"height": "999"}, "latent"), ({"channels": "16"}, "latent"), ({"format": "??"}, "latent"),
-        ({"version": "9"}, "latent"), ({}, "1.weight"), (None, ""),
-    ],
-)  # fmt: skip
-def test_safetensors_that_contradict_themselves_or_hold_no_latent(changes, tensor, tmp_path):
+    "changes", [{"height": "999"}, {"channels": "16"}, {"format": "??"}, {"version": "9"}, {"tensor": "1.weight"}, None]
+)
+def test_safetensors_that_contradict_themselves_or_hold_no_latent(changes, tmp_path):
     path = tmp_path / "latent.safetensors"
-    if changes is None:
-        path.write_bytes(b"\xff" * 64)
-    else:
-        safetensors.torch.save_file({tensor: latent_of("taesd")}, path, {**NOTE, **changes})
+    path.write_bytes(b"\xff" * 64)
+    if changes:
+        latent, note = latent_of()
+        noted = {name: str(value) for name, value in asdict(note).items()} | changes
+        safetensors.torch.save_file({noted.pop("tensor", "latent"): latent}, path, noted)
     with pytest.raises(TaesdError):
         read_latent(path)
 
@@ -289,7 +265,7 @@ def test_safetensors_that_contradict_themselves_or_hold_no_latent(changes, tenso
 @pytest.mark.parametrize("family", FAMILIES)
 def test_view_for_people(family):
     row = native_format(family)
-    latent = latent_of(family, (64, 64))
+    latent, _ = latent_of(family, (64, 64))
     view = latent_view(latent, row)
     height, width = latent.shape[-2:]
     assert view.mode == "RGB"

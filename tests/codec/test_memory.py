@@ -11,43 +11,33 @@ from taesd_ext.latent_formats import native_format
 from taesd_ext.models import tiny
 
 OUT_OF_MEMORY = [
-    torch.cuda.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB (GPU 0; 8.00 GiB total capacity)"),
+    torch.cuda.OutOfMemoryError("Tried to allocate 2.00 GiB"),
     MemoryError("Unable to allocate 1.2 GiB for an array"),
+    OSError(22, "The paging file is too small for this operation to complete"),
     *map(
         RuntimeError,
         (
-            "CUDA out of memory. Tried to allocate 20.00 MiB",
-            "CUDA error: out of memory\nCUDA kernel errors might be asynchronously reported at some other API call",
             "CUDA driver error: out of memory",
             "HIP out of memory. Tried to allocate 256.00 MiB. GPU 0 has a total capacity of 15.98 GiB",
-            "HIP error: out of memory",
             "hipErrorOutOfMemory",
-            "cuDNN error: CUDNN_STATUS_ALLOC_FAILED",
             "cuDNN error: CUDNN_STATUS_INTERNAL_ERROR_DEVICE_ALLOCATION_FAILED",
             "CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`",
-            "CUDA error: HIPBLAS_STATUS_ALLOC_FAILED when calling `hipblasCreate(handle)`",
-            "MPS backend out of memory (MPS allocated: 17.93 GB, other allocations: 384.00 KB, max allowed: 18.13 GB)",
             "Invalid buffer size: 16.00 GB",
             "[enforce fail] data. DefaultCPUAllocator: not enough memory: you tried to allocate 1 B.",
-            "[enforce fail at alloc_cpu.cpp:75] err == 0. DefaultCPUAllocator: can't allocate memory: you tried to "
-            "allocate 17179869184 bytes. Error code 12 (Cannot allocate memory)",
+            "[enforce fail at alloc_cpu.cpp:75] err == 0. DefaultCPUAllocator: can't allocate memory: you tried to ...",
             "Could not allocate tensor with 268435456 bytes. There is not enough GPU video memory available!",
-            "XPU out of memory. Tried to allocate 2.25 GiB (GPU 0; 15.56 GiB total capacity)",
             "Native API failed. Native API returns: -5 (PI_ERROR_OUT_OF_RESOURCES) -5 (PI_ERROR_OUT_OF_RESOURCES)",
             "level_zero backend failed with error: 39 (UR_RESULT_ERROR_OUT_OF_DEVICE_MEMORY)",
             "Native API failed. Native API returns: -6 (PI_ERROR_OUT_OF_HOST_MEMORY)",
-            "RESOURCE_EXHAUSTED: Out of memory while trying to allocate 8589934592 bytes.",
-            "NPU out of memory. Tried to allocate 1024.00 MiB",
+            "RESOURCE_EXHAUSTED: 8589934592 bytes.",
             "vk::Queue::submit: ErrorOutOfDeviceMemory",
-            "CUDA_ERROR_OUT_OF_MEMORY",
-            "MIOpen Error: miopenStatusAllocFailed",
+            "miopenStatusAllocFailed",
             "CL_MEM_OBJECT_ALLOCATION_FAILURE",
             "could not create a memory object: dnnl_out_of_memory",
             "Failed to allocate memory for requested buffer of size 268435456",
             "std::bad_alloc",
         ),
     ),
-    OSError(22, "The paging file is too small for this operation to complete"),
 ]
 
 OTHER_TROUBLE = [
@@ -88,25 +78,18 @@ def test_tiles_get_smaller_until_one_fits(enough):
     assert tried == ["auto", *(side for side in TILE_SIDES if side >= enough)]
 
 
-@pytest.mark.parametrize("tile", ["off", 640])
-def test_a_choice_is_not_overruled(tile):
+@pytest.mark.parametrize(
+    ("tile", "errors"),
+    [("off", ["out of memory"]), (640, ["out of memory"]), ("auto", ["out of memory", "boom"])],
+)
+def test_a_choice_is_not_overruled_and_any_other_error_comes_out_at_once(tile, errors):
+    left = iter(errors)
+
     def work(_tile):
-        raise MemoryError
+        raise RuntimeError(next(left))
 
-    with pytest.raises(MemoryError):
+    with pytest.raises(RuntimeError, match=errors[-1]):
         in_less_memory(work, tile)
-
-
-def test_the_last_error_comes_out_and_any_other_at_once():
-    tried = []
-
-    def work(tile):
-        tried.append(tile)
-        raise RuntimeError("boom" if len(tried) == 2 else "CUDA error: out of memory")
-
-    with pytest.raises(RuntimeError, match="boom"):
-        in_less_memory(work, "auto")
-    assert tried == ["auto", TILE_SIDES[0]]
 
 
 @pytest.fixture(scope="module")
@@ -134,6 +117,7 @@ def test_a_picture_is_tiled_as_little_as_memory_allows(codec, monkeypatch):
 
 
 def test_what_is_free_on_a_card_decides(codec, monkeypatch):
+    assert memory.free_bytes(torch.device("cpu")) is None, "nobody says it there"
     latent, image, sides = torch.randn(1, 4, 25, 25), torch.rand(1, 3, 200, 200), []
     monkeypatch.setattr("taesd_ext.codec.tiling.TILE", 184)
     monkeypatch.setattr("taesd_ext.codec.placement.free_bytes", lambda device: 1 << 20)
@@ -144,7 +128,3 @@ def test_what_is_free_on_a_card_decides(codec, monkeypatch):
     monkeypatch.setattr("taesd_ext.codec.tiling.WHOLE_BYTES", 0)
     assert torch.equal(codec.decode(latent, on_tiled=sides.append), tiled)
     assert len(sides) == 2
-
-
-def test_nobody_says_what_is_free_on_a_cpu():
-    assert memory.free_bytes(torch.device("cpu")) is None
