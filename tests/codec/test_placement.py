@@ -26,17 +26,19 @@ def plain():
     return tiny.Decoder(4).requires_grad_(False).eval()
 
 
+def placed(network, dtype=torch.float32, device=None):
+    return placement.placed(network, "decoder", native_format("taesd"), device or OtherDevice("cpu"), dtype)
+
+
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_sound_fast_forms_are_taken(plain, dtype):
-    assert isinstance(
-        placement.placed(plain, "decoder", native_format("taesd"), OtherDevice("cpu"), dtype), FastNetwork
-    )
+    assert isinstance(placed(plain, dtype), FastNetwork)
 
 
-def faulty_doubling(fault):
+def faulty_doubling(fault, words="NYI: channels last"):
     def forward(self, x):
         if fault == "raises":
-            raise RuntimeError("NYI: channels last")
+            raise RuntimeError(words)
         shape = (1, self.out_channels, 2 * x.shape[2], 2 * x.shape[3])
         return torch.full(shape, float("nan") if fault == "nan" else 0.0)
 
@@ -46,10 +48,9 @@ def faulty_doubling(fault):
 @pytest.mark.parametrize("fault", ["zeros", "raises", "nan"])
 def test_the_plain_network_computes_where_the_fast_one_is_wrong(plain, fault, monkeypatch):
     monkeypatch.setattr(fast_layers.Doubling, "forward", faulty_doubling(fault))
-    row, x = native_format("taesd"), torch.randn(1, 4, 5, 6)
-    network = placement.placed(plain, "decoder", row, OtherDevice("cpu"), torch.float32)
-    assert torch.equal(network(x), plain(x))
-    assert isinstance(placement.placed(plain, "decoder", row, torch.device("cpu"), torch.float32), FastNetwork)
+    x = torch.randn(1, 4, 5, 6)
+    assert torch.equal(placed(plain)(x), plain(x))
+    assert isinstance(placed(plain, device=torch.device("cpu")), FastNetwork)
 
 
 @pytest.mark.parametrize("fault", [None, "zeros"])
@@ -61,16 +62,13 @@ def test_a_full_vae_is_compared_too(fault, monkeypatch):
         wanted = vae(x)
     if fault:
         monkeypatch.setattr(fast_layers.Doubling, "forward", faulty_doubling(fault))
-    network = placement.placed(vae, "decoder", BY_NAME["sd1"], OtherDevice("cpu"), torch.float32)
+    network = placed(vae)
     assert any(isinstance(layer, FastResBlock) for layer in network.modules()) == (fault is None)
     assert torch.allclose(network(x), wanted, atol=1e-5)
 
 
 def test_memory_that_runs_out_in_the_comparison_is_no_fault_of_the_fast_form(plain, monkeypatch):
-    def no_memory(self, x):
-        raise RuntimeError("MPS backend out of memory")
-
-    monkeypatch.setattr(fast_layers.Doubling, "forward", no_memory)
+    monkeypatch.setattr(fast_layers.Doubling, "forward", faulty_doubling("raises", "MPS backend out of memory"))
     with pytest.raises(RuntimeError, match="out of memory"):
         difference(FastNetwork(plain), plain, torch.randn(1, 4, 5, 6))
 

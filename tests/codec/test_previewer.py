@@ -1,13 +1,12 @@
 """The embedded previewers as they are shipped."""
 
-import numpy as np
 import pytest
 import torch
-from PIL import Image
 from torch.nn import functional
 
 from taesd_ext import TaesdError, load_codec
 from taesd_ext.codec.metrics import psnr
+from taesd_ext.codec.picture_file import read_picture
 from taesd_ext.codec.previewer import DATA, PREVIEWER_FORMATS, has_previewer, load_previewer
 from taesd_ext.latent_formats import BY_NAME
 from taesd_ext.models.latent_rgb import latent_to_rgb
@@ -59,12 +58,10 @@ def test_a_format_without_one_is_refused_in_one_line(name: str) -> None:
 
 @pytest.mark.parametrize("name", PREVIEWER_FORMATS)
 def test_a_photograph_is_seen(name: str, weights_dir, reference_dir) -> None:
-    with Image.open(reference_dir / "notebook_input.png") as picture:
-        pixels = torch.from_numpy(np.array(picture.convert("RGB").crop((128, 128, 384, 384))))
     codec = load_codec(BY_NAME[name].family, models_dir=weights_dir)
-    latent = codec.encode(pixels.permute(2, 0, 1)[None].float() / 255)
-    full = codec.decode(latent)
-    quality = psnr(load_previewer(name)(latent), functional.avg_pool2d(full, 4)).item()
+    latent = codec.encode(read_picture(reference_dir / "notebook_input.png")[..., 128:384, 128:384])
+    wanted = functional.avg_pool2d(codec.decode(latent), 4)
+    quality = psnr(load_previewer(name)(latent), wanted).item()
     assert quality > AT_LEAST[name]
     linear = functional.interpolate(latent_to_rgb(latent, BY_NAME[name].rgb), scale_factor=2, mode="bilinear")
-    assert quality > psnr(linear, functional.avg_pool2d(full, 4)).item() + 2
+    assert quality > psnr(linear, wanted).item() + 2

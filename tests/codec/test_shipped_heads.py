@@ -1,27 +1,18 @@
 """The heads that are shipped, on the weights that they were made for."""
 
-import numpy as np
 import pytest
-import torch
-from PIL import Image
 from torch.nn import functional
 
 from taesd_ext import load_codec
 from taesd_ext.codec.codec import Codec
 from taesd_ext.codec.heads import SCALES, shipped_heads
 from taesd_ext.codec.metrics import psnr
+from taesd_ext.codec.picture_file import read_picture
 from taesd_ext.weights.tiny_file import read_tiny
 
 FAMILIES = ("taesd", "taesdxl", "taesd3", "taef1", "taef2")
 AT_LEAST = {"1/8": 27.0, "1/4": 28.0, "1/2": 32.0}
 """dB that the worst of the photographs used in the development had to reach."""
-
-
-@pytest.fixture(scope="module")
-def photograph(reference_dir) -> torch.Tensor:
-    with Image.open(reference_dir / "notebook_input.png") as picture:
-        pixels = torch.from_numpy(np.array(picture.convert("RGB").crop((128, 128, 384, 384))))
-    return pixels.permute(2, 0, 1)[None].float() / 255
 
 
 @pytest.mark.parametrize("family", FAMILIES)
@@ -32,10 +23,10 @@ def test_shipped_with_their_log(family: str) -> None:
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-def test_a_photograph_at_every_detail(family: str, weights_dir, photograph: torch.Tensor) -> None:
+def test_a_photograph_at_every_detail(family: str, weights_dir, reference_dir) -> None:
     codec = load_codec(family, models_dir=weights_dir)
     assert codec.details == ("1/8", "1/4", "1/2", "full")
-    latent = codec.encode(photograph)
+    latent = codec.encode(read_picture(reference_dir / "notebook_input.png")[..., 128:384, 128:384])
     full = codec.decode(latent)
     for detail, least in AT_LEAST.items():
         image = codec.decode(latent, detail=detail)
@@ -47,13 +38,3 @@ def test_another_decoder_of_the_same_shape_is_told_apart(family: str, other: str
     codec = load_codec(family, models_dir=weights_dir)
     stranger = read_tiny(next(weights_dir.glob(f"{other}_decoder.*")))["decoder"].build()
     assert Codec(family, codec.format, decoder=stranger).details == ("full",)
-
-
-@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
-def test_a_conversion_of_the_weights_is_recognised(dtype: torch.dtype, weights_dir, request) -> None:
-    if dtype == torch.float16:
-        request.getfixturevalue("half_on_cpu")
-    codec = load_codec("taesd", models_dir=weights_dir)
-    converted = codec.decoder.to(dtype).float()
-    assert Codec("taesd", codec.format, decoder=converted).details == ("1/8", "1/4", "1/2", "full")
-    assert load_codec("taesd", models_dir=weights_dir, dtype=dtype).details == ("1/8", "1/4", "1/2", "full")

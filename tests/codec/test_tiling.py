@@ -10,7 +10,6 @@ from hypothesis import strategies as st
 from taesd_ext.codec import tiling
 from taesd_ext.codec.codec import Codec
 from taesd_ext.codec.tiling import Output, run_layers
-from taesd_ext.errors import TaesdError
 from taesd_ext.latent_formats import native_format
 from taesd_ext.models import tiny
 from taesd_ext.models.fast import FastNetwork
@@ -118,11 +117,8 @@ class TestCodec:
             assert told == [1]
 
     def test_what_progress_raises_stops_the_decode(self, codec, always_tiled):
-        def stop(part):
-            raise KeyboardInterrupt
-
-        with pytest.raises(KeyboardInterrupt):
-            codec.decode(torch.randn(1, 4, 25, 25), progress=stop)
+        with pytest.raises(ZeroDivisionError):
+            codec.decode(torch.randn(1, 4, 25, 25), progress=lambda part: 1 / 0)
 
     def test_results_are_ordinary_tensors_and_inputs_stay(self, codec, always_tiled):
         latent = torch.randn(1, 4, 25, 30, dtype=torch.float64)
@@ -132,11 +128,6 @@ class TestCodec:
         assert 0 <= float(image.min()) <= float(image.max()) <= 1
         assert image.dtype == torch.float64
         assert torch.equal(latent, before)
-
-    @pytest.mark.parametrize("wrong", ["on", 0, -8, 1.5, None])
-    def test_says_what_a_tile_can_be(self, codec, wrong):
-        with pytest.raises(TaesdError, match="Cannot use tiles of"):
-            codec.decode(torch.randn(1, 4, 4, 4), tile=wrong)
 
     @pytest.mark.usefixtures("half_on_cpu")
     def test_an_overflow_in_a_tile_is_done_again_in_float32(self, always_tiled):
