@@ -32,30 +32,24 @@ def test_parameter_counts_are_those_of_the_published_files(network: torch.nn.Mod
     assert parameters(network) == count
 
 
-PIXELS = {"image_channels": 3, "patch": 1}
+def sizes(latent_channels: int, widths: tuple[int, ...], norm: bool = False, image_channels: int = 3, patch: int = 1):
+    return {"latent_channels": latent_channels, "widths": widths, "midblock_norm": norm,
+            "image_channels": image_channels, "patch": patch}  # fmt: skip
+
+
 SMALL = [
-    (tiny.Encoder, {"latent_channels": 5, "widths": (8, 16, 24), "midblock_norm": True, **PIXELS}),
-    (tiny.Decoder, {"latent_channels": 5, "widths": (24, 16, 8, 8), "midblock_norm": False, **PIXELS}),
+    (tiny.Encoder, sizes(5, (8, 16, 24), norm=True)),
+    (tiny.Decoder, sizes(5, (24, 16, 8, 8))),
     (tiny.F32Encoder, {"latent_channels": 7, "widths": (8, 16, 24, 8)}),
-    (
-        tiny.Encoder,
-        {"latent_channels": 9, "widths": (8, 16), "midblock_norm": False, "image_channels": 3, "patch": 2},
-    ),
-    (
-        tiny.Decoder,
-        {"latent_channels": 9, "widths": (16, 8, 8), "midblock_norm": False, "image_channels": 4, "patch": 2},
-    ),
+    (tiny.Encoder, sizes(9, (8, 16), patch=2)),
+    (tiny.Decoder, sizes(9, (16, 8, 8), image_channels=4, patch=2)),
     (tiny_video.VideoEncoder, {"latent_channels": 6, "joins": (2, 3, 1), "patch": 2, "width": 8}),
-    (
-        tiny_video.VideoDecoder,
-        {"latent_channels": 6, "widths": (24, 16, 8, 8), "splits": (1, 3, 2), "patch": 2, "wide": False},
-    ),
-    (
-        tiny_video.VideoDecoder,
-        {"latent_channels": 6, "widths": (128, 64, 8), "splits": (2, 2), "patch": 4, "wide": True},
+    *(
+        (tiny_video.VideoDecoder, {"latent_channels": 6, "widths": widths, "splits": splits, "patch": 2, "wide": wide})
+        for widths, splits, wide in (((24, 16, 8, 8), (1, 3, 2), False), ((128, 64, 8), (2, 2), True))
     ),
     (tiny_video.SuperVideoDecoder, {"latent_channels": 6, "widths": (16, 8, 8, 4), "splits": (2, 1, 2), "patch": 1}),
-]  # fmt: skip
+]
 
 
 @pytest.mark.parametrize(("network", "arguments"), SMALL, ids=[row[0].__name__ for row in SMALL])
