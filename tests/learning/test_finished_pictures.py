@@ -1,7 +1,5 @@
 """Previews learnt from pairs of latent and finished picture."""
 
-from pathlib import Path
-
 import pytest
 import torch
 from torch import Tensor
@@ -15,12 +13,6 @@ from taesd_ext.learning.readout import learn_readout, mean_psnr, train_previewer
 from taesd_ext.learning.synthetic_pictures import picture
 
 KIND = LatentKind("Invented", 12)
-
-
-@pytest.fixture(autouse=True)
-def cache(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    return tmp_path
 
 
 def encode(image: Tensor) -> Tensor:
@@ -37,6 +29,13 @@ def finished(seed: int, side: int = 128) -> tuple[Tensor, Tensor]:
 
 def pairs(*seeds: int):
     return [make_pair(*finished(seed)) for seed in seeds]
+
+
+def learning_from(count: int) -> FinishedPictures:
+    pictures = FinishedPictures()
+    for seed in range(count):
+        pictures.add(KIND, *finished(seed))
+    return pictures
 
 
 def test_the_first_picture_teaches_and_more_do_so_better() -> None:
@@ -57,7 +56,6 @@ def test_a_piece_is_small_and_matches_its_picture() -> None:
     latent, image = finished(0, 8 * (SIDE + 20))
     pair = make_pair(latent, image)
     assert pair.latent.shape == (1, 12, SIDE, SIDE)
-    assert pair.picture.shape == (1, 3, 2 * SIDE, 2 * SIDE)
     wanted = functional.avg_pool2d(image, 4)[..., 20 : 20 + 2 * SIDE, 20 : 20 + 2 * SIDE]
     assert torch.allclose(pair.picture.float(), wanted, atol=1e-3)
 
@@ -108,10 +106,7 @@ def test_each_picture_makes_it_better_also_one_that_is_unlike_those_before() -> 
 
 
 def test_a_good_one_of_an_earlier_run_stays_until_there_is_a_better_one() -> None:
-    earlier = FinishedPictures()
-    for seed in range(8):
-        earlier.add(KIND, *finished(seed))
-    assert earlier.update(KIND)
+    assert learning_from(8).update(KIND)
     again = FinishedPictures()
     again.add(KIND, *finished(20))
     assert not again.update(KIND)
@@ -119,8 +114,7 @@ def test_a_good_one_of_an_earlier_run_stays_until_there_is_a_better_one() -> Non
 
 
 def test_what_is_better_already_stays() -> None:
-    pictures = FinishedPictures()
-    pictures.add(KIND, *finished(0))
+    pictures = learning_from(1)
     mixing = torch.linalg.qr(torch.randn(12, 12, generator=seeded(5))).Q
 
     def exact(latent: Tensor) -> Tensor:
@@ -148,17 +142,12 @@ def test_training_starts_from_the_readout_and_can_be_left() -> None:
     assert steps == [None] * 12
     assert found.psnr > 20
     assert torch.equal(torch.get_rng_state(), state)
-    pictures = FinishedPictures()
-    for seed in range(3):
-        pictures.add(KIND, *finished(seed))
-    assert not list(pictures.train(KIND)), "too few to train on"
+    assert not list(learning_from(3).train(KIND)), "too few to train on"
 
 
 def test_a_trained_previewer_comes_back(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(finished_pictures, "BETTER_BY", -100.0)
-    pictures = FinishedPictures()
-    for seed in range(4):
-        pictures.add(KIND, *finished(seed))
+    pictures = learning_from(4)
     assert list(pictures.train(KIND, steps=2))[-1]
     latent = finished(9)[0]
     assert torch.allclose(FinishedPictures().find(KIND).preview(latent), pictures.find(KIND).preview(latent), atol=1e-5)
