@@ -1,16 +1,21 @@
 """Mutated files: damage of every kind, and attacks that know the format. The same number gives the same file."""
 
+import builtins
 import io
 import json
+import os
 import pickle
 import pickletools
 import random
 import re
+import shutil
 import struct
+import subprocess
 import tarfile
 import zipfile
 import zlib
 from collections.abc import Callable
+from pathlib import Path
 
 INTERESTING = (0, 1, 2, 127, 128, 255, 2**15, 2**16, 2**31 - 1, 2**31, 2**32 - 1, 2**48, 2**63 - 1, 2**64 - 1)
 _PNG_START = b"\x89PNG\r\n\x1a\n"
@@ -64,12 +69,6 @@ class _Attack:
 
 
 def _attacks(canary: str) -> list[object]:
-    import builtins
-    import os
-    import shutil
-    import subprocess
-    from pathlib import Path
-
     return [
         _Attack(os.system, f"touch {canary}"),
         _Attack(builtins.exec, f"open({canary!r}, 'w').close()"),
@@ -86,7 +85,8 @@ def _attacks(canary: str) -> list[object]:
 def _pth(data: bytes, chance: random.Random, canary: str) -> bytes:
     if not data.startswith(b"PK"):
         return _stream(data, chance, canary)
-    members = _members(data)
+    with zipfile.ZipFile(io.BytesIO(data)) as archive:
+        members = {name: archive.read(name) for name in archive.namelist()}
     program = next(name for name in members if name.endswith("data.pkl"))
     name, code = chance.choice(list(members)), members[program]
     what = chance.randrange(8)
@@ -146,11 +146,6 @@ def _stream(data: bytes, chance: random.Random, canary: str) -> bytes:
         return data[: ends[which]] + attack + data[ends[which + 1] :]
     changed = _bytes(data[ends[which] : ends[which + 1]], chance, canary)
     return data[: ends[which]] + changed + data[ends[which + 1] :]
-
-
-def _members(data: bytes) -> dict[str, bytes]:
-    with zipfile.ZipFile(io.BytesIO(data)) as archive:
-        return {name: archive.read(name) for name in archive.namelist()}
 
 
 def _zip(members: dict[str, bytes], compression: int = zipfile.ZIP_STORED, *, bomb: bool = False) -> bytes:
