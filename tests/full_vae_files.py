@@ -7,7 +7,7 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from taesd_ext.models import autoencoder_kl
+from taesd_ext.models import autoencoder_kl, consistency_decoder
 from taesd_ext.models.autoencoder_dc import Down, FromLatent, ToLatent, Up
 from taesd_ext.models.layers import Conv2d
 from taesd_ext.weights.folders import DIFFUSERS_STEM
@@ -74,6 +74,17 @@ def write_vae(path: Path, channels: int = 4, layout: Layout = LDM, prefix: str =
     path.parent.mkdir(parents=True, exist_ok=True)
     save_file(vae_state(channels, layout, prefix, **options), path)
     return path
+
+
+def consistency_in_original_layout(folder: Path, times: str = "embed_time") -> State:
+    """The decoder's weights of a Consistency Decoder's diffusers folder by OpenAI's names."""
+    layout = next(one for one in LAYOUTS if one.name == "original" and one.models is consistency_decoder)
+    state = {}
+    for key, value in in_layout(plain_vae(folder)[1].network, layout).items():
+        name, _, kind = key.rpartition(".")
+        short = "b" if kind == "bias" else "g" if "gn" in name else "w"
+        state[f"{name}.{short}" if name else f"{times}.weight"] = value
+    return state
 
 
 def dc_in_original_layout(folder: Path) -> State:

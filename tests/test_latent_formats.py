@@ -23,35 +23,25 @@ def evidence(latent_format=None, decoder_name=None, flags=(), channels=None, str
     return ModelEvidence(latent_format, decoder_name, frozenset(flags), channels, stride, frames)
 
 
-# What the hosts were seen to say (see each host's class and flag names), and the format it means.
+# What the hosts were seen to say where it is not one name of one row, and the format it means.
 @pytest.mark.parametrize(
     ("said", "name"),
     [
-        (evidence(flags={"is_sd1"}, channels=4), "sd1"),
         (evidence(flags={"is_sd2"}, channels=4), "sd1"),
-        (evidence(flags={"is_sdxl"}, channels=4), "sdxl"),
         (evidence(flags={"is_sdxl", "is_ssd"}, channels=4), "sdxl"),
-        (evidence(flags={"is_sd3"}, channels=16), "sd3"),
         (evidence("SD15", "taesd_decoder", {"is_sd1"}, 4), "sd1"),
         (evidence("SDXL_Playground_2_5", "taesdxl_decoder", {"is_sdxl"}, 4), "playground25"),
-        (evidence("Flux", None, (), 16, 8), "flux1"),
         (evidence("UnheardOf", "taef1_decoder", (), 16), "flux1"),
         (evidence("Flux2", "taef2_decoder", (), 128, 16), "flux2"),
         (evidence("SDXL_Flux2", None, {"is_sdxl"}, 32, 8), "flux2"),
         (evidence(channels=128, stride=16), "flux2"),
         (evidence(channels=32, stride=32), "sana"),
-        (evidence("Wan21", "taew2_1", {"is_wan"}, 16, 8, True), "wan21"),
         (evidence("UnheardOf", "taew2_1", (), 16, 8, True), "wan21"),
-        (evidence("QwenImage21", "taeqi2_1_decoder", (), 64, 16), "qwen21"),
         (evidence("UnheardOf", "taeqi2_1_decoder", (), 64), "qwen21"),
         (evidence("Wan22", "lighttaew2_2", (), 48, 16, True), "wan22"),
         (evidence("Wan21", "lighttaew2_1", (), 16, 8, True), "wan21"),
-        (evidence("HunyuanVideo", "taehv", (), 16, None, True), "hunyuan-video"),
-        (evidence("HunyuanImage21", None, (), 64), "hunyuan-image21"),
         (evidence("HunyuanImage21Refiner", None, (), 64, None, True), "hunyuan-refiner"),
         (evidence("MiniMaxH3AV", "taeh3", (), 24, None, True), "h3"),
-        (evidence("RGB", None, (), 3, 1), "rgb"),
-        (evidence("SeedVR2", None, (), 16, None, True), "seedvr2"),
         (evidence("Hunyuan3Dv2_1Paint", None, (), 4, None, True), "sd1-views"),
         # What a host names and no row has is unknown, whatever its shape and its flags.
         (evidence("UnheardOf", None, (), 64, 16), None),

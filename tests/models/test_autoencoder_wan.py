@@ -44,20 +44,13 @@ def written(path: Path, state: State) -> Path:
 def file(request: pytest.FixtureRequest, reference: nn.Module, folder: Path, tmp_path: Path) -> Path:
     state = reference.state_dict()
     if not request.param.startswith("diffusers"):
-        prefix = "vae." if request.param == "checkpoint" else ""
-        state = {}
-        for half in plain_vae(folder):
-            state |= in_layout(half.network, WAN, prefix)
-        gammas = {key: f"{key.removesuffix('weight')}gamma" for key, value in state.items() if value.ndim == 1}
-        state = {gammas[key] if key.endswith("weight") and key in gammas else key: state[key] for key in state}
-        if "2D" not in request.param:
-            earlier = {key: torch.zeros_like(value) for key, value in state.items() if value.ndim == 4}
-            state = {
-                key: torch.stack([earlier[key], earlier[key], value], 2)
-                if value.ndim == 4 and "resample" not in key and "middle.1" not in key
-                else value
-                for key, value in state.items()
-            }
+        prefix, state = "vae." if request.param == "checkpoint" else "", {}
+        own = [in_layout(half.network, WAN, prefix) for half in plain_vae(folder)]
+        for key, value in (own[0] | own[1]).items():
+            if value.ndim == 1 and key.endswith("weight"):
+                key = f"{key.removesuffix('weight')}gamma"
+            in_time = value.ndim == 4 and "resample" not in key and "middle.1" not in key and "2D" not in request.param
+            state[key] = torch.stack([torch.zeros_like(value)] * 2 + [value], 2) if in_time else value
     return written(tmp_path / "model.safetensors", flat(state) if "2D" in request.param else state)
 
 

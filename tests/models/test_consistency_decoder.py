@@ -4,21 +4,16 @@ from pathlib import Path
 
 import pytest
 import torch
-from full_vae_files import in_layout, plain_vae
+from full_vae_files import consistency_in_original_layout
 from full_vae_reference import LARGEST_ERROR, encoded, latent_like, make_up, picture, relative_error, saved
 from torch import Tensor, nn
 
 from taesd_ext import load_codec
 from taesd_ext.codec.codec import Codec
-from taesd_ext.models import consistency_decoder
 from taesd_ext.models.consistency_decoder import SEED, Decoder
-from taesd_ext.weights.vae_layouts import LAYOUTS
 from taesd_ext.weights.vae_table import VAE_BY_NAME
 
 diffusers = pytest.importorskip("diffusers")
-
-ORIGINAL = next(one for one in LAYOUTS if one.name == "original" and one.models is consistency_decoder)
-
 
 @pytest.fixture(scope="module")
 def reference() -> nn.Module:
@@ -55,21 +50,11 @@ def program(state: dict[str, Tensor]) -> nn.Module:
     return torch.jit.script(root)
 
 
-def original(folder: Path, times: str) -> dict[str, Tensor]:
-    """The decoder's weights by OpenAI's names."""
-    state = {}
-    for key, value in in_layout(plain_vae(folder)[1].network, ORIGINAL).items():
-        name, _, kind = key.rpartition(".")
-        short = "b" if kind == "bias" else "g" if "gn" in name else "w"
-        state[f"{name}.{short}" if name else f"{times}.weight"] = value
-    return state
-
-
 @pytest.fixture(params=["diffusers", "embed_time", "blocks.embed_time.emb"])
 def codec(request: pytest.FixtureRequest, folder: Path, tmp_path: Path) -> Codec:
     if request.param == "diffusers":
         return load_codec(folder)
-    program(original(folder, request.param)).save(tmp_path / "decoder.pt")
+    program(consistency_in_original_layout(folder, request.param)).save(tmp_path / "decoder.pt")
     return load_codec(tmp_path / "decoder.pt")
 
 

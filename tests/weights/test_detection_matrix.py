@@ -5,7 +5,14 @@ from pathlib import Path
 
 import pytest
 import torch
-from full_vae_files import State, dc_in_original_layout, in_layout, plain_vae, vae_state
+from full_vae_files import (
+    State,
+    consistency_in_original_layout,
+    dc_in_original_layout,
+    in_layout,
+    plain_vae,
+    vae_state,
+)
 from narrow_files import VARIANTS, both_parts
 from safetensors.torch import save_file
 from torch import nn
@@ -72,12 +79,6 @@ def wan_state(folder: Path) -> State:
     return encoder | decoder
 
 
-def consistency_state(folder: Path) -> State:
-    state = in_layout(plain_vae(folder)[1].network, LAYOUT[consistency_decoder, "original"])
-    parts = {key: key.rpartition(".") for key in state}
-    return {f"{name or 'embed_time'}.{kind[0] if name else kind}": state[key] for key, (name, _, kind) in parts.items()}
-
-
 def bare_decoder() -> State:
     return {key.removeprefix("decoder."): value for key, value in vae_state(32, parts=["decoder"]).items()}
 
@@ -116,7 +117,7 @@ FULL: dict[str, tuple[object, Write]] = {
     "DC-AE in diffusers' layout": (autoencoder_dc, DC),
     "DC-AE": (autoencoder_dc, in_original(DC, dc_in_original_layout)),
     "Consistency Decoder in diffusers' layout": (consistency_decoder, CONSISTENCY),
-    "Consistency Decoder": (consistency_decoder, in_original(CONSISTENCY, consistency_state)),
+    "Consistency Decoder": (consistency_decoder, in_original(CONSISTENCY, consistency_in_original_layout)),
 }
 PREVIEWERS: dict[str, tuple[LatentKind, Write]] = {
     "read-out": (LEARNT[0], learnt(LEARNT[0], 0)),

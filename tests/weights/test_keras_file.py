@@ -44,21 +44,17 @@ def port_of(keras, part: str, size: int | None, channels: int = 4):
         def call(self, x):
             return self.fuse(self.conv(x) + x)
 
-    def blocks(count: int = 3) -> list:
-        return [Block() for _ in range(count)]
-
-    def halve() -> list:
-        return conv(64, strides=2, use_bias=False)
-
-    def double() -> list:
-        return [layers.UpSampling2D(2), *conv(64, use_bias=False)]
-
+    body = [*conv(64)]
     if part == "encoder":
-        body = [*conv(64), *blocks(1), *halve(), *blocks(), *halve(), *blocks(), *halve(), *blocks(), *conv(channels)]
-        return keras.Sequential([layers.Input((size, size, 3)), *body])
+        body += [Block()]
+        for _ in range(3):
+            body += [*conv(64, strides=2, use_bias=False), Block(), Block(), Block()]
+        return keras.Sequential([layers.Input((size, size, 3)), *body, *conv(channels)])
     squash = [layers.Rescaling(1 / 3), layers.Activation("tanh"), layers.Rescaling(3)]
-    body = [*squash, *conv(64), layers.ReLU(), *blocks(), *double(), *blocks(), *double(), *blocks(), *double()]
-    return keras.Sequential([layers.Input((size, size, channels)), *body, *blocks(1), *conv(3)])
+    body += [layers.ReLU()]
+    for _ in range(3):
+        body += [Block(), Block(), Block(), layers.UpSampling2D(2), *conv(64, use_bias=False)]
+    return keras.Sequential([layers.Input((size, size, channels)), *squash, *body, Block(), *conv(3)])
 
 
 def run_port(model, x: torch.Tensor) -> torch.Tensor:

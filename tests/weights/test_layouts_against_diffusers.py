@@ -1,6 +1,7 @@
 """Every layout of a tiny autoencoder's weights, read by us and judged by diffusers' AutoencoderTiny."""
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -23,6 +24,7 @@ EIGHT_TIMES = ("taesd", "taesdxl", "taesd3", "taef1")
 TOLERANCE = 1e-5
 
 State = dict[str, Tensor]
+Write = Callable[[dict[str, State], Path], list[Path]]
 
 
 def random_states(channels: int, seed: int) -> dict[str, State]:
@@ -50,59 +52,46 @@ def in_diffusers(states: dict[str, State]) -> nn.Module:
     return reference
 
 
-def write_parts(states: dict[str, State], folder: Path, save: Callable, suffix: str) -> list[Path]:
+def in_parts(suffix: str, save: Callable) -> Write:
     """Names lie here: encoder and decoder files are swapped, and a 16-channel one is called taesd."""
-    paths = [folder / f"taesd_decoder.{suffix}", folder / f"taesd_encoder.{suffix}"]
-    for path, part in zip(paths, ("encoder", "decoder"), strict=True):
-        save(states[part], path)
-    return paths
+
+    def write(states: dict[str, State], folder: Path) -> list[Path]:
+        paths = [folder / f"taesd_decoder.{suffix}", folder / f"taesd_encoder.{suffix}"]
+        for path, part in zip(paths, ("encoder", "decoder"), strict=True):
+            save(states[part], path)
+        return paths
+
+    return write
 
 
-def write_pth(states: dict[str, State], folder: Path) -> list[Path]:
-    return write_parts(states, folder, torch.save, "pth")
+def combined(suffix: str, save: Callable, prefix: str) -> Write:
+    def write(states: dict[str, State], folder: Path) -> list[Path]:
+        named = {f"{prefix}{part}.{key}": value for part, state in states.items() for key, value in state.items()}
+        save(named, folder / f"combined.{suffix}")
+        return [folder / f"combined.{suffix}"]
+
+    return write
 
 
-def write_safetensors(states: dict[str, State], folder: Path) -> list[Path]:
-    return write_parts(states, folder, save_file, "safetensors")
+def in_folder(states: dict[str, State], folder: Path, safe: bool = True) -> list[Path]:
+    in_diffusers(states).save_pretrained(folder, safe_serialization=safe)
+    return [folder / f"diffusion_pytorch_model.{'safetensors' if safe else 'bin'}"]
 
 
-def write_combined(states: dict[str, State], folder: Path) -> list[Path]:
-    save_file(_prefixed(states, "taesd_"), folder / "combined.safetensors")
-    return [folder / "combined.safetensors"]
-
-
-def write_combined_pth(states: dict[str, State], folder: Path) -> list[Path]:
-    torch.save(_prefixed(states, ""), folder / "combined.pth")
-    return [folder / "combined.pth"]
-
-
-def _prefixed(states: dict[str, State], prefix: str) -> State:
-    return {f"{prefix}{part}.{key}": value for part, state in states.items() for key, value in state.items()}
-
-
-def write_diffusers(states: dict[str, State], folder: Path) -> list[Path]:
-    in_diffusers(states).save_pretrained(folder)
-    return [folder / "diffusion_pytorch_model.safetensors"]
-
-
-def write_diffusers_bin(states: dict[str, State], folder: Path) -> list[Path]:
-    in_diffusers(states).save_pretrained(folder, safe_serialization=False)
-    return [folder / "diffusion_pytorch_model.bin"]
-
-
-LAYOUTS: dict[str, tuple[Callable[[dict[str, State], Path], list[Path]], torch.dtype, torch.dtype | None]] = {
-    "pth": (write_pth, torch.float32, None),
-    "pth-fp16": (write_pth, torch.float16, None),
-    "safetensors-fp32": (write_safetensors, torch.float32, None),
-    "safetensors-fp16": (write_safetensors, torch.float16, None),
-    "safetensors-bf16": (write_safetensors, torch.bfloat16, None),
-    "combined-safetensors": (write_combined, torch.float32, None),
-    "combined-pth": (write_combined_pth, torch.float32, None),
-    "diffusers-folder": (write_diffusers, torch.float32, None),
-    "diffusers-bin": (write_diffusers_bin, torch.float32, None),
+PTH, SAFETENSORS = in_parts("pth", torch.save), in_parts("safetensors", save_file)
+LAYOUTS: dict[str, tuple[Write, torch.dtype, torch.dtype | None]] = {
+    "pth": (PTH, torch.float32, None),
+    "pth-fp16": (PTH, torch.float16, None),
+    "safetensors-fp32": (SAFETENSORS, torch.float32, None),
+    "safetensors-fp16": (SAFETENSORS, torch.float16, None),
+    "safetensors-bf16": (SAFETENSORS, torch.bfloat16, None),
+    "combined-safetensors": (combined("safetensors", save_file, "taesd_"), torch.float32, None),
+    "combined-pth": (combined("pth", torch.save, ""), torch.float32, None),
+    "diffusers-folder": (in_folder, torch.float32, None),
+    "diffusers-bin": (partial(in_folder, safe=False), torch.float32, None),
 }
 if FP8 is not None:
-    LAYOUTS["safetensors-fp8-fp32-biases"] = (write_safetensors, FP8, torch.float32)
+    LAYOUTS["safetensors-fp8-fp32-biases"] = (SAFETENSORS, FP8, torch.float32)
 
 
 @torch.no_grad()

@@ -2,7 +2,6 @@
 
 import hashlib
 import os
-import shutil
 import sys
 import time
 from dataclasses import replace
@@ -14,7 +13,7 @@ from narrow_files import own_weights, saved
 
 from taesd_ext.errors import TaesdError
 from taesd_ext.weights import identify as identify_module
-from taesd_ext.weights.catalog import CATALOG, TINY, downloadable, downloads
+from taesd_ext.weights.catalog import CATALOG, downloadable, downloads
 from taesd_ext.weights.folders import weight_files
 from taesd_ext.weights.identify import OFFICIAL, UNKNOWN, UNREADABLE, UNVERIFIED, checksums, identify
 from taesd_ext.weights.store import add_file, list_weights, remove_file
@@ -129,12 +128,6 @@ def test_own_file_gets_a_name_by_which_it_is_found(
         add_file(source, folder)
 
 
-@pytest.mark.parametrize(("family", "name"), [("taef1", "flux preview"), ("taesdxl", "decoder (1)"), ("taesd", "x")])
-def test_an_official_file_gets_its_own_name(weights_dir: Path, tmp_path: Path, family: str, name: str) -> None:
-    source = shutil.copy(weights_dir / f"{family}_decoder.safetensors", tmp_path / f"{name}.safetensors")
-    assert add_file(source, tmp_path / "models").path.name == f"{family}_decoder.safetensors"
-
-
 @pytest.mark.parametrize("content", [b"", b"PK\x03\x04", b"<html>", b"\x80\x02}.", b"\x89HDF\r\n\x1a\n" + bytes(100)])
 def test_bad_files_and_files_of_hdf5_are_not_taken(tmp_path: Path, content: bytes) -> None:
     """Whatever it is called: HDF5's library is C code and not for a stranger's files, which a page brings."""
@@ -182,6 +175,3 @@ def test_catalogue_is_sound() -> None:
     for family in downloadable():
         for way in downloads(family):
             assert {part for row in way for part in row.parts} >= {"decoder"}
-    for family in ("taesd", "taesdxl", "taesd3", "taef1", "taef2"):
-        assert len(downloads(family)) == 2, "there is a second way to each of the old families"
-        assert all(row.kind == TINY for way in downloads(family) for row in way)
