@@ -5,6 +5,7 @@ A graphics card (CUDA or ROCm), or torch_xla on the CPU, with a queue and tensor
 generation as it is, and prints what previews cost on a card.
 """
 
+import copy
 import os
 import statistics
 import time
@@ -14,10 +15,12 @@ import torch
 
 from taesd_ext.codec.codec import Codec
 from taesd_ext.codec.loading import load_codec
+from taesd_ext.codec.placement import placed
 from taesd_ext.latent_formats import BY_NAME, Detection
-from taesd_ext.models import winograd
+from taesd_ext.models import autoencoder_dc, autoencoder_wan, consistency_decoder, winograd
 from taesd_ext.models.autoencoder_kl import Decoder, Encoder
-from taesd_ext.models.fast import FastNetwork
+from taesd_ext.models.dc_stages import Stage
+from taesd_ext.models.fast import FastNetwork, fast_form
 from taesd_ext.models.full_vae import FullDecoder, GaussianEncoder
 from taesd_ext.preview.session import PreviewSession
 from taesd_ext.settings import PreviewSettings
@@ -104,6 +107,33 @@ def test_a_full_vae_gives_what_the_cpu_gives_with_fewer_multiplications(device):
     assert winograd.pays(torch.empty(width, width, 3, 3), *latent.shape[-2:])
     own, other = (small_vae(width, place) for place in ("cpu", device))
     assert_close(other.decode(latent.to(device)), own.decode(latent), other, CLOSE, 0)
+
+
+SMALL = {"widths": (32,) * 4, "latent_channels": 4}
+LATE = Stage(64, 1, attention=True, scales=(5,))
+DC = {"latent_channels": 4, "stages": (Stage(32, 1), Stage(32, 1), LATE, LATE), "plain": True}
+
+
+@pytest.mark.parametrize(
+    "build",
+    [
+        pytest.param(lambda: Encoder(**SMALL), id="KL encoder"),
+        pytest.param(lambda: Decoder(**SMALL), id="KL decoder"),
+        pytest.param(lambda: autoencoder_wan.Decoder(**SMALL), id="Wan decoder"),
+        pytest.param(lambda: autoencoder_dc.Decoder(**DC), id="DC decoder"),
+        pytest.param(lambda: consistency_decoder.Decoder(**SMALL), id="Consistency Decoder"),
+    ],
+)
+def test_a_full_vaes_fast_form_gives_what_the_plain_one_gives_on_the_cpu(build, device):
+    torch.manual_seed(0)
+    plain = build().requires_grad_(False).eval()
+    x = torch.rand(1, 3, 32, 64) if plain.part == "encoder" else torch.randn(1, 4, 4, 8)
+    there = placed(copy.deepcopy(plain), plain.part, BY_NAME["sd1"], device, torch.float32)
+    assert isinstance(there, type(fast_form(plain))), "the fast form failed the comparison"
+    wanted = plain(x)
+    off = float((there(x.to(device)).cpu() - wanted).abs().max() / wanted.abs().max())
+    print(f"{off:.1e} off")
+    assert off <= 2e-5
 
 
 def test_a_full_vae_waits_on_the_cpu(device):
