@@ -160,10 +160,12 @@ class SmallEncoder(Module):
     part = "encoder"
     WIDTHS = (48, 64)
     """At a quarter of the image's size and at an eighth."""
+    OVERVIEW_WIDTHS = (48, 62)
+    """Two channels pay for the overview: a part has at most 400 KB."""
 
     def __init__(self, latent_channels: int, *, overview: bool = False) -> None:
         super().__init__()
-        fine, coarse = self.WIDTHS
+        fine, coarse = self.OVERVIEW_WIDTHS if overview else self.WIDTHS
         self.latent_channels = latent_channels
         self.entry = conv3x3(3 * (FACTOR // 2) ** 2, fine)
         self.fine_pair = Pair(fine)
