@@ -15,8 +15,6 @@ from taesd_ext.weights.folders import cache_folder
 from taesd_ext.weights.identify import checksums
 from taesd_ext.weights.tensor_file import regular_file_size, write_whole
 
-_LARGEST = 2**20
-
 
 def remember_borders(path: Path, borders: str) -> None:
     """Let this file's VAE see such borders from now on, wherever it lies. Raises TaesdError."""
@@ -32,14 +30,14 @@ def remember_borders(path: Path, borders: str) -> None:
 
 def remembered_borders(path: Path) -> str | None:
     """What was said of this file. It is hashed only where something was said of a file of its size."""
+    known = _known()
     try:
         stat = path.stat()
     except OSError:
         return None
-    if stat.st_size not in {row["size"] for row in _known().values()}:
+    if stat.st_size not in {row["size"] for row in known.values()}:
         return None
-    row = _known().get(_sha256(path, stat.st_size, stat.st_mtime_ns))
-    return row and row["borders"]
+    return known.get(_sha256(path, stat.st_size, stat.st_mtime_ns), {}).get("borders")
 
 
 def borders_changed() -> int:
@@ -55,16 +53,11 @@ def _store() -> Path:
 
 
 def _known() -> dict[str, dict[str, Any]]:
-    """SHA-256 -> size and borders; what is damaged is left out."""
+    """SHA-256 -> size and borders; nothing where the file is damaged."""
     try:
-        rows = json.loads(_store().read_bytes()[:_LARGEST])
-    except (OSError, ValueError):
+        return dict(json.loads(_store().read_bytes()))
+    except (OSError, ValueError, TypeError):
         return {}
-    rows = rows if isinstance(rows, dict) else {}
-    return {
-        key: row for key, row in rows.items()
-        if isinstance(row, dict) and isinstance(row.get("size"), int) and row.get("borders") in BORDERS
-    }  # fmt: skip
 
 
 @functools.lru_cache
