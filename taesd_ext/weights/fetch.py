@@ -72,7 +72,7 @@ def fetch(
         """Each address, those of redirections too; only one that began with plain http may lead to plain http."""
         asked_for = request.url
         if asked_for.scheme != "https" and not (url.startswith("http:") and asked_for.host in allowed):
-            address = asked_for.copy_with(query=None)  # which may hold a key
+            address = f"{asked_for.scheme}://{asked_for.host}{asked_for.path}"  # without a query, which may hold a key
             raise SourceFailed("Only https is used for downloads", f"the address is {address}")
 
     try:

@@ -30,9 +30,11 @@ def add_file(source: Path | str, folder: Path | str) -> Identity:
     autoencoder, when nothing tells of which family, when its place is taken, or when it cannot be written.
     """
     source, refused = Path(source), f"{Path(source).name} was not added"
-    if _starts_as_hdf5(source):
-        # Its C library is the least guarded reader here, and this is reached from a page.
-        raise TaesdError(refused, "it is a Keras file", "Put it into the folder by hand")
+    regular_file_size(source)
+    with source.open("rb") as file:
+        if file.read(len(HDF5_START)) == HDF5_START:
+            # Its C library is the least guarded reader here, and this is reached from a page.
+            raise TaesdError(refused, "it is a Keras file", "Put it into the folder by hand")
     found = identify(source)
     if found.error:
         raise TaesdError(refused, found.error)
@@ -47,12 +49,6 @@ def add_file(source: Path | str, folder: Path | str) -> Identity:
     part = f"_{found.parts[0]}" if len(found.parts) == 1 else ""
     suffix = ".safetensors" if source.suffix.lower() in SAFETENSORS_SUFFIXES else ".pth"
     return identify(copy_into(source, Path(folder) / f"{found.family}{part}{suffix}"))
-
-
-def _starts_as_hdf5(path: Path) -> bool:
-    regular_file_size(path)
-    with path.open("rb") as file:
-        return file.read(len(HDF5_START)) == HDF5_START
 
 
 def copy_into(source: Path, target: Path) -> Path:
