@@ -3,8 +3,9 @@
 A file grows under a temporary name beside its place and gets its name when its checksum is right. What broke off is
 gone on with the next time. Nothing here runs on import, while sampling, or by itself.
 
-What lies on Hugging Face comes from the mirror of $HF_ENDPOINT where one is named, and without a download where that
-site's own cache holds the file.
+What lies on Hugging Face is asked for as its own library asks: cache, mirror ($HF_ENDPOINT) and token are the person's
+own. The library's transfer is not used: only its newest versions show their progress, and none can be cancelled. Nor
+are its headers: to build them its newest version asks the server something of its own.
 """
 
 import errno
@@ -14,6 +15,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from filelock import FileLock, Timeout
 
@@ -22,13 +24,13 @@ from taesd_ext.weights.catalog import (
     AUTOENCODER_DC,
     AUTOENCODER_KL,
     CONSISTENCY_DECODER,
+    HUGGING_FACE,
     TINY,
     OfficialFile,
     downloadable,
     downloads,
 )  # fmt: skip
 from taesd_ext.weights.fetch import Cancelled, SourceFailed, Transfer, TransferBroken, bytes_in, fetch
-from taesd_ext.weights.hugging_face import cached_file, request_for
 from taesd_ext.weights.identify import checksums, identify
 
 OFFLINE_VARIABLE = "HF_HUB_OFFLINE"
@@ -88,7 +90,7 @@ def download_file(
         if _is_there(row, target):
             return target
         part = folder / f".{row.name}.part"
-        in_cache = filter(None, map(cached_file, row.sources))
+        in_cache = filter(None, map(_cached_file, row.sources))
         cached = next((path for path in in_cache if _matches(row, path)), None)
         if not cached and (offline or is_offline()):
             raise TaesdError(
@@ -162,6 +164,29 @@ def _lock(path: Path, target: Path, transfer: Transfer) -> Iterator[None]:
                 path.unlink()
 
 
+def _cached_file(source: str) -> Path | None:
+    """Where the library's cache holds the file of this address, whatever its bytes are."""
+    if not source.startswith(HUGGING_FACE):
+        return None
+    from huggingface_hub import try_to_load_from_cache
+
+    found = try_to_load_from_cache(*source.removeprefix(HUGGING_FACE).split("/resolve/main/"))
+    return Path(found) if isinstance(found, str) else None
+
+
+def _request_for(source: str) -> tuple[str, dict[str, str], str]:
+    """Address, headers, and the host from which plain http is taken, as the person named it as his mirror."""
+    if not source.startswith(HUGGING_FACE):
+        return source, {}, ""
+    from huggingface_hub import constants, get_token
+
+    mirror = os.environ.get("HF_ENDPOINT", "").rstrip("/")
+    token = None if constants.HF_HUB_DISABLE_IMPLICIT_TOKEN else get_token()
+    headers = {"Authorization": f"Bearer {token}"} if token else {}
+    url = source.replace(HUGGING_FACE, f"{mirror}/", 1) if mirror else source
+    return url, headers, urlsplit(mirror).hostname or ""
+
+
 def _from_any(row: OfficialFile, part: Path, transfer: Transfer) -> None:
     """Fill ``part`` with the right bytes from the first source that has them."""
     left, failures, fruitless = list(row.sources), {}, 0
@@ -175,7 +200,7 @@ def _from_any(row: OfficialFile, part: Path, transfer: Transfer) -> None:
                 if part.is_symlink():
                     part.unlink()
                 resumed = part.exists()
-                url, headers, plain_http = request_for(source)
+                url, headers, plain_http = _request_for(source)
                 limit = row.size or _LIMITS[row.kind]
                 fetch(url, part, transfer, limit=limit, size=row.size, headers=headers, plain_http=plain_http)
                 _check(row, part, resumed)
