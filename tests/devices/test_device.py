@@ -17,7 +17,7 @@ from taesd_ext.codec.codec import Codec
 from taesd_ext.codec.loading import load_codec
 from taesd_ext.codec.placement import placed
 from taesd_ext.latent_formats import BY_NAME, Detection
-from taesd_ext.models import autoencoder_dc, autoencoder_wan, consistency_decoder, winograd
+from taesd_ext.models import autoencoder_dc, autoencoder_wan, winograd
 from taesd_ext.models.autoencoder_kl import Decoder, Encoder
 from taesd_ext.models.dc_stages import Stage
 from taesd_ext.models.fast import FastNetwork, fast_form
@@ -121,7 +121,6 @@ DC = {"latent_channels": 4, "stages": (Stage(32, 1), Stage(32, 1), LATE, LATE), 
         pytest.param(lambda: Decoder(**SMALL), id="KL decoder"),
         pytest.param(lambda: autoencoder_wan.Decoder(**SMALL), id="Wan decoder"),
         pytest.param(lambda: autoencoder_dc.Decoder(**DC), id="DC decoder"),
-        pytest.param(lambda: consistency_decoder.Decoder(**SMALL), id="Consistency Decoder"),
     ],
 )
 def test_a_full_vaes_fast_form_gives_what_the_plain_one_gives_on_the_cpu(build, device):
