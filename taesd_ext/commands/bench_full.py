@@ -32,8 +32,11 @@ _SD: dict[str, Any] = {
     "scaling_factor": 0.18215, "down_block_types": ("DownEncoderBlock2D",) * 4,
     "up_block_types": ("UpDecoderBlock2D",) * 4,
 }  # fmt: skip
+_SANA: dict[str, Any] = {
+    f"{part}_block_types": ("ResBlock",) * 3 + ("EfficientViTBlock",) * 3 for part in ("encoder", "decoder")
+} | {"downsample_block_type": "conv", "upsample_block_type": "interpolate", "scaling_factor": 0.41407}
 KINDS: dict[str, tuple[str, dict[str, Any]]] = {
-    "taesd": ("AutoencoderKL", _SD), "taew2_1": ("AutoencoderKLWan", {}),
+    "taesd": ("AutoencoderKL", _SD), "taew2_1": ("AutoencoderKLWan", {}), "taesana": ("AutoencoderDC", _SANA),
 }  # fmt: skip
 """The family that has the same latents -> diffusers' class, and its arguments for a published VAE."""
 
@@ -83,7 +86,8 @@ class FullBench(Bench):
 
         def encode(image: Tensor) -> Tensor:
             pixels = image * 2 - 1
-            own = vae.encode(pixels[:, :, None] if frames else pixels).latent_dist.mode()
+            found = vae.encode(pixels[:, :, None] if frames else pixels)
+            own = found.latent if hasattr(found, "latent") else found.latent_dist.mode()
             return self.format.from_vae(own[:, :, 0] if frames else own)
 
         return _values(decode if self.part == "decoder" else encode)

@@ -113,14 +113,22 @@ def test_films_are_compared_with_neos(monkeypatch):
     assert [film.format for film in films] == ["GIF", *["WEBP"] * 6]
 
 
+DC_WIDTHS = (16, 16, 16, 32, 64, 128)
+
+
 @pytest.mark.parametrize(
-    ("family", "size"), [("taesd", {"block_out_channels": (32,) * 4}), ("taew2_1", {"base_dim": 8, "z_dim": 16})]
+    ("family", "size"),
+    [
+        ("taesd", {"block_out_channels": (32,) * 4}),
+        ("taew2_1", {"base_dim": 8, "z_dim": 16}),
+        ("taesana", {"encoder_block_out_channels": DC_WIDTHS, "decoder_block_out_channels": DC_WIDTHS}),
+    ],
 )
 def test_full_vaes_are_compared_with_diffusers(family, size, monkeypatch, capsys):
     pytest.importorskip("diffusers")
     name, arguments = bench_full.KINDS[family]
     monkeypatch.setitem(bench_full.KINDS, family, (name, arguments | size))
-    monkeypatch.setattr(bench_full, "COMPARED_SIDE", 48)
+    monkeypatch.setattr(bench_full, "COMPARED_SIDE", 64)
     with bench_full.full_benches(family) as benches:
         found = {way: error for bench in benches for way, error in bench_full.differences(bench).items()}
     assert {way.split(",")[0] for way in found} == {"encode", "decode"}
