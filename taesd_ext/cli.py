@@ -14,7 +14,7 @@ from taesd_ext.errors import TaesdError, one_line
 
 # Name -> (module, what it does). Each module has add_arguments(parser) and run(args) -> exit code.
 COMMANDS: dict[str, tuple[str, str]] = {
-    "demo": ("taesd_ext.ui.demo", "open the playground in the browser"),
+    "demo": ("taesd_ext.ui.playground", "open the playground in the browser"),
     "encode": ("taesd_ext.commands.encode", "pictures to latents"),
     "decode": ("taesd_ext.commands.decode", "latents to pictures"),
     "compare": ("taesd_ext.commands.compare", "put pictures through several codecs and compare them"),

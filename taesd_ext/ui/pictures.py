@@ -10,8 +10,7 @@ from pathlib import Path
 from PIL import Image, ImageOps
 
 _SAMPLES = Path(__file__).resolve().parents[1] / "data" / "samples"
-"""Made by docs/make_samples.py."""
-
+"""Drawn for this project."""
 
 MOST_OFFERED = 32
 """Files that may be downloaded: a page asks again for the answers of as many tasks."""

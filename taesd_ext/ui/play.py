@@ -31,8 +31,6 @@ _SIGMA_MAX, _SIGMA_MIN, _RHO = 14.6146, 0.0292, 7.0
 
 COLOURS_ONLY = "These are rough colours only: this family needs its files to encode the picture."
 
-CodecFor = Callable[[str], Codec]
-
 
 @dataclass(frozen=True)
 class Plan:
@@ -55,18 +53,6 @@ class Progress:
     timings: tuple[tuple[str, str], ...] = ()
     """(what, how long), in words, once all is done."""
     note: str = ""
-
-
-class Kept:
-    """What outlives a run: its previews, its latent, and the session, for what it cost."""
-
-    def __init__(self) -> None:
-        self.history = JobHistory()
-        self.session = PreviewSession(_no_codec)
-
-
-def _no_codec(family: str) -> Codec:
-    raise TaesdError(f"{family} is not loaded", "nothing was generated yet")
 
 
 def noise_levels(steps: int) -> list[float]:
@@ -101,59 +87,67 @@ def _ring_power(latent: Tensor) -> Tensor:
     return (sums / torch.bincount(ring).clamp_min(1))[:, :, ring].view_as(power)
 
 
-def generate(
-    plan: Plan, codec_for: CodecFor, sleep: Callable[[float], object] = time.sleep, keep: Kept | None = None
-) -> Iterator[Progress]:
-    """Run the plan; one Progress a step, and a last one with the finished picture and the timings.
+class Replays:
+    """Runs of the demo, and what outlives them: the previews, the latents, and the session, for what it cost.
 
-    Without weights for the family, the latent is the one whose linear preview looks like the picture; a family that has
-    no linear preview raises its TaesdError.
+    ``codec_for(family)`` gives a loaded codec or raises TaesdError.
     """
-    keep = keep or Kept()
-    picture = fitted(plan.picture, plan.size)
-    latent, latent_format, codec, note = _encoded(plan, picture_to_image(picture), codec_for)
-    session = keep.session = PreviewSession(codec_for)
-    session.start(plan.settings, plan.steps)
-    job = keep.history.begin(plan.title, plan.steps, decoder=plan.settings.family)
-    frame = None
-    for step, seen in enumerate(replay(latent, plan.steps), 1):
-        sleep(plan.step_time)
-        session.step(step)
-        frame = session.poll(seen, Detection(latent_format, "chosen by hand"))
-        keep.history.add_latents(job, step, plan.steps, seen.half().cpu(), latent_format)
-        keep.history.add_frame(job, frame)
-        yield Progress(step, frame, note=note)
-    session.finish()
-    keep.history.add_finished(job, latent, latent_format)
-    keep.history.finish(job)
-    stats = session.stats
-    timings = [
-        ("Previews", f"{stats.frames} in {plan.steps} steps, detail {stats.detail}"),
-        ("One preview", f"{stats.milliseconds:.1f} ms"),
-        ("All previews", f"{stats.seconds:.2f} s of {stats.elapsed:.1f} s ({100 * stats.share:.1f} %)"),
-    ]
-    if codec and codec.has_decoder:
-        began = time.perf_counter()
-        image = codec.decode(latent, size=(picture.height, picture.width))
-        took = 1000 * (time.perf_counter() - began)
-        likeness = float(psnr(image, picture_to_image(picture)))
-        number = frame.number + 1 if frame else 1
-        frame = Frame(number, plan.steps, preview_image(image), picture.size, "full", codec.title, took)
-        timings.append(("Final decode", f"{took:.0f} ms, {likeness:.1f} dB PSNR"))
-    yield Progress(plan.steps, frame, tuple(timings), note)
 
+    def __init__(self, codec_for: Callable[[str], Codec]) -> None:
+        self._codec_for = codec_for
+        self.history = JobHistory()
+        self.session = PreviewSession(codec_for)
 
-def _encoded(plan: Plan, image: Tensor, codec_for: CodecFor) -> tuple[Tensor, LatentFormat, Codec | None, str]:
-    """(latent, its format, the codec, a note where the picture's real latent is missing)"""
-    latent_format = native_format(plan.settings.family)
-    try:
-        codec = codec_for(plan.settings.family)
-        return codec.encode(image), latent_format, codec, ""
-    except TaesdError:
-        if latent_format.rgb not in LATENT_RGB:
-            raise
-    sides = [math.ceil(side / latent_format.spatial_scale_factor) for side in image.shape[-2:]]
-    small = torch.nn.functional.interpolate(image, size=sides, mode="area")
-    # Such a latent has the right colours and nothing else of a real one, which is all that previewers know.
-    made_up = replace(latent_format, name=f"colours of {latent_format.name}", family=None)
-    return rgb_to_latent(small, latent_format.rgb), made_up, None, COLOURS_ONLY
+    def run(self, plan: Plan, sleep: Callable[[float], object] = time.sleep) -> Iterator[Progress]:
+        """One Progress a step, and a last one with the finished picture and the timings.
+
+        Without weights for the family, the latent is the one whose linear preview looks like the picture; a family
+        that has no linear preview raises its TaesdError.
+        """
+        picture = fitted(plan.picture, plan.size)
+        latent, latent_format, codec = self._encoded(plan, picture_to_image(picture))
+        note = "" if codec else COLOURS_ONLY
+        session = self.session = PreviewSession(self._codec_for)
+        session.start(plan.settings, plan.steps)
+        job = self.history.begin(plan.title, plan.steps, decoder=plan.settings.family)
+        frame = None
+        for step, seen in enumerate(replay(latent, plan.steps), 1):
+            sleep(plan.step_time)
+            session.step(step)
+            frame = session.poll(seen, Detection(latent_format, "chosen by hand"))
+            self.history.add_latents(job, step, plan.steps, seen.half().cpu(), latent_format)
+            self.history.add_frame(job, frame)
+            yield Progress(step, frame, note=note)
+        session.finish()
+        self.history.add_finished(job, latent, latent_format)
+        self.history.finish(job)
+        stats = session.stats
+        timings = [
+            ("Previews", f"{stats.frames} in {plan.steps} steps, detail {stats.detail}"),
+            ("One preview", f"{stats.milliseconds:.1f} ms"),
+            ("All previews", f"{stats.seconds:.2f} s of {stats.elapsed:.1f} s ({100 * stats.share:.1f} %)"),
+        ]
+        if codec and codec.has_decoder:
+            began = time.perf_counter()
+            image = codec.decode(latent, size=(picture.height, picture.width))
+            took = 1000 * (time.perf_counter() - began)
+            likeness = float(psnr(image, picture_to_image(picture)))
+            number = frame.number + 1 if frame else 1
+            frame = Frame(number, plan.steps, preview_image(image), picture.size, "full", codec.title, took)
+            timings.append(("Final decode", f"{took:.0f} ms, {likeness:.1f} dB PSNR"))
+        yield Progress(plan.steps, frame, tuple(timings), note)
+
+    def _encoded(self, plan: Plan, image: Tensor) -> tuple[Tensor, LatentFormat, Codec | None]:
+        """(latent, its format, the codec that encoded it)"""
+        latent_format = native_format(plan.settings.family)
+        try:
+            codec = self._codec_for(plan.settings.family)
+            return codec.encode(image), latent_format, codec
+        except TaesdError:
+            if latent_format.rgb not in LATENT_RGB:
+                raise
+        sides = [math.ceil(side / latent_format.spatial_scale_factor) for side in image.shape[-2:]]
+        small = torch.nn.functional.interpolate(image, size=sides, mode="area")
+        # Such a latent has the right colours and nothing else of a real one, which is all that previewers know.
+        made_up = replace(latent_format, name=f"colours of {latent_format.name}", family=None)
+        return rgb_to_latent(small, latent_format.rgb), made_up, None

@@ -10,6 +10,7 @@ from PIL import Image
 
 from taesd_ext.codec.embedded import embedded_families
 from taesd_ext.latent_formats import FAMILIES, native_format
+from taesd_ext.preview.job import Stats
 from taesd_ext.settings import OPTION, PreviewSettings
 from taesd_ext.ui import compat
 from taesd_ext.ui.actions import PanelActions
@@ -18,7 +19,7 @@ from taesd_ext.ui.controls import AT_ONCE, line, small_button
 from taesd_ext.ui.downloads import download, download_label, missing_families
 from taesd_ext.ui.markup import notice, stage, table
 from taesd_ext.ui.pictures import data_uri, sample_names, sample_picture
-from taesd_ext.ui.play import Kept, Plan, Progress, generate
+from taesd_ext.ui.play import Plan, Progress, Replays
 from taesd_ext.ui.work import Task, interruptible, long_action
 from taesd_ext.weights.installed import installed
 
@@ -36,7 +37,7 @@ def family_choices(installed: Mapping[str, Mapping[str, Path]]) -> list[str]:
     return named + [compat.choice(family, f"{native_format(family).title}, {how}") for family, how in lacking.items()]
 
 
-def build_play_tab(actions: PanelActions, kept: Kept, tab: gr.Tab, page: gr.Blocks) -> None:
+def build_play_tab(actions: PanelActions, replays: Replays, tab: gr.Tab, page: gr.Blocks) -> None:
     """Fill the tab that is being built. The first page that is opened generates by itself, so that it is not empty."""
     codecs, names = actions.codecs, sample_names()
     families = family_choices(installed(codecs.folders()))
@@ -98,34 +99,29 @@ def build_play_tab(actions: PanelActions, kept: Kept, tab: gr.Tab, page: gr.Bloc
         budget: float, steps: float, step_time: float,
     ) -> tuple[str, list[str]]:  # fmt: skip
         family, size = compat.key_of(picked(family, families, "family")), int(picked(size, SIZES, "size"))
+        chosen = {"detail": detail, "interval": interval, "budget": budget}
         settings = replace(
-            PreviewSettings.from_options(actions.read_settings()),
-            family=family,
-            detail=OPTION["detail"].check(detail),
-            interval=OPTION["interval"].check(interval),
-            budget=OPTION["budget"].check(budget),
-            min_time=0,
-            max_side=0,
-        )
-        source = own if own is not None else sample_picture(sample)
-        title = sample if own is None else OWN_PICTURE
+            PreviewSettings.from_options(actions.read_settings()), family=family, min_time=0, max_side=0,
+            **{name: OPTION[name].check(value) for name, value in chosen.items()},
+        )  # fmt: skip
+        source, title = (sample_picture(sample), sample) if own is None else (own, OWN_PICTURE)
         steps = int(number(steps, *STEPS, "Sampling steps"))
         seconds = number(step_time, *STEP_TIMES, "Step time (ms)") / 1000
         plan = Plan(source, size, steps, seconds, settings, title)
         shown: list[str] = []
         with interruptible(task):
-            for seen in generate(plan, codecs.load, task.stop.wait, kept):
+            for seen in replays.run(plan, task.stop.wait):
                 task.check()
-                shown = _shown(seen, steps, source.size, kept)
+                shown = _shown(seen, plan, replays.session.stats)
                 task.report(seen.step / steps, f"{seen.step}/{steps}", shown)
         return "", shown
 
     def look(chosen: str) -> list[Any]:
         choices = family_choices(installed(codecs.folders()))
         same = [choice for choice in choices if compat.key_of(choice) == compat.key_of(chosen)]
-        return [gr.update(choices=choices, value=(same or choices)[0]), offer(chosen)]
+        return [gr.update(choices=choices, value=(same or choices)[0]), offer_files(chosen)]
 
-    def offer(chosen: str) -> Any:
+    def offer_files(chosen: str) -> Any:
         name = compat.key_of(chosen)
         if name not in missing_families(codecs.folders()):
             return gr.update(visible=False)
@@ -137,7 +133,7 @@ def build_play_tab(actions: PanelActions, kept: Kept, tab: gr.Tab, page: gr.Bloc
 
     for event in (tab.select, page.load):
         event(look, family, [family, get], **AT_ONCE)
-    family.change(offer, family, get, **AT_ONCE)
+    family.change(offer_files, family, get, **AT_ONCE)
     long_action(get.click, stop, family, get_progress, [family, get], fetch, "taesd_play_get")
     # A picture of one's own counts until a sample is chosen again.
     gallery.select(choose, None, chosen, **AT_ONCE).then(lambda: None, None, picture, **AT_ONCE)
@@ -147,15 +143,14 @@ def build_play_tab(actions: PanelActions, kept: Kept, tab: gr.Tab, page: gr.Bloc
     )
 
 
-def _shown(progress: Progress, steps: int, shape: tuple[int, int], kept: Kept) -> list[str]:
+def _shown(progress: Progress, plan: Plan, stats: Stats) -> list[str]:
     """[stage, timings] as HTML."""
-    frame, stats = progress.frame, kept.session.stats
-    words = ["finished" if progress.timings else f"step {progress.step} of {steps}"]
+    frame = progress.frame
+    words = ["finished" if progress.timings else f"step {progress.step} of {plan.steps}"]
     if frame:
-        words.append(f"detail {frame.detail}")
-        words.append(f"{stats.milliseconds:.0f} ms a preview")
-        words.append(f"{100 * stats.share:.1f} % of the time")
+        cost = f"{stats.milliseconds:.0f} ms a preview", f"{100 * stats.share:.1f} % of the time"
+        words += [f"detail {frame.detail}", *cost]
     uri = frame and data_uri(frame.image.data, frame.image.wire_format)
-    size = frame.full_size if frame else shape
+    size = frame.full_size if frame else plan.picture.size
     timings = table((), progress.timings, "taesd-ext-pairs") if progress.timings else ""
     return [stage(uri, size, " · ".join(words), empty="Waiting for the first preview"), notice(progress.note) + timings]

@@ -1,5 +1,6 @@
-"""The playground: the panel without a WebUI, and a generation to watch the live preview at work."""
+"""``demo``: the panel without a WebUI, and a generation to watch the live preview at work."""
 
+import argparse
 import threading
 import time
 from pathlib import Path
@@ -8,13 +9,14 @@ from typing import Any
 import gradio as gr
 
 from taesd_ext.codec.registry import CodecRegistry
+from taesd_ext.commands.arguments import port_number
 from taesd_ext.errors import TaesdError
 from taesd_ext.home import expanded
 from taesd_ext.settings import OPTIONS
 from taesd_ext.ui import compat
 from taesd_ext.ui.actions import Codecs, PanelActions
 from taesd_ext.ui.panel import build_panel
-from taesd_ext.ui.play import Kept
+from taesd_ext.ui.play import Replays
 from taesd_ext.ui.play_tab import build_play_tab
 from taesd_ext.ui.work import LEFT, leave, leave_all
 from taesd_ext.weights.folders import cache_folder, search_folders
@@ -25,33 +27,41 @@ _ROOT = Path(__file__).resolve().parents[2]
 """The repository: style.css and javascript/ lie where WebUIs look for them."""
 
 
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--models", type=Path, metavar="DIR", help="folder with weight files")
+    parser.add_argument("--port", type=port_number, help="on 127.0.0.1 (default: the first free one from 7860)")
+    parser.add_argument("--no-browser", action="store_true", help="do not open a browser window")
+
+
+def run(args: argparse.Namespace) -> int:
+    launch(args.models, args.port, open_browser=not args.no_browser)
+    return 0
+
+
 class Playground:
     """What the panel's callables do here: settings live as long as the program, everything else as in a WebUI."""
 
     def __init__(self, models_dir: Path | str | None = None) -> None:
-        self.models_dir = expanded(models_dir) if models_dir else None
-        self.registry = CodecRegistry(self._given)
-        self.kept = Kept()
-        self.settings: dict[str, Any] = {option.name: option.default for option in OPTIONS}
+        self._given = [expanded(models_dir)] if models_dir else []
+        self.registry = CodecRegistry(lambda: self._given)
+        self.replays = Replays(self.registry.get)
+        self._settings: dict[str, Any] = {option.name: option.default for option in OPTIONS}
         self._heavy = threading.Lock()
-
-    def _given(self) -> list[Path]:
-        return [self.models_dir] if self.models_dir else []
 
     def files_changed(self) -> None:
         self.registry.release()
-        self.kept.session.forget_error()
+        self.replays.session.forget_error()
 
     def actions(self) -> PanelActions:
         return PanelActions(
-            codecs=Codecs(lambda: search_folders(self._given()), self.registry.get, lambda: self._heavy),
-            own_folder=lambda: self.models_dir or cache_folder(),
+            codecs=Codecs(lambda: search_folders(self._given), self.registry.get, lambda: self._heavy),
+            own_folder=lambda: next(iter(self._given), cache_folder()),
             files_changed=self.files_changed,
-            read_settings=lambda: dict(self.settings),
-            write_setting=self.settings.__setitem__,
-            session=lambda: self.kept.session,
-            history=self.kept.history,
-            last_error=lambda: self.kept.session.last_error,
+            read_settings=lambda: dict(self._settings),
+            write_setting=self._settings.__setitem__,
+            session=lambda: self.replays.session,
+            history=self.replays.history,
+            last_error=lambda: self.replays.session.last_error,
         )
 
 
@@ -63,19 +73,17 @@ def build_page(models_dir: Path | str | None = None) -> gr.Blocks:
         gr.HTML(f'<h1 class="taesd-ext-title">TAESD<small>{SUBTITLE}</small></h1>')
         with gr.Tabs():
             with gr.Tab("Live preview", elem_id="taesd_tab_play") as tab:
-                build_play_tab(actions, playground.kept, tab, page)
+                build_play_tab(actions, playground.replays, tab, page)
             build_panel(actions, page)
         if script := _asset("javascript/taesd_ext.js"):
             page.load(None, None, None, **compat.js(f"() => {{ {script} }}"))
     return page
 
 
-def launch(
-    *, port: int | None = None, models_dir: Path | str | None = None, open_browser: bool = True, block: bool = True
-) -> gr.Blocks:
-    """Serve the playground on 127.0.0.1, at the first free port from 7860 if none is given.
+def launch(models_dir: Path | str | None = None, port: int | None = None, open_browser: bool = False) -> None:
+    """Serve the playground on 127.0.0.1, at the first free port from 7860 if none is given, until the user stops it.
 
-    Returns once the page answers, or with ``block`` when the user stops it. TaesdError when the port is taken.
+    TaesdError when the port is taken.
     """
     page = build_page(models_dir)
     try:
@@ -84,14 +92,12 @@ def launch(
         raise TaesdError("The playground cannot start", str(error), "Choose another port with --port") from error
     app.add_api_route(LEFT, leave, methods=["POST"])
     print(f"TAESD playground: {address}", flush=True)
-    if block:
-        try:
-            while True:
-                time.sleep(3600)
-        finally:
-            leave_all()
-            page.close()
-    return page
+    try:
+        while True:
+            time.sleep(3600)
+    finally:
+        leave_all()
+        page.close()
 
 
 def _asset(name: str) -> str:

@@ -24,7 +24,7 @@ def main() -> None:
     download.download_file = lambda row, folder, transfer, **more: real(
         row, folder, replace(transfer, first_pause=0.2, timeout=5), **more
     )
-    launch(models_dir=given.models, open_browser=False)
+    launch(given.models)
 
 
 if __name__ == "__main__":

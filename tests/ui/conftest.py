@@ -12,7 +12,7 @@ from taesd_ext.models.tiny import Decoder, Encoder
 from taesd_ext.settings import PreviewSettings
 from taesd_ext.ui.actions import PanelActions
 from taesd_ext.ui.pictures import sample_picture
-from taesd_ext.ui.play import Plan, generate
+from taesd_ext.ui.play import Plan
 from taesd_ext.ui.playground import Playground
 
 
@@ -56,7 +56,7 @@ def generated(playground) -> Playground:
     """After one generation of four steps, titled "secret"."""
     settings = PreviewSettings(family="taesd", budget=0.0, min_time=0, detail="full")
     plan = Plan(sample_picture("Leaves"), 64, 4, 0.0, settings, "secret")
-    list(generate(plan, playground.registry.get, int, playground.kept))
+    list(playground.replays.run(plan, int))
     return playground
 
 

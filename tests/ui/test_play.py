@@ -13,7 +13,7 @@ from taesd_ext.models.latent_rgb import LATENT_RGB
 from taesd_ext.preview.drawing import LINEAR
 from taesd_ext.settings import PreviewSettings
 from taesd_ext.ui.pictures import fitted, sample_names, sample_picture
-from taesd_ext.ui.play import Kept, Plan, generate, noise_levels, replay
+from taesd_ext.ui.play import Plan, Replays, noise_levels, replay
 from taesd_ext.weights.installed import NoWeights
 
 
@@ -22,8 +22,12 @@ def plan_of(family="taesd", steps=6, size=64, picture=None, **settings) -> Plan:
     return Plan(picture or sample_picture("Leaves"), size, steps, 0.0, PreviewSettings(**settings))
 
 
-def run(plan: Plan, folder, keep=None) -> list:
-    return list(generate(plan, lambda name: load_codec(name, models_dir=folder), int, keep))
+def replays_of(folder) -> Replays:
+    return Replays(lambda name: load_codec(name, models_dir=folder))
+
+
+def run(plan: Plan, folder) -> list:
+    return list(replays_of(folder).run(plan, int))
 
 
 def test_every_step_shows_a_frame_and_the_last_one_the_finished_picture(random_weights):
@@ -85,15 +89,15 @@ def test_pictures_of_every_mode_are_taken():
 
 
 def test_the_previews_and_the_latent_are_kept_and_the_random_state_left_alone(random_weights):
-    keep, state = Kept(), torch.get_rng_state()
-    run(plan_of(steps=4), random_weights, keep)
+    kept, state = replays_of(random_weights), torch.get_rng_state()
+    list(kept.run(plan_of(steps=4), int))
     assert torch.equal(torch.get_rng_state(), state)
-    (job,) = keep.history.jobs()
+    (job,) = kept.history.jobs()
     assert [frame.step for frame in job.frames] == [1, 2, 3, 4]
-    (kept,) = keep.history.finished()
+    (latent,) = kept.history.finished()
     codec = load_codec("taesd", models_dir=random_weights)
-    assert torch.equal(kept.latent, codec.encode(picture_to_image(fitted(sample_picture("Leaves"), 64))))
-    assert keep.session.stats.frames == 4
+    assert torch.equal(latent.latent, codec.encode(picture_to_image(fitted(sample_picture("Leaves"), 64))))
+    assert kept.session.stats.frames == 4
 
 
 def test_samples_are_small_files_with_something_to_see():
