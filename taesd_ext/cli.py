@@ -15,14 +15,14 @@ from taesd_ext.errors import TaesdError, one_line
 # Name -> (module, what it does). Each module has add_arguments(parser) and run(args) -> exit code.
 COMMANDS: dict[str, tuple[str, str]] = {
     "demo": ("taesd_ext.ui.playground", "open the playground in the browser"),
-    "encode": ("taesd_ext.commands.encode", "pictures to latents"),
-    "decode": ("taesd_ext.commands.decode", "latents to pictures"),
-    "compare": ("taesd_ext.commands.compare", "put pictures through several codecs and compare them"),
+    "encode": ("taesd_ext.commands.encode", "encode pictures to latents"),
+    "decode": ("taesd_ext.commands.decode", "decode latents to pictures"),
+    "compare": ("taesd_ext.commands.compare", "compare what several codecs make of the same pictures"),
     "weights": ("taesd_ext.commands.weights", "list, download and verify weight files"),
     "export": ("taesd_ext.commands.export", "write a codec as safetensors, Keras or ONNX"),
-    "learn": ("taesd_ext.commands.learn", "make the small networks that previews are drawn with, or measure them"),
+    "learn": ("taesd_ext.commands.learn", "train the small networks that draw previews, or measure them"),
     "bench": ("taesd_ext.commands.bench", "measure speed, memory and quality on this machine"),
-    "doctor": ("taesd_ext.commands.doctor", "check the installation and say what to do"),
+    "doctor": ("taesd_ext.commands.doctor", "check the installation and suggest fixes"),
 }
 
 
@@ -72,13 +72,13 @@ def _in_words(error: Exception) -> TaesdError:
     if isinstance(error, OSError):
         what = f"Cannot use {error.filename}" if error.filename else "Cannot read or write"
         why = error.strerror or one_line(error)
-        return TaesdError(what, why, "Check the path, the rights there, and the room that is left")
+        return TaesdError(what, why, "Check the path, its permissions and the free disk space")
     return TaesdError("Cannot encode or decode a name", one_line(error), "Use names in UTF-8, or set PYTHONUTF8=1")
 
 
 def _parser(chosen: str | None) -> argparse.ArgumentParser:
     """The parser, where only the chosen command's module is imported: torch and gradio take seconds."""
-    parser = argparse.ArgumentParser(prog="python -m taesd_ext", description="Tiny autoencoders (TAESD) for everybody.")
+    parser = argparse.ArgumentParser(prog="python -m taesd_ext", description="Live previews and tiny VAEs (TAESD).")
     parser.add_argument("--version", action="version", version=__version__)
     commands = parser.add_subparsers(dest="command", metavar="COMMAND")
     for name, (module_name, summary) in COMMANDS.items():

@@ -11,9 +11,10 @@ from taesd_ext.errors import TaesdError, log_once
 PARTS = st.text(st.characters(categories=None), max_size=40)
 
 
-def test_parts_make_sentences() -> None:
+def test_parts_make_sentences_and_cannot_steer_a_terminal() -> None:
     assert str(TaesdError("It broke.", "a\nreason", "Mend it.")) == "It broke: a reason. Mend it."
     assert str(TaesdError("It broke")) == "It broke."
+    assert str(TaesdError("key \x1b[31m\x07\u202e here")) == "key ?[31m?? here."
 
 
 @given(what=PARTS, why=PARTS, cure=PARTS)
@@ -22,10 +23,6 @@ def test_any_text_becomes_one_printable_line(what: str, why: str, cure: str) -> 
     assert line.isprintable()
     assert json.loads(json.dumps(line)) == line
     line.encode()
-
-
-def test_names_cannot_steer_a_terminal() -> None:
-    assert str(TaesdError("key \x1b[31m\x07\u202e here")) == "key ?[31m?? here."
 
 
 def test_what_was_said_is_remembered_within_a_bound() -> None:

@@ -19,11 +19,11 @@ from taesd_ext.latent_formats import (
 )
 
 ROWS = st.sampled_from(LATENT_FORMATS)
-NAMED = st.sampled_from([(row, name) for row in LATENT_FORMATS for name in row.host_names])
-FLAGGED = st.sampled_from([(row, flag) for row in LATENT_FORMATS for flag in row.flags])
+NAMED = [(row, {"latent_format": name}) for row in LATENT_FORMATS for name in row.host_names]
+DECODED = [(native_format(family), {"decoder_name": f"{family}_decoder"}) for family in FAMILIES]
+FLAGGED = [(row, {"flags": frozenset({flag})}) for row in LATENT_FORMATS for flag in row.flags]
 KNOWN_FLAGS = [flag for row in LATENT_FORMATS for flag in row.flags]
 FLAGS = st.frozensets(st.sampled_from(KNOWN_FLAGS) | st.text(max_size=9))
-UNKNOWN_FLAGS = st.text(max_size=9).filter(lambda word: word not in KNOWN_FLAGS)
 NAMES = st.none() | st.sampled_from([name for row in LATENT_FORMATS for name in row.host_names]) | st.text(max_size=9)
 DECODERS = st.none() | st.sampled_from([f"{family}_decoder" for family in FAMILIES]) | st.text(max_size=9)
 
@@ -37,28 +37,18 @@ def shapes(draw: st.DrawFn, row: LatentFormat) -> dict[str, object]:
     return {"channels": channels, "stride": stride, "frames": row.frames and draw(st.booleans())}
 
 
-@given(data=st.data(), named=NAMED, flags=FLAGS)
-def test_the_hosts_format_name_decides(
-    data: st.DataObject, named: tuple[LatentFormat, str], flags: frozenset[str]
-) -> None:
-    row, name = named
-    evidence = ModelEvidence(latent_format=name, flags=flags, **data.draw(shapes(row)))
-    assert detect(evidence).format is row
+@given(data=st.data(), named=st.sampled_from(NAMED + DECODED), flags=FLAGS)
+def test_the_hosts_names_decide(data: st.DataObject, named: tuple[LatentFormat, dict], flags: frozenset[str]) -> None:
+    row, said = named
+    found = detect(ModelEvidence(flags=flags, **said, **data.draw(shapes(row))))
+    assert found.family == row.family
+    assert found.format is row or "decoder_name" in said
 
 
-@given(data=st.data(), family=st.sampled_from(FAMILIES), flags=FLAGS)
-def test_the_hosts_decoder_name_gives_the_family(data: st.DataObject, family: str, flags: frozenset[str]) -> None:
-    shape = data.draw(shapes(native_format(family)))
-    evidence = ModelEvidence(decoder_name=f"{family}_decoder", flags=flags, **shape)
-    assert detect(evidence).family == family
-
-
-@given(data=st.data(), flagged=FLAGGED, noise=st.frozensets(UNKNOWN_FLAGS))
-def test_a_flag_alone_decides(
-    data: st.DataObject, flagged: tuple[LatentFormat, str], noise: frozenset[str]
-) -> None:
-    row, flag = flagged
-    assert detect(ModelEvidence(flags=frozenset({flag}) | noise, **data.draw(shapes(row)))).format is row
+@given(data=st.data(), flagged=st.sampled_from(FLAGGED))
+def test_a_flag_alone_decides(data: st.DataObject, flagged: tuple[LatentFormat, dict]) -> None:
+    row, said = flagged
+    assert detect(ModelEvidence(**said, **data.draw(shapes(row)))).format is row
 
 
 @given(

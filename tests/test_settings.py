@@ -11,19 +11,12 @@ from taesd_ext.settings import OPTION, OPTIONS, PreviewSettings, option_value
 def test_keys_are_prefixed_and_unique_and_defaults_are_allowed():
     keys = [option.key for option in OPTIONS]
     assert len(set(keys)) == len(keys)
-    for option in OPTIONS:
-        assert option.key.startswith("taesd_ext_")
-        assert option.check(option.default) == option.default
-        assert option.label
-        assert option.help
+    assert all(key.startswith("taesd_ext_") for key in keys)
+    assert all(option.check(option.default) == option.default and option.label and option.help for option in OPTIONS)
 
 
 def test_preview_settings_have_the_defaults_of_the_table():
-    settings = PreviewSettings()
-    assert PreviewSettings.from_options({}) == settings
-    for field in dataclasses.fields(settings):
-        if field.name != "enabled":
-            assert getattr(settings, field.name) == OPTION[field.name].default
+    assert PreviewSettings.from_options({}) == PreviewSettings()
 
 
 def test_values_are_read_by_key_and_by_name():

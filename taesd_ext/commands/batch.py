@@ -30,12 +30,12 @@ T = TypeVar("T")
 
 def add_batch_arguments(parser: argparse.ArgumentParser) -> None:
     add_codec_arguments(parser)
-    parser.add_argument("--overwrite", action="store_true", help="make files again that are already there")
+    parser.add_argument("--overwrite", action="store_true", help="redo files that already exist")
     parser.add_argument(
-        "--shard", type=shard, metavar="I/N", help="do only the I-th of N parts (1/N to N/N) of the files"
+        "--shard", type=shard, metavar="I/N", help="process only part I of N of the files (1/N to N/N)"
     )
     parser.add_argument(
-        "--engine", choices=("local", "ray"), default="local", help="ray: spread the files over a Ray cluster"
+        "--engine", choices=("local", "ray"), default="local", help="ray spreads the files over a Ray cluster (local)"
     )
     parser.add_argument(
         "--workers", type=at_least_one, default=2, metavar="N", help="with --engine ray: how many workers (2)"
@@ -76,7 +76,7 @@ def _report(verb: str, done: int, skipped: int, failed: list[tuple[Path, str]]) 
     if len(failed) > MOST_REPORTED:
         print(f"... and {len(failed) - MOST_REPORTED} more", file=sys.stderr)
     words = [f"{done} {verb}"]
-    words += [f"{skipped} already there (--overwrite makes them again)"] if skipped else []
+    words += [f"{skipped} already there (--overwrite redoes them)"] if skipped else []
     words += [f"{len(failed)} failed"] if failed else []
     print(", ".join(words) + ".", file=sys.stderr)
 

@@ -52,9 +52,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("in a running WebUI (started with --api)")
     group.add_argument("--webui", metavar="URL", help="measure generations there, such as http://127.0.0.1:7860")
     group.add_argument(
-        "--history", action="store_true", help="what it costs to keep each step's preview and latent, instead"
+        "--history", action="store_true", help="measure what keeping each step's preview and latent costs instead"
     )
-    group.add_argument("--side", type=at_least_one, default=512, metavar="N", help="of the pictures, in pixels (512)")
+    group.add_argument("--side", type=at_least_one, default=512, metavar="N", help="picture size in pixels (512)")
     group.add_argument("--steps", type=at_least_one, default=20, metavar="N", help="sampling steps (20)")
     group.add_argument("--sampler", default="Euler", metavar="NAME", help="(Euler)")
 
@@ -124,31 +124,27 @@ def measure(args: argparse.Namespace) -> dict[str, Any]:
     settings = HISTORY if args.history else SETTINGS
     first = next(iter(settings))
     before = {key: options[key] for change in settings.values() for key in change}
-    seconds: dict[str, list[float]] = {name: [] for name in settings}
-    frames: dict[str, list[list[int]]] = {name: [] for name in settings}
-    pictures: dict[str, list[list[str]]] = {name: [] for name in settings}
+    made: dict[str, list[tuple[float, list[int], list[str]]]] = {name: [] for name in settings}
     try:
-        for number, name in in_turn(list(settings), (args.rounds or ROUNDS) + 1, "generate"):
+        for _, name in in_turn(list(settings), (args.rounds or ROUNDS) + 1, "generate"):
             host.call("/sdapi/v1/options", settings[name])
-            spent, sizes, made = host.generate(args)
-            pictures[name].append(made)
-            if number:  # the first round warms up
-                seconds[name].append(spent)
-                frames[name].append(sizes)
+            made[name].append(host.generate(args))
     finally:
         host.call("/sdapi/v1/options", before)
-    rows = [
-        {
+    rows = []
+    seconds = {name: [spent for spent, *_ in runs[1:]] for name, runs in made.items()}  # the first round warms up
+    for name, runs in made.items():
+        sizes = [frames for _, frames, _ in runs[1:]]
+        same = [pictures for *_, pictures in runs] == [pictures for *_, pictures in made[first]]
+        rows.append({
             "previews": name,
             "seconds": [round(value, 3) for value in seconds[name]],
             "median_s": round(statistics.median(seconds[name]), 3),
             "times_first": round(median_ratio(seconds[name], seconds[first]), 3),
-            "frames": statistics.median(map(len, frames[name])),
-            "kilobytes": round(statistics.median(map(sum, frames[name])) / 1024, 1),
-            "same": "yes" if pictures[name] == pictures[first] else "no",
-        }
-        for name in settings
-    ]
+            "frames": statistics.median(map(len, sizes)),
+            "kilobytes": round(statistics.median(map(sum, sizes)) / 1024, 1),
+            "same": "yes" if same else "no",
+        })  # fmt: skip
     print(f"\n{args.side}x{args.side}, {args.steps} steps of {args.sampler}, polled every {POLL_SECONDS} s")
     print(table(rows, _COLUMNS))
     asked = {"url": args.webui, "side": args.side, "steps": args.steps, "sampler": args.sampler, "poll_s": POLL_SECONDS}

@@ -17,11 +17,11 @@ def add_codec_arguments(parser: argparse.ArgumentParser) -> None:
     add_models_argument(parser)
     parser.add_argument(
         "--dtype", choices=(*DTYPES, "auto"), default="fp32",
-        help="precision to compute in; auto is what the device does best (fp32)",
+        help="precision to compute in; auto picks the best for the device (fp32)",
     )  # fmt: skip
     parser.add_argument("--device", default="cpu", help="cpu, cuda, cuda:1, mps, ... (cpu)")
     parser.add_argument(
-        "--variant", metavar="NAME", help="what a weight file is that does not tell itself: sdxl-vae, flux-vae, ..."
+        "--variant", metavar="NAME", help="which VAE a weight file is, if it does not say: sdxl-vae, flux-vae, ..."
     )
 
 
@@ -38,12 +38,12 @@ def load_as_told(args: argparse.Namespace, family: str, part: str) -> Codec:
         raise TaesdError(
             f"There is no {part} for {family}",
             f"no {codec.family}_{part} file was found",
-            "`python -m taesd_ext weights list` says where files are looked for",
+            "`python -m taesd_ext weights list` shows the folders that are searched",
         )
     if part in codec.source.embedded and family in FAMILIES:
         log_once(
             f"embedded {part} of {family}",
-            f"No file of {family} was found: its {part} is the embedded one. "
+            f"No file of {family} was found, so the embedded {part} is used. "
             f"`python -m taesd_ext weights download {family}` gets the real one.",
         )
     return codec

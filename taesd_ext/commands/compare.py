@@ -39,10 +39,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--codecs", metavar="A,B,...",
-        help=f"{', '.join(FAMILIES + FULL_NAMES)}, or weight files (all whose weights are there)",
+        help=f"{', '.join(FAMILIES + FULL_NAMES)}, or weight files (default: all that are installed)",
     )  # fmt: skip
     parser.add_argument(
-        "--side", type=at_least_one, metavar="N", help="scale larger pictures down to N pixels at their longer side"
+        "--side", type=at_least_one, metavar="N", help="shrink larger pictures to N pixels on the longer side"
     )
     add_overwrite_argument(parser)
     add_codec_arguments(parser)

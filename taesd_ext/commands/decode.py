@@ -26,12 +26,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     names = ", ".join(FAMILIES + FULL_NAMES)
     parser.add_argument(
         "--family",
-        help=f"decode by this codec instead of the one that the file names: {names}, or a weight file. "
-        "Needed for TAESD's own latent pictures, which name none",
+        help=f"decode with this codec instead of the one the file names: {names}, or a weight file. "
+        "Required for TAESD's own latent pictures, which name none",
     )
     parser.add_argument(
         "--format", choices=[suffix[1:] for suffix in WRITABLE_SUFFIXES], default="png",
-        help="what to write where --output names no file (png)",
+        help="file type where --output is not a file (png)",
     )  # fmt: skip
     add_batch_arguments(parser)
 
@@ -53,8 +53,8 @@ class DecodeWork:
         if codec.format.name != note.format:
             raise TaesdError(
                 f"{codec.family} cannot decode {job.source}",
-                f"it holds {note.format} latents where {codec.format.name} was expected",
-                "Leave out --family, or give the right one",
+                f"it holds {note.format} latents, not {codec.format.name}",
+                "Omit --family, or give the right one",
             )
         codec.begin_job()  # an overflow in one latent must not change the next one's precision
         return picture_bytes(job.target.suffix.lower(), codec.decode(latent, size=note.size))

@@ -34,7 +34,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_models_argument(parser)
     parser.add_argument(
         "--fix", nargs="?", const="", metavar="WEBUI",
-        help="have TAESD draw a WebUI's live previews: its folder or config.json (default: the one this lies in)",
+        help="switch a WebUI's live previews to TAESD: its folder or config.json (default: the one this is in)",
     )  # fmt: skip
 
 
@@ -57,7 +57,7 @@ def _fix(webui: Path | None) -> int:
     if lines := switch_on(config):
         print("\n".join([f"{config}:", *(f"  {line}" for line in lines), "Restart the WebUI if it is running."]))
     else:
-        print(f"{config}: nothing to change, TAESD draws the live previews.")
+        print(f"{config}: nothing to change, live previews already use TAESD.")
     return 0
 
 
@@ -69,13 +69,13 @@ def _switch_on_advice() -> list[str]:
         return []
     if method == TAESD:
         return []
-    return [f"the WebUI's live previews are by {method}: `python -m taesd_ext doctor --fix` switches to TAESD"]
+    return [f"the WebUI's live previews use {method}: `python -m taesd_ext doctor --fix` switches to TAESD"]
 
 
 def diagnose(
     models: Iterable[Path | str] = (),
     *,
-    host: str = "none, run by itself",
+    host: str = "none",
     errors: Sequence[str] = (),
     timings: Sequence[str] = (),
     advice: Sequence[str] = (),
@@ -87,7 +87,7 @@ def diagnose(
         from taesd_ext.commands.doctor_files import Installation
     except ImportError as error:
         problems = problems or [str(explain_import_error(error))]
-        advice = [*advice, "install the packages and run this again: it then tells about the weight files too"]
+        advice = [*advice, "install the packages and run this again to check the weight files too"]
     else:
         installation = Installation(models)
         problems += installation.problems()
@@ -97,7 +97,7 @@ def diagnose(
     sections |= {
         "Last errors": list(errors) or ["none"],
         "Timings": list(timings) or ["none"],
-        "To do": [*problems, *advice] or ["nothing: all is well"],
+        "To do": [*problems, *advice] or ["nothing, all is well"],
     }
     lines = [line for title, body in sections.items() for line in (f"{title}:", *(f"  {each}" for each in body))]
     text = without_private("\n".join(lines), labels)
@@ -107,7 +107,7 @@ def diagnose(
 def _versions() -> list[str]:
     return [
         f"taesd_ext {__version__}, Python {platform.python_version()}, {platform.system()} {platform.machine()}",
-        installed_versions() or "none of the packages that it needs",
+        installed_versions() or "none of the required packages",
         f"devices: {', '.join(_devices())}",
     ]
 

@@ -26,10 +26,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--family", default="taesd", help=f"{names}, or a weight file (taesd)")
     parser.add_argument(
         "--format", choices=[suffix[1:] for suffix in LATENT_SUFFIXES], default="png",
-        help="what to write where --output names no file: png is 8 bits, safetensors is exact (png)",
+        help="file type where --output is not a file: png is 8 bits, safetensors is exact (png)",
     )  # fmt: skip
     parser.add_argument(
-        "--seed", type=int, metavar="N", help="draw the latent of a full VAE from its distribution instead of the mean"
+        "--seed", type=int, metavar="N", help="sample a full VAE's latent with this seed instead of taking the mean"
     )
     add_batch_arguments(parser)
 
@@ -41,7 +41,7 @@ class EncodeWork:
         self.codec = load_as_told(args, args.family, "encoder")
         self._seed = args.seed
         if self._seed is not None and not self.codec.can_sample:
-            raise TaesdError(f"{args.family} cannot sample", "its encoder gives no distribution", "Leave --seed out")
+            raise TaesdError(f"{args.family} cannot sample", "its encoder gives no distribution", "Omit --seed")
 
     def load(self, source: Path) -> Tensor:
         return read_picture(source)

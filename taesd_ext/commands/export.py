@@ -24,19 +24,19 @@ SUFFIXES = {"safetensors": ".safetensors", "keras": ".keras", "onnx": ".onnx"}
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--family", default="taesd", help=f"{', '.join(FAMILIES)}, or a weight file (taesd)")
-    parser.add_argument("--part", choices=(*PARTS, "both"), default="both", help="which half to write (both)")
+    parser.add_argument("--part", choices=(*PARTS, "both"), default="both", help="which part to write (both)")
     parser.add_argument("--format", choices=tuple(SUFFIXES), default="safetensors", help="(safetensors)")
     parser.add_argument(
         "-o", "--output", required=True, type=Path, metavar="PATH",
-        help="a file, or a folder: both parts go to FAMILY_encoder and FAMILY_decoder there",
+        help="a file, or a folder for FAMILY_encoder and FAMILY_decoder",
     )  # fmt: skip
     parser.add_argument(
         "--layout", choices=("original", "diffusers"), default="original",
-        help="safetensors: the original's keys, or a folder for diffusers' AutoencoderTiny (original)",
+        help="safetensors: original keys, or a folder for diffusers' AutoencoderTiny (original)",
     )  # fmt: skip
     parser.add_argument("--dtype", choices=tuple(DTYPES), default="fp32", help="precision of the weights (fp32)")
     parser.add_argument(
-        "--size", type=picture_size, metavar="WxH", help="keras: one picture size, in pixels, instead of any"
+        "--size", type=picture_size, metavar="WxH", help="keras: a fixed picture size in pixels (default: any)"
     )
     add_models_argument(parser)
     add_overwrite_argument(parser)
@@ -51,7 +51,7 @@ def run(args: argparse.Namespace) -> int:
             raise TaesdError(
                 f"There is no tiny {part} for {args.family}",
                 f"only {codec} was found",
-                "Choose --part, or get the file: `python -m taesd_ext weights list` says where it is looked for",
+                "Choose --part, or add the file: `python -m taesd_ext weights list` shows where",
             )
     sources = [getattr(codec.source, part) for part in parts]
     # A file that nothing tells keeps its own name: a guess must not be written down as a fact.

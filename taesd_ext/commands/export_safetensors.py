@@ -26,25 +26,16 @@ def diffusers_file(networks: Mapping[str, TinyNetwork], name: str) -> bytes:
     """One of the two files of a folder that AutoencoderTiny.from_pretrained loads. Raises TaesdError."""
     if set(networks) != {"encoder", "decoder"}:
         raise TaesdError("Cannot write the diffusers layout", "it needs both parts", "Use --part both")
-    network, channels = networks["decoder"], networks["decoder"].latent_channels
-    plain = {part: _keys(kind(channels)) for part, kind in (("encoder", Encoder), ("decoder", Decoder))}
-    if any(_keys(network) != plain[part] for part, network in networks.items()):
-        raise TaesdError(
-            f"diffusers has no network for a {network.kind} tiny autoencoder", "its AutoencoderTiny is a plain 8x one",
-            "Use --layout original",
-        )  # fmt: skip
-    return _config(channels) if name == CONFIG_NAME else _weights(networks)
-
-
-def _weights(networks: Mapping[str, TinyNetwork]) -> bytes:
-    state: dict[str, Tensor] = {}
-    for part, network in networks.items():
+    channels, state = networks["decoder"].latent_channels, {}
+    for (part, network), plain in zip(networks.items(), (Encoder(channels), Decoder(channels)), strict=True):
+        if _keys(network) != _keys(plain):
+            what = f"diffusers has no network for a {network.kind} tiny autoencoder"
+            raise TaesdError(what, "its AutoencoderTiny is a plain 8x one", "Use --layout original")
         for key, value in network.state_dict().items():
             index, rest = key.split(".", 1)
             # diffusers clamps outside of the decoder's list of layers, so that every index is one less.
-            place = int(index) - (1 if part == "decoder" else 0)
-            state[f"{part}.layers.{place}.{rest}"] = value.contiguous()
-    return safetensors.torch.save(state, {"format": "pt"})
+            state[f"{part}.layers.{int(index) - (part == 'decoder')}.{rest}"] = value.contiguous()
+    return _config(channels) if name == CONFIG_NAME else safetensors.torch.save(state, {"format": "pt"})
 
 
 def _config(channels: int) -> bytes:

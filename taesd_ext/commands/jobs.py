@@ -137,7 +137,7 @@ def _refuse_clashes(jobs: Sequence[Job]) -> None:
         if other := targets.get(target):
             raise TaesdError(
                 f"{other} and {job.source} would both become {job.target}",
-                "they have the same name below the inputs",
-                "Give the folder above both of them, or run them one after the other",
+                "they have the same name",
+                "Give their parent folder, or run them separately",
             )
         targets[target] = job.source

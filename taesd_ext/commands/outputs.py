@@ -21,25 +21,25 @@ def check_outputs(targets: Iterable[Path], *, overwrite: bool, sources: Iterable
     read = {os.path.realpath(source) for source in sources}
     for target in targets:
         if os.path.realpath(target) in read:
-            raise TaesdError(f"{target} would be overwritten", "it is one of the inputs", "Give another place")
+            raise TaesdError(f"{target} would be overwritten", "it is one of the inputs", "Choose another place")
         if os.path.lexists(target) and not overwrite:
             raise already_there(target)
         try_to_write(target)
 
 
 def already_there(target: Path) -> TaesdError:
-    return TaesdError(f"{target} is already there", "", "Give another place, or --overwrite to replace it")
+    return TaesdError(f"{target} is already there", "", "Choose another output, or replace it with --overwrite")
 
 
 def try_to_write(target: Path) -> None:
     """Raise TaesdError unless a file can be made there. Leaves nothing behind."""
     try:
         if target.exists() and not target.is_file():
-            raise TaesdError(f"Cannot write {target}", "it is not a regular file", "Give another place")
+            raise TaesdError(f"Cannot write {target}", "it is not a regular file", "Choose another place")
         with tempfile.TemporaryFile(dir=next(folder for folder in target.parents if folder.exists())):
             pass
     except OSError as error:
-        raise TaesdError(f"Cannot write {target}", error.strerror or one_line(error), "Give another place") from error
+        raise TaesdError(f"Cannot write {target}", error.strerror or one_line(error), "Choose another place") from error
 
 
 def write_atomically(target: Path, data: bytes) -> None:

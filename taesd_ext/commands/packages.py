@@ -33,7 +33,7 @@ def explain_import_error(error: ImportError) -> TaesdError:
     if isinstance(error, ModuleNotFoundError):
         return TaesdError(f"{sys.executable} lacks {error.name}", "", f"{cure} install {error.name}")
     package = (error.name or "a package").partition(".")[0]
-    return TaesdError(f"{package} cannot be used", one_line(error), f"{cure} install --force-reinstall {package}")
+    return TaesdError(f"{package} cannot be imported", one_line(error), f"{cure} install --force-reinstall {package}")
 
 
 def installed_versions() -> str:

@@ -4,7 +4,6 @@ import argparse
 import json
 import sys
 from collections.abc import Iterable
-from dataclasses import dataclass
 from pathlib import Path
 
 from taesd_ext.codec.embedded import embedded_families
@@ -28,18 +27,18 @@ from taesd_ext.weights.tiny_file import PARTS
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     actions = parser.add_subparsers(dest="action", metavar="ACTION", required=True)
     listing = actions.add_parser(
-        "list", help="the weight files that are found, and what is lacking; exit code 1 when one is unreadable"
+        "list", help="list the weight files and what is missing; exit code 1 if one is unreadable"
     )
-    verify = actions.add_parser("verify", help="compute every file's checksum; exit code 1 when one is unreadable")
-    download = actions.add_parser("download", help="get the official files, checked by their checksums")
+    verify = actions.add_parser("verify", help="check every file's checksum; exit code 1 if one is unreadable")
+    download = actions.add_parser("download", help="download official files and verify their checksums")
     download.add_argument(
         "family", metavar="FAMILY", choices=[*downloadable(), "all"],
         help=f"{', '.join(downloadable())}; all: {', '.join(FAMILIES)}",
     )  # fmt: skip
     download.add_argument("-o", "--output", type=Path, metavar="DIR", help="where to put them (the user's cache)")
-    download.add_argument("--offline", action="store_true", help="only say what is there already")
-    borders = actions.add_parser("borders", help="say what a VAE's file was trained to see beyond a picture's borders")
-    borders.add_argument("file", type=Path, metavar="FILE", help="the VAE's file: it is known again by its checksum")
+    download.add_argument("--offline", action="store_true", help="only list what is already there")
+    borders = actions.add_parser("borders", help="set how a VAE pads the borders of pictures")
+    borders.add_argument("file", type=Path, metavar="FILE", help="the VAE's file, recognized later by its checksum")
     borders.add_argument("borders", choices=BORDERS)
     for action in (listing, verify):
         add_models_argument(action)
@@ -50,36 +49,15 @@ def run(args: argparse.Namespace) -> int:
     return {"download": _download, "borders": _set_borders}.get(args.action, _show)(args)
 
 
-@dataclass(frozen=True)
-class Listing:
-    """What `weights list` and the model table show."""
-
-    folders: list[Path]
-    files: list[Identity]
-    used: dict[str, dict[str, Path]]
-    """Family -> part -> the readable file that serves it."""
-
-    @property
-    def lacking(self) -> dict[str, list[str]]:
-        """Family -> the parts without a file."""
-        parts = {family: [part for part in PARTS if part not in self.used.get(family, {})] for family in FAMILIES}
-        return {family: missing for family, missing in parts.items() if missing}
-
-
-def weights_listing(models: Iterable[Path | str] = (), *, always_hash: bool = False, strays: bool = False) -> Listing:
-    """Look through the folders that are searched, those given first."""
-    folders = search_folders([Path(folder) for folder in models])
-    return Listing(folders, list_weights(folders, always_hash=always_hash, strays=strays), installed(folders))
-
-
 def _show(args: argparse.Namespace) -> int:
     verify = args.action == "verify"
-    listing = weights_listing(given_folders(args.models), always_hash=verify, strays=verify)
+    folders = search_folders(given_folders(args.models))
+    files = list_weights(folders, always_hash=verify, strays=verify)
     if args.json:
-        print(json.dumps(_as_json(listing), indent=2))
+        print(json.dumps(_as_json(folders, files), indent=2))
     else:
-        print(_table(listing.files) if verify else _as_text(listing))
-    return 1 if any(identity.state == UNREADABLE for identity in listing.files) else 0
+        print(_table(files) if verify else _as_text(folders, files))
+    return 1 if any(identity.state == UNREADABLE for identity in files) else 0
 
 
 def _download(args: argparse.Namespace) -> int:
@@ -103,12 +81,13 @@ def _set_borders(args: argparse.Namespace) -> int:
     return 0
 
 
-def _as_json(listing: Listing) -> dict[str, object]:
+def _as_json(folders: list[Path], files: list[Identity]) -> dict[str, object]:
+    used = installed(folders)
     return {
-        "folders": [str(folder) for folder in listing.folders],
-        "files": [_file_as_json(identity) for identity in listing.files],
+        "folders": [str(folder) for folder in folders],
+        "files": [_file_as_json(identity) for identity in files],
         "families": {
-            family: {part: str(path) if (path := listing.used.get(family, {}).get(part)) else None for part in PARTS}
+            family: {part: str(path) if (path := used.get(family, {}).get(part)) else None for part in PARTS}
             for family in FAMILIES
         },
         "embedded": list(embedded_families()),
@@ -130,16 +109,19 @@ def _file_as_json(identity: Identity) -> dict[str, object]:
     }
 
 
-def _as_text(listing: Listing) -> str:
-    lines = [_table(listing.files)] if listing.files else ["No weight files were found."]
-    lines.append("Searched: " + (", ".join(map(str, listing.folders)) or "no folder of weights exists"))
-    for family, missing in listing.lacking.items():
+def _as_text(folders: list[Path], files: list[Identity]) -> str:
+    lines = [_table(files) if files else "No weight files were found."]
+    lines.append("Searched: " + (", ".join(map(str, folders)) or "no folder of weights exists"))
+    used = installed(folders)
+    for family in FAMILIES:
+        if not (missing := [part for part in PARTS if part not in used.get(family, {})]):
+            continue
         known = {part for row in CATALOG if row.family == family and row.kind == TINY for part in row.parts}
         get = f": python -m taesd_ext weights download {family}" if known.issuperset(missing) else ""
-        own = ", embedded until then" if family in embedded_families() else ""
-        lines.append(f"{family} lacks its {' and '.join(missing)}{own}{get}")
-    if any(identity.state == UNVERIFIED for identity in listing.files):
-        lines.append("unverified: no official checksum is known for this content; its structure was checked.")
+        own = " (embedded until then)" if family in embedded_families() else ""
+        lines.append(f"{family} is missing its {' and '.join(missing)}{own}{get}")
+    if any(identity.state == UNVERIFIED for identity in files):
+        lines.append("unverified: no official checksum matches; the structure was checked.")
     return "\n".join(lines)
 
 
@@ -147,16 +129,13 @@ def _table(files: Iterable[Identity]) -> str:
     rows = [
         {
             "family": identity.family_words or "-",
-            "parts": " + ".join(identity.official.parts if identity.official else identity.parts) or "-",
+            "part": " + ".join(identity.official.parts if identity.official else identity.parts) or "-",
             "version": identity.official.version if identity.official else "-",
             "state": identity.state,
-            "size": identity.size / 1e6,
+            "size": f"{identity.size / 1e6:.2f} MB",
             "file": f"{identity.path}" + (f"  ({identity.error})" if identity.error else ""),
         }
         for identity in files
     ]
-    columns = {
-        "FAMILY": "{family}", "PART": "{parts}", "VERSION": "{version}", "STATE": "{state}", "SIZE": "{size:.2f} MB",
-        "FILE": "{file}",
-    }  # fmt: skip
-    return table(rows, columns, left=len(columns))
+    columns = ("family", "part", "version", "state", "size", "file")
+    return table(rows, {name.upper(): f"{{{name}}}" for name in columns}, left=len(columns))

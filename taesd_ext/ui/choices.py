@@ -34,7 +34,9 @@ def number(value: Any, low: float, high: float, noun: str) -> float:
 
 def offer(choices: Sequence[str], present: str | None) -> dict[str, Any]:
     """The dropdown with these choices. ``present`` is the one chosen; where it is gone, the first takes over."""
-    return _shown(choices, present, present if present in choices else _first(choices))
+    value = present if present in choices else next(iter(choices), None)
+    # Without a value the page keeps its own, which may be newer than ``present``.
+    return gr.update(choices=list(choices), **({} if value == present and value else {"value": value}))
 
 
 def offer_newest(choices: Sequence[str], present: str | None, newest: str) -> tuple[dict[str, Any], str]:
@@ -43,16 +45,7 @@ def offer_newest(choices: Sequence[str], present: str | None, newest: str) -> tu
     An entry that was chosen stays, also under other words; but who had the newest (``newest``: its key the last time)
     goes on to what is the newest now.
     """
-    key = compat.key_of(present)
-    same = next((choice for choice in choices if key not in ("", newest) and compat.key_of(choice) == key), None)
-    value = same or _first(choices)
-    return _shown(choices, present, value), compat.key_of(_first(choices))
-
-
-def _first(choices: Sequence[str]) -> str | None:
-    return choices[0] if choices else None
-
-
-def _shown(choices: Sequence[str], present: str | None, value: str | None) -> dict[str, Any]:
-    # Without a value the page keeps its own, which may be newer than ``present``.
-    return gr.update(choices=list(choices), **({} if value == present and value else {"value": value}))
+    key, first = compat.key_of(present), next(iter(choices), None)
+    same = next((choice for choice in choices if key not in ("", newest) and compat.key_of(choice) == key), first)
+    update = offer(choices, same)
+    return update if same == present else update | {"value": same}, compat.key_of(first)

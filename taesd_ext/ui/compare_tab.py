@@ -48,12 +48,11 @@ def pair_html(images: Mapping[str, Tensor], first: str, second: str, difference:
     """The slider between two, or between the second and where they differ."""
     if not {first, second} <= images.keys():
         return ""
-    one, two = images[first], images[second]
-    (left, name), (right, other) = (one, first), (two, second)
+    left, right = (first, images[first]), (second, images[second])
     if difference:
-        (left, name), (right, other) = (two, second), (difference_map(one, two), "Difference")
-    pictures = [image_to_picture(image) for image in (left, right)]
-    return slider(*map(picture_uri, pictures), (name, other), pictures[0].size)
+        left, right = right, ("Difference", difference_map(images[first], images[second]))
+    pictures = [image_to_picture(image) for _, image in (left, right)]
+    return slider(*map(picture_uri, pictures), (left[0], right[0]), pictures[0].size)
 
 
 def build_compare_tab(codecs: Codecs, tab: gr.Tab) -> None:

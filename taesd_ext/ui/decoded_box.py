@@ -6,14 +6,14 @@ import gradio as gr
 
 from taesd_ext.codec.picture_file import image_to_picture, picture_to_image
 from taesd_ext.commands.compare_page import DIFFERENCE_GAIN, difference_map
-from taesd_ext.errors import TaesdError, one_line
+from taesd_ext.errors import TaesdError
 from taesd_ext.preview.recorded import KeptLatent, RecordedFrame
 from taesd_ext.ui import compat
 from taesd_ext.ui.actions import PanelActions
 from taesd_ext.ui.controls import AT_ONCE, small_button
 from taesd_ext.ui.decoding import Decoded, decode_again
 from taesd_ext.ui.kept_results import KeptResults
-from taesd_ext.ui.markup import notice, slider, stage
+from taesd_ext.ui.markup import notice, outcome, slider, stage
 from taesd_ext.ui.pictures import data_uri, offered_file, picture_bytes, picture_uri
 from taesd_ext.ui.work import Task
 
@@ -23,10 +23,6 @@ NOTHING_TO_SAVE = "Re-decode an image first."
 GONE = "This image is no longer in memory. Re-decode it."
 
 
-def decoded_words(decoded: Decoded) -> str:
-    return f"{decoded.name}, step {decoded.kept.step}" if decoded.kept.step else decoded.name
-
-
 def result_html(
     now: Decoded, before: Decoded | None, preview: RecordedFrame | None = None, difference: bool = False
 ) -> str:
@@ -34,10 +30,10 @@ def result_html(
 
     ``difference``: where it differs from that other one, in place of the other.
     """
-    size, words = now.picture.size, decoded_words(now)
+    size, words = now.picture.size, now.title
     same = before is not None and (before.kept.job, before.kept.picture) == (now.kept.job, now.kept.picture)
-    if same and decoded_words(before) != words and before.picture.size == size:
-        other, name = before.picture, decoded_words(before)
+    if same and before.title != words and before.picture.size == size:
+        other, name = before.picture, before.title
         if difference:
             apart = difference_map(*map(picture_to_image, (other, now.picture)))
             other, name = image_to_picture(apart), f"difference to {name}, {DIFFERENCE_GAIN}x"
@@ -62,8 +58,8 @@ class DecodedBox:
     """
 
     def __init__(
-        self, actions: PanelActions, elem_id: str, save: gr.Button, result: gr.HTML, empty: str = "",
-        difference: gr.Checkbox | None = None,
+        self, actions: PanelActions, elem_id: str, save: gr.Button, result: gr.HTML, difference: gr.Checkbox,
+        empty: str = "",
     ) -> None:  # fmt: skip
         self._actions = actions
         self._decodes: KeptResults[tuple[Decoded, Decoded | None]] = KeptResults()
@@ -71,14 +67,20 @@ class DecodedBox:
         """The key of what the page shows."""
         shown = gr.HTML(empty, elem_id=f"{elem_id}_shown")
         saved = compat.file_box("Picture", interactive=False, visible=False, elem_id=f"{elem_id}_file")
-        self._sent = _send_buttons(actions, elem_id)
-        self.outputs = [shown, self.last, *self._sent]
+        self.outputs = [shown, self.last]
+        if actions.bind_send is not None:
+            picture = gr.Image(type="pil", interactive=False, visible=False, elem_id=f"{elem_id}_sent")
+            parameters = gr.Textbox(visible=False)
+            self.outputs += [picture, parameters]
+            with gr.Row():
+                for name in ("img2img", "inpaint", "extras"):
+                    button = small_button(f"Send to {name}", f"{elem_id}_to_{name}")
+                    actions.bind_send(button, name, picture, parameters)
         save.click(self._save, self.last, [result, saved], **AT_ONCE)
-        if difference is not None:
-            difference.input(self._show, [self.last, difference], shown, **AT_ONCE)
+        difference.input(self._show, [self.last, difference], shown, **AT_ONCE)
 
     def decode(
-        self, task: Task, kept: KeptLatent | None, name: str | None, last: Any, difference: Any = False
+        self, task: Task, kept: KeptLatent | None, name: str | None, last: Any, difference: Any
     ) -> tuple[str, list[Any]]:
         """Decode a latent in turn with the host's own work: (what was done, values of ``outputs``)."""
         if kept is None or not name:
@@ -88,7 +90,7 @@ class DecodedBox:
         words = f"{now.name}: {1000 * now.seconds:.0f} ms"
         key = self._decodes.keep((now, before), now.size + (before.size if before else 0))
         outputs = [self._show(key, difference), key]
-        if self._sent:
+        if self._actions.bind_send is not None:
             outputs += [now.picture, self._actions.parameters(kept, now.codec)]
         return words, outputs
 
@@ -108,24 +110,12 @@ class DecodedBox:
         now, _ = self._decodes.get(last) or (None, None)
         if now is None:
             return [notice(GONE if last else NOTHING_TO_SAVE, "warning"), gr.update(visible=False)]
-        try:
-            if self._actions.save_picture:
-                self._actions.require_change()
-                path = self._actions.save_picture(now.picture, now.kept, now.codec)
-                return [notice(f"Saved as {path}.", "good"), gr.update(visible=False)]
+        if self._actions.save_picture is None:
             file = offered_file(f"{now.name}_{now.kept.job}_{now.kept.picture}.png", picture_bytes(now.picture))
             return [notice("The image can be downloaded below.", "good"), gr.update(value=file, visible=True)]
-        except Exception as error:
-            return [notice(one_line(error), "bad"), gr.update(visible=False)]
 
+        def save() -> str:
+            self._actions.require_change()
+            return f"Saved as {self._actions.save_picture(now.picture, now.kept, now.codec)}."
 
-def _send_buttons(actions: PanelActions, elem_id: str) -> list[Any]:
-    """The host's ways on for a picture: (what they send, its parameters); none outside a host."""
-    if actions.bind_send is None:
-        return []
-    picture = gr.Image(type="pil", interactive=False, visible=False, elem_id=f"{elem_id}_sent")
-    parameters = gr.Textbox(visible=False)
-    with gr.Row():
-        for name in ("img2img", "inpaint", "extras"):
-            actions.bind_send(small_button(f"Send to {name}", f"{elem_id}_to_{name}"), name, picture, parameters)
-    return [picture, parameters]
+        return [outcome(save), gr.update(visible=False)]

@@ -1,6 +1,5 @@
 """A kept latent through another decoder, without generating again."""
 
-import time
 from dataclasses import dataclass
 
 import torch
@@ -9,6 +8,7 @@ from PIL import Image
 from taesd_ext.codec.codec import Codec
 from taesd_ext.codec.embedded import EMBEDDED_SUFFIX, embedded_families
 from taesd_ext.codec.picture_file import image_to_picture
+from taesd_ext.commands.measuring import timed
 from taesd_ext.errors import TaesdError
 from taesd_ext.latent_formats import LatentFormat, to_family_latent
 from taesd_ext.preview.recorded import KeptLatent, bytes_of
@@ -30,6 +30,10 @@ class Decoded:
     codec: Codec | None
     """What it was decoded by, without the networks; None: the host's own VAE."""
     seconds: float
+
+    @property
+    def title(self) -> str:
+        return f"{self.name}, step {self.kept.step}" if self.kept.step else self.name
 
     @property
     def size(self) -> int:
@@ -61,15 +65,13 @@ def decode_again(codecs: Codecs, kept: KeptLatent, chosen: str, task: Task | Non
     name = picked(chosen, decoder_names(codecs, kept), "decoder")
     extra = next((extra for extra in codecs.extra_decoders() if extra.title == name), None)
     with codecs.in_turn(task or Task()):
-        codec = None if extra else _codec(codecs, name, kept.latent_format)
-        began = time.perf_counter()
-        latent = kept.latent.float()
-        image = extra.decode(latent) if extra else codec.decode(to_family_latent(latent, kept.latent_format))
-        seconds = time.perf_counter() - began
-    if not torch.isfinite(image).all():
+        codec, latent = None if extra else _codec(codecs, name, kept.latent_format), kept.latent.float()
+        decode = extra.decode if extra else lambda own: codec.decode(to_family_latent(own, kept.latent_format))
+        made = timed(lambda: decode(latent))
+    if not torch.isfinite(made.result).all():
         raise TaesdError(f"{name} produced an invalid image (NaN or Inf)")
     by = None if codec is None else Codec(codec.name, codec.format, source=codec.source)
-    return Decoded(kept, name, image_to_picture(image), by, seconds)
+    return Decoded(kept, name, image_to_picture(made.result), by, made.wall)
 
 
 def _codec(codecs: Codecs, name: str, latent_format: LatentFormat) -> Codec:

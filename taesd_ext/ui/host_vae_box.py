@@ -4,13 +4,12 @@ from typing import Any
 
 import gradio as gr
 
-from taesd_ext.errors import TaesdError
 from taesd_ext.ui import compat
 from taesd_ext.ui.actions import HostVAEs, PanelActions
 from taesd_ext.ui.choices import picked
 from taesd_ext.ui.controls import AT_ONCE, line, small_button
 from taesd_ext.ui.downloads import download
-from taesd_ext.ui.markup import notice
+from taesd_ext.ui.markup import outcome
 from taesd_ext.ui.work import Task, long_action
 from taesd_ext.weights.installed_vaes import add_vae_file
 
@@ -49,23 +48,21 @@ def build_host_vae_box(actions: PanelActions, vaes: HostVAEs) -> None:
 
     def take(value: Any) -> str:
         """Put a file that was dropped into the WebUI's folder."""
-        path = compat.file_path(value)
-        if path is None:
-            return ""
-        try:
+
+        def put() -> str:
             actions.require_change()
-            target = add_vae_file(path, vaes.folder)
-        except TaesdError as error:
-            return notice(str(error), "bad")
-        vaes.refresh()
-        return notice(f"{target.name} is in {vaes.folder}. {WHERE}", "good")
+            target = add_vae_file(compat.file_path(value), vaes.folder)
+            vaes.refresh()
+            return f"{target.name} is in {vaes.folder}. {WHERE}"
+
+        return "" if value is None else outcome(put)
 
     def show_at_top() -> dict[Any, Any]:
-        try:
+        def add() -> str:
             actions.require_change()
-            said = notice(ADDED if vaes.add_quick_setting() else ADDED_BEFORE, "good")
-        except TaesdError as error:
-            said = notice(str(error), "bad")
+            return ADDED if vaes.add_quick_setting() else ADDED_BEFORE
+
+        said = outcome(add)
         return {result: said, **{control: gr.update(value=vaes.quick_settings()) for control in hosts_controls}}
 
     hosts_controls = [] if vaes.hosts_control is None else [vaes.hosts_control]

@@ -4,11 +4,10 @@ from typing import Any
 
 import gradio as gr
 
-from taesd_ext.errors import TaesdError
 from taesd_ext.ui.actions import LearntPreviewers, PanelActions
 from taesd_ext.ui.choices import picked
 from taesd_ext.ui.controls import AT_ONCE, late_dropdown, line, refresh_button, small_button
-from taesd_ext.ui.markup import notice, table
+from taesd_ext.ui.markup import notice, outcome, table
 
 NOTHING_LEARNT = "Nothing has been learned yet: this is for models without a tiny decoder."
 
@@ -23,13 +22,13 @@ def build_learnt_box(actions: PanelActions, previewers: LearntPreviewers, tab: g
         return [shown, gr.update(choices=list(learnt), value=None)]
 
     def forget(chosen: Any) -> list[Any]:
-        try:
+        def change() -> str:
             actions.require_change()
             known = {kind.title: kind for kind in previewers.learnt()}
             previewers.forget(known[picked(chosen, known, "preview")])
-        except TaesdError as error:
-            return [notice(str(error), "bad"), *look()]
-        return ["", *look()]
+            return ""
+
+        return [outcome(change), *look()]
 
     with gr.Accordion("Previews learned from finished images", open=False, elem_id="taesd_learnt"):
         found = gr.HTML(elem_id="taesd_learnt_table")

@@ -34,7 +34,7 @@ def build_live_moment(actions: PanelActions) -> None:
         with gr.Row():
             save = small_button("Save", f"{ELEM_ID}_save")
             close = small_button("Close", f"{ELEM_ID}_close")
-        box = DecodedBox(actions, ELEM_ID, save, result, difference=difference)
+        box = DecodedBox(actions, ELEM_ID, save, result, difference)
 
     def decode(task: Task, wanted: Any, name: Any, last: Any, difference: Any) -> tuple[str, list[Any]]:
         kept, of_several = find_wanted(actions, str(wanted or "").rpartition("\n")[0])

@@ -1,14 +1,23 @@
 """Small pieces of HTML that several tabs show. Everything from outside is escaped here."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from html import escape
 
+from taesd_ext.errors import one_line
 from taesd_ext.preview.job import Stats
 
 
 def notice(text: str, kind: str = "info") -> str:
     """A line in a box; ``kind`` is "info", "good", "warning" or "bad"."""
     return f'<p class="taesd-ext-notice taesd-ext-{kind}" role="status">{escape(text)}</p>' if text else ""
+
+
+def outcome(change: Callable[[], str]) -> str:
+    """A notice of what the change says once it is made, or of why it was not."""
+    try:
+        return notice(change(), "good")
+    except Exception as error:
+        return notice(one_line(error), "bad")
 
 
 def progress_bar(share: float, text: str = "", data: Mapping[str, str] | None = None) -> str:
@@ -113,20 +122,17 @@ def film(frames: Sequence[tuple[str, str]], size: tuple[int, int]) -> str:
         return ""
     last = len(frames) - 1
     shape = _shape(size)
-    strip = "".join(
-        f'<button type="button" data-frame="{index}" aria-label="{escape(words)}"{_current(index == last)}>'
-        f'<img src="{escape(uri)}" alt="" style="{shape}"><span>{escape(words.split(" · ")[0])}</span></button>'
-        for index, (uri, words) in enumerate(frames)
-    )
-    uri, words = (escape(text) for text in frames[last])
+    strip = ""
+    for index, (uri, words) in enumerate(frames):
+        current = ' aria-current="true"' if index == last else ""
+        strip += (
+            f'<button type="button" data-frame="{index}" aria-label="{escape(words)}"{current}>'
+            f'<img src="{escape(uri)}" alt="" style="{shape}"><span>{escape(words.split(" · ")[0])}</span></button>'
+        )
     return (
-        '<div class="taesd-ext-film" tabindex="0"><figure class="taesd-ext-stage">'
-        f'<img class="taesd-ext-shown" src="{uri}" alt="" style="{shape}"><figcaption>{words}</figcaption></figure>'
+        '<div class="taesd-ext-film" tabindex="0"><figure class="taesd-ext-stage"><img class="taesd-ext-shown" '
+        f'src="{escape(uri)}" alt="" style="{shape}"><figcaption>{escape(words)}</figcaption></figure>'
         '<div class="taesd-ext-film-bar"><button type="button" class="taesd-ext-play" aria-label="play">▶</button>'
         f'<input type="range" min="0" max="{last}" value="{last}" aria-label="frame"></div>'
         f'<div class="taesd-ext-strip">{strip}</div></div>'
     )
-
-
-def _current(is_current: bool) -> str:
-    return ' aria-current="true"' if is_current else ""

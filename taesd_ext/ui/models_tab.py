@@ -1,5 +1,6 @@
 """The panel's model manager: what is there, get it, check it, take it out."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +9,6 @@ import gradio as gr
 from taesd_ext.codec.calibrated import details_of_file
 from taesd_ext.codec.embedded import embedded_families
 from taesd_ext.commands.doctor import diagnose
-from taesd_ext.errors import TaesdError
 from taesd_ext.latent_formats import FAMILIES, LATENT_FORMATS
 from taesd_ext.ui import compat
 from taesd_ext.ui.actions import LOCKED, PanelActions
@@ -17,7 +17,7 @@ from taesd_ext.ui.controls import AT_ONCE, heading, late_dropdown, line, refresh
 from taesd_ext.ui.downloads import download, download_choices, download_label, megabytes, missing_families
 from taesd_ext.ui.host_vae_box import build_host_vae_box
 from taesd_ext.ui.learnt_box import build_learnt_box
-from taesd_ext.ui.markup import badge, notice, table
+from taesd_ext.ui.markup import badge, notice, outcome, table
 from taesd_ext.ui.work import Task, long_action
 from taesd_ext.weights.folders import weight_files
 from taesd_ext.weights.identify import OFFICIAL, UNREADABLE, UNVERIFIED, Identity, identify
@@ -36,20 +36,18 @@ NO_DETAILS = "not yet"
 
 def status_html(actions: PanelActions) -> str:
     """Which family the loaded checkpoint uses and why, and what went wrong last."""
-    lines = []
-    detection = actions.detection()
+    detection, model, said = actions.detection(), "", ""
     if detection is not None and detection.format:
-        family = detection.family or "no tiny autoencoder"
-        lines.append(notice(f"The loaded model is {detection.format.title}, which uses {family}: {detection.reason}."))
+        model, family = detection.format.name, detection.family or "no tiny autoencoder"
+        said = notice(f"The loaded model is {detection.format.title}, which uses {family}: {detection.reason}.")
     elif detection is not None:
-        lines.append(notice(f"The loaded model's family is not known: {detection.reason}.", "warning"))
+        said = notice(f"The loaded model's family is not known: {detection.reason}.", "warning")
     elif actions.has_checkpoint:
-        lines.append(notice("No model is loaded yet."))
+        said = notice("No model is loaded yet.")
     if error := actions.last_error():
-        lines.append(notice(f"Last preview error: {error}", "bad"))
+        said += notice(f"Last preview error: {error}", "bad")
     # The page compares it with the model that is loaded later: javascript/taesd_ext.js.
-    model = detection.format.name if detection is not None and detection.format else ""
-    return f'<div data-model="{model}">{"".join(lines)}</div>'
+    return f'<div data-model="{model}">{said}</div>'
 
 
 def families_html(folders: list[Path], *, look: bool = True) -> str:
@@ -62,28 +60,21 @@ def families_html(folders: list[Path], *, look: bool = True) -> str:
         # A file that holds both parts has one line.
         for path in dict.fromkeys(found.get(part) for part in PARTS):
             parts = [part for part in PARTS if found.get(part) == path]
-            details = _details_cell(family, path, look) if path and "decoder" in parts else ""
-            state, version, size, licence, file = _file_cells(path) if path else (_without_file(family), *[""] * 4)
-            rows.append((name, " + ".join(parts), state, details, version, size, licence, titles, file))
+            state = badge("embedded", "fair") if family in embedded_families() else badge("missing", "none")
+            details = version = size = licence = ""
+            if path:
+                file = identify(path)
+                words = OWN if file.state == UNVERIFIED else file.state
+                state = badge(words, {OFFICIAL: "good", UNREADABLE: "bad"}.get(file.state, "fair"))
+                size = megabytes(file.size)
+                version, licence = (file.official.version, file.official.licence) if file.official else ("", "")
+                details = _details_cell(family, path, look) if "decoder" in parts else ""
+            rows.append((name, " + ".join(parts), state, details, version, size, licence, titles, str(path or "")))
             name = titles = ""
     return table(
         ("Family", "Part", "State", "Reduced detail", "Version", "Size", "Licence", "For", "File"), rows,
         "taesd-ext-models", without_empty=True,
     )  # fmt: skip
-
-
-def _without_file(family: str) -> str:
-    return badge("embedded", "fair") if family in embedded_families() else badge("missing", "none")
-
-
-def _file_cells(path: Path) -> tuple[str, str, str, str, str]:
-    """(state, version, size, licence, file)"""
-    found = identify(path)
-    words = OWN if found.state == UNVERIFIED else found.state
-    state = badge(words, {OFFICIAL: "good", UNREADABLE: "bad"}.get(found.state, "fair"))
-    official = found.official
-    about = (official.version, official.licence) if official else ("", "")
-    return state, about[0], megabytes(found.size), about[1], str(path)
 
 
 def _details_cell(family: str, path: Path, look: bool) -> str:
@@ -120,10 +111,8 @@ def describe(identity: Identity) -> tuple[str, str]:
     if identity.official:
         return f"{name} is {identity.official}: its checksum is the published one.", "good"
     if identity.kind:
-        return (
-            f"{name} is {identity}. Its structure is right. Its content cannot be verified: it may be a published file "
-            "in half precision, or one of your own.", "info",
-        )  # fmt: skip
+        may_be = "it may be a published file in half precision, or one of your own"
+        return f"{name} is {identity}. Its structure is right. Its content cannot be verified: {may_be}.", "info"
     return f"{name} is not an autoencoder that is known here.", "warning"
 
 
@@ -212,15 +201,27 @@ def build_models_tab(actions: PanelActions, tab: gr.Tab, page: gr.Blocks) -> Non
     def rest(present: str | None) -> list[Any]:
         return [*look(present)[:-1], gr.update()]  # the user may have chosen another file by now
 
-    def changed(present: str | None, act: Any) -> list[Any]:
-        """What ``act`` says of a change that it made, or why it made none, and what is there now."""
-        try:
+    def changed(change: Callable[[Any], str], value: Any, present: str | None) -> list[Any]:
+        """What ``change`` says that it made of the value that a page sent, and what is there now."""
+        if not value:
+            return ["", *[gr.update()] * len(shown)]
+
+        def make() -> str:
             actions.require_change()
-            said = notice(act(), "good")
-        except TaesdError as error:
-            return [notice(str(error), "bad"), *look(present)]
-        actions.files_changed()
-        return [said, *look(present)]
+            said = change(value)
+            actions.files_changed()
+            return said
+
+        return [outcome(make), *look(present)]
+
+    def add(value: Any) -> str:
+        added = add_file(compat.file_path(value), actions.own_folder())
+        return f"Added as {added.path.name} ({added}) to {added.path.parent}."
+
+    def delete(path: Any) -> str:
+        file = picked(path, map(str, removable_files(actions)), "file of this extension's own")
+        remove_file(file, [actions.own_folder()])
+        return f"{Path(file).name} was removed."
 
     def fetch(task: Task, names: list[str], present: str | None) -> tuple[str, list[Any]]:
         actions.require_change()
@@ -235,25 +236,10 @@ def build_models_tab(actions: PanelActions, tab: gr.Tab, page: gr.Blocks) -> Non
     def get_missing(task: Task, present: str | None) -> tuple[str, list[Any]]:
         return fetch(task, missing_families(actions.codecs.folders()), present)
 
-    def add(value: Any, present: str | None) -> list[Any]:
-        def put() -> str:
-            added = add_file(compat.file_path(value), actions.own_folder())
-            return f"Added as {added.path.name} ({added}) to {added.path.parent}."
-
-        return changed(present, put) if value is not None else ["", *[gr.update()] * len(shown)]
-
     def check(task: Task, path: Any) -> tuple[str, list[Any]]:
         file = picked(path, map(str, our_files(actions)), "file")
         task.report(0.1, Path(file).name)
         return "", [notice(*describe(identify(file, always_hash=True))), *look(file)]
-
-    def delete(path: Any) -> list[Any]:
-        def take_out() -> str:
-            file = picked(path, map(str, removable_files(actions)), "file of this extension's own")
-            remove_file(file, [actions.own_folder()])
-            return f"{Path(file).name} was removed."
-
-        return changed(path, take_out) if path else ["", *[gr.update()] * len(shown)]
 
     # The tab that is open from the start is never selected.
     page.load(quick_look, chosen, shown, **AT_ONCE)
@@ -263,7 +249,7 @@ def build_models_tab(actions: PanelActions, tab: gr.Tab, page: gr.Blocks) -> Non
     long_action(get_first.click, cancel, chosen, first_progress, shown, get_wanted, "taesd_get")
     long_action(get_all.click, cancel, chosen, all_progress, shown, get_missing, "taesd_download_all")
     long_action(verify.click, None, chosen, verify_progress, [result, *shown], check, "taesd_verify")
-    own.upload(add, [own, chosen], [result, *shown], **AT_ONCE)
+    own.upload(lambda value, present: changed(add, value, present), [own, chosen], [result, *shown], **AT_ONCE)
     really = compat.js("file => file && confirm(`Delete this file from the disk?\\n${file}`) ? file : null")
-    remove.click(delete, chosen, [result, *shown], **AT_ONCE, **really)
+    remove.click(lambda path: changed(delete, path, path), chosen, [result, *shown], **AT_ONCE, **really)
     make_report.click(lambda: report(actions), None, report_text, **AT_ONCE)

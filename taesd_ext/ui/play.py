@@ -61,13 +61,13 @@ def noise_levels(steps: int) -> list[float]:
     return [float((ends[0] + (ends[1] - ends[0]) * i / max(steps - 1, 1)) ** _RHO) for i in range(steps)]
 
 
-def replay(latent: Tensor, steps: int, seed: int = 0) -> Iterator[Tensor]:
+def replay(latent: Tensor, steps: int) -> Iterator[Tensor]:
     """The predicted clean latent of each step, from noise to (nearly) ``latent``; (B,C,h,w) each, float32.
 
     The global random state is left alone.
     """
     latent = latent.float()
-    noise = torch.randn(latent.shape, generator=torch.Generator().manual_seed(seed)).to(latent.device)
+    noise = torch.randn(latent.shape, generator=torch.Generator().manual_seed(0)).to(latent.device)
     picture_power = _ring_power(latent)
     positions = latent.shape[-2] * latent.shape[-1]
     for sigma in noise_levels(steps):

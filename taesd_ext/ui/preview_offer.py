@@ -8,10 +8,9 @@ from typing import Any
 
 import gradio as gr
 
-from taesd_ext.errors import TaesdError
 from taesd_ext.ui.actions import PreviewOffer
 from taesd_ext.ui.controls import AT_ONCE, line, small_button
-from taesd_ext.ui.markup import notice
+from taesd_ext.ui.markup import notice, outcome
 
 TAKEN = "TAESD draws the live previews from now on."
 
@@ -34,11 +33,7 @@ def build_preview_offer(offer: PreviewOffer, page: gr.Blocks) -> None:
     dismiss = small_button("Don't show again", "taesd_offer_dismiss", elem_classes="taesd-ext-hidden")
 
     def accept() -> dict[Any, Any]:
-        try:
-            offer.accept()
-            answer = notice(TAKEN, "good")
-        except TaesdError as error:
-            answer = notice(str(error), "bad")
+        answer = outcome(lambda: offer.accept() or TAKEN)
         return {said: answer, **{control: gr.update(value=value()) for control, value in offer.hosts_controls}}
 
     def never() -> str:

@@ -66,7 +66,7 @@ def build_redecode_box(
     result = line(f"{elem_id}_result")
     empty = AGAIN_EMPTY if actions.allowed_to_change() else NOT_SHOWN
     empty = "" if source else stage(None, (4, 3), "", empty=empty)
-    box = DecodedBox(actions, elem_id, save, result, empty, difference)
+    box = DecodedBox(actions, elem_id, save, result, difference, empty)
     newest = gr.State("")
     beside = source or gr.State(None)
 

@@ -1,16 +1,15 @@
 """The panel's settings: the same values as the host's own settings page, with what they cost and how they look."""
 
-import time
 from collections.abc import Iterable
+from functools import partial
 from typing import Any
 
 import gradio as gr
 
 from taesd_ext.codec.picture_file import image_to_picture
+from taesd_ext.commands.measuring import timed
 from taesd_ext.errors import TaesdError
-from taesd_ext.latent_formats import Detection
-from taesd_ext.preview.recorded import KeptLatent
-from taesd_ext.settings import AUTO, FAMILIES, OPTIONS, Option
+from taesd_ext.settings import FAMILIES, OPTIONS, Option
 from taesd_ext.ui.actions import LOCKED, PanelActions
 from taesd_ext.ui.controls import AT_ONCE, heading, line, refresh_button, remark, small_button
 from taesd_ext.ui.markup import cost_words, gallery, notice
@@ -32,7 +31,7 @@ def build_settings_tab(actions: PanelActions, tab: gr.Tab) -> None:
         with gr.Row(elem_classes="taesd-ext-grid"):
             for option in options:
                 with gr.Column(min_width=300):
-                    controls[option] = _control(actions, option, values.get(option.name, option.default))
+                    controls[option] = _control(actions, option, values[option.name])
 
     usual = [option for option in OPTIONS if not option.advanced]
     heading("Live previews")
@@ -47,8 +46,12 @@ def build_settings_tab(actions: PanelActions, tab: gr.Tab) -> None:
     samples = line("taesd_detail_samples")
 
     def look() -> list[Any]:
+        """A name's choices may have changed too."""
         now = actions.read_settings()
-        shown = [_shown(actions, option, now.get(option.name, option.default)) for option in controls]
+        shown = [
+            gr.update(value=now[option.name], **({"choices": _names(actions, option)} if option.kind == "name" else {}))
+            for option in controls
+        ]
         return [notice(cost_words(actions.session().stats) or NO_COST), *shown]
 
     def compare(task: Task) -> tuple[str, list[str]]:
@@ -74,11 +77,6 @@ def _names(actions: PanelActions, option: Option) -> list[str]:
     return actions.names.get(option.name, lambda: list(option.choices))()
 
 
-def _shown(actions: PanelActions, option: Option, value: Any) -> Any:
-    """What brings a control up to date."""
-    return gr.update(choices=_names(actions, option), value=value) if option.kind == "name" else value
-
-
 def _control(actions: PanelActions, option: Option, value: Any) -> Any:
     words = {
         "value": value, "label": option.label, "info": option.help, "elem_id": f"taesd_option_{option.name}",
@@ -98,7 +96,7 @@ def written(actions: PanelActions, option: Option, value: Any) -> str:
     try:
         wanted = option.check(value)
         # A value that the page only shows comes back as a change too.
-        if wanted != actions.read_settings().get(option.name):
+        if wanted != actions.read_settings()[option.name]:
             actions.require_change()
             actions.write_setting(option.name, wanted)
     except ValueError as error:
@@ -110,29 +108,20 @@ def written(actions: PanelActions, option: Option, value: Any) -> str:
 
 def detail_samples(actions: PanelActions, task: Task) -> str:
     """The last image at every detail that its decoder offers, with the time that each took. Raises TaesdError."""
-    kept = next(iter(actions.kept()), None)
-    if kept is None:
+    if not (finished := actions.kept()):
         raise TaesdError("There is no image yet", "", "Generate one first")
-    family = _family_of(kept, actions.read_settings().get("family", AUTO), actions.detection())
+    kept = finished[0]
+    chosen, detection = actions.read_settings()["family"], actions.detection()
+    family = kept.latent_format.family if kept.latent_format else None
+    family = family or (chosen if chosen in FAMILIES else detection.family if detection else None)
     if family is None:
         raise TaesdError("No tiny autoencoder is known for the last image's model")
     with actions.codecs.in_turn(task):
         codec = actions.codecs.load(family)
-        latent = kept.latent.float()
         items = []
         for detail in codec.details:
-            began = time.perf_counter()
-            image = codec.decode(latent, **({} if detail == "full" else {"detail": detail}))
-            took = 1000 * (time.perf_counter() - began)
-            picture = image_to_picture(image)
+            decoded = timed(partial(codec.decode, kept.latent.float(), detail=detail))
+            picture, took = image_to_picture(decoded.result), 1000 * decoded.wall
             items.append((picture_uri(picture), f"{detail} · {picture.width}x{picture.height} · {took:.0f} ms"))
             task.report(len(items) / len(codec.details), detail)
     return gallery(items)
-
-
-def _family_of(kept: KeptLatent, chosen: str, detection: Detection | None) -> str | None:
-    if kept.latent_format and kept.latent_format.family:
-        return kept.latent_format.family
-    if chosen in FAMILIES:
-        return chosen
-    return detection.family if detection else None

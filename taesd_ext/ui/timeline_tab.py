@@ -8,7 +8,7 @@ import gradio as gr
 
 from taesd_ext.errors import TaesdError
 from taesd_ext.preview.animation import KINDS, AnimationPlan, animate, picked_frames
-from taesd_ext.preview.recorded import KeptLatent, RecordedFrame, RecordedJob
+from taesd_ext.preview.recorded import KeptLatent, RecordedJob
 from taesd_ext.ui import compat
 from taesd_ext.ui.actions import NOT_SHOWN, PanelActions
 from taesd_ext.ui.choices import offer_newest
@@ -32,17 +32,19 @@ def job_choice(job: RecordedJob) -> str:
     clock = time.strftime("%H:%M:%S", time.localtime(job.started))
     marks = ["within another job" if job.inner else "", "" if job.finished else "unfinished"]
     words = [clock, counted(len(job.frames), "preview"), *marks, job.title[:60]]
-    return compat.choice(job_key(job), " · ".join(filter(None, words)))
+    return compat.choice(f"job {job.id}", " · ".join(filter(None, words)))
 
 
-def job_key(job: RecordedJob) -> str:
-    """Its name in every tab."""
-    return f"job {job.id}"
+def find_job(actions: PanelActions, choice: Any) -> RecordedJob | None:
+    """The job of a choice that a page sends; None where it is gone, or never was."""
+    key = compat.key_of(choice)
+    return next((job for job in actions.jobs() if f"job {job.id}" == key), None)
 
 
-def frame_words(frame: RecordedFrame, steps: int) -> str:
-    total = f"/{steps}" if steps else ""
-    return f"step {frame.step}{total} · detail {frame.detail} · {frame.milliseconds:.0f} ms"
+def moments_of(actions: PanelActions, choice: Any) -> list[KeptLatent]:
+    """The latents of the job of a choice, or of the newest one."""
+    job = find_job(actions, choice) or next(iter(actions.jobs()), None)
+    return actions.moments(job.id) if job else []
 
 
 def film_html(job: RecordedJob | None) -> str:
@@ -50,12 +52,12 @@ def film_html(job: RecordedJob | None) -> str:
         return notice(NO_TIMELINE)
     last = len(job.frames) - 1
     shown = min(last, MOST_SHOWN - 1)
-    chosen = [round(place * last / max(shown, 1)) for place in range(shown + 1)]
-    frames = [job.frames[index] for index in chosen]
-    return film(
-        [(data_uri(frame.data, frame.wire_format), frame_words(frame, job.steps)) for frame in frames],
-        frames[-1].full_size,
-    )
+    total = f"/{job.steps}" if job.steps else ""
+    strip = []
+    for frame in (job.frames[round(place * last / max(shown, 1))] for place in range(shown + 1)):
+        words = f"step {frame.step}{total} · detail {frame.detail} · {frame.milliseconds:.0f} ms"
+        strip.append((data_uri(frame.data, frame.wire_format), words))
+    return film(strip, job.frames[-1].full_size)
 
 
 def build_timeline_tab(actions: PanelActions, tab: gr.Tab) -> None:
@@ -111,15 +113,3 @@ def build_timeline_tab(actions: PanelActions, tab: gr.Tab) -> None:
     job.change(lambda choice: film_html(find_job(actions, choice)), job, strip, **AT_ONCE)
     seen.change(follow, [seen, job], moment, **AT_ONCE)
     long_action(save.click, None, [job, kind, length, hold, side], result, [saved], make, "taesd_film_save")
-
-
-def find_job(actions: PanelActions, choice: Any) -> RecordedJob | None:
-    """The job of a choice that a page sends; None where it is gone, or never was."""
-    key = compat.key_of(choice)
-    return next((job for job in actions.jobs() if job_key(job) == key), None)
-
-
-def moments_of(actions: PanelActions, choice: Any) -> list[KeptLatent]:
-    """The latents of the job of a choice, or of the newest one."""
-    job = find_job(actions, choice) or next(iter(actions.jobs()), None)
-    return actions.moments(job.id) if job else []

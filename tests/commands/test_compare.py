@@ -31,11 +31,11 @@ def models(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("models")
     with torch.random.fork_rng():
         torch.manual_seed(7)
-        for family, channels in ("taesd", 4), ("taesd3", 16), ("taef1", 16):
-            safetensors.torch.save_file(tiny.Decoder(channels).state_dict(), folder / f"{family}_decoder.safetensors")
-            if family != "taef1":
-                encoder = tiny.Encoder(channels).state_dict()
-                safetensors.torch.save_file(encoder, folder / f"{family}_encoder.safetensors")
+        for name, network in {
+            "taesd_encoder": tiny.Encoder(4), "taesd_decoder": tiny.Decoder(4), "taesd3_encoder": tiny.Encoder(16),
+            "taesd3_decoder": tiny.Decoder(16), "taef1_decoder": tiny.Decoder(16),
+        }.items():  # fmt: skip
+            safetensors.torch.save_file(network.state_dict(), folder / f"{name}.safetensors")
     return folder
 
 
@@ -95,7 +95,6 @@ def test_a_decoder_alone_draws_the_best_latent_before_it(models):
 def test_difference_map():
     a = torch.full((1, 3, 2, 2), 0.5)
     assert torch.allclose(difference_map(a, a + 0.1), torch.tensor(0.4))
-    assert difference_map(a, torch.ones_like(a)).max() == 1
 
 
 @pytest.mark.usefixtures("nothing_embedded")
@@ -135,7 +134,7 @@ def save(path: Path, image: torch.Tensor) -> None:
     Image.fromarray(image[0].permute(1, 2, 0).mul(255).byte().numpy()).save(path)
 
 
-def test_on_the_command_line(models, tmp_path, capsys):
+def test_on_the_command_line(models, tmp_path):
     save(tmp_path / "in" / "a.png", picture())
     save(tmp_path / "in" / "sub" / "a.png", picture(200, 100))
     out = tmp_path / "out"
@@ -145,32 +144,21 @@ def test_on_the_command_line(models, tmp_path, capsys):
     assert [(one["name"], one["width"], one["height"]) for one in found] == [("a.png", 51, 40), ("sub/a.png", 32, 64)]
     wanted = ["taesd", "taesd3", *(load_codec(name).title for name in embedded_names())]
     assert [[codec["codec"] for codec in one["codecs"]] for one in found] == [wanted, wanted]
-    assert "Wrote" in capsys.readouterr().err
 
 
 @pytest.mark.usefixtures("nothing_embedded")
 def test_what_fails_is_said_and_the_rest_is_made(models, tmp_path, capsys):
     save(tmp_path / "in" / "a.png", picture())
     (tmp_path / "in" / "b.png").write_bytes(b"broken")
-    out = tmp_path / "out"
-    command = ["compare", str(tmp_path / "in"), "-o", str(out), "--models", str(models)]
-    assert cli.main([*command, "--codecs", "taesd,taef2,taef1"]) == 1
-    said = capsys.readouterr().err
-    assert "b.png is not a readable picture" in said
-    assert "No weights for taef2" in said
-    assert "taef1 with a.png" in said
-    assert (out / "compare.html").exists()
-
-
-@pytest.mark.usefixtures("nothing_embedded")
-def test_nothing_to_compare_is_said(tmp_path, capsys):
-    save(tmp_path / "a.png", picture())
-    (tmp_path / "empty").mkdir()
-    assert cli.main(["compare", "a.png", "-o", "out", "--models", str(tmp_path / "empty")]) == 1
-    assert "no codec to compare" in capsys.readouterr().err
-    assert cli.main(["compare", "a.png", "-o", "out", "--models", str(models), "--codecs", "taef1"]) == 1
-    assert "Nothing could be compared" in capsys.readouterr().err
+    command = ["compare", "in", "-o", "out", "--models", str(models), "--codecs"]
+    assert cli.main([*command, "taef1"]) == 1
     assert not (tmp_path / "out").exists()
+    assert "Nothing could be compared" in capsys.readouterr().err
+    assert cli.main([*command, "taesd,taef2,taef1"]) == 1
+    said = capsys.readouterr().err
+    for words in ("b.png is not a readable picture", "No weights for taef2", "taef1 with a.png"):
+        assert words in said
+    assert (tmp_path / "out" / "compare.html").exists()
 
 
 @pytest.mark.skipif(os.name == "nt" or sys.platform == "darwin", reason="names are Unicode there")
@@ -182,17 +170,14 @@ def test_a_name_that_is_no_text(models, tmp_path):
 
 
 @pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="needs Linux's account of memory")
-def test_peak_memory_sees_what_was_taken_and_given_back():
+def test_peak_memory_sees_what_was_taken_and_given_back(monkeypatch, tmp_path):
     with PeakMemory() as memory:
         torch.ones(40_000_000, dtype=torch.uint8)
+    with PeakMemory() as nothing:
+        pass
     assert 35e6 < memory.bytes < 80e6
-    with PeakMemory() as memory:
-        pass
-    assert memory.bytes < 20e6
-
-
-def test_peak_memory_may_be_unknown(monkeypatch, tmp_path):
+    assert nothing.bytes < 20e6
     monkeypatch.setattr(measuring, "_PROCESS", tmp_path)
-    with PeakMemory() as memory:
+    with PeakMemory() as unknown:
         pass
-    assert memory.bytes is None
+    assert unknown.bytes is None

@@ -66,19 +66,12 @@ def test_no_home_of_anybody(text: str, expected: str) -> None:
     assert without_private(text) == expected
 
 
-def test_text_holds_no_private_path(tmp_path: Path) -> None:
-    models = tmp_path / "home" / "models"
-    models.mkdir()
-    (models / "taesd_decoder.pth").write_bytes(b"PK\x03\x04")
-    diagnosis = diagnose([models], errors=[f"{models}/a.pth does not exist"])
-    assert str(tmp_path / "home") not in diagnosis.text + "".join(diagnosis.problems)
-    assert "<models 1>/a.pth does not exist" in diagnosis.text
-    assert "<models 1>/taesd_decoder.pth" in diagnosis.text
-    assert "~/models" in diagnosis.problems[0]
-
-
 def test_this_users_own_home_is_hidden_wherever_it_is(tmp_path: Path) -> None:
     assert without_private(f"{tmp_path}/home/x, {tmp_path}/homework") == f"~/x, {tmp_path}/homework"
+    models = tmp_path / "home" / "models"
+    models.mkdir()
+    (models / "taesd_decoder.pth").write_bytes(b"PK")
+    assert "~/models" in diagnose([models]).problems[0]
 
 
 @pytest.fixture
@@ -89,9 +82,7 @@ def secret(tmp_path: Path) -> Path:
     return folder
 
 
-def test_folders_outside_the_home_are_numbered(
-    secret: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_folders_outside_the_home_are_numbered(secret: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (secret / "taesd_decoder.pth").write_bytes(b"<html>")
     (secret / "models" / "VAE-taesd").mkdir(parents=True)
     (secret / "models" / "VAE-taesd" / "taesdxl_decoder.pth").write_bytes(b"PK")
@@ -103,15 +94,10 @@ def test_folders_outside_the_home_are_numbered(
     assert "Secret" not in diagnosis.text
     assert str(secret / "taesd_decoder.pth") in "".join(diagnosis.problems), "the person there needs the place"
     for words in (
-        "<models 1>: there",
-        "<models 2>: not there",
-        "<models 3>: there",
-        "<models 1>/taesd_decoder.pth is not a readable weight file",
-        "<models 3>/taesdxl_decoder.pth is not a readable weight file",
-        "'<working folder>/config.json'",
-        "<models 3>/x.pth is bad",
+        "<models 1>: there", "<models 2>: not there", "<models 3>: there", "<models 1>/taesd_decoder.pth is not a read",
+        "<models 3>/taesdxl_decoder.pth is not a read", "'<working folder>/config.json'", "<models 3>/x.pth is bad",
         "<models 2> is named in TAESD_MODELS but is not a folder",
-    ):
+    ):  # fmt: skip
         assert words in diagnosis.text, words
 
 
@@ -123,11 +109,11 @@ def test_links_and_relative_names_are_numbered_too(
     link.symlink_to(secret, target_is_directory=True)
     text = diagnose([link], errors=[f"{link}/a.pth, that is {secret}/a.pth"]).text
     assert "<models 1>/a.pth, that is <models 1>/a.pth" in text
-    assert "Secret" not in diagnose([relative]).text
     monkeypatch.setenv("TAESD_MODELS", str(relative))
-    text = diagnose().text
-    assert "Secret" not in text
-    assert "<models 1>/taesd_decoder.pth" in text
+    for models in ([relative], []):
+        text = diagnose(models).text
+        assert "Secret" not in text
+        assert "<models 1>/taesd_decoder.pth" in text
 
 
 def test_the_terminal_names_no_place_either(

@@ -7,10 +7,20 @@ import pytest
 
 from taesd_ext.cli import main
 from taesd_ext.commands import switch_on as switch_on_module
-from taesd_ext.commands.switch_on import METHOD, TAESD, find_config, needed_changes, read_config, switch_on
+from taesd_ext.commands.switch_on import (
+    ENABLED,
+    METHOD,
+    PERIOD,
+    REFRESH,
+    TAESD,
+    find_config,
+    needed_changes,
+    read_config,
+    switch_on,
+)
 from taesd_ext.errors import TaesdError
 
-OTHERS = {"samples_format": "jpg", "prompt": "日本語", "show_progress_every_n_steps": 10}
+OTHERS = {"samples_format": "jpg", "prompt": "日本語", PERIOD: 10}
 
 
 @pytest.fixture
@@ -39,16 +49,12 @@ def test_only_what_stands_in_the_way_is_changed(webui: Path) -> None:
 @pytest.mark.parametrize(
     ("settings", "changed"),
     [
-        ({METHOD: "TAESD", "show_progress_every_n_steps": 1, "live_preview_refresh_period": 200}, set()),
-        ({METHOD: "RGB", "show_progress_every_n_steps": 1, "live_preview_refresh_period": 500}, {METHOD}),
-        ({}, {METHOD, "show_progress_every_n_steps", "live_preview_refresh_period"}),
-        (
-            {METHOD: "TAESD", "show_progress_every_n_steps": -1, "live_preview_refresh_period": 500,
-             "live_previews_enable": False},
-            {"show_progress_every_n_steps", "live_previews_enable"},
-        ),
+        ({METHOD: "TAESD", PERIOD: 1, REFRESH: 200}, set()),
+        ({METHOD: "RGB", PERIOD: 1, REFRESH: 500}, {METHOD}),
+        ({}, {METHOD, PERIOD, REFRESH}),
+        ({METHOD: "TAESD", PERIOD: -1, REFRESH: 500, ENABLED: False}, {PERIOD, ENABLED}),
     ],
-)  # fmt: skip
+)
 def test_what_is_needed(settings: dict, changed: set[str]) -> None:
     assert set(needed_changes(settings)) == changed
     assert needed_changes({**settings, **needed_changes(settings)}) == {}
@@ -74,8 +80,7 @@ def test_a_file_that_is_no_config_is_left_as_it_is(webui: Path) -> None:
         assert (webui / "config.json").read_text() == content
 
 
-def test_the_command_says_what_it_changed(webui: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_command_changes_it(webui: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["doctor", "--fix", str(webui)]) == 0
     assert f"{METHOD}: not set -> {TAESD}" in capsys.readouterr().out
     assert read_config(webui / "config.json")[METHOD] == TAESD
-    assert main(["doctor", "--fix", str(webui)]) == 0

@@ -11,11 +11,11 @@ from safetensors.torch import save_file
 from taesd_ext.cli import main
 from taesd_ext.codec.loading import load_codec
 from taesd_ext.codec.registry import CodecRegistry
-from taesd_ext.commands.weights import weights_listing
 from taesd_ext.errors import TaesdError
 from taesd_ext.models import tiny
+from taesd_ext.weights.installed import installed
 
-DAMAGE = {"empty": b"", "page": b"<html>log in</html>", "cut": None}
+DAMAGE = {"empty": lambda data: b"", "page": lambda data: b"<html>log in</html>", "cut": lambda data: data[:5000]}
 
 
 @pytest.fixture(autouse=True)
@@ -33,8 +33,7 @@ def models(tmp_path: Path) -> Path:
 
 
 def damage(path: Path, how: str) -> None:
-    content = DAMAGE[how]
-    path.write_bytes(path.read_bytes()[:5000] if content is None else content)
+    path.write_bytes(DAMAGE[how](path.read_bytes()))
 
 
 @pytest.mark.parametrize("how", DAMAGE)
@@ -51,14 +50,14 @@ def test_a_damaged_file_is_shown_with_its_error(
     assert "unreadable" in line
     assert "is not a readable weight file" in line
     if action == "list":
-        assert "taesd lacks its encoder and decoder" in shown
+        assert "taesd is missing its encoder and decoder" in shown
 
 
 def test_a_family_is_served_by_a_readable_file_only(models: Path, capsys: pytest.CaptureFixture) -> None:
     damage(models / "taesd_decoder.safetensors", "cut")
-    assert weights_listing([models]).used == {}
+    assert installed([models]) == {}
     save_file(random_weights(tiny.Decoder(4)), models / "taesd.safetensors")
-    assert weights_listing([models]).used == {"taesd": {"decoder": models / "taesd.safetensors"}}
+    assert installed([models]) == {"taesd": {"decoder": models / "taesd.safetensors"}}
     assert main(["weights", "list", "--json", "--models", str(models)]) == 1
     shown = json.loads(capsys.readouterr().out)
     assert shown["families"]["taesd"] == {"encoder": None, "decoder": str(models / "taesd.safetensors")}
@@ -67,25 +66,18 @@ def test_a_family_is_served_by_a_readable_file_only(models: Path, capsys: pytest
     }  # fmt: skip
 
 
-@pytest.mark.parametrize(
-    "command",
-    [
-        ["weights", "list"],
-        ["weights", "verify"],
-        ["encode", "x.png", "-o", "made.latent.png"],
-        ["export", "--family", "taesd", "-o", "x.safetensors"],
-        ["compare", "x.png", "-o", "made"],
-        ["bench", "--sizes", "64"],
-    ],
-)
+@pytest.mark.parametrize("command", [
+    "weights list", "weights verify", "encode x.png -o made.latent.png", "export --family taesd -o x.safetensors",
+    "compare x.png -o made", "bench --sizes 64",
+])  # fmt: skip
 @pytest.mark.parametrize("given", ["absent", "a file"])
 def test_a_given_folder_that_is_not_there_is_an_error(
-    models: Path, given: str, command: list[str], capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch
+    models: Path, given: str, command: str, capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("TAESD_MODELS", str(models))
     Path("a file").write_bytes(b"")
     Image.new("RGB", (64, 64)).save("x.png")
-    assert main([*command, "--models", given]) == 1
+    assert main([*command.split(), "--models", given]) == 1
     shown = capsys.readouterr().err
     assert f"{given} is not a folder of weights" in shown
     assert {path.name for path in Path().iterdir()} <= {"a file", "x.png", "made"}

@@ -122,6 +122,5 @@ def test_a_shared_webui_changes_nothing_and_shows_nobodys_images(actions, weight
     assert {"taesd_download", "taesd_download_all", "taesd_remove", "taesd_own_file", "taesd_option_family"} <= locked
 
 
-def test_the_same_events_do_change_things_where_that_is_allowed(actions):
-    answers = str(run_all(build_page(actions), plausible))
-    assert "secret" in answers
+def test_the_same_events_show_them_where_that_is_allowed(actions):
+    assert "secret" in str(run_all(build_page(actions), plausible))

@@ -21,16 +21,14 @@ class Box:
     """The controls, and what the WebUI did."""
 
     def __init__(self, folder, actions) -> None:
-        self.folder, self.refreshed, self.shown = folder, 0, []
+        self.folder, self.refreshed, self.shown = folder, [], []
         with gr.Blocks() as self.page:
-            self.hosts_control = gr.Dropdown(["sd_model_checkpoint", "sd_vae"], multiselect=True)
-            vaes = HostVAEs(folder, self.refresh, self.add, lambda: ["a", *self.shown], self.hosts_control)
+            hosts_control = gr.Dropdown(["sd_model_checkpoint", "sd_vae"], multiselect=True)
+            vaes = HostVAEs(
+                folder, lambda: self.refreshed.append(1), self.add, lambda: ["a", *self.shown], hosts_control
+            )
             build_host_vae_box(actions, vaes)
-        self.press = pressed(self.page, "taesd_host_vae_quick")
         (self.take,) = [function for function, _ in events(self.page) if getattr(function, "__name__", "") == "take"]
-
-    def refresh(self) -> None:
-        self.refreshed += 1
 
     def add(self) -> bool:
         if len(self.shown) == 2:
@@ -49,7 +47,7 @@ def test_a_full_vae_is_copied_and_the_list_is_made_anew(box, tmp_path):
     assert "taesd-ext-good" in box.take(str(dropped))
     assert load_file(box.folder / "my_ vae.safetensors").keys() == load_file(dropped).keys()
     assert "already" in box.take(str(dropped))
-    assert box.refreshed == 1
+    assert len(box.refreshed) == 1
 
 
 @pytest.mark.parametrize(
@@ -74,12 +72,12 @@ def test_a_download_goes_into_the_webuis_folder(box, monkeypatch):
     (said,) = finished(get, get.start("sd-vae-ft-ema")[1])
     assert "sd-vae-ft-ema.safetensors" in said
     assert str(box.folder) in said
-    assert box.refreshed == 1
+    assert len(box.refreshed) == 1
 
 
 def test_the_setting_is_shown_at_the_top_and_in_the_hosts_own_list(box):
     """Which would send it back without the new one when any of the host's settings is applied."""
     for said, shown in ((ADDED, 1), (ADDED_BEFORE, 2), ("settings are frozen", 2)):
-        line, update = box.press().values()
+        line, update = pressed(box.page, "taesd_host_vae_quick")().values()
         assert said in line
         assert update["value"] == ["a", *["sd_vae"] * shown]

@@ -32,6 +32,9 @@ def test_no_page_holds_its_results_itself(random_weights):
     assert compare_tab.GONE in export(comparison + 1)[0]
     assert len(export(comparison)[1]["value"]) == 2
     assert not any(isinstance(value, torch.Tensor) for value in made)
+    save = pressed(page, "taesd_again_save")
+    assert decoded_box.GONE in save(7)[0]
+    assert decoded_box.NOTHING_TO_SAVE in save(None)[0]
 
 
 def test_files_for_download_do_not_grow_for_ever():
@@ -39,9 +42,3 @@ def test_files_for_download_do_not_grow_for_ever():
     assert [path.exists() for path in paths] == [False] * 3 + [True] * MOST_OFFERED
     assert not any(path.parent.exists() for path in paths[:3])
     assert paths[-1].read_bytes() == b"film"
-
-
-def test_a_decode_that_is_gone_is_not_saved(random_weights):
-    save = pressed(build_page(random_weights), "taesd_again_save")
-    assert decoded_box.GONE in save(7)[0]
-    assert decoded_box.NOTHING_TO_SAVE in save(None)[0]

@@ -5,18 +5,7 @@ import xml.etree.ElementTree as ElementTree
 
 import pytest
 
-from taesd_ext.ui.markup import (
-    Markup,
-    badge,
-    bar_cell,
-    counted,
-    film,
-    notice,
-    progress_bar,
-    slider,
-    stage,
-    table,
-)
+from taesd_ext.ui.markup import Markup, badge, bar_cell, counted, film, notice, progress_bar, slider, stage, table
 
 EVIL = '<img src=x onerror="alert(1)">&"'
 
@@ -58,5 +47,4 @@ def test_a_bar_stays_within_its_frame(share, percent):
 
 
 def test_counted():
-    words = ["0 frames", "1 frame", "2 frames", "1,200 frames"]
-    assert [counted(number, "frame") for number in (0, 1, 2, 1200)] == words
+    assert [counted(number, "frame") for number in (0, 1, 1200)] == ["0 frames", "1 frame", "1,200 frames"]

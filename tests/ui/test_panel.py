@@ -34,44 +34,47 @@ from taesd_ext.weights.identify import identify
 from taesd_ext.weights.installed import installed
 
 
-def test_every_option_has_a_control_and_every_elem_id_is_its_own(random_weights):
-    blocks = build_page(random_weights).blocks.values()
-    ids = [block.elem_id for block in blocks if getattr(block, "elem_id", None)]
-    assert len(ids) == len(set(ids))
-    assert {f"taesd_option_{option.name}" for option in OPTIONS} <= set(ids)
-    assert sum(isinstance(block, gr.Tab) for block in blocks) == 8
+@pytest.fixture(scope="module")
+def page(random_weights):
+    return build_page(random_weights)
 
 
-def test_a_film_and_a_comparison_are_changed_by_one_event_of_the_users(random_weights):
+@pytest.fixture(scope="module")
+def numbers(page):
+    """elem_id -> the block's number in the page."""
+    ids = [(block.elem_id, key) for key, block in page.blocks.items() if getattr(block, "elem_id", None)]
+    assert len(ids) == len(dict(ids)), "every elem_id is its own"
+    return dict(ids)
+
+
+def test_every_option_has_a_control(page, numbers):
+    assert {f"taesd_option_{option.name}" for option in OPTIONS} <= numbers.keys()
+    assert sum(isinstance(block, gr.Tab) for block in page.blocks.values()) == 8
+
+
+def test_a_film_and_a_comparison_are_changed_by_one_event_of_the_users(page, numbers):
     """A second one could come late, over what the user did meanwhile."""
-    page = build_page(random_weights)
-    number = {block.elem_id: key for key, block in page.blocks.items() if getattr(block, "elem_id", None)}
-    assert sum(number["taesd_film"] in row["outputs"] for _, row in events(page)) == 1
-    picture = number["taesd_compare_picture"]
+    assert sum(numbers["taesd_film"] in row["outputs"] for _, row in events(page)) == 1
     targets = [target for _, row in events(page) for target in row["targets"] if not isinstance(target, int)]
-    assert {name for key, name in targets if key == picture}.isdisjoint({"change"})
+    assert "change" not in {name for key, name in targets if key == numbers["taesd_compare_picture"]}
 
 
-def test_no_two_actions_share_a_bar(random_weights):
+def test_no_two_actions_share_a_bar(page):
     """The answer of one would hide the other's, and what nobody asks for ends."""
-    bars = {
-        function.__self__: row["outputs"][0]
-        for function, row in events(build_page(random_weights))
-        if getattr(function, "__name__", "") == "start"
-    }
+    started = [(function, row) for function, row in events(page) if getattr(function, "__name__", "") == "start"]
+    bars = {function.__self__: row["outputs"][0] for function, row in started}
     assert len(bars) >= 10
     assert len(set(bars.values())) == len(bars)
 
 
-def test_no_event_waits_in_the_queue_behind_other_pages(random_weights):
-    called = [row for function, row in events(build_page(random_weights)) if function]
+def test_no_event_waits_in_the_queue_behind_other_pages(page):
+    called = [row for function, row in events(page) if function]
     assert len(called) > 40
     assert [row for row in called if row["queue"] is not False] == []
 
 
-def test_a_page_that_opens_may_send_a_family_under_the_words_of_before(random_weights):
-    blocks = build_page(random_weights).blocks.values()
-    (family,) = (block for block in blocks if getattr(block, "elem_id", None) == "taesd_family")
+def test_a_page_that_opens_may_send_a_family_under_the_words_of_before(page, numbers):
+    family = page.blocks[numbers["taesd_family"]]
     assert family.preprocess("taesd · words of before") == "taesd · words of before"
 
 
@@ -103,9 +106,7 @@ def test_the_models_table_tells_what_is_embedded_from_what_is_missing(tmp_path):
 
 def test_what_is_wrong_is_shown_with_its_cure(playground, weights, monkeypatch):
     monkeypatch.delenv("HF_HUB_OFFLINE", raising=False)
-    (look,) = [function for function, _ in events(build_page(weights)) if getattr(function, "__name__", "") == "rest"][
-        :1
-    ]
+    look = next(function for function, _ in events(build_page(weights)) if getattr(function, "__name__", "") == "rest")
     assert look(None)[1] == ""
     (weights / "taesd_decoder.safetensors").write_bytes(b"<html>log in</html>")
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
@@ -118,16 +119,9 @@ def test_what_is_wrong_is_shown_with_its_cure(playground, weights, monkeypatch):
 def test_the_report_and_the_status_name_the_last_error(actions):
     actions.program, actions.last_error = "A1111 1.10.1", lambda: "It broke. Mend it."
     text = report(actions)
-    assert "A1111 1.10.1" in text
-    assert "It broke. Mend it." in text
-    assert "a preview at detail full" in text
+    for words in ("A1111 1.10.1", "It broke. Mend it.", "a preview at detail full"):
+        assert words in text
     assert "It broke. Mend it." in status_html(actions)
-
-
-def test_files_are_described_for_a_person(weights):
-    kind = describe(identify(weights / "taesd_decoder.safetensors"))[1]
-    (weights / "broken.safetensors").write_bytes(b"nonsense")
-    assert (kind, describe(identify(weights / "broken.safetensors"))[1]) == ("info", "bad")
 
 
 def test_only_files_of_ours_are_offered_and_only_those_in_our_folder_removed(actions, weights, tmp_path):
@@ -137,6 +131,8 @@ def test_only_files_of_ours_are_offered_and_only_those_in_our_folder_removed(act
     torch.save({"conv1.weight": torch.zeros(8, 4, 7, 7)}, approx / "model.pt")
     shutil.copy(weights / "taesd_decoder.safetensors", approx / "taesd_decoder.safetensors")
     (weights / "broken.safetensors").write_bytes(b"nonsense")
+    kinds = [describe(identify(weights / f"{name}.safetensors"))[1] for name in ("taesd_decoder", "broken")]
+    assert kinds == ["info", "bad"]
     actions.codecs = replace(actions.codecs, folders=lambda: [weights, approx])
 
     offered, removable = our_files(actions), removable_files(actions)
@@ -192,11 +188,8 @@ def test_the_hosts_own_control_of_a_setting_shows_what_is_set_here(actions):
         assert update["value"] == 7
 
 
-def test_what_previews_cost_is_the_measured_one(actions):
+def test_the_last_picture_is_shown_at_each_detail_and_what_its_previews_cost(actions):
     assert "4 previews at detail full" in cost_words(actions.session().stats)
-
-
-def test_the_last_picture_is_shown_at_each_detail(actions):
     assert detail_samples(actions, Task()).count("<img") == len(actions.codecs.load("taesd").details)
     actions.history = JobHistory()
     with pytest.raises(TaesdError):
