@@ -153,10 +153,7 @@ class Bench:
 
 
 def measure_memory(bench: Bench, label: str, side: int) -> int | None:
-    """Peak bytes above the loaded weights for one frame of ``side`` pixels, in a process of its own.
-
-    None where it cannot be had.
-    """
+    """Peak bytes above the weights for a frame of ``side`` pixels, in a process of its own; None if unknown."""
     try:
         with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
             return pool.submit(_peak, bench, label, side, torch.get_num_threads()).result()

@@ -25,8 +25,8 @@ def add_codec_arguments(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def load_as_told(args: argparse.Namespace, family: str, part: str) -> Codec:
-    """The codec of a family or weight file, loaded by the arguments above, which has this part. Raises TaesdError."""
+def load_from_arguments(args: argparse.Namespace, family: str, part: str) -> Codec:
+    """The codec of a family or weight file with this part, loaded as the arguments say. Raises TaesdError."""
     try:
         device = torch.device(args.device)
         torch.empty(1, device=device)

@@ -15,7 +15,7 @@ from torch.nn import functional
 from taesd_ext.codec.embedded import embedded_names
 from taesd_ext.codec.picture_file import PICTURE_SUFFIXES, read_picture
 from taesd_ext.commands.arguments import at_least_one
-from taesd_ext.commands.codec_arguments import add_codec_arguments, load_as_told
+from taesd_ext.commands.codec_arguments import add_codec_arguments, load_from_arguments
 from taesd_ext.commands.compare_page import Made, comparison_page, comparison_sheet
 from taesd_ext.commands.jobs import find_files
 from taesd_ext.commands.outputs import add_overwrite_argument, check_outputs, write_atomically
@@ -60,7 +60,7 @@ def run(args: argparse.Namespace) -> int:
     for codec_name in names:
         # A codec at a time, so that no two large ones are in memory together.
         try:
-            codec = load_as_told(args, codec_name.strip(), "decoder")
+            codec = load_from_arguments(args, codec_name.strip(), "decoder")
         except TaesdError as error:
             failed.append(str(error))
             continue

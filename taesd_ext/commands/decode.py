@@ -10,7 +10,7 @@ from taesd_ext.codec.latent_file import LATENT_SUFFIXES, read_latent
 from taesd_ext.codec.latent_note import LatentNote
 from taesd_ext.codec.picture_file import WRITABLE_SUFFIXES, picture_bytes
 from taesd_ext.commands.batch import add_batch_arguments, run_batch
-from taesd_ext.commands.codec_arguments import load_as_told
+from taesd_ext.commands.codec_arguments import load_from_arguments
 from taesd_ext.commands.jobs import Job
 from taesd_ext.errors import TaesdError
 from taesd_ext.latent_formats import FAMILIES
@@ -61,7 +61,7 @@ class DecodeWork:
 
     def _codec(self, family: str) -> Codec:
         if family not in self._codecs:
-            self._codecs[family] = load_as_told(self._args, family, "decoder")
+            self._codecs[family] = load_from_arguments(self._args, family, "decoder")
         return self._codecs[family]
 
 

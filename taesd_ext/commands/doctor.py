@@ -82,7 +82,13 @@ def diagnose(
 ) -> Diagnosis:
     """Look at the installation. ``host``, ``errors``, ``timings`` and ``advice`` are what only the caller knows."""
     problems, labels = package_problems(), {}
-    sections = {"Versions": _versions(), "Host": [host]}
+    system = f"Python {platform.python_version()}, {platform.system()} {platform.machine()}"
+    versions = [
+        f"taesd_ext {__version__}, {system}",
+        installed_versions() or "none of the required packages",
+        f"devices: {', '.join(_devices())}",
+    ]
+    sections = {"Versions": versions, "Host": [host]}
     try:
         from taesd_ext.commands.doctor_files import Installation
     except ImportError as error:
@@ -102,14 +108,6 @@ def diagnose(
     lines = [line for title, body in sections.items() for line in (f"{title}:", *(f"  {each}" for each in body))]
     text = without_private("\n".join(lines), labels)
     return Diagnosis(text, tuple(without_private(problem) for problem in problems))
-
-
-def _versions() -> list[str]:
-    return [
-        f"taesd_ext {__version__}, Python {platform.python_version()}, {platform.system()} {platform.machine()}",
-        installed_versions() or "none of the required packages",
-        f"devices: {', '.join(_devices())}",
-    ]
 
 
 def _devices() -> list[str]:

@@ -9,7 +9,7 @@ from taesd_ext.codec.latent_file import LATENT_SUFFIXES, latent_bytes
 from taesd_ext.codec.latent_note import note_for
 from taesd_ext.codec.picture_file import PICTURE_SUFFIXES, read_picture
 from taesd_ext.commands.batch import add_batch_arguments, run_batch
-from taesd_ext.commands.codec_arguments import load_as_told
+from taesd_ext.commands.codec_arguments import load_from_arguments
 from taesd_ext.commands.jobs import Job
 from taesd_ext.errors import TaesdError
 from taesd_ext.latent_formats import FAMILIES
@@ -38,7 +38,7 @@ class EncodeWork:
     """Encodes one picture at a time; made once in each process."""
 
     def __init__(self, args: argparse.Namespace) -> None:
-        self.codec = load_as_told(args, args.family, "encoder")
+        self.codec = load_from_arguments(args, args.family, "encoder")
         self._seed = args.seed
         if self._seed is not None and not self.codec.can_sample:
             raise TaesdError(f"{args.family} cannot sample", "its encoder gives no distribution", "Omit --seed")

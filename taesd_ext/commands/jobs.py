@@ -4,6 +4,7 @@ import glob
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import takewhile
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -106,10 +107,9 @@ def _matching(root: Path, pattern: str, suffixes: Sequence[str], leave_out: Path
     outside = leave_out.resolve() if leave_out else None
     if outside == root.resolve():
         outside = None  # the input itself as output is caught as a clash
-    pairs = [(file, file.relative_to(root)) for file in sorted(root.glob(pattern))]
     return [
         (file, relative)
-        for file, relative in pairs
+        for file, relative in ((file, file.relative_to(root)) for file in sorted(root.glob(pattern)))
         if file.suffix.lower() in suffixes
         and not any(part.startswith(".") for part in relative.parts)
         and outside not in file.resolve().parents
@@ -118,13 +118,9 @@ def _matching(root: Path, pattern: str, suffixes: Sequence[str], leave_out: Path
 
 
 def _fixed_part(pattern: Path) -> Path:
-    """The part of a pattern before its first wildcard."""
-    fixed = Path(pattern.anchor)
-    for part in pattern.parts[len(fixed.parts) : -1]:
-        if glob.has_magic(part):
-            break
-        fixed /= part
-    return fixed
+    """The folders of a pattern before its first wildcard."""
+    folders = pattern.relative_to(pattern.anchor).parts[:-1]
+    return Path(pattern.anchor, *takewhile(lambda part: not glob.has_magic(part), folders))
 
 
 def _refuse_clashes(jobs: Sequence[Job]) -> None:

@@ -1,6 +1,5 @@
 """How good previews learnt from so many finished pictures are: a known latent format is taken as an unknown one."""
 
-import time
 from collections.abc import Callable, Iterator
 from functools import partial
 from itertools import chain, islice
@@ -10,7 +9,7 @@ from torch import Tensor
 
 from taesd_ext.codec.codec import Codec
 from taesd_ext.codec.previewer import has_previewer, load_previewer
-from taesd_ext.commands.measuring import PeakMemory
+from taesd_ext.commands.measuring import PeakMemory, timed
 from taesd_ext.commands.quality import read_photos
 from taesd_ext.learning.pairs import Pair, make_pair
 from taesd_ext.learning.readout import Learnt, learn_readout, mean_psnr, train_previewer_on
@@ -35,7 +34,7 @@ def learning_curve(codec: Codec, folder: Path, steps: int) -> Iterator[str]:
     for count in (count for count in COUNTS if count <= len(taught)):
         yield _line(partial(learn_readout, taught[:count]), exam)
     if steps:
-        yield f"{_line(lambda: _trained(taught, steps), exam)}, trained {steps} steps"
+        yield f"{_line(lambda: list(train_previewer_on(taught, steps))[-1][0], exam)}, trained {steps} steps"
 
 
 def _without_learning(codec: Codec) -> Iterator[tuple[str, Callable[[Tensor], Tensor]]]:
@@ -47,20 +46,11 @@ def _without_learning(codec: Codec) -> Iterator[tuple[str, Callable[[Tensor], Te
 
 
 def _line(learn: Callable[[], Learnt], exam: list[Pair]) -> str:
-    began = time.process_time()
     with PeakMemory() as memory:
-        learnt = learn()
-    seconds, megabytes = time.process_time() - began, (memory.bytes or 0) / 1e6
+        made = timed(learn)
+    learnt, cost = made.result, f"{made.cpu:.2f} CPU s, {(memory.bytes or 0) / 1e6:.1f} MB"
     shown = mean_psnr(learnt.preview, exam)
-    return (
-        f"{learnt.pictures:3} pictures: {shown:5.2f} dB (it says {learnt.psnr:.1f}), {seconds:.2f} CPU s, "
-        f"{megabytes:.1f} MB"
-    )
-
-
-def _trained(pairs: list[Pair], steps: int) -> Learnt:
-    *_, (found, _) = train_previewer_on(pairs, steps)
-    return found
+    return f"{learnt.pictures:3} pictures: {shown:5.2f} dB (it says {learnt.psnr:.1f}), {cost}"
 
 
 def _corners(photo: Tensor) -> Iterator[Tensor]:

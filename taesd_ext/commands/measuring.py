@@ -100,10 +100,7 @@ def median_ratio(own: Iterable[float], base: Iterable[float]) -> float:
 
 
 def table(rows: Iterable[Mapping[str, Any]], columns: Mapping[str, str], left: int = 1) -> str:
-    """Aligned lines of text. ``columns``: heading -> a format string over a row's values ("{ms:.1f}").
-
-    The first ``left`` columns are flush left, the others flush right.
-    """
+    """Aligned lines. ``columns``: heading -> a format over a row ("{ms:.1f}"); the first ``left`` are flush left."""
     lines = [list(columns), *([form.format_map(row) for form in columns.values()] for row in rows)]
     widths = [max(map(len, cells)) for cells in zip(*lines, strict=True)]
     return "\n".join(

@@ -66,10 +66,7 @@ def _print(title: str, rows: Iterable[QualityRow]) -> None:
 
 
 def preview_quality(codec: Codec, latents: Iterable[Tensor], others: dict[str, Way] | None = None) -> list[QualityRow]:
-    """A row for each reduced detail, the embedded previewer, the linear one, and ``others``.
-
-    Latents (1,C,h,w) as the sampler holds them. Those of real pictures tell most.
-    """
+    """A row for each cheap preview, ``others`` too, of (1,C,h,w) latents as the sampler holds them."""
     own_format = codec.format
     previews = dict(others or {})
     if has_previewer(own_format.name):
@@ -92,10 +89,7 @@ def preview_quality(codec: Codec, latents: Iterable[Tensor], others: dict[str, W
 
 
 def encoder_quality(codec: Codec, latents: Iterable[Tensor], photos: Iterable[Tensor]) -> list[QualityRow]:
-    """Pictures (1,3,H,W) decoded by the codec: from its own ``latents``, and from those of the embedded encoder.
-
-    Against the pictures themselves; nothing where there is no such encoder.
-    """
+    """(1,3,H,W) pictures against their decodes, from the codec's own ``latents`` and the embedded encoder's, if any."""
     small = embedded_networks(codec.format)
     if not small:
         return []

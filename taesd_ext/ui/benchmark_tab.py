@@ -48,25 +48,20 @@ def build_benchmark_tab(codecs: Codecs) -> None:
     def bench(task: Task, family: str, largest: str) -> tuple[str, list[Any]]:
         family = picked(family, FAMILIES, "family")
         longest = int(picked(largest, map(str, SIDES), "size"))
-        rows: list[tuple[int, str, str, float]] = []
+        rows: list[tuple[str, str, str, float]] = []
         with codecs.in_turn(task):
             codec = codecs.load(family)
             wanted = [(side, detail) for side in SIDES if side <= longest for detail in codec.details]
             for side, detail in wanted:
                 milliseconds, (width, height) = time_preview(codec, side, detail)
-                rows.append((side, detail, f"{width}x{height}", milliseconds))
+                rows.append((f"{side} px", detail, f"{width}x{height}", milliseconds))
                 task.report(len(rows) / len(wanted), f"{side} px at {detail}", [result_html(rows)])
         return f"{codec.title} on {codec.device}, {str(codec.dtype).removeprefix('torch.')}", [result_html(rows)]
 
     long_action(run.click, cancel, [family, largest], progress, [result], bench, "taesd_bench")
 
 
-def result_html(rows: list[tuple[int, str, str, float]]) -> str:
+def result_html(rows: list[tuple[str, str, str, float]]) -> str:
     slowest = max(milliseconds for *_, milliseconds in rows)
-    return table(
-        ("Picture", "Detail", "Preview", "Time"),
-        [
-            (f"{side} px", detail, size, bar_cell(milliseconds / slowest, f"{milliseconds:.1f} ms"))
-            for side, detail, size, milliseconds in rows
-        ],
-    )
+    bars = [(*words, bar_cell(taken / slowest, f"{taken:.1f} ms")) for *words, taken in rows]
+    return table(("Picture", "Detail", "Preview", "Time"), bars)

@@ -13,7 +13,6 @@ from taesd_ext.errors import TaesdError
 
 MAJOR = int(gr.__version__.split(".")[0])
 
-
 _SEPARATOR = " · "
 
 
@@ -30,10 +29,8 @@ def known(function: Any, arguments: Mapping[str, Any]) -> dict[str, Any]:
 
 def blocks(title: str, css: str) -> gr.Blocks:
     """An empty page. gradio 6 wants its style at launch, see :func:`launch`."""
-    arguments = {"title": title, "css": css, "analytics_enabled": False}
-    if "css" in inspect.signature(gr.Blocks.launch).parameters:
-        del arguments["css"]
-    return gr.Blocks(**known(gr.Blocks.__init__, arguments))
+    own_css = {} if known(gr.Blocks.launch, {"css": css}) else {"css": css}
+    return gr.Blocks(title=title, analytics_enabled=False, **own_css)
 
 
 def choice(key: object, words: str) -> str:
@@ -86,8 +83,7 @@ def launch(page: gr.Blocks, *, css: str, port: int | None, open_browser: bool) -
     """Serve the page on 127.0.0.1 only; (its FastAPI app, its address). The server runs in a thread of its own."""
     wanted = {
         "css": css, "server_name": "127.0.0.1", "server_port": port, "inbrowser": open_browser, "share": False,
-        "prevent_thread_lock": True, "quiet": True, "show_api": False, "footer_links": [],
-        "ssr_mode": False,
+        "prevent_thread_lock": True, "quiet": True, "show_api": False, "footer_links": [], "ssr_mode": False,
     }  # fmt: skip
     app, address, _ = page.launch(**known(page.launch, wanted))
     return app, address

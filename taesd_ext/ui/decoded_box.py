@@ -26,10 +26,7 @@ GONE = "This image is no longer in memory. Re-decode it."
 def result_html(
     now: Decoded, before: Decoded | None, preview: RecordedFrame | None = None, difference: bool = False
 ) -> str:
-    """The picture; with a slider between it and another of the same job's, or the preview of its step.
-
-    ``difference``: where it differs from that other one, in place of the other.
-    """
+    """The picture; beside it another of the same job's, or how that differs, or else the preview of its step."""
     size, words = now.picture.size, now.title
     same = before is not None and (before.kept.job, before.kept.picture) == (now.kept.job, now.kept.picture)
     if same and before.title != words and before.picture.size == size:
@@ -52,10 +49,7 @@ def preview_of(actions: PanelActions, kept: KeptLatent) -> RecordedFrame | None:
 
 
 class DecodedBox:
-    """Where such a picture comes up. ``result`` is the line below the button ``save`` for what is said of it.
-
-    ``difference``: a box to tick, for where it differs from the one before.
-    """
+    """Where such a picture is shown. ``result`` is the line for what is said of saving it."""
 
     def __init__(
         self, actions: PanelActions, elem_id: str, save: gr.Button, result: gr.HTML, difference: gr.Checkbox,

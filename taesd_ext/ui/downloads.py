@@ -52,10 +52,7 @@ def missing_families(folders: list[Path]) -> list[str]:
 
 
 def download(names: Sequence[str], folder: Path, task: Task, came: Callable[[], None]) -> str:
-    """What came, in words; ``came`` is called after each family.
-
-    One that cannot be had does not keep the others from coming. Raises TaesdError.
-    """
+    """What was downloaded, in words; ``came`` is called after each family. Raises TaesdError once all were tried."""
     done: list[Path] = []
     failed: list[TaesdError] = []
     for index, name in enumerate(names):

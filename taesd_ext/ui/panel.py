@@ -24,13 +24,7 @@ def build_page(actions: PanelActions) -> gr.Blocks:
 
 
 def build_panel(actions: PanelActions, page: gr.Blocks) -> None:
-    """Add the panel's tabs to the ``gr.Tabs`` that is being built.
-
-    ::
-
-        with gr.Blocks() as page, gr.Tabs():
-            build_panel(actions, page)
-    """
+    """Add the panel's tabs to the ``gr.Tabs`` of the page that is being built."""
     with gr.Tab("Models", elem_id="taesd_tab_models") as tab:
         build_models_tab(actions, tab, page)
     with gr.Tab("Settings", elem_id="taesd_tab_settings") as tab:

@@ -46,10 +46,7 @@ def build_redecode_box(
     actions: PanelActions, tab: gr.Tab, elem_id: str, words: dict[str, str],
     offered: Callable[[Any], Sequence[KeptLatent]], source: Any = None, *, button: str,
 ) -> gr.Dropdown:  # fmt: skip
-    """Controls for the latents that are ``offered`` for what ``source``, a dropdown beside them, shows.
-
-    ``words`` are those of the choice of one, which it gives; ``button`` is that of the button that decodes it.
-    """
+    """Controls for the latents ``offered`` for the choice of ``source``, a dropdown; gives the dropdown of latents."""
     codecs = actions.codecs
     with gr.Row():
         latent = late_dropdown(f"{elem_id}_kept", scale=2, min_width=260, **words)

@@ -11,8 +11,8 @@ from taesd_ext.errors import TaesdError
 
 COMMANDS = {
     "bench --json {}/x.json": ("bench.measure", "x.json"),
-    "compare a.png --codecs taesd -o {}": ("compare.load_as_told", "compare.html"),
-    "encode a.png -o {}/x.png": ("encode.load_as_told", "x.png"),
+    "compare a.png --codecs taesd -o {}": ("compare.load_from_arguments", "compare.html"),
+    "encode a.png -o {}/x.png": ("encode.load_from_arguments", "x.png"),
     "export -o {}": ("export.write_atomically", "taesd_decoder.safetensors"),
     "learn --family taesd -o {}": ("learn.load_codec", "heads_taesd.safetensors"),
 }

@@ -111,7 +111,7 @@ def test_every_tab_fits_the_screen(opened, tmp_path, size, scheme):
 
 
 def test_a_picture_of_ones_own_and_stop(opened, tmp_path):
-    page = opened()
+    page = opened(PHONE)
     page.set_input_files("#taesd_picture input[type=file]", own_picture(tmp_path / "own.png", (300, 150)))
     page.wait_for_selector("#taesd_picture img")
     generate(page)
@@ -120,37 +120,14 @@ def test_a_picture_of_ones_own_and_stop(opened, tmp_path):
     fill(page, "taesd_steps", "60")
     page.click("#taesd_run")
     wait_for_words(page, "#taesd_preview", "of 60")
-    page.click("#taesd_stop")
-    page.wait_for_selector("[data-task]", state="detached")
-    assert "of 60" in page.inner_text("#taesd_preview")
-
-
-def test_a_menu_stays_open_while_the_page_asks_for_news(opened):
-    page = opened(PHONE)
-    fill(page, "taesd_steps", "60")
-    page.click("#taesd_run")
-    wait_for_words(page, "#taesd_preview", "of 60")
     menu = page.locator(".overflow-menu > button").first
     menu.click()
     page.wait_for_timeout(1500)
-    assert page.locator(".overflow-dropdown").first.is_visible()
+    assert page.locator(".overflow-dropdown").first.is_visible(), "the page asks for news meanwhile"
     menu.click()
     page.click("#taesd_stop")
     page.wait_for_selector("[data-task]", state="detached")
-
-
-MILLISECONDS_A_FRAME = """() => new Promise(done => {
-    const began = performance.now();
-    let changes = 0;
-    const watcher = new MutationObserver(seen => {
-        changes += seen.length;
-        if (changes < 12) return;
-        watcher.disconnect();
-        done((performance.now() - began) / changes);
-    });
-    const shown = document.querySelector('.taesd-ext-shown');
-    watcher.observe(shown, { attributes: true, attributeFilter: ['src'] });
-})"""
+    assert "of 60" in page.inner_text("#taesd_preview")
 
 
 def test_the_timeline_scrubs_plays_and_makes_a_film(opened):
@@ -165,9 +142,8 @@ def test_the_timeline_scrubs_plays_and_makes_a_film(opened):
     assert shown.inner_text().startswith(f"step 2/{steps}")
     page.locator(".taesd-ext-film-bar input").fill("0")
     assert shown.inner_text().startswith(f"step 1/{steps}")
-    # Paused and played in quick succession, it keeps its pace of a frame each 160 ms, or less on a busy machine.
-    page.evaluate("for (let i = 0; i < 11; i++) document.querySelector('.taesd-ext-play').click()")
-    assert page.evaluate(MILLISECONDS_A_FRAME) > 140
+    page.click(".taesd-ext-play")
+    page.wait_for_function("!document.querySelector('.taesd-ext-film figcaption').innerText.startsWith('step 1/')")
     page.click(".taesd-ext-play")
     page.click("#taesd_film_save")
     page.wait_for_selector("#taesd_film_result .taesd-ext-good")
