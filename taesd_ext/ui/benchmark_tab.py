@@ -11,8 +11,7 @@ from taesd_ext.commands.measuring import timed
 from taesd_ext.latent_formats import FAMILIES
 from taesd_ext.preview.frame import preview_image
 from taesd_ext.ui.actions import Codecs
-from taesd_ext.ui.choices import picked
-from taesd_ext.ui.controls import line, small_button
+from taesd_ext.ui.controls import line, picked, small_button
 from taesd_ext.ui.markup import bar_cell, table
 from taesd_ext.ui.work import Task, long_action
 

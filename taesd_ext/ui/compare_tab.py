@@ -15,8 +15,7 @@ from taesd_ext.commands.round_trip import RoundTrip, measure
 from taesd_ext.errors import TaesdError
 from taesd_ext.ui import compat
 from taesd_ext.ui.actions import Codecs
-from taesd_ext.ui.choices import picked
-from taesd_ext.ui.controls import AT_ONCE, late_dropdown, line, small_button
+from taesd_ext.ui.controls import AT_ONCE, late_dropdown, line, picked, small_button
 from taesd_ext.ui.kept_results import KeptResults
 from taesd_ext.ui.markup import notice, slider, table
 from taesd_ext.ui.pictures import fitted, offered_file, picture_uri, sample_names, sample_picture

@@ -13,7 +13,7 @@ from taesd_ext.errors import TaesdError
 from taesd_ext.latent_formats import LatentFormat, to_family_latent
 from taesd_ext.preview.recorded import KeptLatent, bytes_of
 from taesd_ext.ui.actions import Codecs
-from taesd_ext.ui.choices import picked
+from taesd_ext.ui.controls import picked
 from taesd_ext.ui.work import Task
 from taesd_ext.weights.installed import installed
 from taesd_ext.weights.installed_vaes import installed_vaes

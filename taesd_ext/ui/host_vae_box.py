@@ -6,8 +6,7 @@ import gradio as gr
 
 from taesd_ext.ui import compat
 from taesd_ext.ui.actions import HostVAEs, PanelActions
-from taesd_ext.ui.choices import picked
-from taesd_ext.ui.controls import AT_ONCE, line, small_button
+from taesd_ext.ui.controls import AT_ONCE, line, picked, small_button
 from taesd_ext.ui.downloads import download
 from taesd_ext.ui.markup import outcome
 from taesd_ext.ui.work import Task, long_action

@@ -16,8 +16,7 @@ from taesd_ext.errors import TaesdError
 from taesd_ext.latent_formats import FAMILIES
 from taesd_ext.ui import compat
 from taesd_ext.ui.actions import Codecs
-from taesd_ext.ui.choices import picked
-from taesd_ext.ui.controls import heading, line
+from taesd_ext.ui.controls import heading, line, picked
 from taesd_ext.ui.pictures import offered_file, picture_uri
 from taesd_ext.ui.work import Task, long_action
 

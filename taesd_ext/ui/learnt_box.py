@@ -5,8 +5,7 @@ from typing import Any
 import gradio as gr
 
 from taesd_ext.ui.actions import LearntPreviewers, PanelActions
-from taesd_ext.ui.choices import picked
-from taesd_ext.ui.controls import AT_ONCE, late_dropdown, line, refresh_button, small_button
+from taesd_ext.ui.controls import AT_ONCE, late_dropdown, line, picked, refresh_button, small_button
 from taesd_ext.ui.markup import notice, outcome, table
 
 NOTHING_LEARNT = "Nothing has been learned yet: this is for models without a tiny decoder."

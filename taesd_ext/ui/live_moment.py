@@ -11,8 +11,7 @@ import gradio as gr
 from taesd_ext.errors import TaesdError
 from taesd_ext.preview.recorded import KeptLatent
 from taesd_ext.ui.actions import PanelActions
-from taesd_ext.ui.choices import offer
-from taesd_ext.ui.controls import late_dropdown, line, small_button
+from taesd_ext.ui.controls import late_dropdown, line, offer, small_button
 from taesd_ext.ui.decoded_box import DecodedBox
 from taesd_ext.ui.decoding import decoder_names
 from taesd_ext.ui.work import Task, long_action

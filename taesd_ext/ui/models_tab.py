@@ -12,8 +12,7 @@ from taesd_ext.commands.doctor import diagnose
 from taesd_ext.latent_formats import FAMILIES, LATENT_FORMATS
 from taesd_ext.ui import compat
 from taesd_ext.ui.actions import LOCKED, PanelActions
-from taesd_ext.ui.choices import picked
-from taesd_ext.ui.controls import AT_ONCE, heading, late_dropdown, line, refresh_button, remark, small_button
+from taesd_ext.ui.controls import AT_ONCE, heading, late_dropdown, line, picked, refresh_button, remark, small_button
 from taesd_ext.ui.downloads import download, download_choices, download_label, megabytes, missing_families
 from taesd_ext.ui.host_vae_box import build_host_vae_box
 from taesd_ext.ui.learnt_box import build_learnt_box

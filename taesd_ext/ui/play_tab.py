@@ -14,8 +14,7 @@ from taesd_ext.preview.job import Stats
 from taesd_ext.settings import OPTION, PreviewSettings
 from taesd_ext.ui import compat
 from taesd_ext.ui.actions import PanelActions
-from taesd_ext.ui.choices import number, picked
-from taesd_ext.ui.controls import AT_ONCE, line, small_button
+from taesd_ext.ui.controls import AT_ONCE, line, number, picked, small_button
 from taesd_ext.ui.downloads import download, download_label, missing_families
 from taesd_ext.ui.markup import notice, stage, table
 from taesd_ext.ui.pictures import data_uri, sample_names, sample_picture

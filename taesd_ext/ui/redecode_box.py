@@ -9,8 +9,7 @@ import gradio as gr
 from taesd_ext.preview.recorded import KeptLatent
 from taesd_ext.ui import compat
 from taesd_ext.ui.actions import NOT_SHOWN, PanelActions
-from taesd_ext.ui.choices import offer, offer_newest
-from taesd_ext.ui.controls import AT_ONCE, late_dropdown, line, refresh_button, small_button
+from taesd_ext.ui.controls import AT_ONCE, late_dropdown, line, offer, offer_newest, refresh_button, small_button
 from taesd_ext.ui.decoded_box import DecodedBox
 from taesd_ext.ui.decoding import decoder_names
 from taesd_ext.ui.markup import stage

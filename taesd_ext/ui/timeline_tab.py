@@ -11,8 +11,7 @@ from taesd_ext.preview.animation import KINDS, AnimationPlan, animate, picked_fr
 from taesd_ext.preview.recorded import KeptLatent, RecordedJob
 from taesd_ext.ui import compat
 from taesd_ext.ui.actions import NOT_SHOWN, PanelActions
-from taesd_ext.ui.choices import offer_newest
-from taesd_ext.ui.controls import AT_ONCE, late_dropdown, line, refresh_button, small_button
+from taesd_ext.ui.controls import AT_ONCE, late_dropdown, line, offer_newest, refresh_button, small_button
 from taesd_ext.ui.live_moment import build_live_moment
 from taesd_ext.ui.markup import counted, film, notice
 from taesd_ext.ui.pictures import data_uri, offered_file

@@ -3,7 +3,7 @@
 import pytest
 
 from taesd_ext.ui import compat
-from taesd_ext.ui.choices import offer, offer_newest
+from taesd_ext.ui.controls import offer, offer_newest
 
 
 def test_what_was_chosen_stays_while_it_is_there():
