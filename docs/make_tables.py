@@ -22,13 +22,7 @@ import torch  # noqa: E402 - this folder need not be installed
 
 from taesd_ext.codec.previewer import has_previewer  # noqa: E402
 from taesd_ext.commands.compare_page import COLUMNS  # noqa: E402
-from taesd_ext.latent_formats import (  # noqa: E402
-    LATENT_FORMATS,
-    LatentFormat,
-    ModelEvidence,
-    detect,
-    native_format,
-)
+from taesd_ext.latent_formats import LATENT_FORMATS, LatentFormat, ModelEvidence, detect, native_format  # noqa: E402
 from taesd_ext.models.latent_rgb import LATENT_RGB  # noqa: E402
 from taesd_ext.preview.frame import Frame, PreviewImage  # noqa: E402
 from taesd_ext.preview.job_history import JobHistory  # noqa: E402
@@ -47,9 +41,7 @@ SHOWN_KEYWORDS = {"label", "info", "empty", "button"}
 
 def settings_table() -> str:
     def row(option: Option) -> str:
-        default = option.default
-        shown = ("on" if default else "off") if isinstance(default, bool) else f"{default:g}" if isinstance(
-            default, float) else default  # fmt: skip
+        shown = ("off", "on")[option.default] if option.kind == "bool" else f"{option.default}".removesuffix(".0")
         return f"| {option.label} | `{option.name}` | {shown} | {option.help[0].upper()}{option.help[1:]} |\n"
 
     return SETTINGS + "".join(map(row, OPTIONS))
@@ -136,11 +128,7 @@ def _texts(tree: ast.Module) -> Iterator[str]:
             given = [value for key, value in zip(node.keys, node.values, strict=True)
                      if isinstance(key, ast.Constant) and key.value in SHOWN_KEYWORDS]  # fmt: skip
         elif isinstance(node, ast.Assign) and ast.unparse(node.targets[0]).isupper():
-            given = (
-                [node.value]
-                if isinstance(node.value, ast.Constant) and re.search(r"[ .]", str(node.value.value))
-                else []
-            )
+            given = [node.value] if re.search(r"[ .]", str(getattr(node.value, "value", ""))) else []
         for value in given:
             for part in value.elts if isinstance(value, ast.Tuple) else [value]:
                 if isinstance(part, ast.Constant) and isinstance(part.value, str) and part.value[:1].isalnum():

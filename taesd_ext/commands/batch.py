@@ -4,7 +4,6 @@ Ray's workers read and write the files: they need the same disk.
 """
 
 import argparse
-import logging
 import sys
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -54,7 +53,8 @@ def run_batch(args: argparse.Namespace, work: Callable[[argparse.Namespace], Wor
         args.inputs, args.output, made=made, source_suffixes=source_suffixes, target_suffixes=target_suffixes,
         default_suffix=f".{args.format}", shard=args.shard,
     )  # fmt: skip
-    todo = [job for job in jobs if args.overwrite or not _is_done(job.target)]
+    # An empty file is what a power cut may leave of one that was whole.
+    todo = [job for job in jobs if args.overwrite or not (job.target.is_file() and job.target.stat().st_size)]
     failed: list[tuple[Path, str]] = []
     if todo:
         try_to_write(todo[0].target)
@@ -79,14 +79,6 @@ def _report(verb: str, done: int, skipped: int, failed: list[tuple[Path, str]]) 
     words += [f"{skipped} already there (--overwrite redoes them)"] if skipped else []
     words += [f"{len(failed)} failed"] if failed else []
     print(", ".join(words) + ".", file=sys.stderr)
-
-
-def _is_done(target: Path) -> bool:
-    """An empty file is what a power cut may leave of one that was whole."""
-    try:
-        return target.stat().st_size > 0
-    except OSError:
-        return False
 
 
 def run_here(jobs: Iterable[Job], worker: Work) -> Iterator[tuple[Path, str | None]]:
@@ -121,10 +113,8 @@ class _Worker:
         torch.set_num_threads(threads)
         self._work = work(args)
 
-    def __call__(self, row: dict[str, str]) -> dict[str, str]:
-        job = Job(Path(row["source"]), Path(row["target"]))
-        error = finish_job(self._work, job, lambda: self._work.load(job.source))
-        return {"source": row["source"], "error": error or ""}
+    def finish(self, job: Job) -> tuple[Path, str | None]:
+        return job.source, finish_job(self._work, job, lambda: self._work.load(job.source))
 
 
 def run_on_ray(
@@ -136,24 +126,17 @@ def run_on_ray(
     """
     try:
         import ray
-        import ray.data
+        from ray.util import ActorPool
     except ImportError as error:
-        raise TaesdError("--engine ray needs Ray", str(error), "pip install 'ray[data]'") from error
+        raise TaesdError("--engine ray needs Ray", str(error), "pip install ray") from error
     started = not ray.is_initialized()
     if started:
         ray.init(logging_level="error", include_dashboard=False)
     try:
-        ray.data.DataContext.get_current().enable_progress_bars = False
-        logging.getLogger("ray.data").setLevel(logging.ERROR)
-        rows = [{"source": str(job.source.resolve()), "target": str(job.target.resolve())} for job in jobs]
-        data = ray.data.from_items(rows, override_num_blocks=min(len(rows), 4 * args.workers)).map(
-            _Worker,
-            fn_constructor_args=(work, args, torch.get_num_threads()),
-            compute=ray.data.ActorPoolStrategy(size=args.workers),
-            num_gpus=int(args.device.startswith("cuda")),
-        )
-        for row in data.iter_rows():
-            yield Path(row["source"]), row["error"] or None
+        worker = ray.remote(num_gpus=int(args.device.startswith("cuda")))(_Worker)
+        workers = [worker.remote(work, args, torch.get_num_threads()) for _ in range(args.workers)]
+        absolute = [Job(job.source.resolve(), job.target.resolve()) for job in jobs]
+        yield from ActorPool(workers).map_unordered(lambda worker, job: worker.finish.remote(job), absolute)
     finally:
         if started:
             ray.shutdown()

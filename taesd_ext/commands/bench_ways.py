@@ -5,6 +5,7 @@ import io
 import multiprocessing
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -72,12 +73,10 @@ class Bench:
     def codec(self, dtype: str = "fp32") -> Codec:
         """With the real weights, or with made-up ones, which take as long."""
         folders = [Path(path) for path in self.models] or None
-        try:
+        with suppress(TaesdError):
             found = load_codec(self.family, models_dir=folders, dtype=DTYPES[dtype], embedded=False)
             if found.has_decoder:
                 return found
-        except TaesdError:
-            pass
         decoder = made_up(network_of(self.format, "decoder"))
         codec = Codec(self.family, self.format, decoder=decoder, dtype=DTYPES[dtype])
         if codec.heads and (shipped := shipped_heads(self.family)).is_file():
