@@ -16,6 +16,13 @@ from taesd_ext.ui.redecode_box import find_latent, latent_choice, latent_key
 from taesd_ext.ui.timeline_tab import job_choice, moments_of
 
 
+@pytest.fixture
+def page(actions):
+    with gr.Blocks() as page, gr.Tabs():
+        build_panel(actions, page)
+    return page
+
+
 def test_a_jobs_moments_are_offered_by_name(actions):
     (job,) = actions.jobs()
     assert [kept.job for kept in moments_of(actions, None)] == [job.id] * 5
@@ -48,9 +55,7 @@ def test_a_full_picture_stands_beside_its_preview_and_another_of_its_job(actions
     assert picture_uri(first.picture) not in apart
 
 
-def test_the_moment_follows_a_frame_of_the_film(actions):
-    with gr.Blocks() as page, gr.Tabs():
-        build_panel(actions, page)
+def test_the_moment_follows_a_frame_of_the_film(actions, page):
     follow = pressed(page, "taesd_moment_seen")
     moments = moments_of(actions, None)
     assert follow("step 3/4", None)["value"] == latent_choice(next(kept for kept in moments if kept.step == 3))
@@ -63,10 +68,8 @@ def test_the_moment_follows_a_frame_of_the_film(actions):
     ("of another image", 0),
 ])  # fmt: skip
 @pytest.mark.parametrize("shared", [False, True])
-def test_a_full_picture_beside_the_gallery(actions, wanted, pictures, shared):
+def test_a_full_picture_beside_the_gallery(actions, page, wanted, pictures, shared):
     """Of a moment beside its preview, or of a finished image; nothing where pages belong to different people."""
-    with gr.Blocks() as page, gr.Tabs():
-        build_panel(actions, page)
     start = pressed(page, f"{ELEM_ID}_wanted")
     assert pressed(page, f"{ELEM_ID}_decoder").__self__ is start.__self__
     (job,) = actions.jobs()
@@ -80,10 +83,8 @@ def test_a_full_picture_beside_the_gallery(actions, wanted, pictures, shared):
     assert decoder.get("value") == ("taesd" if pictures and not shared else None)
 
 
-def test_a_choice_made_while_the_list_is_read_stays(actions):
+def test_a_choice_made_while_the_list_is_read_stays(actions, page):
     """The decoders of another latent follow by its dropdown's own change, once."""
-    with gr.Blocks() as page, gr.Tabs():
-        build_panel(actions, page)
     look = pressed(page, "taesd_again_refresh")
     first, decoders, newest = look(None, None, None, "")
     assert first["value"] == latent_choice(actions.kept()[0])
