@@ -48,8 +48,8 @@ def build(
     with gr.Accordion("TAESD", open=False, elem_id=elem_id("accordion")):
         with gr.Row():
             enabled = gr.Checkbox(True, label="Live previews", min_width=130, elem_id=elem_id("enabled"))
-            detail = dropdown("detail", "Preview detail", OPTION["detail"].choices)
-            family = dropdown("family", "Preview family", OPTION["family"].choices)
+            detail = dropdown("detail", label="Preview detail", choices=OPTION["detail"].choices)
+            family = dropdown("family", label="Preview family", choices=OPTION["family"].choices)
             final_vae = dropdown("final_vae", OPTION["final_vae"].label, final_vaes, allow_custom_value=True)
             first_vae = dropdown(
                 "final_vae_first", OPTION["final_vae_first"].label, [AS_FINAL, *final_vaes], allow_custom_value=True,
