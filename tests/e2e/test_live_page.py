@@ -4,8 +4,8 @@ import contextlib
 from typing import Any
 
 import pytest
-from chromium import choose, is_wider_than_screen, keep_shot, window
-from webui_page import COMBINATIONS, NAMES, generate_in_page, jobs, kinds_of, wait_for_picture
+from chromium import choose, fill, is_wider_than_screen, keep_shot
+from webui_page import COMBINATIONS, NAMES, generate_in_page, jobs, kinds_of, wait_for_picture, webui_window
 
 pytestmark = [pytest.mark.e2e, pytest.mark.slow]
 
@@ -43,7 +43,7 @@ WATCH = """() => {
 def page(request, browser, webui):
     size, scheme = request.param
     webui.set_options(live_preview_refresh_period=POLL, taesd_ext_detail="1/4")
-    with window(browser, f"http://127.0.0.1:{webui.port}", size, scheme) as page:
+    with webui_window(browser, webui, size, scheme) as page:
         yield page
         assert not is_wider_than_screen(page)
         assert {kind for kind in kinds_of(page.errors) if "props" not in kind and "ERR_FAILED" not in kind} == set()
@@ -135,13 +135,11 @@ def test_detail_family_and_interval_change_while_the_job_runs(page, webui):
     with a_job(page):
         choose(page, "script_txt2img_taesd_preview_detail", "1/8")
         page.wait_for_function(f"document.querySelector('{BADGE}').textContent.includes('1/8')")
-        page.locator("#script_txt2img_taesd_preview_interval input[type=number]").fill("4")
-        page.locator("#script_txt2img_taesd_preview_interval input[type=number]").press("Tab")
+        fill(page, "script_txt2img_taesd_preview_interval", 4)
         choose(page, "script_txt2img_taesd_preview_family", "taesdxl")
         page.wait_for_function("(async () => (await (await fetch('./internal/taesd')).json()).family === 'taesdxl')()")
     choose(page, "script_txt2img_taesd_preview_detail", "as in Settings")
-    page.locator("#script_txt2img_taesd_preview_interval input[type=number]").fill("0")
-    page.locator("#script_txt2img_taesd_preview_interval input[type=number]").press("Tab")
+    fill(page, "script_txt2img_taesd_preview_interval", 0)
 
 
 def test_the_badge_and_what_it_offers(page, tmp_path):

@@ -3,10 +3,9 @@
 import contextlib
 import threading
 import time
-from typing import Any
 
 import pytest
-from chromium import window
+from webui_page import webui_window
 
 pytestmark = [pytest.mark.e2e, pytest.mark.slow]
 
@@ -23,18 +22,15 @@ WATCH = """task => {
 """The host's own way of showing a job's progress, for a job that another tab may have started."""
 
 
-def job(task: str, **request: Any) -> dict[str, Any]:
-    return {"prompt": "scene", "steps": 20, "width": 192, "height": 192, "sampler_name": "Euler", "cfg_scale": 4,
-            "seed": 1, "force_task_id": task, "save_images": False, **request}  # fmt: skip
-
-
 def test_each_preview_is_decoded_and_encoded_once_for_five_tabs(browser, webui):
     webui.set_options(live_preview_refresh_period=200, taesd_ext_detail="1/4")
     with contextlib.ExitStack() as stack:
-        address = f"http://127.0.0.1:{webui.port}"
-        pages = [stack.enter_context(window(browser, address)) for _ in range(TABS)]
+        pages = [stack.enter_context(webui_window(browser, webui)) for _ in range(TABS)]
         task, before = f"task({time.monotonic_ns()})", webui.call("/probe/state")["encoded"]
-        generation = threading.Thread(target=webui.call, args=("/sdapi/v1/txt2img", job(task, steps=30)))
+        generation = threading.Thread(
+            target=webui.generate,
+            kwargs={"poll": None, "steps": 30, "width": 192, "height": 192, "force_task_id": task},
+        )
         generation.start()
         for page in pages:
             page.evaluate(WATCH, task)

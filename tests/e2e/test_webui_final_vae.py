@@ -8,6 +8,7 @@ import pytest
 import torch
 from PIL import Image
 from safetensors.torch import load_file, save_file
+from webui_server import HIRES
 
 diffusers = pytest.importorskip("diffusers")
 pytestmark = [pytest.mark.e2e, pytest.mark.slow]
@@ -84,10 +85,7 @@ def test_it_equals_the_webuis_own_decode_with_the_same_file(host):
 
 
 def test_one_generation_and_hires_fix(host):
-    result = host.generate(
-        enable_hr=True, hr_scale=2, hr_upscaler="Lanczos", denoising_strength=0.7,
-        alwayson_scripts={SCRIPT: {"args": [{"final_vae": NAME}]}},
-    )  # fmt: skip
+    result = host.generate(**HIRES, alwayson_scripts={SCRIPT: {"args": [{"final_vae": NAME}]}})
     assert result.images[0].size == (256, 256)
     assert f"Final VAE: {NAME} (" in result.infotext
     assert "Final VAE" not in host.generate().infotext
@@ -115,10 +113,7 @@ def test_every_kind_of_vae(host, name):
 @pytest.mark.parametrize("name", KINDS)
 def test_every_kind_of_vae_in_a_pass(host, name, option):
     scale = KINDS[name] if option == "hires" else 1
-    result = host.generate(
-        enable_hr=True, hr_scale=2, hr_upscaler="Lanczos", denoising_strength=0.7,
-        override_settings={f"taesd_ext_final_vae_{option}": name},
-    )  # fmt: skip
+    result = host.generate(**HIRES, override_settings={f"taesd_ext_final_vae_{option}": name})
     assert result.error is None
     assert result.images[0].size == (256 * scale, 256 * scale)
     assert f"{'First pass' if option == 'first' else 'Final'} VAE: {name}" in result.infotext
@@ -128,10 +123,7 @@ def test_every_kind_of_vae_in_a_pass(host, name, option):
     ("option", "first", "final"), [("first", NAME, None), ("hires", "the WebUI's", NAME), ("img2img", None, None)]
 )
 def test_each_pass_has_its_own(host, option, first, final):
-    result = host.generate(
-        enable_hr=True, hr_scale=2, hr_upscaler="Lanczos", denoising_strength=0.7,
-        override_settings={f"taesd_ext_final_vae_{option}": NAME},
-    )  # fmt: skip
+    result = host.generate(**HIRES, override_settings={f"taesd_ext_final_vae_{option}": NAME})
     assert ("First pass VAE: " in result.infotext) == bool(first)
     assert not first or f"First pass VAE: {first}" in result.infotext
     assert (f"Final VAE: {NAME} (" in result.infotext) == bool(final)

@@ -6,7 +6,7 @@ import subprocess
 import numpy as np
 import pytest
 import torch
-from webui_server import ROOT, as_base64
+from webui_server import HIRES, ROOT, as_base64
 
 pytestmark = [pytest.mark.e2e, pytest.mark.slow]
 
@@ -76,7 +76,7 @@ def test_encode_is_the_codecs(taesd_vae, codec, scene):
 
 def test_hires_fix_is_recorded(taesd_vae):
     for upscaler in ("Latent", "Lanczos"):
-        result = taesd_vae.generate(enable_hr=True, hr_scale=2, hr_upscaler=upscaler, denoising_strength=0.7)
+        result = taesd_vae.generate(**{**HIRES, "hr_upscaler": upscaler})
         assert result.images[0].size == (256, 256)
         assert "VAE Decoder: TAESD" in result.infotext
         assert "TAESD model: taesd decoder " in result.infotext
@@ -89,10 +89,7 @@ def decoders_of(result):
 
 
 def test_the_family_follows_the_hires_checkpoint(taesd_vae):
-    result = taesd_vae.generate(
-        enable_hr=True, hr_scale=2, hr_upscaler="Lanczos", denoising_strength=0.7,
-        hr_checkpoint_name=taesd_vae.host.checkpoints["taesdxl"],
-    )  # fmt: skip
+    result = taesd_vae.generate(**HIRES, hr_checkpoint_name=taesd_vae.host.checkpoints["taesdxl"])
     assert result.error is None
     assert decoders_of(result) == ["taesd", "taesdxl"]
     assert "taesdxl decoder" in result.infotext

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from misbehaving_server import serving
-from webui_server import WebUIServer
+from webui_server import HIRES, WebUIServer
 
 CHECKPOINTS = ("tiny_sd1.safetensors", "tiny_sdxl.safetensors")
 OTHER_VAE = "tinted.safetensors"
@@ -146,12 +146,10 @@ def halve(path: Path) -> None:
     path.write_bytes(data[: len(data) // 2])
 
 
-HIRES = {"enable_hr": True, "hr_scale": 2, "hr_upscaler": "Latent", "denoising_strength": 0.7}
-
 FAULTS = {
     "nothing": Fault(),
     "a batch": Fault(request={"batch_size": 2}),
-    "hires fix, decoder raises": Fault({"decoder": "raise"}, request=HIRES),
+    "hires fix, decoder raises": Fault({"decoder": "raise"}, request={**HIRES, "hr_upscaler": "Latent"}),
     "decoder raises": Fault({"decoder": "raise"}),
     "decoder makes NaN": Fault({"decoder": "nan"}),
     "decoder has no memory": Fault({"decoder": "oom"}),

@@ -53,6 +53,9 @@ OPTIONS = {
 }
 """TAESD previews at every step, everything else at its default."""
 
+HIRES = {"enable_hr": True, "hr_scale": 2, "hr_upscaler": "Lanczos", "denoising_strength": 0.7}
+"""A request for hires fix, by way of a picture; "Latent" enlarges the latent itself."""
+
 NO_PREVIEWS = {"live_previews_enable": False, "show_progress_type": "Approx cheap"}
 """For a WebUI without the extension; its own default asks for a download before it samples."""
 
