@@ -1,6 +1,7 @@
 """What each REST route does. What comes from outside names families, options and numbers, never a path."""
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import wraps
 from typing import Any
 
@@ -29,15 +30,15 @@ Picture = Query(1, ge=1, description="of a job of several pictures, counted from
 Decoder = Query("", max_length=255, description="one of those in the list; none = the first")
 
 
+@dataclass(frozen=True)
 class Routes:
     """They do what the panel does, through the same actions; nothing is shown where pages belong to different people.
 
-    ``status`` gives the fields of ``models.Status``.
+    ``previews()`` gives the fields of ``models.Status``.
     """
 
-    def __init__(self, actions: PanelActions, status: Callable[[], dict[str, Any]]) -> None:
-        self._actions = actions
-        self._status = status
+    actions: PanelActions
+    previews: Callable[[], dict[str, Any]]
 
     def table(self) -> tuple:
         """(path, method, what answers, what the answer holds) of each."""
@@ -62,11 +63,11 @@ class Routes:
 
     def status(self) -> dict[str, Any]:
         """The previews of the running or last job: step, detail, what they cost."""
-        return self._status()
+        return self.previews()
 
     def families(self) -> list[dict[str, Any]]:
         """Every family of tiny autoencoders, and which files serve it."""
-        found, detection = installed(self._actions.codecs.folders()), self._actions.detection()
+        found, detection = installed(self.actions.codecs.folders()), self.actions.detection()
         in_use = detection and detection.family
         return [
             {
@@ -94,12 +95,12 @@ class Routes:
                 "size": found.size,
                 "error": found.error.replace(str(found.path), found.path.name),
             }
-            for found in list_weights(self._actions.codecs.folders())
+            for found in list_weights(self.actions.codecs.folders())
         ]
 
     def error(self) -> dict[str, Any]:
         """What went wrong last with a preview."""
-        return {"error": self._actions.last_error()}
+        return {"error": self.actions.last_error()}
 
     def settings(self) -> list[dict[str, Any]]:
         """Every option with its value now."""
@@ -109,18 +110,18 @@ class Routes:
         """Set one option; it takes effect at once and is saved."""
         if change.name not in OPTION:
             raise HTTPException(404, f"There is no option {change.name!r}")
-        if not self._actions.allowed_to_change():
-            raise HTTPException(403, "This WebUI is open to others, and was not told to let them change it")
+        if not self.actions.allowed_to_change():
+            raise HTTPException(403, "This WebUI is open to others, who may not change its settings")
         try:
-            self._actions.write_setting(change.name, change.value)
+            self.actions.write_setting(change.name, change.value)
         except ValueError as error:
             raise HTTPException(422, f"{change.name}: {error}") from error
         return self._setting(change.name)
 
     def _setting(self, name: str) -> dict[str, Any]:
-        option, names = OPTION[name], self._actions.names
+        option, names = OPTION[name], self.actions.names
         choices = names[name]() if name in names else option.choices
-        value = self._actions.read_settings()[name]
+        value = self.actions.read_settings()[name]
         return {**vars(option), "key": option.key, "value": value, "choices": choices}
 
     def encode(self, request: models.EncodeRequest) -> dict[str, Any]:
@@ -129,7 +130,7 @@ class Routes:
         if suffix not in LATENT_SUFFIXES:
             raise HTTPException(422, f"format is one of {', '.join(known[1:] for known in LATENT_SUFFIXES)}")
         image = image_of(bytes_of(request.image))
-        with self._actions.codecs.exclusive():
+        with self.actions.codecs.exclusive():
             codec = self._codec(request.family)
             latent = codec.encode(image)
         height, width = image.shape[-2:]
@@ -141,7 +142,7 @@ class Routes:
         latent, note = latent_of(bytes_of(request.latent), request.family)
         if note.width * note.height > MOST_PIXELS:
             raise HTTPException(413, f"{note.width}x{note.height} is more than {MOST_PIXELS:,} pixels")
-        with self._actions.codecs.exclusive():
+        with self.actions.codecs.exclusive():
             codec = self._codec(request.family or note.family)
             image = codec.decode(latent, size=note.size)
         data = image_bytes(".png", image)
@@ -150,7 +151,7 @@ class Routes:
     def benchmark(self, request: models.BenchmarkRequest) -> list[dict[str, Any]]:
         """Time of a preview at each detail, while no generation runs."""
         measured = []
-        with self._actions.codecs.exclusive():
+        with self.actions.codecs.exclusive():
             codec = self._codec(request.family)
             for detail in codec.details:
                 milliseconds, (width, height) = time_preview(codec, request.side, detail, request.runs)
@@ -160,7 +161,7 @@ class Routes:
     def _codec(self, family: str) -> Any:
         if family not in FAMILIES:
             raise HTTPException(422, f"family is one of {', '.join(FAMILIES)}")
-        return self._actions.codecs.load(family)
+        return self.actions.codecs.load(family)
 
     # The last jobs
 
@@ -174,7 +175,7 @@ class Routes:
                     {**vars(frame), "width": frame.full_size[0], "height": frame.full_size[1]} for frame in job.frames
                 ],
             }
-            for job in self._actions.jobs()
+            for job in self.actions.jobs()
         ]  # fmt: skip
 
     def frame(self, job: int, number: int) -> Response:
@@ -198,12 +199,12 @@ class Routes:
 
     def moments(self, job: int) -> list[dict[str, Any]]:
         """What is kept of a job, newest first; the step of a finished picture is 0."""
-        return [self._listed(kept) for kept in self._actions.moments(job)]
+        return [self._listed(kept) for kept in self.actions.moments(job)]
 
     def _listed(self, kept: KeptLatent) -> dict[str, Any]:
         factor = kept.latent_format.spatial_scale_factor if kept.latent_format else 8
         height, width = (side * factor for side in kept.latent.shape[-2:])
-        decoders = decoder_names(self._actions.codecs, kept)
+        decoders = decoder_names(self.actions.codecs, kept)
         return {
             "step": kept.step or 0, "picture": kept.picture, "width": width, "height": height, "decoders": decoders
         }  # fmt: skip
@@ -222,23 +223,23 @@ class Routes:
     def save(self, job: int, step: int, picture: int = Picture, decoder: str = Decoder) -> dict[str, Any]:
         """Decode a moment in full and save it as the WebUI saves, with its parameters and the step."""
         decoded = self._decoded(job, step, picture, decoder)
-        return {"file": self._actions.save_picture(decoded.picture, decoded.kept, decoded.codec).name}
+        return {"file": self.actions.save_picture(decoded.picture, decoded.kept, decoded.codec).name}
 
     def _decoded(self, job: int, step: int, picture: int, decoder: str) -> Decoded:
         kept = self._moment(job, step, picture)
-        names = decoder_names(self._actions.codecs, kept)
+        names = decoder_names(self.actions.codecs, kept)
         if not names:
             raise HTTPException(409, "No decoder is installed for this picture's model")
-        return decode_again(self._actions.codecs, kept, decoder or names[0])
+        return decode_again(self.actions.codecs, kept, decoder or names[0])
 
     def _moment(self, job: int, step: int, picture: int) -> KeptLatent:
-        for kept in self._actions.moments(job):
+        for kept in self.actions.moments(job):
             if (kept.step or 0, kept.picture) == (step, picture):
                 return kept
         raise HTTPException(404, f"Step {step} of picture {picture} of job {job} is not kept")
 
     def _job(self, number: int) -> RecordedJob:
-        for job in self._actions.jobs():
+        for job in self.actions.jobs():
             if job.id == number:
                 return job
         raise HTTPException(404, f"Job {number} is not kept")

@@ -57,7 +57,7 @@ def _confirm(label: str, choices: Callable[[], Sequence[str]]) -> Callable[[Any,
         known = choices()
         for value in values:
             if _matching(value, known) is None:
-                raise RuntimeError(f"Unknown {what}: {value}. It is one of {', '.join(known)}.")
+                raise RuntimeError(f"Unknown {what}: {value}. Choose one of {', '.join(known)}.")
 
     return confirm
 

@@ -88,7 +88,7 @@ class FinalDecode:
             return family != BUILT_IN
         detection = self._host.detection(None if sample is None else tuple(sample.shape))
         if (detection.family is None or detection.guess) and self._host.model() is not None:
-            log_once(f"unknown {detection.reason}", f"Left to the WebUI, {detection.reason}.")
+            log_once(f"unknown {detection.reason}", f"Left to the WebUI: {detection.reason}.")
             return False
         return True
 
@@ -138,7 +138,7 @@ class FinalDecode:
         if channels and family != detection.family and not latent_format.accepts(channels):
             raise TaesdError(
                 f"{codec.name} cannot read this picture",
-                f"its latents have {latent_format.latent_channels} channels, and the loaded model's {channels}",
+                f"its latents have {latent_format.latent_channels} channels, the loaded model's have {channels}",
                 "Choose another family, or Auto",
             )
         latent = self._bordered(codec).encode(image)

@@ -72,7 +72,7 @@ class KeptPictures:
         elif number in kept:
             picture, frame = kept[number].picture(), kept[number]
         else:
-            raise TaesdError("No preview was saved", "it is not kept any more")
+            raise TaesdError("No preview was saved", "it is no longer kept")
         steps = running.steps if running else frame.step
         parameters = infotext.of_preview(self.host.parameters(processing, 0), f"{frame.step}/{steps}", frame.detail)
         seed = next(iter(getattr(processing, "all_seeds", None) or ()), None)

@@ -46,7 +46,7 @@ class HostPatch:
             # The mark may be a retired patch's: another's functools.wraps copies it, and Reload UI retires us.
             marked_by = getattr(current, MARK, self)
             if current is None or (marked_by is not self and getattr(marked_by, "applied", True)):
-                why = "another copy of this extension is active" if current else "this host has no such function"
+                why = "another copy of this extension is active" if current else "this WebUI has no such function"
                 log_once(f"patch {self.name}", f"{self.name} is left alone: {why}.")
                 return False
             self._own = self.name in vars(self.owner)

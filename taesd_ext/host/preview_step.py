@@ -26,7 +26,7 @@ def want(processing: Any, step: int, _values: Any = None) -> None:
 def confirm(_processing: Any, steps: list[int]) -> None:
     for step in steps:
         if step < 1:
-            raise RuntimeError(f"Preview steps are counted from 1: {step} is none.")
+            raise RuntimeError(f"Preview steps count from 1: there is no step {step}.")
 
 
 class PreviewStep:

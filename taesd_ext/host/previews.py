@@ -107,7 +107,7 @@ class Previews:
         detection = self._host.detection(tuple(latent.shape))
         if family_of(family, detection) or self._learnt(latent.shape[1]) or linear_painter(latent, detection):
             return True
-        log_once(f"unknown {detection.reason}", f"Left to the WebUI, {detection.reason}.")
+        log_once(f"unknown {detection.reason}", f"Left to the WebUI: {detection.reason}.")
         return False
 
     def preload(self) -> Codec | None:

@@ -61,16 +61,11 @@ class Extension:
 
     def listen(self) -> None:
         """Register for what the host calls; it forgets all of it on Reload UI."""
-        self._listen_to(
+        self.host.listen(
             before_ui=self.before_ui,
             model_loaded=lambda _model: self.preload_beside(),  # perhaps in the middle of a generation
             script_unloaded=unregister,
         )
-
-    def _listen_to(self, **callbacks: Callable[..., Any]) -> None:
-        for event, callback in callbacks.items():
-            if not self.host.on(event, callback):
-                log_once(f"callback {event}", f"This WebUI has no callback on_{event}.")
 
     def close(self) -> None:
         self._closed = True
@@ -88,7 +83,7 @@ class Extension:
         if not self._has_pages:
             # Not while our script is imported: the host looks through the stack for each callback's file, and for every
             # frame of an import through all modules, which takes some 50 ms.
-            self._listen_to(
+            self.host.listen(
                 ui_settings=self.add_options,
                 cfg_denoiser=self.evaluation_begins,
                 cfg_after_cfg=self.evaluation_done,

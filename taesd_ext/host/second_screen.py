@@ -43,7 +43,7 @@ class SecondScreen:
 
     def _private(self) -> None:
         if not self.host.allows_changes():
-            raise HTTPException(403, "This WebUI is shared: previews of others are not shown")
+            raise HTTPException(403, "This WebUI is shared, so others' previews are not shown")
 
     def page(self) -> HTMLResponse:
         page = _PAGE.read_text(encoding="utf-8")

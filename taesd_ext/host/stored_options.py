@@ -56,7 +56,7 @@ class StoredOptions:
         except Exception as error:  # settings can be frozen by the command line
             raise _not_changed(key, one_line(error)) from error
         if values.get(key) != value:
-            raise _not_changed(key, "this WebUI was told not to let it be changed")
+            raise _not_changed(key, "this WebUI does not allow it")
         try:
             self._save_options()
         except Exception as error:

@@ -48,7 +48,7 @@ class WebUI(StoredOptions):
         if self.name == SD_NEXT:
             raise TaesdError(
                 "SD.Next is not supported",
-                "it draws previews by TAESD in its own way, and has no place where this extension's could go in",
+                "it draws its own TAESD previews and has no hooks for this extension's",
                 "Choose TAESD in its own settings, or try `python -m taesd_ext demo`",
             )
         self.supports = self._capabilities()
@@ -215,7 +215,7 @@ class WebUI(StoredOptions):
         try:
             file, _ = _module("images").save_image(picture, folder, "", seed, prompt, kind, info=parameters)
         except Exception as error:
-            raise TaesdError("The image was not saved", one_line(error), f"Look at {folder}") from error
+            raise TaesdError("The image was not saved", one_line(error), f"Check the folder {folder}") from error
         return Path(file)
 
     @property
@@ -262,13 +262,13 @@ class WebUI(StoredOptions):
                 log_once(f"capability {capability}", f"This WebUI has no {capability} hook: that part stays as it is.")
         return frozenset(capability for capability, there in needs.items() if there)
 
-    def on(self, event: str, callback: Callable[..., Any]) -> bool:
-        """Register for a script callback, ``on_<event>``; False where the host has none of that name."""
-        register = getattr(self.callbacks, f"on_{event}", None)
-        if register is None:
-            return False
-        register(callback)
-        return True
+    def listen(self, **callbacks: Callable[..., Any]) -> None:
+        """Register for script callbacks, by event; one that this host does not have is logged."""
+        for event, callback in callbacks.items():
+            if register := getattr(self.callbacks, f"on_{event}", None):
+                register(callback)
+            else:
+                log_once(f"callback {event}", f"This WebUI has no callback on_{event}.")
 
 
 _webui: WebUI | None = None

@@ -180,7 +180,7 @@ def no_decoder(detection: Detection) -> TaesdError:
     """Why a model is drawn by no decoder."""
     title = detection.format.title if detection.format else "this model"
     return TaesdError(
-        f"There is no tiny decoder for {title} yet", detection.reason, "A rough preview is shown where one is known"
+        f"There is no tiny decoder for {title} yet", detection.reason, "A rough preview is shown where possible"
     )
 
 

@@ -1,5 +1,6 @@
 """A decoder that `learn --tiny` made, in the host's own built-in TAESD."""
 
+import os
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -22,11 +23,11 @@ def test_the_hosts_built_in_taesd_takes_a_learnt_decoder(source: HostSource, tmp
     path.write_bytes(decoder_file(decoder, "taesd", path.suffix))
     names = [name for name in ("conv", "Clamp", "Block", "decoder", "TAESDDecoder") if name in source_names(source)]
     theirs = extract(
-        source, FILE, *names, nn=nn, torch=torch, devices=SimpleNamespace(device=torch.device("cpu")),
+        source, FILE, *names, nn=nn, torch=torch, os=os, devices=SimpleNamespace(device=torch.device("cpu")),
         load_torch_file=lambda file, **_: torch.load(file, weights_only=True),
         load_state_dict=lambda module, state, **_: module.load_state_dict(state),
     )  # fmt: skip
-    built_in = theirs["TAESDDecoder"](str(path), 4)
+    built_in = theirs["TAESDDecoder"](str(path))
     latent = torch.randn(1, 4, 3, 2, generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
         assert torch.allclose(built_in.decoder(latent), decoder(latent), atol=1e-5)

@@ -4,10 +4,14 @@ import importlib
 import importlib.util
 import shutil
 import sys
+import threading
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
+from fastapi import FastAPI
+from fastapi.testclient import TestClient
 from safetensors.torch import save_file
 
 from taesd_ext.codec import heads
@@ -62,6 +66,19 @@ class Host:
         self.script.args = args
         return p, self.processing.process_images(p)
 
+    def poll(self):
+        """As a page or an API client does, in a thread of its own; what the state shows then."""
+        client = threading.Thread(target=self.state.set_current_image)
+        client.start()
+        client.join()
+        return self.state.current_image
+
+    def polled(self, **kwargs) -> list:
+        """Generates, and polls after each step."""
+        shown = []
+        self.generate(on_step=lambda _p, _step: shown.append(self.poll()), **kwargs)
+        return shown
+
     def seams(self) -> dict[str, object]:
         return {
             "samples_to_images_tensor": self.sd_samplers_common.samples_to_images_tensor,
@@ -112,6 +129,24 @@ def host(bare_host, three_families):
 @pytest.fixture
 def extension(host):
     return register_module.register()
+
+
+@pytest.fixture
+def client_of(host, extension):
+    """Makes a client of the REST routes; by default as where only the API is switched on."""
+
+    def make(**arguments) -> TestClient:
+        host.shared.cmd_opts = SimpleNamespace(**{"api": True, "nowebui": False, "api_auth": None, **arguments})
+        app = FastAPI()
+        extension.add_routes(None, app)
+        return TestClient(app, raise_server_exceptions=False)
+
+    return make
+
+
+@pytest.fixture
+def client(client_of):
+    return client_of()
 
 
 def _forget_host() -> None:

@@ -1,4 +1,4 @@
-"""The REST routes: what they give, whom they refuse, and that nothing sent to them makes a 500."""
+"""The REST routes: what they give and whom they refuse."""
 
 import base64
 import contextlib
@@ -9,21 +9,18 @@ import shutil
 import sys
 from pathlib import Path
 from types import SimpleNamespace
-from urllib.parse import quote
 
 import pytest
 import torch
-from api_requests import FIELDS, ID, JSON, QUERY, VALUES, base64_picture
+from api_requests import base64_picture
 from fastapi import Depends, FastAPI, HTTPException
 from fastapi.testclient import TestClient
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
 from PIL import Image
 from pydantic import BaseModel
 
 from taesd_ext.codec.picture_file import image_to_picture, picture_to_image
 from taesd_ext.errors import TaesdError
-from taesd_ext.host import api, api_routes
+from taesd_ext.host import api
 from taesd_ext.settings import OPTIONS
 
 GET = (
@@ -33,37 +30,20 @@ GET = (
 POST = ("settings", "encode", "decode", "benchmark", "timeline/1/moments/1/save")
 
 
-def client_of(host, extension, **arguments) -> TestClient:
-    host.shared.cmd_opts = SimpleNamespace(**{"api": True, "nowebui": False, "api_auth": None, **arguments})
-    app = FastAPI()
-    extension.add_routes(None, app)
-    return TestClient(app, raise_server_exceptions=False)
-
-
-@pytest.fixture
-def client(host, extension):
-    return client_of(host, extension)
-
-
 def picture_of(text: str) -> Image.Image:
     return Image.open(io.BytesIO(base64.b64decode(text)))
 
 
-def generate_while_polled(host, steps=4) -> None:
-    host.opts.show_progress_every_n_steps = 1
-    host.generate(steps=steps, on_step=lambda _p, _step: host.state.set_current_image())
-
-
-def test_without_the_hosts_api_there_is_only_the_badges_route(host, extension):
-    client = client_of(host, extension, api=False)
+def test_without_the_hosts_api_there_is_only_the_badges_route(client_of):
+    client = client_of(api=False)
 
     assert client.get(api.BADGE).status_code == 200
     assert all(client.get(f"{api.PREFIX}/{path}").status_code == 404 for path in GET)
     assert all(client.post(f"{api.PREFIX}/{path}", json={}).status_code == 404 for path in POST)
 
 
-def test_with_a_log_in_every_route_refuses_strangers_as_the_host_does(host, extension):
-    client = client_of(host, extension, api_auth="anna:secret:with:colons,otto:geheim")
+def test_with_a_log_in_every_route_refuses_strangers_as_the_host_does(client_of):
+    client = client_of(api_auth="anna:secret:with:colons,otto:geheim")
 
     for credentials in (None, ("anna", "wrong"), ("nobody", "secret"), ("anna", ""), ("", ""), ("änna", "ß")):
         answers = [client.get(f"{api.PREFIX}/{path}", auth=credentials) for path in GET]
@@ -85,7 +65,7 @@ def test_every_route_is_documented(client):
 def test_status_of_a_job(client, host):
     idle = client.get(f"{api.PREFIX}/status").json()
     assert (idle["active"], idle["frames"], idle["model"]) == (False, 0, "sd1")
-    generate_while_polled(host)
+    host.polled()
 
     done = client.get(api.BADGE).json()
     assert done == client.get(f"{api.PREFIX}/status").json()
@@ -113,10 +93,10 @@ def test_a_job_is_active_while_it_runs_and_not_after_it_broke_off(client, host, 
     assert not client.get(api.BADGE).json()["active"]
 
 
-def test_a_webui_that_is_open_to_strangers_changes_nothing_and_shows_nobodys_pictures(host, extension):
+def test_a_webui_that_is_open_to_strangers_changes_nothing_and_shows_nobodys_pictures(host, extension, client_of):
     """A1111 sets it with --share and --listen."""
-    client = client_of(host, extension, disable_extension_access=True)
-    generate_while_polled(host)
+    client = client_of(disable_extension_access=True)
+    host.polled()
 
     assert client.post(f"{api.PREFIX}/settings", json={"name": "interval", "value": 7}).status_code == 403
     assert host.opts.taesd_ext_interval == 1
@@ -194,16 +174,15 @@ def test_settings_are_read_and_written(client, host):
     answer = client.post(f"{api.PREFIX}/settings", json={"name": "interval", "value": 5})
     assert answer.json()["value"] == 5
     assert host.opts.taesd_ext_interval == 5
-    for name, value in (("interval", "x"), ("interval", True), ("family", 3)):
-        assert client.post(f"{api.PREFIX}/settings", json={"name": name, "value": value}).status_code == 422
     assert client.post(f"{api.PREFIX}/settings", json={"name": "nonsense", "value": 1}).status_code == 404
     assert host.opts.taesd_ext_interval == 5
 
 
 @pytest.mark.parametrize(
     ("name", "value"),
-    [("final_vae", r'"\ud800"'), ("final_vae", '"no such vae"'), ("family", r'"\udce9"'), ("interval", "1" + 400 * "0"),
-     ("budget", "1e999"), ("budget", "NaN"), ("badge", r'"\ud800"')],
+    [("interval", '"x"'), ("interval", "true"), ("interval", "1" + 400 * "0"), ("family", "3"),
+     ("family", r'"\udce9"'), ("final_vae", r'"\ud800"'), ("final_vae", '"no such vae"'), ("budget", "1e999"),
+     ("budget", "NaN"), ("badge", r'"\ud800"')],
 )  # fmt: skip
 def test_settings_that_nothing_could_store_are_refused(client, host, name, value):
     before = client.get(f"{api.PREFIX}/settings").json()
@@ -261,7 +240,7 @@ def test_what_is_wrong_is_refused_with_a_line(client, path, body, status):
 
 
 def test_the_timeline_of_a_job(client, host):
-    generate_while_polled(host)
+    host.polled()
     (job,) = client.get(f"{api.PREFIX}/timeline").json()
     assert len(job["frames"]) == 4
 
@@ -274,12 +253,6 @@ def test_the_timeline_of_a_job(client, host):
         assert client.get(f"{api.PREFIX}/timeline/{missing}").status_code == 404
     for wrong in ({"kind": "avi"}, {"length": "nan"}, {"side": 10**7}, {"hold": -1}):
         assert client.get(f"{api.PREFIX}/timeline/{job['id']}/animation", params=wrong).status_code == 400
-
-
-def test_switched_off_nothing_is_kept(client, host):
-    host.opts.taesd_ext_timeline = host.opts.taesd_ext_keep_latents = False
-    generate_while_polled(host)
-    assert client.get(f"{api.PREFIX}/timeline").json() == []
 
 
 def test_a_moment_is_decoded_in_full(client, host):
@@ -304,20 +277,3 @@ def test_no_memory_is_no_crash(client, extension, monkeypatch):
 
     monkeypatch.setattr(extension.registry.get("taesd", device="cpu"), "encode", out_of_memory)
     assert client.post(f"{api.PREFIX}/encode", json={"image": base64_picture()}).status_code == 503
-
-
-@settings(max_examples=60, suppress_health_check=list(HealthCheck))
-@given(path=st.sampled_from(POST), body=st.dictionaries(FIELDS, VALUES, max_size=4) | JSON)
-def test_nothing_posted_makes_a_500(client, monkeypatch, path, body):
-    monkeypatch.setattr(api_routes, "time_preview", lambda *_: (1.0, (8, 8)))  # an empty body would start one
-    answer = client.post(f"{api.PREFIX}/{path}", json=body)
-    assert answer.status_code < 500 or answer.status_code == 503, answer.text
-
-
-@settings(max_examples=50, suppress_health_check=list(HealthCheck))
-@given(job=ID, number=ID, query=QUERY)
-def test_nothing_asked_for_makes_a_500(client, job, number, query):
-    job, number = (quote(str(part), safe="") for part in (job, number))
-    for path in (f"frames/{number}", "animation", f"moments/{number}/picture", f"moments/{number}/latent"):
-        answer = client.get(f"{api.PREFIX}/timeline/{job}/{path}", params=query)
-        assert answer.status_code < 500, answer.text

@@ -124,7 +124,7 @@ def test_a_family_that_does_not_fit_the_model_is_an_error_both_ways(host, says_i
         del host.model.latent_channels
     with pytest.raises(TaesdError, match="channels"):
         to_images(torch.zeros(1, 4, 2, 2), 3)
-    with pytest.raises(TaesdError, match=r"taesd3 cannot read this picture: .* 16 channels, .* model's 4"):
+    with pytest.raises(TaesdError, match="taesd3 cannot read this picture"):
         to_samples(picture, 3)
     host.model.latent_channels = 4
     host.opts.taesd_ext_decode_failure = "full VAE"

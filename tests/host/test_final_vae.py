@@ -1,6 +1,5 @@
 """A full VAE of ours for finished pictures: which one, what the parameters say, and what stays untouched."""
 
-import os
 from types import SimpleNamespace
 
 import gradio as gr
@@ -43,14 +42,6 @@ def test_those_that_are_there_can_be_chosen(host, extension, vaes):
     assert extension.final.vae.choices() == [
         HOSTS_VAE, TINY_VAE, "sd-vae-ft-mse", "sdxl-vae", "anime.vae", *embedded_names()
     ]  # fmt: skip
-
-
-def test_headers_are_read_once(extension, vaes, monkeypatch):
-    for folder in (vaes, vaes / "more"):
-        os.utime(folder, (1, 1))
-    before = extension.final.vae.choices()
-    monkeypatch.setattr("taesd_ext.weights.installed_vaes.open_tensor_file", None)
-    assert extension.final.vae.choices() == before
 
 
 @pytest.mark.parametrize("method", ["Full", "TAESD"])
@@ -229,15 +220,6 @@ def test_the_hosts_own_vae_can_still_be_asked_for(host, extension, vaes):
 )
 def test_pasted_parameters_choose_it_again(recorded, in_settings, expected):
     assert pasted_final_vae({KEY: recorded} if recorded else {}, in_settings) == expected
-
-
-def test_what_is_recorded_can_be_chosen(host, vaes):
-    host.opts.taesd_ext_final_vae = "sd-vae-ft-mse"
-    p, _ = host.generate()
-    recorded = p.extra_generation_params[KEY]
-    assert canonical_name(recorded) == "sd-vae-ft-mse"
-    q, _ = host.generate({"final_vae": recorded})
-    assert q.extra_generation_params == p.extra_generation_params
 
 
 def test_the_page_gets_the_choices_and_the_paste_field(host, vaes):

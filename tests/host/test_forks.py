@@ -161,13 +161,3 @@ def test_sd_next_is_refused_in_one_line(bare_host, caplog):
     assert len(lines) == 1
     assert "SD.Next is not supported" in lines[0]
     assert bare_host.script.show(False) is False
-
-
-def test_an_unknown_host_loses_what_it_lacks_and_nothing_else(bare_host, caplog):
-    del bare_host.sd_samplers_common.samples_to_images_tensor
-    with caplog.at_level(logging.WARNING):
-        bare_host.load_scripts()
-    said = [record.getMessage() for record in caplog.records if "decode" in record.getMessage()]
-    assert len(said) == 1
-    assert "taesd_ext_family" in bare_host.opts.data_labels
-    assert hasattr(bare_host.sd_samplers_common.images_tensor_to_samples, "__taesd_ext__")

@@ -1,6 +1,5 @@
 """The choices of one generation: from the page or the API, for that generation only."""
 
-import threading
 from dataclasses import dataclass
 
 import gradio as gr
@@ -42,9 +41,7 @@ def test_switched_off_for_one_generation(host, extension):
     polls = []
 
     def on_step(p, step):
-        thread = threading.Thread(target=host.state.set_current_image)
-        thread.start()
-        thread.join()
+        host.poll()
         polls.append(host.state.id_live_preview)
 
     host.opts.show_progress_every_n_steps = 1

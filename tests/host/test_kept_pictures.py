@@ -3,7 +3,6 @@
 import base64
 import io
 import sys
-import threading
 from types import SimpleNamespace
 
 import pytest
@@ -35,12 +34,6 @@ def saved(host, monkeypatch) -> list[tuple[Image.Image, dict[str, str]]]:
     return pictures
 
 
-def poll(host) -> None:
-    thread = threading.Thread(target=host.state.set_current_image)
-    thread.start()
-    thread.join()
-
-
 @pytest.mark.parametrize(("every", "steps"), [(0, []), (1, [1, 2, 3, 4]), (2, [2, 4]), (9, [])])
 def test_every_n_steps_is_saved_in_full_after_the_job(host, extension, saved, every, steps):
     def full(latent):  # each latent gives another picture
@@ -69,7 +62,7 @@ def test_a_preview_is_saved_as_it_was_shown_at_the_pictures_size(host, extension
     host.opts.taesd_ext_detail = "1/4"
 
     def on_step(_p, step):
-        poll(host)
+        host.poll()
         if step == 2:
             for number in (0, 1):
                 extension.pictures.save_preview(number)
@@ -103,7 +96,7 @@ def test_a_full_disk_is_told(host, screen, monkeypatch):
     monkeypatch.setitem(sys.modules, "modules.images", SimpleNamespace(save_image=full_disk))
     client, _ = screen
     answers = []
-    host.generate(on_step=lambda _p, _step: (poll(host), answers.append(client.post(f"{PATH}/save", json={}))))
+    host.generate(on_step=lambda _p, _step: (host.poll(), answers.append(client.post(f"{PATH}/save", json={}))))
     assert {answer.status_code for answer in answers} == {409}
     assert all("No space left" in answer.json()["detail"] for answer in answers)
 
@@ -165,7 +158,7 @@ def test_save_in_one_click(host, screen, saved):
     client, _ = screen
 
     def on_step(_p, step):
-        poll(host)
+        host.poll()
         answers.append(client.post(f"{PATH}/save", json={"preview": step}))
 
     answers = []

@@ -2,9 +2,11 @@
 
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import torch
 
+from taesd_ext.errors import TaesdError
 from taesd_ext.preview.drawing import LINEAR
 from taesd_ext.preview.full_size_image import FullSizeImage
 
@@ -62,3 +64,38 @@ def test_what_can_be_drawn_is_and_the_rest_is_left_to_the_host(
     if detail:
         assert extension.previews.as_tensor(held).shape[-1] == shape[-1]
     extension.learnt.finished(latent, image)
+
+
+def test_a_model_that_is_being_torn_down_is_unknown(host, extension):
+    class TornDown:
+        def __getattribute__(self, name):
+            raise TypeError("argument of type 'NoneType' is not iterable")
+
+    host.sd_models.model_data.sd_model = TornDown()
+    assert extension.host.detection((1, 16, 2, 2)).format is None
+    with pytest.raises(TaesdError, match="no tiny decoder"):
+        extension.final.decode(torch.zeros(1, 16, 2, 2))
+
+
+@pytest.mark.parametrize(
+    ("shape", "factors", "size"),
+    [
+        ((1, 48, 2, 3), torch.rand(48, 3), (24, 16)),
+        ((1, 48, 1, 2, 3), torch.rand(48, 3), (24, 16)),
+        ((1, 3, 32, 24), torch.eye(3), (24, 32)),
+    ],
+    ids=["latent", "still of a video model", "pixels"],
+)
+def test_a_format_that_only_the_host_knows_is_drawn_by_its_own_factors(host, extension, shape, factors, size):
+    bias = torch.tensor([0.1, 0.2, 0.3])
+    known = {"latent_rgb_factors": factors.tolist(), "latent_rgb_factors_bias": bias.tolist()}
+    host.load_model(channels=shape[1])
+    host.model.model_config = SimpleNamespace(latent_format=type("Invented", (), known)())
+    extension.previews.begin(20)
+    host.state.current_latent = 0.1 * torch.randn(shape)
+    extension.previews.step_done(1, 20)
+    host.state.set_current_image()
+    assert host.state.current_image.size == size
+    drawn = np.asarray(extension.previews.session.frame.image.picture) / 255
+    expected = torch.einsum("chw,cr->hwr", host.state.current_latent.reshape(shape[1], *shape[-2:]), factors) + bias
+    assert drawn == pytest.approx(((expected + 1) / 2).clamp(0, 1).numpy(), abs=1 / 255)

@@ -9,9 +9,8 @@ from fake_codec import FakeCodec, session_of, settings
 from PIL import Image
 
 from taesd_ext.codec.codec import Codec
-from taesd_ext.latent_formats import BY_NAME, Detection, ModelEvidence, detect
+from taesd_ext.latent_formats import BY_NAME, Detection
 from taesd_ext.models.tiny_video import VideoDecoder
-from taesd_ext.preview.drawing import LINEAR
 from taesd_ext.preview.frame import film_image
 from taesd_ext.preview.job_history import JobHistory
 from taesd_ext.preview.scene import MOST_FRAMES, between_key_frames
@@ -138,13 +137,6 @@ def test_frames_between_those_of_the_decoder_are_drawn_as_it_would():
     assert torch.equal(latents, given)
     assert torch.allclose(film[places], wanted[places], atol=1e-5)
     assert (film - wanted).abs().mean() < 0.1 * (wanted[[1, 3, 5, 7]] - wanted[[0, 2, 4, 6]]).abs().mean()
-
-
-def test_without_a_decoder_the_linear_preview_moves(clock):
-    frame = shown(
-        session_of(FakeCodec(), clock), 1, torch.randn(1, 16, 5, 8, 8), detect(ModelEvidence(channels=16))
-    )  # fmt: skip
-    assert (frame.detail, film_of(frame).n_frames, frame.full_size) == (LINEAR, 5, (64, 64))
 
 
 @pytest.mark.parametrize(("frames", "count"), [(5, 17), (12, 45), (13, 13)])
