@@ -6,7 +6,7 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from taesd_ext.models import tiny_video
+from taesd_ext.models import tiny, tiny_video
 
 
 def random_weights(network: nn.Module, seed: int = 4, prefix: str = "") -> dict[str, Tensor]:
@@ -16,6 +16,12 @@ def random_weights(network: nn.Module, seed: int = 4, prefix: str = "") -> dict[
         prefix + key: torch.randn(value.shape, generator=generator) * 0.8 / max(1, value[0].numel()) ** 0.5
         for key, value in network.state_dict().items()
     }
+
+
+def save_taef2(folder: Path) -> None:
+    """FLUX.2's encoder and decoder in the original layout."""
+    for part, network in (("encoder", tiny.Encoder), ("decoder", tiny.Decoder)):
+        save_file(random_weights(network(32, midblock_norm=True)), folder / f"taef2_{part}.safetensors")
 
 
 def save_taew2_1(folder: Path) -> None:

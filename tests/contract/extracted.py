@@ -6,11 +6,15 @@ from typing import Any
 from host_source import Definition, HostSource, Missing
 
 
-def extract(host: HostSource, file: str, *names: str, **namespace: Any) -> dict[str, Any]:
-    """Run the definitions of these functions, classes and constants; gives them by name.
+def extract(
+    host: HostSource, file: str, *names: str, into: dict[str, Any] | None = None, **given: Any
+) -> dict[str, Any]:
+    """Run the definitions of these functions, classes and constants in a namespace, ``into`` or a new one.
 
-    ``namespace``: what they need from elsewhere, under the names that they know it by.
+    What they need from elsewhere is ``given`` under the names that they know it by. The namespace comes back.
     """
+    namespace = {} if into is None else into
+    namespace.update(given)
     wanted = dict.fromkeys(names)
     for node in host.tree(file).body:
         if isinstance(node, Definition) and node.name in wanted:

@@ -27,6 +27,16 @@ def test_nothing_was_reported(webui):
     assert "Error loading script" not in webui.output()
 
 
+def test_what_loading_a_checkpoint_waits_for_us(webui):
+    """Printed, not judged: a busy machine's times say nothing."""
+    for family in reversed(webui.host.checkpoints):
+        webui.choose_checkpoint(family)
+        webui.generate(steps=1, poll=None)
+    times = webui.call("/probe/state")["model_loaded_ms"]
+    print(f"\nour part of model_loaded: {times} ms")
+    assert times
+
+
 @pytest.mark.parametrize("flag", ["--medvram", "--lowvram"])
 def test_memory_saving_modes(new_server, host_row, flag):
     if flag not in host_row.memory_modes:

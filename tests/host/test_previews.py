@@ -115,27 +115,6 @@ def test_hires_fix_is_shown_in_both_passes(host):
     assert {frame.size for frame in host.polled(enable_hr=True, side=24, batch=3)} == {(96, 96)}
 
 
-def test_short_of_memory_previews_are_drawn_between_steps_and_only_if_somebody_polls(host, extension, monkeypatch):
-    """The sampler's own peak leaves no room for a decode beside it."""
-    drawn_in = []
-    session = type(extension.previews.session)
-    poll = session.poll
-    monkeypatch.setattr(session, "poll", lambda *a, **k: (drawn_in.append(threading.get_ident()), poll(*a, **k))[1])
-    host.shared.parallel_processing_allowed = False
-    host.opts.show_progress_every_n_steps = 1
-    host.generate()
-    assert host.state.id_live_preview == 0
-    assert extension.previews.session.stats.frames == 0
-    frames = host.polled(batch=4)
-    assert [frame and frame.size for frame in frames] == [None, *[(32, 32)] * 3]
-    assert set(drawn_in) == {threading.get_ident()}
-    assert extension.previews.session.settings.detail == "1/4"
-    host.opts.show_progress_type = "Approx cheap"
-    host.generate()
-    assert host.state.id_live_preview == 4
-    assert host.state.current_image.size == (2, 2)
-
-
 class Broken:
     def __init__(self, failure):
         self.failure = failure
