@@ -77,7 +77,7 @@ VAES: tuple[NamedVAE, ...] = (
     NamedVAE(
         "consistency-decoder", "sd1", ("consistency_decoder",), network=CONSISTENCY_DECODER,
         cost="it draws each image in two steps of a large network: 27 times the work of the VAE's own decoder, "
-        "some 20 CPU minutes for 512x512 without a graphics card, and 2.5 GB for its weights",
+        "some 17 CPU minutes and 5.7 GB for 512x512 without a graphics card",
     ),
     NamedVAE(
         "sdxl-vae", "sdxl", ("sdxl_vae",),
