@@ -34,6 +34,16 @@ def test_every_published_kind_serves_its_family_and_no_other(name: str, tmp_path
     assert codec.encode(image).shape == (1, row.latent_channels, 1, 2)
 
 
+def test_of_all_published_kinds_in_one_folder_none_is_taken_for_another(tmp_path: Path) -> None:
+    kinds = {name: name for name in FAMILIES} | {name: family for name, (family, _) in VARIANTS.items()}
+    for name, family in kinds.items():
+        saved(tmp_path / f"{name}.safetensors", both_parts(family, VARIANTS.get(name, (name, None))[1]))
+    for family in FAMILIES:
+        own = {name for name, serves in kinds.items() if serves == family}
+        for part in PARTS:
+            assert {path.stem for path in candidates(family, part, [tmp_path])} == own
+
+
 @pytest.mark.parametrize("family", FAMILIES)
 def test_without_a_name_only_the_shape_tells_and_that_is_called_a_guess(family: str, tmp_path: Path) -> None:
     path = saved(tmp_path / "x" / "file.safetensors", both_parts(family))

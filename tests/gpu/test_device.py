@@ -1,4 +1,4 @@
-"""On a second device, in under five minutes: `python -m pytest -s tests/devices`.
+"""On a second device, in under five minutes: `python -m pytest -s tests/gpu`.
 
 A graphics card (CUDA or ROCm), or torch_xla on the CPU, with a queue and tensors of its own, where PJRT_DEVICE is CPU
 (`.ci/xla` makes the environment). Proves that the device computes what the CPU computes and that previews leave a
@@ -164,6 +164,11 @@ def test_what_a_frame_costs(there, side):
         assert peak > 0
 
 
+def random_states() -> list[torch.Tensor]:
+    """Of the generators that everybody shares."""
+    return [torch.get_rng_state(), *(torch.cuda.get_rng_state_all() if IS_CARD else [])]
+
+
 def sampled(device, after_step) -> torch.Tensor:
     """The end of a loop over a network that keeps the device's queue busy, deterministic in its seed."""
     torch.manual_seed(0)
@@ -192,7 +197,9 @@ def test_previews_leave_a_generation_as_it_is(there, device):
         frame = session.poll(x, Detection(BY_NAME["sd1"], ""))
         shown.add(frame and frame.number)
 
+    random = random_states()
     assert torch.equal(sampled(device, preview), without)
+    assert all(map(torch.equal, random_states(), random))
     assert len(shown - {None}) >= 0.8 * STEPS
 
 
