@@ -78,7 +78,8 @@ class FastNetwork(Module):
         """Stages ``start`` to before ``stop`` (None: all). The result of a part is the input of the next."""
         x = x.contiguous(memory_format=self.layout(x.device, x.dtype))
         for stage in list(self.stages)[start:stop]:
-            x = stage(x)
+            for layer in stage:  # not stage(x): this frame would hold what the stage was given until its end
+                x = layer(x)
         return x
 
     def forward(self, x: Tensor) -> Tensor:
