@@ -109,6 +109,16 @@ def test_interrupt_at_half_shows_what_was_predicted(webui):
     assert levels_apart(result.images[0], hosts_picture(webui, seen[-1].half().float())) <= 1
 
 
+def test_the_same_seed_gives_the_same_picture_with_and_without(webui):
+    pictures = []
+    for kept in (True, False):
+        webui.set_options(taesd_ext_keep_latents=kept, taesd_ext_timeline=kept)
+        pictures.append(webui.generate(steps=10).images[0].tobytes())
+    assert webui.call("/taesd/v1/timeline") == []
+    webui.set_options(taesd_ext_keep_latents=True, taesd_ext_timeline=True)
+    assert pictures[0] == pictures[1]
+
+
 def test_a_saved_moment_carries_the_jobs_parameters(webui):
     result = webui.generate(steps=6)
     moment = next(moment for moment in moments(webui) if moment["step"] == 3)
