@@ -53,11 +53,15 @@ def _store() -> Path:
 
 
 def _known() -> dict[str, dict[str, Any]]:
-    """SHA-256 -> size and borders; nothing where the file is damaged."""
+    """SHA-256 -> size and borders; what is damaged is left out."""
     try:
-        return dict(json.loads(_store().read_bytes()))
+        rows = dict(json.loads(_store().read_bytes()))
     except (OSError, ValueError, TypeError):
         return {}
+    return {
+        key: row for key, row in rows.items()
+        if isinstance(row, dict) and isinstance(row.get("size"), int) and row.get("borders") in BORDERS
+    }  # fmt: skip
 
 
 @functools.lru_cache

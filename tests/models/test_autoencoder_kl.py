@@ -241,5 +241,6 @@ def test_what_a_person_says_of_borders_counts_more_and_goes_with_the_content(tmp
     assert main(["weights", "borders", str(path), "reflect"]) == 0
     folder = folder.rename(tmp_path / "elsewhere")
     assert torch.equal(load_codec(folder).decode(latent), pictures["reflect"])
-    (tmp_path / "cache" / "taesd_ext" / "vae_borders.json").write_text('{"a": 1')
-    assert torch.equal(load_codec(folder).decode(latent), pictures["replicate"])
+    for damaged in ('{"a": 1', '{"a": 1}', '{"a": {"size": "1"}}', "[1]"):
+        (tmp_path / "cache" / "taesd_ext" / "vae_borders.json").write_text(damaged)
+        assert torch.equal(load_codec(folder).decode(latent), pictures["replicate"])
