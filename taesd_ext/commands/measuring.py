@@ -1,7 +1,6 @@
 """The measuring core: pieces of work in turn, each timed, the most memory that one took, and a table of it all."""
 
 import contextlib
-import ctypes
 import gc
 import statistics
 import time
@@ -13,6 +12,7 @@ from typing import Any, Generic, TypeVar
 import torch
 
 from taesd_ext.commands.progress import progress
+from taesd_ext.models.computing import return_freed_memory
 
 T = TypeVar("T")
 
@@ -58,9 +58,7 @@ class PeakMemory:
             torch.cuda.reset_peak_memory_stats(self._device)
             self._before = torch.cuda.memory_allocated(self._device)
         elif self._device.type == "cpu":
-            with contextlib.suppress(OSError, AttributeError):
-                # Freed memory that the C library keeps would hide what is taken again.
-                ctypes.CDLL("libc.so.6").malloc_trim(0)
+            return_freed_memory()  # else it would hide what is taken again
             self._before = _resident("VmRSS")
             with contextlib.suppress(OSError):
                 (_PROCESS / "clear_refs").write_text(_RESET_PEAK)

@@ -18,15 +18,19 @@ from torch import Tensor, nn
 
 from taesd_ext.models import autoencoder_dc
 from taesd_ext.models.autoencoder_kl import DecoderShape, EncoderShape
-from taesd_ext.models.computing import computing
+from taesd_ext.models.computing import computing, return_freed_memory
 from taesd_ext.models.fast_dc import fast_dc_layer
 from taesd_ext.models.fast_layers import fold_doubling, layout_on, zoom_of
 from taesd_ext.models.layers import Module, Sequential, Upsample
 from taesd_ext.models.tiny import Decoder, Encoder, F32Encoder
 
 TINY_ENCODERS = (Encoder, F32Encoder)
-NETWORKS = (*TINY_ENCODERS, Decoder, EncoderShape, DecoderShape, autoencoder_dc.Encoder, autoencoder_dc.Decoder)
+FULL_SIZE = (EncoderShape, DecoderShape, autoencoder_dc.Encoder, autoencoder_dc.Decoder)
+NETWORKS = (*TINY_ENCODERS, Decoder, *FULL_SIZE)
 """Networks that have a fast form."""
+
+LARGE_BYTES = 32 << 20
+"""Of a stage's input. When a full-size VAE comes to such, the C library keeps hundreds of MB of smaller ones."""
 
 
 class Stage(Sequential):
@@ -53,6 +57,7 @@ class FastNetwork(Module):
         # 0.9e-4 from float64. People compare latents with those of other programs, so equality with the plain network
         # is worth the third of the speed that its layout costs.
         self.keeps_order = isinstance(network, TINY_ENCODERS)
+        self.is_full_size = isinstance(network, FULL_SIZE)
         scale = 1 if network.part == "encoder" else network.spatial_scale_factor
         self.stages = nn.ModuleList(_stages(network, scale))
         self.requires_grad_(False).eval()
@@ -78,6 +83,8 @@ class FastNetwork(Module):
         """Stages ``start`` to before ``stop`` (None: all). The result of a part is the input of the next."""
         x = x.contiguous(memory_format=self.layout(x.device, x.dtype))
         for stage in list(self.stages)[start:stop]:
+            if self.is_full_size and x.device.type == "cpu" and x.nbytes >= LARGE_BYTES:
+                return_freed_memory()
             for layer in stage:  # not stage(x): this frame would hold what the stage was given until its end
                 x = layer(x)
         return x

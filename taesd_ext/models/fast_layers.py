@@ -21,6 +21,8 @@ from taesd_ext.models.tiny import CLAMP_MAGNITUDE, Block, Clamp, FoldPatches, Un
 
 STRIP_BYTES = 2 << 20
 """Of a convolution's input in a strip. Four times as much is no quicker, and the C library keeps more of it."""
+DOUBLING_STRIP_BYTES = 16 << 20
+"""Of a doubling's input in a strip: each strip reads all weights anew, so larger ones are quicker."""
 
 # Row: position in the 4-tap kernel of the transposed convolution; column: tap of the 3-tap kernel that it sums.
 # Pixel 2i of the doubled signal u has u[2i-1] = x[i-1] and u[2i] = u[2i+1] = x[i], hence w0 x[i-1] + (w1+w2) x[i];
@@ -75,6 +77,7 @@ class Doubling(ConvTranspose2d):
 
     In float32 on a CPU the border of zeros is written out instead of implied: the library adds up in another order
     where it implies one, depending on the picture's size, and a tile would differ in the last bit from the whole.
+    Large pictures go in strips of rows there, since the border and the library's own layout each copy the input.
     """
 
     def __init__(self, channels_in: int, channels_out: int, *, bias: bool) -> None:
@@ -85,21 +88,38 @@ class Doubling(ConvTranspose2d):
             # Beyond a doubled border lies the border's own position, reflected or repeated.
             x = functional.pad(x, (1, 1, 1, 1), mode=CIRCULAR if self.padding_mode == CIRCULAR else "replicate")
         elif x.device.type == "cpu" and x.dtype == torch.float32:
-            x = _bordered(x)
+            return self._in_strips(x)
         else:
             return super().forward(x)
-        return functional.conv_transpose2d(x, self.weight, self.bias, stride=2, padding=3)
+        return self._doubled(x)
+
+    def _in_strips(self, x: Tensor) -> Tensor:
+        batch, _, height, width = x.shape
+        rows = max(1, DOUBLING_STRIP_BYTES // (x[:, :, :1].numel() * x.element_size()))
+        if rows >= height:
+            return self._doubled(_bordered(x, 0, height))
+        doubled = torch.empty(
+            (batch, self.out_channels, 2 * height, 2 * width), dtype=x.dtype, memory_format=torch.channels_last
+        )
+        for start in range(0, height, rows):
+            stop = min(start + rows, height)
+            doubled[:, :, 2 * start : 2 * stop] = self._doubled(_bordered(x, start, stop))
+        return doubled
+
+    def _doubled(self, bordered: Tensor) -> Tensor:
+        return functional.conv_transpose2d(bordered, self.weight, self.bias, stride=2, padding=3)
 
 
-def _bordered(x: Tensor) -> Tensor:
-    """One position of zeros on each side, channels-last."""
+def _bordered(x: Tensor, start: int, stop: int) -> Tensor:
+    """These rows with one position of what lies beyond on each side, zeros outside the picture. Channels-last."""
     batch, channels, height, width = x.shape
     wide = torch.empty(
-        (batch, channels, height + 2, width + 2), dtype=x.dtype, device=x.device, memory_format=torch.channels_last
+        (batch, channels, stop - start + 2, width + 2), dtype=x.dtype, memory_format=torch.channels_last
     )
     for side in (wide[:, :, 0], wide[:, :, -1], wide[:, :, :, 0], wide[:, :, :, -1]):
         side.zero_()
-    wide[:, :, 1:-1, 1:-1] = x
+    first, last = max(0, start - 1), min(stop + 1, height)
+    wide[:, :, first - start + 1 : last - start + 1, 1:-1] = x[:, :, first:last]
     return wide
 
 

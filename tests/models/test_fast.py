@@ -207,6 +207,19 @@ def test_a_block_makes_no_normalised_copy_of_the_picture(monkeypatch):
     assert counts[1] == 1
 
 
+@pytest.mark.parametrize("channels", [32, 64])
+def test_a_doubling_in_strips_gives_every_bit_of_a_whole_one(channels, monkeypatch):
+    torch.manual_seed(0)
+    doubling = fast_layers.fold_doubling(nn.Conv2d(channels, 48, 3, padding=1))
+    x = torch.randn(2, channels, 13, 17).contiguous(memory_format=torch.channels_last)
+    whole = doubling(x)
+    monkeypatch.setattr(fast_layers, "DOUBLING_STRIP_BYTES", 3 * x[:, :, :1].numel() * x.element_size())
+    with LargeTensors(2 * x.nbytes) as large:
+        strips = doubling(x)
+    assert torch.equal(strips, whole)
+    assert large.count == 1
+
+
 @pytest.mark.parametrize("bias", [False, True])
 def test_a_convolution_with_fewer_multiplications_is_as_exact_as_a_direct_one(bias):
     torch.manual_seed(0)
