@@ -20,24 +20,6 @@ POLL = 200
 
 BADGE = ".taesd-ext-live"
 
-WATCH = """() => {
-    const seen = window.taesdSeen = { steps: [], clicked: 0, preview: 0 };
-    document.getElementById('txt2img_generate').addEventListener('click', () => {
-        Object.assign(seen, { steps: [], preview: 0, clicked: performance.now() });
-    }, { capture: true });
-    new MutationObserver(() => {
-        const shown = document.querySelector('.livePreview img');
-        if (seen.clicked && !seen.preview && shown) seen.preview = performance.now();
-    }).observe(document.body, { childList: true, subtree: true });
-    setInterval(async () => {
-        const status = await (await fetch('./internal/taesd')).json();
-        const last = seen.steps[seen.steps.length - 1];
-        if (!status.active || last?.step === status.step) return;
-        seen.steps.push({ step: status.step, at: performance.now() });
-    }, 40);
-}"""
-"""Notes when Generate was clicked, when each step was done, and when the first preview was on the page."""
-
 
 @pytest.fixture(params=COMBINATIONS, ids=NAMES)
 def page(request, browser, webui):
@@ -76,22 +58,13 @@ def a_job(page: Any, steps: int = STEPS):
 def test_the_first_preview_is_on_the_page_within_a_step_and_a_poll(page, webui):
     generate_in_page(page, steps=2)  # models are loaded
     wait_for_picture(page)
-    page.evaluate(WATCH)
+    webui.call("/faults/set", {"slow": 2 * POLL / 1000})  # a poll falls into each step
     generate_in_page(page, steps=8, side=SIDE)
-    page.wait_for_selector(".progressDiv", state="attached")  # until then the picture before is shown
+    page.wait_for_selector(".livePreview img")
+    assert status(webui)["active"]
     wait_for_picture(page)
-    seen = page.evaluate("window.taesdSeen")
-    first = jobs(webui)[0]["frames"][0]["step"]
-    at = {step["step"]: step["at"] for step in seen["steps"]}
-    earliest, latest = min(at), max(at)  # a busy machine does not get to see them all
-    length = (at[latest] - at[earliest]) / (latest - earliest)
-    print(
-        f"\nfrom the click: step {earliest} done {at[earliest] - seen['clicked']:.0f} ms, first preview on the page "
-        f"{seen['preview'] - seen['clicked']:.0f} ms, of step {first}; a step {length:.0f} ms, a poll {POLL} ms"
-    )
-    assert seen["preview"]
-    # The first poll after the first step draws it; where a step is shorter than a poll, that is some steps later.
-    assert first <= 1 + max(1, -(-POLL // length))
+    webui.call("/faults/set", {})
+    assert jobs(webui)[0]["frames"][0]["step"] <= 2
 
 
 @pytest.mark.parametrize("way", ["badge", "accordion"])

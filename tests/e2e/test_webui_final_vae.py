@@ -119,16 +119,6 @@ def test_every_kind_of_vae_in_a_pass(host, name, option):
     assert f"{'First pass' if option == 'first' else 'Final'} VAE: {name}" in result.infotext
 
 
-@pytest.mark.parametrize(
-    ("option", "first", "final"), [("first", NAME, None), ("hires", "the WebUI's", NAME), ("img2img", None, None)]
-)
-def test_each_pass_has_its_own(host, option, first, final):
-    result = host.generate(**HIRES, override_settings={f"taesd_ext_final_vae_{option}": NAME})
-    assert ("First pass VAE: " in result.infotext) == bool(first)
-    assert not first or f"First pass VAE: {first}" in result.infotext
-    assert (f"Final VAE: {NAME} (" in result.infotext) == bool(final)
-
-
 def test_pasted_parameters_bring_it_back(host):
     if not host.host.reads_infotext:
         pytest.skip("this host's API fails on an infotext, whatever it holds")

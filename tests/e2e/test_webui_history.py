@@ -33,12 +33,6 @@ def moments(webui) -> list[dict]:
     return webui.call(MOMENTS.format(job=newest(webui)))[::-1]
 
 
-def recorded(webui) -> list[torch.Tensor]:
-    """What the sampler's every evaluation predicted, by the probe."""
-    paths = sorted((webui.data / "latents").glob("predicted*.pt"))
-    return [torch.load(path, weights_only=True) for path in paths]
-
-
 def fetched(webui, moment: dict, what: str) -> bytes:
     path = f"{MOMENTS.format(job=newest(webui))}/{moment['step']}/{what}?picture={moment['picture']}"
     with urllib.request.urlopen(f"http://127.0.0.1:{webui.port}{path}", timeout=SLOW_S) as answer:
@@ -69,7 +63,7 @@ def levels_apart(one: Image.Image, other: Image.Image | np.ndarray) -> int:
 def test_every_moment_is_there_and_is_the_samplers(webui, request_, batches, pictures, sides):
     result = webui.generate(**request_)
     assert result.error is None
-    kept, seen = moments(webui), recorded(webui)
+    kept, seen = moments(webui), webui.predictions()
     steps = [moment for moment in kept if moment["step"]]
 
     assert sorted({moment["step"] for moment in steps}) == list(range(1, len(sides) + 1))
@@ -102,7 +96,7 @@ def test_interrupt_at_half_shows_what_was_predicted(webui):
 
     result = webui.generate(steps=60, at_frame=interrupt)
     webui.set_options(taesd_ext_interrupted=False)
-    seen = recorded(webui)
+    seen = webui.predictions()
     kept = [moment for moment in moments(webui) if moment["step"]]
     assert 4 <= len(kept) < 60
     assert kept[-1]["step"] == len(seen)

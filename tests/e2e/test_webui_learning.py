@@ -1,4 +1,4 @@
-"""A model that nobody knows, in a real WebUI: its previews are learnt from the pictures that it finishes."""
+"""What a real WebUI learns: an unknown model's previews from finished pictures, a user's own decoder when idle."""
 
 import os
 import statistics
@@ -10,6 +10,7 @@ import pytest
 import torch
 from chromium import SHOTS
 from PIL import Image
+from safetensors.torch import load_file, save_file
 from webui_server import OPTIONS, WebUIServer, as_base64
 
 from taesd_ext.learning.synthetic_pictures import picture
@@ -18,6 +19,8 @@ pytestmark = [pytest.mark.e2e, pytest.mark.slow]
 
 JOBS = 9
 SIDE = 256
+PATIENCE = 420
+"""Seconds."""
 
 
 def scene(seed: int) -> str:
@@ -71,3 +74,28 @@ def test_an_invented_model_is_shown_from_its_second_picture_on(new_server, tmp_p
     assert list((tmp_path / "cache" / "taesd_ext" / "previewers").glob("*.safetensors"))
     pictures = [path for path in (tmp_path / "cache").rglob("*") if path.suffix in (".png", ".jpg", ".webp", ".pt")]
     assert not pictures, "finished pictures are never written"
+
+
+def test_own_weights_are_learnt_when_idle_and_a_job_comes_in_between(new_server, shared, tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    heads = tmp_path / "cache" / "taesd_ext" / "heads"
+    server = new_server(data=tmp_path / "data")
+    own = tmp_path / "data" / "models" / "VAE-taesd" / "taesd_decoder.safetensors"
+    own.unlink()
+    generator = torch.Generator().manual_seed(0)
+    weights = load_file(shared / "weights" / own.name)
+    # Far enough from the official decoder that its shipped heads do not serve.
+    save_file({k: v.float() * (1 + 0.1 * torch.randn(v.shape, generator=generator)) for k, v in weights.items()}, own)
+    with server:
+        server.set_options(**OPTIONS)
+        server.choose_checkpoint("taesd")
+        for _ in range(2):
+            assert server.generate(steps=20).previews
+            assert "taesd-ext-learning" in server.call("/faults/state")["threads"]
+            assert not list(heads.glob("*.safetensors"))
+            time.sleep(10)  # it has begun
+        deadline = time.monotonic() + PATIENCE
+        while not list(heads.glob("*.safetensors")):
+            assert time.monotonic() < deadline, server.output()[-2000:]
+            time.sleep(1)
+        assert "cannot be learnt" not in server.output()

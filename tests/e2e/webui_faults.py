@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from misbehaving_server import serving
+from misbehaving_server import AFTER, ANSWERS, serving
 from webui_server import HIRES, WebUIServer
 
 CHECKPOINTS = ("tiny_sd1.safetensors", "tiny_sdxl.safetensors")
@@ -79,12 +79,7 @@ def other_settings(server: WebUIServer, task: str, done: threading.Event) -> Non
 OFFICIAL = "taef2_decoder.pth"
 """A file that the catalogue has a checksum of, and that no generation here needs."""
 
-WAYS = (
-    "good", "broken", "broken-once", "silent", "wrong", "shorter", "page", "page-as-file", "missing", "forbidden",
-    "busy", "busy-twice", "redirect", "loop", "to-file", "to-elsewhere", "no-ranges", "other-range", "packed",
-    "endless", "chunked", "garbage",
-)  # fmt: skip
-"""Of misbehaving_server.py."""
+WAYS = (*ANSWERS, *AFTER, "good", "broken", "silent", "wrong", "shorter", "endless", "chunked", "garbage")
 
 
 def downloads(server: WebUIServer, task: str, done: threading.Event) -> None:
@@ -140,12 +135,6 @@ def spoil(path: Path) -> None:
     path.write_bytes(os.urandom(50_000))
 
 
-def halve(path: Path) -> None:
-    data = path.read_bytes()
-    path.unlink()
-    path.write_bytes(data[: len(data) // 2])
-
-
 FAULTS = {
     "nothing": Fault(),
     "a batch": Fault(request={"batch_size": 2}),
@@ -159,7 +148,6 @@ FAULTS = {
     "file vanishes": Fault(files=remove),
     "file vanishes when loaded": Fault(files=remove, reread=False),
     "file is garbage": Fault(files=spoil),
-    "file is cut": Fault(files=halve),
     "decoder raises and final by TAESD": Fault({"decoder": "raise"}, TAESD_FINALS),
     "NaN and final by TAESD": Fault({"decoder": "nan"}, TAESD_FINALS),
     "no memory and final by TAESD": Fault({"decoder": "oom"}, TAESD_FINALS),

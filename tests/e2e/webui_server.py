@@ -184,6 +184,10 @@ class WebUIServer:
         """A tensor of the last generation that the probe kept."""
         return torch.load(self.data / "latents" / f"{name}.pt", weights_only=True)
 
+    def predictions(self) -> list[Tensor]:
+        """What every evaluation of the last generation predicted, as the preview may show it."""
+        return [self.recorded(path.stem) for path in sorted((self.data / "latents").glob("predicted*.pt"))]
+
     def generate(
         self, kind: str = "txt2img", *, poll: float | None = 0.05, at_frame: Any = None, **request: Any
     ) -> Result:

@@ -19,18 +19,20 @@ if not hasattr(shared, "e2e_faults"):
 faults = shared.e2e_faults
 
 
+RAISED = {
+    "raise": RuntimeError("the decoder is broken"),
+    "oom": torch.cuda.OutOfMemoryError("CUDA out of memory"),
+    "memory": MemoryError(),
+}
+
+
 def breaking(original):
     def decode(*args, **kwargs):
         kind = faults["decoder"]
         faults["injected"] += bool(kind)
-        if kind == "raise":
-            raise RuntimeError("the decoder is broken")
-        if kind == "oom":
-            raise torch.cuda.OutOfMemoryError("CUDA out of memory")
-        if kind == "memory":
-            raise MemoryError
-        if kind == "slow":
-            time.sleep(0.4)
+        if kind in RAISED:
+            raise RAISED[kind]
+        time.sleep(0.4 if kind == "slow" else 0)
         image = original(*args, **kwargs)
         return torch.full_like(image, float("nan")) if kind == "nan" else image
 
@@ -56,11 +58,7 @@ def from_source(original):
 
 def online(original):
     """The tests' WebUI is not; a source on this machine can be reached all the same."""
-
-    def is_offline():
-        return not faults["source"] and original()
-
-    return is_offline
+    return lambda: not faults["source"] and original()
 
 
 def install():
