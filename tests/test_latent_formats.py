@@ -106,19 +106,6 @@ def test_playground_latents_are_rescaled() -> None:
     assert brought[0, 0].item() == pytest.approx((8.4927 - 1.6574) * 0.13025, rel=1e-5)
 
 
-def test_of_pictures_and_sound_the_pictures_are_taken() -> None:
-    class Nested:
-        """As ComfyUI's NestedTensor."""
-
-        is_nested = True
-
-        def unbind(self) -> list[torch.Tensor]:
-            return [pictures, torch.randn(1, 32, 2, 5)]
-
-    pictures = torch.randn(1, 24, 2, 3, 3)
-    assert torch.equal(to_family_latent(Nested(), BY_NAME["h3"]), pictures[:, :, 0])
-
-
 def test_the_first_frame_is_taken() -> None:
     """The refiner's lies in the second half of the channels."""
     for name, channels in (("wan21", slice(0, 16)), ("hunyuan-refiner", slice(32, 64))):

@@ -15,7 +15,7 @@ import torch
 from extracted import extract
 from host_contract import COMMON, LATENT_FORMATS
 from host_source import HostSource
-from random_weights import save_taef2, save_taew2_1
+from random_weights import save_taef2
 from torch import Tensor
 
 from taesd_ext import load_codec
@@ -40,7 +40,6 @@ def bare_host(bare_host, source):
     names = {
         "reforge": ("_pca_cache", "_pca_project_latent"),
         "classic": ("get_decoder",),
-        "neo": ("sample_to_video", "frames_to_gif"),
     }
     extract(
         source, COMMON, "approximation_indexes", "samples_to_images_tensor", "single_sample_to_image",
@@ -64,19 +63,6 @@ def codec(host, family: str):
 
 def shown(image: Tensor) -> Tensor:
     return image * 2 - 1
-
-
-class Format:
-    """A stand-in for a latent format of a host; its class name is what counts."""
-
-    def __init__(self, channels: int, decoder_name: str | None = None) -> None:
-        self.latent_channels, self.taesd_decoder_name = channels, decoder_name
-
-
-def load_format(host, name: str, channels: int, decoder_name: str | None = None, **flags: bool) -> None:
-    host.load_model(channels=channels, **flags)
-    latent_format = type(name, (Format,), {})(channels, decoder_name)
-    host.model.model_config = SimpleNamespace(latent_format=latent_format)
 
 
 @pytest.mark.parametrize("approximation", [TAESD, None], ids=["final picture", "preview"])
@@ -113,63 +99,22 @@ def test_forges_flux_format_names_no_decoder(source, host):
     assert detection.family == "taef1", detection.reason
 
 
-@pytest.fixture
-def flux2(host):
+def test_neo_folds_the_picture_before_it_encodes_for_flux2(source, host):
+    only(source, "neo")
     save_taef2(host.folder)
-    return codec(host, "taef2")
-
-
-def neo_network(source: HostSource, name: str, state: dict[str, Tensor]):
-    names = ("conv", "Clamp", "Block", "decoder", "encoder", name)
+    flux2 = codec(host, "taef2")
+    names = ("conv", "Clamp", "Block", "encoder", "TAESDEncoder")
     namespace = extract(
         source, "modules/sd_vae_taesd.py", *names, torch=torch, nn=torch.nn, os=os,
-        load_torch_file=lambda path: state, load_state_dict=lambda module, loaded: module.load_state_dict(loaded),
+        load_torch_file=lambda path: flux2.encoder.state_dict(),
+        load_state_dict=lambda module, loaded: module.load_state_dict(loaded),
     )  # fmt: skip
-    return namespace[name]("taef2.pth", 128).eval().requires_grad_(False)
-
-
-def test_neo_folds_the_picture_before_it_encodes_for_flux2(source, host, flux2):
-    only(source, "neo")
     image = torch.rand(1, 3, 64, 96, generator=torch.Generator().manual_seed(1))
     with pytest.raises(RuntimeError):
-        neo_network(source, "TAESDEncoder", flux2.encoder.state_dict())(image)
-    load_format(host, "Flux2", 128, "taef2_decoder")
+        namespace["TAESDEncoder"]("taef2.pth", 128).eval()(image)
+    host.load_model(channels=128)
+    latent_format = type("Flux2", (), {"taesd_decoder_name": "taef2_decoder"})()
+    host.model.model_config = SimpleNamespace(latent_format=latent_format)
     latent = host.sd_samplers_common.images_tensor_to_samples(image, TAESD)
     assert latent.shape == (1, 128, 4, 6)
     assert torch.allclose(latent, pack(flux2.encode(image)), atol=1e-5)
-
-
-def test_neo_unfolds_latents_that_are_not_folded(source, host, flux2):
-    """SDXL with FLUX.2's VAE holds its 32 channels as they are."""
-    only(source, "neo")
-    latent = torch.randn(1, 32, 6, 4, generator=torch.Generator().manual_seed(1))
-    with pytest.raises(RuntimeError):
-        neo_network(source, "TAESDDecoder", flux2.decoder.state_dict())(latent)
-    load_format(host, "SDXL_Flux2", 32, "taef2_decoder", is_sdxl=True)
-    _, ours = functions(host)
-    assert torch.allclose(ours(latent, TAESD), shown(flux2.decode(latent)), atol=1e-5)
-
-
-@pytest.fixture
-def wan(host):
-    load_format(host, "Wan21", 16, "taew2_1", is_wan=True)
-    save_taew2_1(host.folder)
-    return codec(host, "taew2_1")
-
-
-def test_stills_with_a_time_axis_go_through_neos_functions(source, host, wan):
-    only(source, "neo")
-    latent = LATENT[:1, :, None]
-    _, ours = functions(host)
-    assert torch.allclose(ours(latent, TAESD), shown(wan.decode(latent)), atol=1e-5)
-    assert host.sd_samplers_common.sample_to_image(latent).size == (40, 48)
-    encoded = host.sd_samplers_common.images_tensor_to_samples(wan.decode(latent), TAESD)
-    assert encoded.shape == latent.shape
-
-
-def test_a_film_is_previewed_by_its_first_frame_and_decoded_by_the_host(source, host, wan):
-    only(source, "neo")
-    latent = torch.cat([LATENT[:1, :, None]] * 3, 2)
-    theirs, ours = functions(host)
-    assert host.sd_samplers_common.sample_to_video(latent).size == (40, 48)
-    assert torch.equal(ours(latent, TAESD), theirs(latent, TAESD))

@@ -66,6 +66,18 @@ class Host:
         self.script.args = args
         return p, self.processing.process_images(p)
 
+    def remove_weights(self, pattern="*"):
+        for path in (Path(self.paths_internal.models_path) / "VAE-taesd").glob(pattern):
+            path.unlink()
+
+    def interrupt_at(self, wanted):
+        """What a generation is given as ``on_step`` to be interrupted after this step."""
+
+        def on_step(_p, step):
+            self.state.interrupted = step == wanted
+
+        return on_step
+
     def poll(self):
         """As a page or an API client does, in a thread of its own; what the state shows then."""
         client = threading.Thread(target=self.state.set_current_image)

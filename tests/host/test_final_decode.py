@@ -1,5 +1,7 @@
 """Finished pictures and latents, and what the generation parameters say of them."""
 
+import re
+
 import pytest
 import torch
 
@@ -9,6 +11,7 @@ from taesd_ext.errors import TaesdError
 from taesd_ext.host import infotext
 
 MODEL = "TAESD model"
+PICTURE = torch.rand(1, 3, 16, 16)
 
 
 def as_host_shows(image):
@@ -47,55 +50,43 @@ def test_hires_fix_is_recorded_where_the_host_forgets_it(host):
     host.opts.sd_vae_decode_method = host.opts.sd_vae_encode_method = "TAESD"
     p, _ = host.generate(enable_hr=True)
     assert p.extra_generation_params["VAE Decoder"] == p.extra_generation_params["VAE Encoder"] == "TAESD"
-    assert [word.split()[:2] for word in p.extra_generation_params[MODEL].split(" + ")] == [
-        ["taesd", "decoder"],
-        ["taesd", "encoder"],
-    ]
+    assert re.fullmatch(r"taesd decoder \w{8} \+ taesd encoder \w{8}", p.extra_generation_params[MODEL])
     assert host.model.full_decodes == host.model.full_encodes == 0
 
 
-def test_full_stays_full_and_is_not_recorded(host):
-    p, images = host.generate(enable_hr=True, init_image=torch.rand(1, 3, 16, 16))
-    assert images.unique().tolist() == [1.0]
-    assert p.extra_generation_params == {}
-    assert host.model.full_decodes == 2
-
-
-def test_the_built_in_one_is_recorded_with_hires_fix_too(host):
-    host.opts.taesd_ext_family = "built-in TAESD"
-    host.opts.sd_vae_decode_method = "TAESD"
-    p, images = host.generate(enable_hr=True)
-    assert images.unique().tolist() == [0.625]
-    assert p.extra_generation_params == {"VAE Decoder": "TAESD"}
+@pytest.mark.parametrize(
+    ("options", "recorded", "shade"),
+    [
+        ({}, {}, 1.0),
+        ({"taesd_ext_family": "built-in TAESD", "sd_vae_decode_method": "TAESD"}, {"VAE Decoder": "TAESD"}, 0.625),
+    ],
+    ids=["full", "built-in"],
+)
+def test_what_the_host_makes_stays_the_hosts(host, options, recorded, shade):
+    host.opts.data.update(options)
+    p, images = host.generate(enable_hr=True, init_image=PICTURE)
+    assert images.unique().tolist() == [shade]
+    assert p.extra_generation_params == recorded
 
 
 @pytest.mark.parametrize("part", ["decoder", "encoder"])
-def test_a_final_failure_is_an_error_with_its_cure(host, part):
-    for path in host.folder.glob(f"*{part}*"):
-        path.unlink()
+def test_a_final_failure_is_an_error_until_the_file_is_put_in_place(host, part):
+    file = host.folder / f"taesd_{part}.safetensors"
+    data = file.read_bytes()
+    host.remove_weights(f"*{part}*")
     host.opts.sd_vae_decode_method = host.opts.sd_vae_encode_method = "TAESD"
     with pytest.raises(TaesdError, match=f"taesd has no {part}"):
-        host.generate(init_image=torch.rand(1, 3, 16, 16))
-
-
-def test_a_file_put_in_place_cures_it_at_once(host):
-    encoder = host.folder / "taesd_encoder.safetensors"
-    data = encoder.read_bytes()
-    encoder.unlink()
-    host.opts.sd_vae_encode_method = "TAESD"
-    with pytest.raises(TaesdError, match="no encoder"):
-        host.generate(init_image=torch.rand(1, 3, 16, 16))
-    encoder.write_bytes(data)
-    p, _ = host.generate(init_image=torch.rand(1, 3, 16, 16))
-    assert p.extra_generation_params["VAE Encoder"] == "TAESD"
+        host.generate(init_image=PICTURE)
+    file.write_bytes(data)
+    p, _ = host.generate(init_image=PICTURE)
+    assert p.extra_generation_params["VAE Encoder"] == p.extra_generation_params["VAE Decoder"] == "TAESD"
 
 
 def test_a_final_failure_is_left_to_the_full_vae_where_the_user_wants_it(host):
-    for path in host.folder.iterdir():
-        path.unlink()
+    host.remove_weights()
     host.opts.taesd_ext_decode_failure = "full VAE"
     host.opts.sd_vae_decode_method = host.opts.sd_vae_encode_method = "TAESD"
-    p, images = host.generate(init_image=torch.rand(1, 3, 16, 16))
+    p, images = host.generate(init_image=PICTURE)
     assert images.unique().tolist() == [1.0]
     assert p.extra_generation_params == {}
     assert len(p.comments) == 2
@@ -108,7 +99,7 @@ def test_a_model_that_we_do_not_know_is_left_to_the_host(host, channels):
     """Neo shows a pixel-space model's picture as it is; whatever a host does is no worse than without us."""
     host.load_model(channels=channels)
     host.opts.sd_vae_decode_method = host.opts.sd_vae_encode_method = "TAESD"
-    p, images = host.generate(init_image=torch.rand(1, 3, 16, 16))
+    p, images = host.generate(init_image=PICTURE)
     assert images.unique().tolist() == [(host.sd_samplers_common.BUILT_IN + 1) / 2]
     assert p.latents[0].unique().tolist() == [host.sd_samplers_common.BUILT_IN]
     assert MODEL not in p.extra_generation_params
@@ -117,7 +108,6 @@ def test_a_model_that_we_do_not_know_is_left_to_the_host(host, channels):
 @pytest.mark.parametrize("says_its_channels", [True, False])
 def test_a_family_that_does_not_fit_the_model_is_an_error_both_ways(host, says_its_channels):
     host.opts.taesd_ext_family = "taesd3"
-    picture = torch.rand(1, 3, 16, 16)
     to_images = host.sd_samplers_common.samples_to_images_tensor
     to_samples = host.sd_samplers_common.images_tensor_to_samples
     if not says_its_channels:
@@ -125,21 +115,20 @@ def test_a_family_that_does_not_fit_the_model_is_an_error_both_ways(host, says_i
     with pytest.raises(TaesdError, match="channels"):
         to_images(torch.zeros(1, 4, 2, 2), 3)
     with pytest.raises(TaesdError, match="taesd3 cannot read this picture"):
-        to_samples(picture, 3)
+        to_samples(PICTURE, 3)
     host.model.latent_channels = 4
     host.opts.taesd_ext_decode_failure = "full VAE"
-    assert to_samples(picture, 3).shape == (1, 4, 2, 2)
+    assert to_samples(PICTURE, 3).shape == (1, 4, 2, 2)
     assert host.model.full_encodes == 1
 
 
 def test_autocast_does_not_change_a_bit(host):
     """A1111 decodes within its autocast in hires fix."""
     host.opts.sd_vae_decode_method = host.opts.sd_vae_encode_method = "TAESD"
-    picture = torch.rand(1, 3, 16, 16)
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        p, images = host.generate(init_image=picture)
+        p, images = host.generate(init_image=PICTURE)
     codec = load_codec("taesd", models_dir=host.folder)
-    assert torch.equal(p.latents[0], codec.encode(picture))
+    assert torch.equal(p.latents[0], codec.encode(PICTURE))
     assert torch.equal(images, as_host_shows(codec.decode(p.latents[-1])))
 
 
@@ -183,12 +172,12 @@ def test_what_scripts_decode_and_encode_on_finished_pictures_is_not_the_pictures
     host.opts.sd_vae_encode_method = "TAESD"
 
     def inner(p):
-        host.processing.encode(host.processing.Processing(), torch.rand(1, 3, 16, 16))
+        host.processing.encode(host.processing.Processing(), PICTURE)
         host.processing.decode(torch.zeros(1, 4, 2, 2))
         seen.append(dict(p.extra_generation_params))
 
     seen = []
-    mine = {"enable_hr": True} if sampling == "hires fix" else {"init_image": torch.rand(1, 3, 16, 16)}
+    mine = {"enable_hr": True} if sampling == "hires fix" else {"init_image": PICTURE}
     for kwargs in ({}, mine):
         p, _ = host.generate(on_pictures=inner, **kwargs)
         assert p.extra_generation_params == seen[-1]
@@ -218,28 +207,14 @@ def test_nan_never_reaches_the_host(host, monkeypatch):
         host.generate()
 
 
-@pytest.fixture
-def interrupting(host):
+def test_fast_interrupt_uses_the_previews_decoder_and_never_loses_the_picture(host):
     host.opts.live_preview_fast_interrupt = True
-
-    def interrupt(p, step):
-        host.state.interrupted = step == 1
-
-    return interrupt
-
-
-def test_fast_interrupt_uses_the_previews_decoder(host, interrupting):
-    p, images = host.generate(on_step=interrupting)
+    p, images = host.generate(on_step=host.interrupt_at(1))
     assert torch.equal(images, as_host_shows(load_codec("taesd", models_dir=host.folder).decode(p.latents[-1])))
     assert p.extra_generation_params["VAE Decoder"] == "TAESD"
-
-
-def test_fast_interrupt_never_loses_the_picture(host, interrupting):
-    for path in host.folder.iterdir():
-        path.unlink()
-    p, images = host.generate(on_step=interrupting)
+    host.remove_weights()
+    p, images = host.generate(on_step=host.interrupt_at(1))
     assert images.unique().tolist() == [1.0]
-    assert host.model.full_decodes == 1
     assert host.state.interrupted
     assert "VAE Decoder" not in p.extra_generation_params
 
@@ -247,8 +222,7 @@ def test_fast_interrupt_never_loses_the_picture(host, interrupting):
 @pytest.mark.parametrize("pressed", ["before", "meanwhile", "never"])
 def test_an_interrupt_while_the_full_vae_stands_in_is_heard(host, pressed):
     """Neither lost nor, where there was one, forgotten."""
-    for path in host.folder.iterdir():
-        path.unlink()
+    host.remove_weights()
     host.opts.taesd_ext_decode_failure = "full VAE"
     host.opts.sd_vae_decode_method = "TAESD"
     full = host.model.decode_first_stage

@@ -13,7 +13,7 @@ from taesd_ext.codec.codec import Codec
 from taesd_ext.codec.embedded import embedded_names
 from taesd_ext.errors import TaesdError
 from taesd_ext.host import final_vae
-from taesd_ext.host.accordion import AS_SET, pasted_final_vae, pasted_first_vae
+from taesd_ext.host.accordion import pasted_final_vae, pasted_first_vae
 from taesd_ext.settings import AS_FINAL, HOSTS_VAE, TINY_VAE
 from taesd_ext.ui.decoding import decode_again, decoder_names
 from taesd_ext.weights.identify import checksums
@@ -184,11 +184,7 @@ def test_a_changed_file_is_read_again(host, vaes):
 def test_fast_interrupt_goes_before_it(host, vaes):
     host.opts.taesd_ext_final_vae = "anime.vae"
     host.opts.live_preview_fast_interrupt = True
-
-    def interrupt(p, step):
-        host.state.interrupted = step == 1
-
-    p, _ = host.generate(on_step=interrupt)
+    p, _ = host.generate(on_step=host.interrupt_at(1))
     assert p.extra_generation_params["VAE Decoder"] == "TAESD"
     assert KEY not in p.extra_generation_params
 
@@ -205,21 +201,6 @@ def test_the_hosts_own_vae_can_still_be_asked_for(host, extension, vaes):
         image = host.sd_samplers_common.samples_to_images_tensor(torch.zeros(1, 4, 2, 2), 0)
     assert image.unique().tolist() == [1.0]
     assert extension.final.choices.vae == "anime.vae"
-
-
-@pytest.mark.parametrize(
-    ("recorded", "in_settings", "expected"),
-    [
-        (None, HOSTS_VAE, AS_SET),
-        (None, "anime.vae", HOSTS_VAE),
-        ("anime.vae (0123456789)", HOSTS_VAE, "anime.vae"),
-        ("anime.vae (0123456789)", "anime.vae", AS_SET),
-        ("vae-ft-mse-840000-ema-pruned (735e4c3a44)", HOSTS_VAE, "sd-vae-ft-mse"),
-        ("gone (0123456789)", HOSTS_VAE, "gone"),
-    ],
-)
-def test_pasted_parameters_choose_it_again(recorded, in_settings, expected):
-    assert pasted_final_vae({KEY: recorded} if recorded else {}, in_settings) == expected
 
 
 def test_the_page_gets_the_choices_and_the_paste_field(host, vaes):

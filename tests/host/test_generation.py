@@ -94,17 +94,20 @@ def test_nothing_set_while_a_job_runs_changes_what_makes_its_pictures(host, exte
 
 
 def test_a_generation_inside_another():
-    generations = Generations()
+    """Told apart by identity: the host's processing objects compare by their fields, tensors among them."""
 
+    @dataclass
     class P:
-        pass
+        latent: torch.Tensor
 
-    outer, inner, later = P(), P(), P()
+    generations = Generations()
+    outer, inner, later = (P(torch.zeros(2)) for _ in range(3))
     generations.begin(outer, Choices(detail="1/4"), job=1)
     generations.begin(inner, Choices(enabled=False), job=1)
     assert not generations.choices.enabled
     generations.end(inner)
     assert generations.choices.detail == "1/4"
+    assert generations.current.processing() is outer
     generations.begin(inner, Choices(enabled=False), job=1)
     generations.begin(later, Choices(interval=5), job=2)
     generations.end(later)
@@ -114,20 +117,6 @@ def test_a_generation_inside_another():
     generations.begin(inner, Choices(), job=3)
     generations.end(inner)
     assert generations.current is None
-
-
-def test_generations_are_told_apart_by_identity():
-    """The host's processing objects compare by their fields, tensors among them."""
-
-    @dataclass
-    class P:
-        latent: torch.Tensor
-
-    generations, outer, inner = Generations(), P(torch.zeros(2)), P(torch.zeros(2))
-    generations.begin(outer, Choices(detail="1/4"), job=1)
-    generations.begin(inner, Choices(enabled=False), job=1)
-    generations.end(inner)
-    assert generations.current.processing() is outer
 
 
 @pytest.mark.parametrize(

@@ -135,6 +135,8 @@ def test_copies_of_an_object_and_batches(host, extension):
     for seeds in ([0, 1], [2], [3, 4]):
         generated(copy.copy(p), *seeds)
     assert kept(extension) == [(seed, f"picture {seed}", seed) for seed in range(5)]
+    steps = [moment for moment in moments(extension) if moment.step]
+    assert [(moment.picture, moment.infotext) for moment in steps] == [(1, "picture 3"), (2, "picture 4")]
 
 
 def test_after_a_generation_that_broke_off(host, extension):
@@ -164,3 +166,4 @@ def test_the_moments_of_a_job_that_broke_off_have_its_parameters(host, extension
 def test_a_picture_of_nan_is_not_a_finished_one(host, extension):
     generated(host.processing.Processing(), 1, float("nan"), 3)
     assert kept(extension) == [(1, "picture 1", 1), (3, "picture 3", 3)]
+    assert all(moment.latent.isfinite().all() for moment in moments(extension))

@@ -141,8 +141,7 @@ def test_a_broken_decoder_never_stops_a_generation(host, extension, monkeypatch,
 
 
 def test_without_weights_the_embedded_previewer_and_no_download(host, extension):
-    for path in host.folder.iterdir():
-        path.unlink()
+    host.remove_weights()
     frames = host.polled()
     assert [frame.size for frame in frames] == [(16, 16)] * 4
     assert extension.previews.session.frame.detail == "embedded"

@@ -51,7 +51,6 @@ def test_script_bodies_executed_again_do_not_wrap_twice(host):
     assert images.shape == (1, 3, 16, 16)
 
 
-
 @pytest.mark.parametrize("before", [True, False])
 def test_another_extension_wraps_the_same_functions_before_or_after_us(bare_host, before):
     """It is called as often as without us, and goes on to work when we are reloaded or gone."""
@@ -80,9 +79,7 @@ def test_another_extension_wraps_the_same_functions_before_or_after_us(bare_host
     bare_host.opts.taesd_ext_budget = bare_host.opts.taesd_ext_min_time = 0
     for reloads in range(3):
         seen.clear()
-        frames = []
-        bare_host.generate(on_step=lambda p, step, frames=frames: frames.append(_polled(bare_host)))
-        assert [frame.size for frame in frames] == [(16, 16)] * 4
+        assert [frame.size for frame in bare_host.polled()] == [(16, 16)] * 4
         assert seen.count("samples_to_images_tensor") == 1, "the finished picture"
         # A frame of ours asks nobody below us; after a reload we are on top.
         assert seen.count("set_current_image") == (0 if before or reloads else 4)
@@ -92,14 +89,9 @@ def test_another_extension_wraps_the_same_functions_before_or_after_us(bare_host
     seen.clear()
     bare_host.opts.show_progress_type = "Approx cheap"
     bare_host.opts.show_progress_every_n_steps = 0
-    p = bare_host.processing.Processing(on_step=lambda p, step: _polled(bare_host))
+    p = bare_host.processing.Processing(on_step=lambda p, step: bare_host.poll())
     bare_host.processing.process_images(p)
     assert seen.count("set_current_image") == 4
-
-
-def _polled(host):
-    host.state.set_current_image()
-    return host.state.current_image
 
 
 def test_unloaded_it_leaves_no_thread_and_no_codec(host, extension):
@@ -152,7 +144,6 @@ def test_outside_a_webui_it_stays_off(bare_host, monkeypatch, caplog):
     monkeypatch.setattr(sys, "path", [path for path in sys.path if "fake_webui" not in path])
     assert register() is None
     assert "There is no WebUI here" in caplog.text
-
 
 
 def test_values_set_by_the_user_survive_a_reload(host):

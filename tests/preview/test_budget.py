@@ -72,16 +72,6 @@ class Job:
         return self.budget.spent / (self.now - 100.0 - self.budget.spent)
 
 
-def test_slow_steps_start_with_the_cheapest_and_get_full_detail():
-    job = Job(MS)
-    for _ in range(20):
-        job.now += 20
-        job.frame()
-    assert job.shown[0] == DETAILS[0]
-    assert job.shown[5:] == ["full"] * 15
-    assert job.used <= 0.03
-
-
 @pytest.mark.parametrize("seconds", [0.2, 0.6, 1.5, 3, 6])
 def test_detail_only_grows_and_the_budget_is_used(seconds):
     job = Job(MS)

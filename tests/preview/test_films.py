@@ -189,22 +189,6 @@ def test_a_film_of_a_job_that_was_called_off_is_not_shown(clock, monkeypatch):
     assert shown(session, 1, video(5)) is None
 
 
-class Nested:
-    """A video's latent with that of its sound, as a host holds them."""
-
-    is_nested = True
-
-    def unbind(self):
-        return [video(4), torch.zeros(1, 8, 99)]
-
-
-def test_of_pictures_with_sound_the_pictures_are_shown(clock):
-    session = session_of(EachFrameItsShade(clock), clock, settings(max_side=32))
-    session.step(1, latent=Nested())
-    assert film_of(shown(session, 1, Nested())).n_frames == 4
-    assert session.last_error is None
-
-
 def test_of_a_result_with_alpha_the_colours_are_shown(clock):
     class WithAlpha(FakeCodec):
         def decode(self, latent, *, detail="full"):

@@ -109,21 +109,6 @@ def test_two_hundred_jobs_stay_within_the_bound_and_the_oldest_went():
     assert all(len(job.moments) >= FEWEST for job in jobs)
 
 
-def test_the_pictures_of_a_batch_have_their_own_parameters():
-    history = JobHistory()
-    job = history.begin("two batches of two", extra={"tab": "txt2img"})
-    for batch in range(2):
-        values = torch.tensor([[2 * batch], [2 * batch + 1]]).reshape(2, 1, 1, 1).half()
-        history.add_latents(job, batch + 1, 2, values, None, first=2 * batch)
-        history.add_finished(job, values, None)
-    history.finish(job, ["p0", "p1", "p2", "p3"], [10, 11, 12, 13])
-    for kept in history.moments(job):
-        place = int(kept.latent.item())
-        assert (kept.picture, kept.infotext) == (place + 1, f"p{place}")
-        assert dict(kept.extra) == {"tab": "txt2img", "seed": 10 + place}
-    assert [kept.step for kept in history.moments(job)] == [None] * 4 + [2, 2, 1, 1]
-
-
 def test_pictures_that_had_to_go_leave_the_others_their_parameters():
     history = JobHistory(3 * 2 * 4)
     job = history.begin("six batches of one")
@@ -133,16 +118,6 @@ def test_pictures_that_had_to_go_leave_the_others_their_parameters():
     assert [(kept.picture, kept.infotext, kept.latent.mean().item()) for kept in history.moments(job)] == [
         (place + 1, f"p{place}", place) for place in (3, 4, 5)
     ]
-
-
-def test_a_latent_of_nan_is_no_moment_and_no_finished_picture():
-    history = JobHistory()
-    job = history.begin()
-    for step, value in enumerate((1.0, float("nan"), 3.0), 1):
-        history.add_latents(job, step, 3, torch.full((1, 4, 2, 2), value), None)
-        history.add_finished(job, torch.full((1, 4, 2, 2), value), None)
-    assert [kept.step for kept in history.moments(job) if kept.step] == [3, 1]
-    assert [kept.picture for kept in history.finished()] == [3, 1]
 
 
 @pytest.mark.parametrize(("frames", "latents"), [(False, True), (True, False), (False, False)])

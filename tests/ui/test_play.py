@@ -44,11 +44,6 @@ def test_every_step_shows_a_frame_and_the_last_one_the_finished_picture(random_w
     assert last.note == ""
 
 
-def test_the_interval_is_kept(random_weights):
-    seen = run(plan_of(interval=3), random_weights)
-    assert [progress.frame.step if progress.frame else None for progress in seen[:-1]] == [None, None, 3, 3, 3, 6]
-
-
 @pytest.mark.parametrize("family", ["taesd", "taesd3", "taef2"])
 def test_without_weights_the_linear_preview_runs(no_weights, family, monkeypatch):
     picture = fitted(sample_picture("Lake"), 96)
