@@ -1,7 +1,5 @@
 """What must work after one row for the invented model was added; run by test_new_model_kind.py on a copy."""
 
-from types import SimpleNamespace
-
 import pytest
 import torch
 from safetensors.torch import save_file
@@ -23,8 +21,7 @@ ROW = """
 def folder(host):
     for part, network in (("encoder", Encoder(16)), ("decoder", Decoder(16))):
         save_file(network.state_dict(), host.folder / f"taeinvented_{part}.safetensors")
-    host.load_model(channels=16)
-    host.model.model_config = SimpleNamespace(latent_format=type("Invented1", (), {})())
+    host.load_format("Invented1", 16)
     return host.folder
 
 
@@ -43,8 +40,7 @@ def test_the_finished_picture_is_its_decoders(host, folder):
 
 
 def test_without_a_file_it_is_drawn_by_its_colours(host, extension):
-    host.load_model(channels=16)
-    host.model.model_config = SimpleNamespace(latent_format=type("Invented1", (), {})())
+    host.load_format("Invented1", 16)
     host.generate(on_step=lambda p, step: host.state.set_current_image())
     assert extension.previews.session.frame.detail == "linear"
 

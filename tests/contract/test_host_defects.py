@@ -112,9 +112,7 @@ def test_neo_folds_the_picture_before_it_encodes_for_flux2(source, host):
     image = torch.rand(1, 3, 64, 96, generator=torch.Generator().manual_seed(1))
     with pytest.raises(RuntimeError):
         namespace["TAESDEncoder"]("taef2.pth", 128).eval()(image)
-    host.load_model(channels=128)
-    latent_format = type("Flux2", (), {"taesd_decoder_name": "taef2_decoder"})()
-    host.model.model_config = SimpleNamespace(latent_format=latent_format)
+    host.load_format("Flux2", 128, taesd_decoder_name="taef2_decoder")
     latent = host.sd_samplers_common.images_tensor_to_samples(image, TAESD)
     assert latent.shape == (1, 128, 4, 6)
     assert torch.allclose(latent, pack(flux2.encode(image)), atol=1e-5)

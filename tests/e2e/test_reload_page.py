@@ -55,10 +55,6 @@ def first_file(page: Any, files: Path) -> None:
     page.locator("[role=option]:visible, #taesd_file li:visible").first.click()
 
 
-def opened(page: Any, files: Path) -> None:
-    page.locator("#taesd_host_vaes .label-wrap").click()
-
-
 def wish(page: Any, files: Path) -> None:
     """As the button beside the live preview does, for the first step of the newest job."""
     job = page.evaluate("fetch('./taesd/v1/timeline').then(answer => answer.json()).then(jobs => jobs[0].id)")
@@ -77,7 +73,7 @@ ACTIONS: dict[str, tuple[str, str, Prepare]] = {
     "taesd_download": ("Models", "taesd_download", nothing),
     "taesd_download_all": ("Models", "taesd_download_all", nothing),
     "taesd_verify": ("Models", "taesd_verify", first_file),
-    "taesd_host_vae_get": ("Models", "taesd_host_vae_get", opened),
+    "taesd_host_vae_get": ("Models", "taesd_host_vae_get", lambda page, _: page.click("#taesd_host_vaes .label-wrap")),
     "taesd_show_details": ("Settings", "taesd_show_details", nothing),
     "taesd_compare": ("Compare", "taesd_compare_run", every_codec),
     "taesd_encode": ("Latents", "taesd_encode", upload("taesd_latent_source", "picture.png")),

@@ -2,6 +2,7 @@
 
 import importlib
 import importlib.util
+import os
 import shutil
 import sys
 import threading
@@ -37,6 +38,11 @@ class Host:
 
     def load_model(self, **flags) -> None:
         self.sd_models.model_data.sd_model = self.sd_models.Model(**flags)
+
+    def load_format(self, name: str, channels: int, **known) -> None:
+        """A model whose latent format has this name, and says this of itself."""
+        self.load_model(channels=channels)
+        self.model.model_config = SimpleNamespace(latent_format=type(name, (), known)())
 
     @property
     def model(self):
@@ -129,7 +135,7 @@ def three_families(tmp_path_factory) -> Path:
 def host(bare_host, three_families):
     """The same with the extension loaded, weights of three families in place, and TAESD previews at every step."""
     bare_host.folder = Path(bare_host.paths_internal.models_path) / "VAE-taesd"
-    shutil.copytree(three_families, bare_host.folder)
+    shutil.copytree(three_families, bare_host.folder, copy_function=os.link)
     bare_host.load_scripts()
     bare_host.opts.show_progress_type = "TAESD"
     bare_host.opts.taesd_ext_budget = 0

@@ -17,13 +17,8 @@ from taesd_ext.settings import OPTIONS
 TAESD = 3
 
 
-class LatentFormat:
-    def __init__(self, decoder_name=None):
-        self.taesd_decoder_name = decoder_name
-
-
 def latent_format(name, decoder_name=None):
-    return type(name, (LatentFormat,), {})(decoder_name)
+    return type(name, (), {"taesd_decoder_name": decoder_name})()
 
 
 def decode(host, sample, approximation=TAESD):
@@ -120,8 +115,7 @@ def test_everything_runs_under_inference_mode(host):
 @pytest.fixture
 def wan(host):
     save_taew2_1(host.folder)
-    host.load_model(channels=16, is_wan=True)
-    host.model.model_config = SimpleNamespace(latent_format=latent_format("Wan21", "taew2_1"))
+    host.load_format("Wan21", 16, taesd_decoder_name="taew2_1")
     return load_codec("taew2_1", models_dir=host.folder)
 
 

@@ -150,8 +150,7 @@ def test_vaes_are_told_apart_by_their_weights_whatever_these_are_stored_in():
 
 
 def test_in_a_webui_it_serves_the_next_job_and_goes_by_its_option_and_by_who_may_look(host, extension, monkeypatch):
-    host.load_model(latent_channels=CHANNELS)
-    host.sd_models.model_data.sd_model.model_config = SimpleNamespace(latent_format=type("Invented", (), {})())
+    host.load_format("Invented", CHANNELS)
     latent, image = job(0)
     assert not extension.previews.are_ours(latent)
     finish(extension.learnt, latent, image)

@@ -1,7 +1,5 @@
 """Latents of models that came out after this release: a name that nobody here knows, and shapes of every kind."""
 
-from types import SimpleNamespace
-
 import numpy as np
 import pytest
 import torch
@@ -41,9 +39,8 @@ class Nested:
 def test_what_can_be_drawn_is_and_the_rest_is_left_to_the_host(
     host, extension, name, shape, has_factors, detail, nested
 ):
-    host.load_model(latent_channels=shape[1])
     factors = {"latent_rgb_factors": torch.rand(shape[1], 3).tolist()} if has_factors else {}
-    host.model.model_config = SimpleNamespace(latent_format=type(name, (), factors)())
+    host.load_format(name, shape[1], **factors)
     latent, image = torch.randn(shape), torch.zeros(1, 3, 64, 64)
     held = Nested(latent, torch.randn(1, 8, 100)) if nested and detail else latent
 
@@ -89,8 +86,7 @@ def test_a_model_that_is_being_torn_down_is_unknown(host, extension):
 def test_a_format_that_only_the_host_knows_is_drawn_by_its_own_factors(host, extension, shape, factors, size):
     bias = torch.tensor([0.1, 0.2, 0.3])
     known = {"latent_rgb_factors": factors.tolist(), "latent_rgb_factors_bias": bias.tolist()}
-    host.load_model(channels=shape[1])
-    host.model.model_config = SimpleNamespace(latent_format=type("Invented", (), known)())
+    host.load_format("Invented", shape[1], **known)
     extension.previews.begin(20)
     host.state.current_latent = 0.1 * torch.randn(shape)
     extension.previews.step_done(1, 20)
