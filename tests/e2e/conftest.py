@@ -10,6 +10,8 @@ from PIL import Image, ImageDraw
 from webui_hosts import Host, host_of, put_checkpoints
 from webui_server import OPTIONS, WebUIServer, link_weights
 
+from taesd_ext.settings import OPTIONS as OUR_OPTIONS
+
 
 @pytest.fixture(scope="session")
 def browser():
@@ -77,7 +79,7 @@ def scene() -> Image.Image:
 
 @pytest.fixture
 def webui(server):
-    """The running WebUI with its first checkpoint and TAESD previews at every step, all else at its default."""
-    server.set_options(**OPTIONS)
+    """The running WebUI with its first checkpoint and TAESD previews at every step, all else of ours at its default."""
+    server.set_options(**{option.key: option.default for option in OUR_OPTIONS} | OPTIONS)
     server.choose_checkpoint(next(iter(server.host.checkpoints)))
     return server

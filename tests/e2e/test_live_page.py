@@ -29,7 +29,6 @@ def page(request, browser, webui):
         yield page
         assert not is_wider_than_screen(page)
         assert {kind for kind in kinds_of(page.errors) if "props" not in kind and "ERR_FAILED" not in kind} == set()
-    webui.set_options(live_preview_refresh_period=1000, taesd_ext_detail="full", taesd_ext_badge=True)
 
 
 def wait_for_step(page: Any, step: int) -> None:

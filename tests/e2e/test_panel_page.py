@@ -26,7 +26,6 @@ from webui_page import (
     generate_in_page,
     jobs,
     kinds_of,
-    reset_settings,
     settings,
     wait_for_picture,
     webui_window,
@@ -187,20 +186,17 @@ def test_settings_are_the_hosts_own_both_ways(page, webui):
     for name in unchecked:
         page.locator(f"#taesd_option_{name} input[type=checkbox]").uncheck()
     page.wait_for_timeout(1500)
-    try:
-        assert {name: settings(webui)[name] for name in wanted} == wanted
-        # The host sends every setting as its own page shows it, and knows that page's values from when it was loaded.
-        go_to(page, "Settings", "#tabs")
-        page.click("#settings_submit")
-        wait_for_words(page, "#settings_result", "settings changed")
-        assert {name: settings(webui)[name] for name in wanted} == wanted
-        # The other way round: changed elsewhere, it is seen when one comes back to the tab.
-        webui.set_options(taesd_ext_detail="1/2")
-        go_to(page, "TAESD", "#tabs")
-        page.wait_for_function("document.querySelector('#taesd_option_detail input').value === '1/2'")
-        assert chosen(page, "taesd_option_family") == "taesd3"
-    finally:
-        reset_settings(webui)
+    assert {name: settings(webui)[name] for name in wanted} == wanted
+    # The host sends every setting as its own page shows it, and knows that page's values from when it was loaded.
+    go_to(page, "Settings", "#tabs")
+    page.click("#settings_submit")
+    wait_for_words(page, "#settings_result", "settings changed")
+    assert {name: settings(webui)[name] for name in wanted} == wanted
+    # The other way round: changed elsewhere, it is seen when one comes back to the tab.
+    webui.set_options(taesd_ext_detail="1/2")
+    go_to(page, "TAESD", "#tabs")
+    page.wait_for_function("document.querySelector('#taesd_option_detail input').value === '1/2'")
+    assert chosen(page, "taesd_option_family") == "taesd3"
 
 
 def test_settings_show_what_previews_cost_and_look_like(page, webui, tmp_path):

@@ -64,5 +64,4 @@ def test_it_speaks_the_users_language(browser, webui):
 def test_every_n_steps_is_saved_in_full(webui):
     webui.set_options(taesd_ext_save_every=3)
     webui.generate(steps=7)
-    webui.set_options(taesd_ext_save_every=0)
     assert {step: detail for step, detail in saved(webui).items() if step.endswith("/7")} == {"3/7": "", "6/7": ""}

@@ -92,7 +92,6 @@ def test_the_current_image_has_one_size_and_the_format_asked_for(webui):
             time.sleep(0.05)
         assert job.result().error is None
     kinds = {(image.format, image.size) for image in map(Image.open, map(io.BytesIO, seen))}
-    webui.set_options(taesd_ext_detail="full", taesd_ext_budget=0)
     print(f"\n{len(seen)} different pictures: {kinds}")
     assert kinds == {("PNG", (192, 128))}
     assert len(seen) > 1
@@ -143,7 +142,6 @@ def test_each_preview_is_decoded_and_encoded_once_for_five_tabs(browser, webui):
         shown = [set(page.evaluate("[...window.taesdShown]")) for page in pages]
     frames = webui.call("/taesd/v1/timeline")[0]["frames"]
     encoded = webui.call("/probe/state")["encoded"] - before
-    webui.set_options(live_preview_refresh_period=1000, taesd_ext_detail="full")
     print(f"\n{len(frames)} previews, {encoded} encodings; shown by the tabs: {[len(seen) for seen in shown]}")
     assert all(shown), "a tab has shown nothing"
     assert len({frame["step"] for frame in frames}) == len(frames), "a step was decoded twice"

@@ -1,14 +1,13 @@
 """A full VAE of ours for finished pictures, against the WebUI's own decode by the same file."""
 
 import hashlib
-import urllib.request
+import io
 
-import numpy as np
 import pytest
 import torch
 from PIL import Image
 from safetensors.torch import load_file, save_file
-from webui_server import HIRES
+from webui_server import HIRES, levels_apart
 
 diffusers = pytest.importorskip("diffusers")
 pytestmark = [pytest.mark.e2e, pytest.mark.slow]
@@ -56,85 +55,75 @@ def vae_file(server):
     return folder / f"{NAME}.safetensors"
 
 
-@pytest.fixture
-def host(webui):
-    webui.set_options(sd_vae="Automatic", taesd_ext_final_vae="the WebUI's")
-    yield webui
-    webui.set_options(sd_vae="Automatic", taesd_ext_final_vae="the WebUI's")
-
-
-def test_it_equals_the_webuis_own_decode_with_the_same_file(host):
-    host.generate()
-    base = host.recorded("decoded")
-    theirs = host.generate(override_settings=host.host.vae_override(vae_file(host)))
-    expected, sampled = host.recorded("decoded"), host.recorded("sampled")
-    ours = host.generate(override_settings={"taesd_ext_final_vae": NAME})
-    assert torch.equal(host.recorded("sampled"), sampled)
-    error = float((host.recorded("decoded") - expected).abs().max())
+def test_it_equals_the_webuis_own_decode_with_the_same_file(webui):
+    webui.generate()
+    base = webui.recorded("decoded")
+    theirs = webui.generate(override_settings=webui.host.vae_override(vae_file(webui)))
+    expected, sampled = webui.recorded("decoded"), webui.recorded("sampled")
+    ours = webui.generate(override_settings={"taesd_ext_final_vae": NAME})
+    assert torch.equal(webui.recorded("sampled"), sampled)
+    error = float((webui.recorded("decoded") - expected).abs().max())
     print(f"largest difference {error:.2g} of 1; another VAE differs by {float((base - expected).abs().max()):.2g}")
     assert error <= LARGEST_ERROR
     assert float((base - expected).abs().max()) > 20 * LARGEST_ERROR
-    levels = np.abs(np.asarray(ours.images[0], int) - np.asarray(theirs.images[0], int))
-    assert levels.max() <= 1
-    sha256 = hashlib.sha256(vae_file(host).read_bytes()).hexdigest()
+    assert levels_apart(ours.images[0], theirs.images[0]) <= 1
+    sha256 = hashlib.sha256(vae_file(webui).read_bytes()).hexdigest()
     assert f"Final VAE: {NAME} ({sha256[:10]})" in ours.infotext
     assert "VAE Decoder" not in ours.infotext
     assert "Final VAE" not in theirs.infotext
     assert set(ours.families) <= {"taesd"}
-    assert host.call("/sdapi/v1/options")["sd_vae"] == "Automatic"
+    assert webui.call("/sdapi/v1/options")["sd_vae"] == "Automatic"
 
 
-def test_one_generation_and_hires_fix(host):
-    result = host.generate(**HIRES, alwayson_scripts={SCRIPT: {"args": [{"final_vae": NAME}]}})
+def test_one_generation_and_hires_fix(webui):
+    result = webui.generate(**HIRES, alwayson_scripts={SCRIPT: {"args": [{"final_vae": NAME}]}})
     assert result.images[0].size == (256, 256)
     assert f"Final VAE: {NAME} (" in result.infotext
-    assert "Final VAE" not in host.generate().infotext
+    assert "Final VAE" not in webui.generate().infotext
 
 
 @pytest.mark.parametrize("name", KINDS)
-def test_every_kind_of_vae(host, name):
+def test_every_kind_of_vae(webui, name):
     scale = KINDS[name]
-    result = host.generate(override_settings={"taesd_ext_final_vae": name}, save_images=True)
+    result = webui.generate(override_settings={"taesd_ext_final_vae": name}, save_images=True)
     assert result.error is None
     assert [image.size for image in result.images] == [(128 * scale, 128 * scale)]
     assert f"Final VAE: {name} (" in result.infotext
-    saved = max((host.data / "outputs").rglob("*.png"), key=lambda path: path.stat().st_mtime)
+    saved = max((webui.data / "outputs").rglob("*.png"), key=lambda path: path.stat().st_mtime)
     with Image.open(saved) as picture:
         assert picture.size == result.images[0].size
         assert f"Final VAE: {name} (" in picture.info["parameters"]
-    job = host.call("/taesd/v1/timeline")[0]["id"]
-    finished = f"http://127.0.0.1:{host.port}/taesd/v1/timeline/{job}/moments/0/picture?decoder={name}"
-    with urllib.request.urlopen(finished, timeout=300) as answer, Image.open(answer) as again:
-        levels = np.abs(np.asarray(again, int) - np.asarray(result.images[0], int))
-    assert levels.max() <= 1
+    job = webui.call("/taesd/v1/timeline")[0]["id"]
+    again = webui.fetch(f"/taesd/v1/timeline/{job}/moments/0/picture?decoder={name}")
+    assert levels_apart(Image.open(io.BytesIO(again)), result.images[0]) <= 1
 
 
 @pytest.mark.parametrize("option", ["first", "hires"])
 @pytest.mark.parametrize("name", KINDS)
-def test_every_kind_of_vae_in_a_pass(host, name, option):
+def test_every_kind_of_vae_in_a_pass(webui, name, option):
     scale = KINDS[name] if option == "hires" else 1
-    result = host.generate(**HIRES, override_settings={f"taesd_ext_final_vae_{option}": name})
+    result = webui.generate(**HIRES, override_settings={f"taesd_ext_final_vae_{option}": name})
     assert result.error is None
     assert result.images[0].size == (256 * scale, 256 * scale)
     assert f"{'First pass' if option == 'first' else 'Final'} VAE: {name}" in result.infotext
 
 
-def test_pasted_parameters_bring_it_back(host):
-    if not host.host.reads_infotext:
+def test_pasted_parameters_bring_it_back(webui):
+    if not webui.host.reads_infotext:
         pytest.skip("this host's API fails on an infotext, whatever it holds")
-    host.set_options(taesd_ext_final_vae=NAME)
-    made = host.generate()
-    picture = host.recorded("decoded")
-    host.set_options(taesd_ext_final_vae="the WebUI's")
-    again = host.generate(infotext=made.infotexts[0], alwayson_scripts={SCRIPT: {"args": []}})
+    webui.set_options(taesd_ext_final_vae=NAME)
+    made = webui.generate()
+    picture = webui.recorded("decoded")
+    webui.set_options(taesd_ext_final_vae="the WebUI's")
+    again = webui.generate(infotext=made.infotexts[0], alwayson_scripts={SCRIPT: {"args": []}})
     assert f"Final VAE: {NAME} (" in again.infotext
-    assert torch.equal(host.recorded("decoded"), picture)
+    assert torch.equal(webui.recorded("decoded"), picture)
 
 
-def test_the_vae_of_another_model_is_refused_or_left_to_the_webui(host):
-    host.set_options(taesd_ext_final_vae="seeded_sdxl_vae")
-    assert "the loaded model is Stable Diffusion 1 and 2" in str(host.generate().error)
-    host.set_options(taesd_ext_decode_failure="full VAE")
-    result = host.generate()
+def test_the_vae_of_another_model_is_refused_or_left_to_the_webui(webui):
+    webui.set_options(taesd_ext_final_vae="seeded_sdxl_vae")
+    assert "the loaded model is Stable Diffusion 1 and 2" in str(webui.generate().error)
+    webui.set_options(taesd_ext_decode_failure="full VAE")
+    result = webui.generate()
     assert result.error is None
     assert "Final VAE" not in result.infotext

@@ -3,7 +3,6 @@
 import base64
 import io
 import re
-import urllib.request
 
 import numpy as np
 import pytest
@@ -12,16 +11,13 @@ from chromium import choose, go_to, is_wider_than_screen, keep_shot, open_panel,
 from PIL import Image
 from safetensors.torch import load, save_file
 from webui_page import COMBINATIONS, NAMES, generate_in_page, wait_for_picture, webui_window
-from webui_server import HIRES
+from webui_server import HIRES, levels_apart
 
 from taesd_ext.host.preview_step import LABEL
 
 pytestmark = [pytest.mark.e2e, pytest.mark.slow]
 
 MOMENTS = "/taesd/v1/timeline/{job}/moments"
-
-SLOW_S = 900
-"""How long a full decode may take: the forks' small checkpoints have a VAE of full size."""
 
 
 def newest(webui) -> int:
@@ -35,8 +31,7 @@ def moments(webui) -> list[dict]:
 
 def fetched(webui, moment: dict, what: str) -> bytes:
     path = f"{MOMENTS.format(job=newest(webui))}/{moment['step']}/{what}?picture={moment['picture']}"
-    with urllib.request.urlopen(f"http://127.0.0.1:{webui.port}{path}", timeout=SLOW_S) as answer:
-        return answer.read()
+    return webui.fetch(path)
 
 
 def full_picture(webui, moment: dict) -> Image.Image:
@@ -48,11 +43,6 @@ def hosts_picture(webui, latent: torch.Tensor) -> np.ndarray:
     """The host's own decode of a latent of one picture, (H,W,3) uint8 as it saves it."""
     save_file({"latent": latent.contiguous()}, webui.data / "latents" / "wanted.safetensors")
     return np.asarray(webui.call("/probe/decode", {}), dtype=np.uint8)
-
-
-def levels_apart(one: Image.Image, other: Image.Image | np.ndarray) -> int:
-    """The largest difference."""
-    return int(np.abs(np.asarray(one, dtype=int) - np.asarray(other, dtype=int)).max())
 
 
 @pytest.mark.parametrize(("request_", "batches", "pictures", "sides"), [
@@ -95,7 +85,6 @@ def test_interrupt_at_half_shows_what_was_predicted(webui):
             server.call("/sdapi/v1/interrupt", {})
 
     result = webui.generate(steps=60, at_frame=interrupt)
-    webui.set_options(taesd_ext_interrupted=False)
     seen = webui.predictions()
     kept = [moment for moment in moments(webui) if moment["step"]]
     assert 4 <= len(kept) < 60
@@ -109,7 +98,6 @@ def test_the_same_seed_gives_the_same_picture_with_and_without(webui):
         webui.set_options(taesd_ext_keep_latents=kept, taesd_ext_timeline=kept)
         pictures.append(webui.generate(steps=10).images[0].tobytes())
     assert webui.call("/taesd/v1/timeline") == []
-    webui.set_options(taesd_ext_keep_latents=True, taesd_ext_timeline=True)
     assert pictures[0] == pictures[1]
 
 

@@ -27,7 +27,7 @@ def neo(new_server, host_row):
         pytest.skip("only Forge Neo loads these")
     with new_server() as running:
         save_taew2_1(running.data / "models" / "VAE-taesd")
-        running.set_options(**OPTIONS, live_preview_refresh_period=100)
+        running.set_options(**{**OPTIONS, "live_preview_refresh_period": 100})
         yield running
 
 

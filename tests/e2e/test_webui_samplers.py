@@ -1,34 +1,32 @@
 """Previews at every step of every sampler that a real WebUI has."""
 
 import pytest
-from webui_server import NO_PREVIEWS, OPTIONS, WebUIServer
+from webui_server import NO_PREVIEWS, WebUIServer
 
 pytestmark = [pytest.mark.e2e, pytest.mark.slow]
 
 STEPS = 5
 
 
-def test_no_sampler_is_changed_by_previews_at_every_step(server, new_server, capsys):
+def test_no_sampler_is_changed_by_previews_at_every_step(webui, new_server, capsys):
     """Off, at every step, and without the extension: bit for bit."""
     with new_server(ours=False) as bare:
         bare.set_options(**NO_PREVIEWS)
         samplers = [sampler["name"] for sampler in bare.call("/sdapi/v1/samplers")]
         without = {name: sampled(bare, name) for name in samplers}
-    server.set_options(**OPTIONS)
-    assert [sampler["name"] for sampler in server.call("/sdapi/v1/samplers")] == samplers
+    assert [sampler["name"] for sampler in webui.call("/sdapi/v1/samplers")] == samplers
     shown = {}
     try:
         for name in samplers:
-            server.set_options(live_previews_enable=False)
-            assert sampled(server, name) == without[name], f"{name}, previews off"
-            server.set_options(live_previews_enable=True)
-            server.call("/faults/set", {"poll": True})
-            assert sampled(server, name) == without[name], f"{name}, previews at every step"
-            shown[name] = server.call("/faults/state")["frames"]
-            server.call("/faults/set", {})
+            webui.set_options(live_previews_enable=False)
+            webui.call("/faults/set", {})
+            assert sampled(webui, name) == without[name], f"{name}, previews off"
+            webui.set_options(live_previews_enable=True)
+            webui.call("/faults/set", {"poll": True})
+            assert sampled(webui, name) == without[name], f"{name}, previews at every step"
+            shown[name] = webui.call("/faults/state")["frames"]
     finally:
-        server.call("/faults/set", {})
-        server.set_options(**OPTIONS)
+        webui.call("/faults/set", {})
     with capsys.disabled():
         print(f"\nsampler -> frames: {shown}")
     assert len(shown) > 10

@@ -57,7 +57,3 @@ def settings(webui: Any) -> dict[str, Any]:
     """Our options by name."""
     options = webui.call("/sdapi/v1/options")
     return {option.name: options[option.key] for option in OPTIONS}
-
-
-def reset_settings(webui: Any) -> None:
-    webui.set_options(**{option.key: option.default for option in OPTIONS})

@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
@@ -44,6 +45,7 @@ OPTIONS = {
     "sd_vae_encode_method": "Full",
     "live_previews_enable": True,
     "live_preview_fast_interrupt": False,
+    "live_preview_refresh_period": 1000,
     "taesd_ext_family": "Auto",
     "taesd_ext_detail": "full",
     "taesd_ext_budget": 0,
@@ -149,13 +151,16 @@ class WebUIServer:
         self.wait_for_start(starts)
 
     def call(self, path: str, data: Any = None, timeout: float = 900) -> Any:
+        return json.loads(self.fetch(path, data, timeout))
+
+    def fetch(self, path: str, data: Any = None, timeout: float = 900) -> bytes:
         request = urllib.request.Request(
             f"http://127.0.0.1:{self.port}{path}",
             data=None if data is None else json.dumps(data).encode(),
             headers={"Content-Type": "application/json"},
         )
         with urllib.request.urlopen(request, timeout=timeout) as answer:
-            return json.load(answer)
+            return answer.read()
 
     def set_options(self, **options: Any) -> None:
         self.call("/sdapi/v1/options", options)
@@ -227,6 +232,11 @@ class WebUIServer:
                 result.families.append(self.call("/probe/state")["family"])
                 if at_frame:
                     at_frame(self, len(result.previews))
+
+
+def levels_apart(one: Image.Image, other: Image.Image | np.ndarray) -> int:
+    """The largest difference."""
+    return int(np.abs(np.asarray(one, dtype=int) - np.asarray(other, dtype=int)).max())
 
 
 def as_base64(image: Image.Image) -> str:
