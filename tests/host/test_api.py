@@ -12,7 +12,6 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from api_requests import base64_picture
 from fastapi import Depends, FastAPI, HTTPException
 from fastapi.testclient import TestClient
 from PIL import Image
@@ -28,6 +27,12 @@ GET = (
     "timeline/1/moments", "timeline/1/moments/1/picture", "timeline/1/moments/1/latent",
 )  # fmt: skip
 POST = ("settings", "encode", "decode", "benchmark", "timeline/1/moments/1/save")
+
+
+def base64_picture(size=(40, 24), kind="png") -> str:
+    buffer = io.BytesIO()
+    Image.radial_gradient("L").resize(size).convert("RGB").save(buffer, kind)
+    return base64.b64encode(buffer.getvalue()).decode()
 
 
 def picture_of(text: str) -> Image.Image:

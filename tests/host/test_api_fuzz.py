@@ -2,13 +2,22 @@
 
 from urllib.parse import quote
 
-from api_requests import FIELDS, ID, JSON, QUERY, VALUES
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from test_api import POST, base64_picture
 
 from taesd_ext.host import api, api_routes
 
-POST = ("settings", "encode", "decode", "benchmark", "timeline/1/moments/1/save")
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(max_size=40),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=12), inner, max_size=3),
+    max_leaves=6,
+)
+FIELDS = st.sampled_from(["image", "latent", "family", "format", "name", "value", "side", "runs"])
+KNOWN = ["taesd", "taesd3", "interval", "family", "png", "safetensors", base64_picture(), "AAAA", "../../x", 64]
+VALUES = JSON | st.sampled_from(KNOWN)
+QUERY = st.dictionaries(st.sampled_from(["kind", "length", "hold", "side"]), st.text(max_size=6) | st.integers())
+ID = st.integers() | st.text(max_size=8)
 
 
 @settings(max_examples=60, suppress_health_check=list(HealthCheck))
