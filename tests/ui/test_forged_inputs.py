@@ -37,12 +37,12 @@ def actions(actions, tmp_path, monkeypatch):
     return actions
 
 
-def run_all(page: gr.Blocks, value_of) -> list[Any]:
+def run_all(page: gr.Blocks, value_of, *, long_work: bool = True) -> list[Any]:
     """Every answer of every event, long work to its end."""
     answers = []
     for function, row in events(page):
         action, name = getattr(function, "__self__", None), getattr(function, "__name__", "")
-        if function is None or (action is not None and name == "look"):
+        if function is None or (action is not None and (name == "look" or not long_work)):
             continue  # the key of a task, which is followed here
         values = [value_of(page.blocks[number]) for number in row["inputs"]]
         answer = function(*values[: len(inspect.signature(function).parameters)])
@@ -123,4 +123,4 @@ def test_a_shared_webui_changes_nothing_and_shows_nobodys_images(actions, weight
 
 
 def test_the_same_events_show_them_where_that_is_allowed(actions):
-    assert "secret" in str(run_all(build_page(actions), plausible))
+    assert "secret" in str(run_all(build_page(actions), plausible, long_work=False))

@@ -9,7 +9,7 @@ from events import finished, pressed
 from taesd_ext.ui import compat
 from taesd_ext.ui.decoded_box import preview_of, result_html
 from taesd_ext.ui.decoding import decode_again
-from taesd_ext.ui.live_moment import ELEM_ID
+from taesd_ext.ui.live_moment import ELEM_ID, build_live_moment
 from taesd_ext.ui.panel import build_panel
 from taesd_ext.ui.pictures import picture_uri
 from taesd_ext.ui.redecode_box import find_latent, latent_choice, latent_key
@@ -68,8 +68,10 @@ def test_the_moment_follows_a_frame_of_the_film(actions, page):
     ("of another image", 0),
 ])  # fmt: skip
 @pytest.mark.parametrize("shared", [False, True])
-def test_a_full_picture_beside_the_gallery(actions, page, wanted, pictures, shared):
+def test_a_full_picture_beside_the_gallery(actions, wanted, pictures, shared):
     """Of a moment beside its preview, or of a finished image; nothing where pages belong to different people."""
+    with gr.Blocks() as page:
+        build_live_moment(actions)
     start = pressed(page, f"{ELEM_ID}_wanted")
     assert pressed(page, f"{ELEM_ID}_decoder").__self__ is start.__self__
     (job,) = actions.jobs()
