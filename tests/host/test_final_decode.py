@@ -207,11 +207,15 @@ def test_nan_never_reaches_the_host(host, monkeypatch):
         host.generate()
 
 
-def test_fast_interrupt_uses_the_previews_decoder_and_never_loses_the_picture(host):
+def test_fast_interrupt_uses_the_previews_decoder(host):
     host.opts.live_preview_fast_interrupt = True
     p, images = host.generate(on_step=host.interrupt_at(1))
     assert torch.equal(images, as_host_shows(load_codec("taesd", models_dir=host.folder).decode(p.latents[-1])))
     assert p.extra_generation_params["VAE Decoder"] == "TAESD"
+
+
+def test_fast_interrupt_never_loses_the_picture(host):
+    host.opts.live_preview_fast_interrupt = True
     host.remove_weights()
     p, images = host.generate(on_step=host.interrupt_at(1))
     assert images.unique().tolist() == [1.0]

@@ -109,6 +109,21 @@ def test_two_hundred_jobs_stay_within_the_bound_and_the_oldest_went():
     assert all(len(job.moments) >= FEWEST for job in jobs)
 
 
+def test_the_pictures_of_a_batch_have_their_own_parameters():
+    history = JobHistory()
+    job = history.begin("two batches of two", extra={"tab": "txt2img"})
+    for batch in range(2):
+        values = torch.tensor([[2 * batch], [2 * batch + 1]]).reshape(2, 1, 1, 1).half()
+        history.add_latents(job, batch + 1, 2, values, None, first=2 * batch)
+        history.add_finished(job, values, None)
+    history.finish(job, ["p0", "p1", "p2", "p3"], [10, 11, 12, 13])
+    for kept in history.moments(job):
+        place = int(kept.latent.item())
+        assert (kept.picture, kept.infotext) == (place + 1, f"p{place}")
+        assert dict(kept.extra) == {"tab": "txt2img", "seed": 10 + place}
+    assert [kept.step for kept in history.moments(job)] == [None] * 4 + [2, 2, 1, 1]
+
+
 def test_pictures_that_had_to_go_leave_the_others_their_parameters():
     history = JobHistory(3 * 2 * 4)
     job = history.begin("six batches of one")
