@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from full_vae_reference import make_up, relative_error
+from diffusers_vaes import make_up, relative_error
 from PIL import Image
 from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode

@@ -2,19 +2,16 @@
 
 import gradio as gr
 import pytest
+from diffusers_vaes import reference
 from events import events, finished, pressed
 from full_vae_files import write_vae
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 
 from taesd_ext.errors import TaesdError
-from taesd_ext.models import autoencoder_kl
 from taesd_ext.ui import downloads
 from taesd_ext.ui.actions import HostVAEs
 from taesd_ext.ui.host_vae_box import ADDED, ADDED_BEFORE, build_host_vae_box
 from taesd_ext.ui.playground import Playground
-from taesd_ext.weights.vae_layouts import LAYOUTS
-
-DIFFUSERS = next(each for each in LAYOUTS if (each.name, each.models) == ("diffusers", autoencoder_kl))
 
 
 class Box:
@@ -53,14 +50,20 @@ def test_a_full_vae_is_copied_and_the_list_is_made_anew(box, tmp_path):
 @pytest.mark.parametrize(
     ("how", "why"),
     [
-        ({}, "no full-size VAE"),
-        ({"layout": DIFFUSERS}, "original layout only"),
+        ("tiny", "no full-size VAE"),
+        ("diffusers", "original layout only"),
         ({"prefix": "first_stage_model."}, "original layout only"),
         ({"parts": ("decoder",)}, "lacks the encoder"),
     ],
 )
 def test_what_the_webui_cannot_load_is_refused(box, tmp_path, random_weights, how, why):
-    dropped = write_vae(tmp_path / "a.safetensors", **how) if how else random_weights / "taesd_decoder.safetensors"
+    dropped = tmp_path / "a.safetensors"
+    if how == "tiny":
+        dropped = random_weights / "taesd_decoder.safetensors"
+    elif how == "diffusers":
+        save_file(reference("sd15-vae", block_out_channels=(32,) * 4, norm_num_groups=32).state_dict(), dropped)
+    else:
+        write_vae(dropped, **how)
     assert why in box.take(str(dropped))
     assert not box.folder.exists()
     assert not box.refreshed

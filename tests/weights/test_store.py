@@ -3,7 +3,6 @@
 import hashlib
 import os
 import sys
-import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -40,22 +39,6 @@ def test_official_files_are_told_by_content(weights_dir: Path, tmp_path: Path, n
         file.seek(-1, os.SEEK_END)
         file.write(b"\1")
     assert identify(copy).state != OFFICIAL
-
-
-def test_git_names_a_file_as_we_do(tmp_path: Path) -> None:
-    """A greeting's name is known to everybody who uses git."""
-    (tmp_path / "a").write_bytes(b"hello\n")
-    known = hashlib.sha256(b"hello\n").hexdigest(), "ce013625030ba8dba906f756967f9e9ca394464a"
-    assert checksums(tmp_path / "a") == known
-
-
-def test_answer_is_remembered_until_the_file_changes(tmp_path: Path, hashed: list[str]) -> None:
-    path = saved(tmp_path / "a.safetensors")
-    assert identify(path) == identify(path)
-    assert len(hashed) == 1
-    os.utime(path, ns=(1, time.time_ns()))
-    identify(path)
-    assert len(hashed) == 2
 
 
 def test_bad_files_are_said_not_raised(tmp_path: Path) -> None:

@@ -6,8 +6,6 @@ from pathlib import Path
 import pytest
 import torch
 from full_vae_files import vae_state
-from hypothesis import assume, given, settings
-from hypothesis import strategies as st
 from safetensors.torch import save_file
 
 from taesd_ext import load_codec
@@ -102,20 +100,6 @@ def test_impossible_groups_are_one_line(groups: object, tmp_path: Path) -> None:
             load_codec(path)
     else:
         assert load_codec(path).format.name == "sdxl"
-
-
-@settings(max_examples=12)
-@given(st.data())
-def test_wrong_shapes_are_one_line(tmp_path_factory: pytest.TempPathFactory, data: st.DataObject) -> None:
-    state = vae_state(4)
-    key = data.draw(st.sampled_from(sorted(state)))
-    shape = data.draw(st.lists(st.integers(0, 5), max_size=5).map(tuple))
-    assume(shape != tuple(state[key].shape))
-    state[key] = torch.zeros(shape)
-    path = tmp_path_factory.mktemp("wrong") / "sdxl.safetensors"
-    save_file(state, path)
-    with pytest.raises(TaesdError):
-        load_codec(path)
 
 
 @pytest.mark.parametrize("key", ["decoder.conv_in", "encoder.conv_out", "decoder.up.1.block.0.conv1"])
