@@ -1,7 +1,6 @@
 """Blended tiles: nothing is lost or moved, and no seam is left where a plain cut shows one."""
 
 from dataclasses import replace
-from itertools import pairwise
 
 import pytest
 import torch
@@ -11,7 +10,6 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from taesd_ext.codec.blended_tiles import BlendedTiler
-from taesd_ext.codec.tiling import even_spans
 from taesd_ext.latent_formats import BY_NAME
 from taesd_ext.models.full_vae import FullDecoder, FullEncoder
 
@@ -45,7 +43,7 @@ class Pooled(nn.Module):
 sides = st.integers(1, 40)
 
 
-@settings(max_examples=30)
+@settings(max_examples=15)
 @given(sides, sides, st.integers(2, 12), st.integers(2, 12), st.floats(0.3, 1), st.booleans())
 def test_tiles_cover_every_position_once(
     height: int, width: int, tall: int, wide: int, step: float, spread: bool
@@ -62,15 +60,8 @@ def test_tiles_cover_every_position_once(
     whole = Pointwise()(latent)
     torch.testing.assert_close(tiler.decode(network, latent), whole)
     assert max(network.areas) <= tall * wide
+    assert not spread or len(set(network.areas)) == 1
     torch.testing.assert_close(tiler.encode(Pooled(), whole), latent.tanh())
-
-
-@given(st.integers(1, 400), st.integers(1, 30), st.integers(1, 30))
-def test_spread_tiles_are_all_of_one_size(length: int, tile: int, stride: int) -> None:
-    spans = even_spans(length, tile, min(stride, tile))
-    assert (spans[0].start, spans[-1].stop) == (0, length)
-    assert {span.stop - span.start for span in spans} == {min(tile, length)}
-    assert all(later.start - sooner.start <= stride for sooner, later in pairwise(spans))
 
 
 def test_small_pictures_are_run_whole() -> None:

@@ -13,21 +13,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image, PngImagePlugin
 
-from taesd_ext import TaesdError, load_codec
+from taesd_ext import TaesdError
 from taesd_ext.codec import latent_image
 from taesd_ext.codec.latent_file import latent_bytes, read_latent
-from taesd_ext.codec.latent_image import (
-    TEXT_KEY,
-    dequantise,
-    grid_of,
-    latent_to_png,
-    latent_view,
-    png_to_latent,
-    quantise,
-    to_pixels,
-)
+from taesd_ext.codec.latent_image import TEXT_KEY, latent_to_png, latent_view, png_to_latent, quantise
 from taesd_ext.codec.latent_note import LatentNote, note_for
-from taesd_ext.codec.picture_file import read_picture
 from taesd_ext.latent_formats import FAMILIES, native_format
 from taesd_ext.models.latent_rgb import LATENT_RGB
 
@@ -72,16 +62,7 @@ def signed(values: dict, pixels: np.ndarray) -> None:
     values["sha256"] = latent_image._checksum(values, pixels, b"")
 
 
-def test_bytes_are_those_of_taesd():
-    latent = torch.tensor([-4.0, -3.0, -1.0, 0.0, 0.7, 3.0, 9.0])
-    # The author's example: x.div(6).add(0.5).clamp(0, 1), then a byte; 0.5 * 255 rounds to even.
-    expected = [round(min(max(value / 6 + 0.5, 0), 1) * 255) for value in latent.tolist()]
-    assert quantise(latent).tolist() == expected == [0, 0, 85, 128, 157, 255, 255]
-    every = torch.arange(256, dtype=torch.uint8)
-    assert torch.equal(quantise(dequantise(every)), every)
-
-
-@settings(max_examples=30)
+@settings(max_examples=20)
 @given(height=st.integers(1, 90), width=st.integers(1, 90), family=st.sampled_from(FAMILIES), seed=st.integers(0, 99))
 def test_round_trip_within_an_eighth_of_a_step(height, width, family, seed):
     latent, note = latent_of(family, (height, width), scale=2.0, seed=seed)
@@ -99,28 +80,21 @@ def test_a_file_of_before_the_finer_values_is_read():
 
 
 @pytest.mark.parametrize(
-    ("channels", "grid"), [(4, (1, 1)), (16, (2, 2)), (32, (2, 4)), (48, (3, 4)), (128, (4, 8))]
+    ("family", "grid"),
+    [("taesd", (1, 1)), ("taesd3", (2, 2)), ("taef2", (2, 4)), ("taew2_2", (3, 4)), ("taeltx2_3", (4, 8))],
 )
-def test_grids(channels, grid):
-    assert grid_of(channels) == grid
-    with pytest.raises(TaesdError):
-        grid_of(channels + 2)
-
-
-def test_layout_of_tiles():
-    latent = torch.arange(32).float().view(1, 32, 1, 1).expand(1, 32, 2, 3) / 10 - 1.5
-    pixels = to_pixels(latent)
-    assert pixels.shape == (2 * 2, 4 * 3, 4)
-    stored = quantise(latent)[0, :, 0, 0].tolist()
-    for tile in range(8):
-        top, left = tile // 4 * 2, tile % 4 * 3
-        assert (pixels[top : top + 2, left : left + 3] == stored[4 * tile : 4 * tile + 4]).all()
-
-
-def test_four_channels_are_taesds_own_picture():
-    latent, data = png_of()
-    expected = latent[0].div(6).add(0.5).clamp(0, 1).mul(255).round().byte().permute(1, 2, 0)
-    assert np.array_equal(pixels_of(data), expected.numpy())
+def test_bytes_are_those_of_taesd_and_every_tile_holds_the_next_four_channels(family, grid):
+    latent, note = latent_of(family, (64, 96))
+    pixels = pixels_of(latent_to_png(latent, note))
+    # The author's example: x.div(6).add(0.5).clamp(0, 1), then a byte.
+    expected = latent[0].div(6).add(0.5).clamp(0, 1).mul(255).round().byte().numpy()
+    rows, columns = grid
+    height, width = latent.shape[-2:]
+    assert pixels.shape == (rows * height, columns * width, 4)
+    for tile in range(rows * columns):
+        top, left = tile // columns * height, tile % columns * width
+        found = pixels[top : top + height, left : left + width].transpose(2, 0, 1)
+        assert np.array_equal(found, expected[4 * tile : 4 * tile + 4])
 
 
 def test_many_values_beyond_the_bytes_keep_the_strongest():
@@ -208,20 +182,6 @@ def test_a_forged_list_of_strong_values_is_refused(beyond):
         png_to_latent(rewritten(data, forge))
 
 
-@settings(max_examples=60)
-@given(st.binary(max_size=200), st.integers(0, 10**6))
-def test_damage_is_refused_or_harmless(junk, place):
-    latent, data = png_of()
-    spoilt = bytearray(data)
-    place %= len(spoilt)
-    spoilt[place : place + len(junk)] = junk
-    try:
-        back, _ = png_to_latent(bytes(spoilt))
-    except TaesdError:
-        return
-    assert (back - latent).abs().max() <= STEP / 2 + 1e-5  # a byte that means nothing, such as the comment's
-
-
 def test_taesds_own_picture_needs_the_family(tmp_path):
     latent, data = png_of()
     path = tmp_path / "theirs.png"
@@ -274,13 +234,3 @@ def test_view_for_people(family):
     first = 1 if row.rgb in LATENT_RGB else 0  # the tile of channel 0
     grey = np.asarray(view.crop((first * (width + 1), 0, first * (width + 1) + width, height)))
     assert np.array_equal(grey[..., 0], quantise(latent[0, 0]).numpy())
-
-
-@pytest.mark.parametrize("family", ["taesd", "taesdxl", "taesd3", "taef1", "taef2"])
-def test_costs_little_on_real_weights(family, weights_dir, reference_dir):
-    codec = load_codec(family, models_dir=weights_dir)
-    image = read_picture(reference_dir / "notebook_input.png")[..., 128:256, 128:256]
-    latent = codec.encode(image)
-    stored, note = png_to_latent(latent_to_png(latent, note_for(latent, family, codec.format, (128, 128))))
-    error = (codec.decode(stored, size=note.size) - codec.decode(latent)).square().mean()
-    assert -10 * torch.log10(error) >= 50

@@ -4,8 +4,6 @@ import platform
 
 import pytest
 import torch
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
 
 from taesd_ext.codec import tiling
 from taesd_ext.codec.codec import Codec
@@ -65,31 +63,16 @@ def assert_same(tiled, whole):
         torch.testing.assert_close(tiled, whole, atol=1e-5 * float(whole.abs().max()), rtol=0)
 
 
-@settings(max_examples=3, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(data=st.data())
-def test_any_size_in_any_tiles(networks, output, always_tiled, data):
+@pytest.mark.parametrize(("size", "tile"), [((1, 1), "auto"), ((1, 200), 64), ((80, 3), "auto"), ((23, 30), 40)])
+def test_any_size_in_any_tiles(networks, output, always_tiled, size, tile):
     scale, channels, decoder, encoder = networks
-    most = 240 // scale
-    height, width = data.draw(st.integers(1, most)), data.draw(st.integers(1, most))
-    tile = data.draw(st.one_of(st.just("auto"), st.integers(1, 400)))
-    generator = torch.Generator().manual_seed(height * 1000 + width)
+    height, width = (max(1, side * 8 // scale) for side in size)
+    generator = torch.Generator().manual_seed(0)
     latent = torch.randn(1, channels, height, width, generator=generator)
     image = torch.rand(1, 3, height * scale, width * scale, generator=generator)
     with torch.inference_mode():
-        whole = decoder(latent)
-        assert_same(in_tiles(decoder, latent, scale, tile, output), whole)
-        whole = encoder(image)
-        assert_same(in_tiles(encoder, image, 1, tile, output), whole)
-
-
-@pytest.mark.parametrize("size", [(1, 1), (1, 200), (80, 3), (25, 25)])
-def test_narrow_and_odd_sizes(networks, output, always_tiled, size):
-    scale, channels, decoder, _ = networks
-    height, width = (max(1, side * 8 // scale) for side in size)
-    latent = torch.randn(2, channels, height, width, generator=torch.Generator().manual_seed(0))
-    with torch.inference_mode():
-        whole = torch.cat([decoder(one) for one in latent.split(1)])
-        assert_same(in_tiles(decoder, latent, scale, "auto", output), whole)
+        assert_same(in_tiles(decoder, latent, scale, tile, output), decoder(latent))
+        assert_same(in_tiles(encoder, image, 1, tile, output), encoder(image))
 
 
 @pytest.fixture(scope="module")
@@ -101,9 +84,14 @@ def codec():
 class TestCodec:
     def test_tile_changes_nothing(self, codec):
         latent, image = torch.randn(1, 4, 25, 25), torch.rand(1, 3, 197, 200)
+        before = latent.clone()
         for detail in codec.details:
-            assert_same(codec.decode(latent, detail=detail, tile=64), codec.decode(latent, detail=detail, tile="off"))
+            tiled = codec.decode(latent, detail=detail, tile=64)
+            assert_same(tiled, codec.decode(latent, detail=detail, tile="off"))
+            assert tiled.is_contiguous()
+            assert not tiled.is_inference()
         assert_same(codec.encode(image, tile=64), codec.encode(image, tile="off"))
+        assert torch.equal(latent, before)
 
     def test_progress_rises_to_one(self, codec, always_tiled):
         for work, x in ((codec.decode, torch.randn(2, 4, 25, 25)), (codec.encode, torch.rand(1, 3, 200, 200))):
@@ -119,15 +107,6 @@ class TestCodec:
     def test_what_progress_raises_stops_the_decode(self, codec, always_tiled):
         with pytest.raises(ZeroDivisionError):
             codec.decode(torch.randn(1, 4, 25, 25), progress=lambda part: 1 / 0)
-
-    def test_results_are_ordinary_tensors_and_inputs_stay(self, codec, always_tiled):
-        latent = torch.randn(1, 4, 25, 30, dtype=torch.float64)
-        before, image = latent.clone(), codec.decode(latent)
-        assert not image.is_inference()
-        assert image.is_contiguous()
-        assert 0 <= float(image.min()) <= float(image.max()) <= 1
-        assert image.dtype == torch.float64
-        assert torch.equal(latent, before)
 
     @pytest.mark.usefixtures("half_on_cpu")
     def test_an_overflow_in_a_tile_is_done_again_in_float32(self, always_tiled):

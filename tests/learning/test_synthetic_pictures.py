@@ -3,10 +3,10 @@
 import pytest
 import torch
 
-from taesd_ext.codec.noise import power_law, power_law_latent, seeded
+from taesd_ext.codec.noise import power_law_latent, seeded
 from taesd_ext.learning import lessons
 from taesd_ext.learning.lessons import lesson_latents
-from taesd_ext.learning.synthetic_pictures import blur, leaves_latent, mixed_latent, picture, soften
+from taesd_ext.learning.synthetic_pictures import leaves_latent, mixed_latent, picture
 
 LATENTS = [power_law_latent, mixed_latent, leaves_latent]
 
@@ -38,33 +38,6 @@ def test_the_seed_decides_and_the_global_random_state_stays(make) -> None:
     assert torch.equal(first, again)
     assert not torch.equal(first, other)
     assert torch.equal(torch.get_rng_state(), before)
-
-
-def test_power_law_noise_is_smoother_with_a_steeper_fall() -> None:
-    steps = []
-    for falloff in (0.0, 1.0, 2.0):
-        noise = power_law(8, 64, falloff, seeded(0))
-        assert torch.allclose(noise.std(dim=(1, 2)), torch.ones(8), atol=1e-3)
-        steps.append((noise[..., 1:] - noise[..., :-1]).std().item())
-    assert steps[0] > 1.3
-    assert steps[0] > steps[1] > steps[2]
-
-
-def test_blur_keeps_flat_areas_and_softens_edges() -> None:
-    step = torch.zeros(1, 16, 16)
-    step[..., 8:] = 1
-    soft = blur(step, 1.5)
-    assert torch.allclose(soft[..., 0], torch.zeros(1, 16), atol=1e-6)
-    assert torch.allclose(soft[..., -1], torch.ones(1, 16), atol=1e-6)
-    assert 0.05 < soft[0, 8, 7] < 0.5
-    assert torch.allclose(soft.mean(), step.mean(), atol=1e-5)
-
-
-def test_soften_leaves_its_input_alone() -> None:
-    latent = torch.randn(4, 8, 8)
-    before = latent.clone()
-    assert all(soften(latent, seeded(seed)).shape == latent.shape for seed in range(8))
-    assert torch.equal(latent, before)
 
 
 def test_lessons_are_a_mixture_from_its_start(monkeypatch: pytest.MonkeyPatch) -> None:
