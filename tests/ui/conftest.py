@@ -7,13 +7,19 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from taesd_ext.codec import embedded
+from taesd_ext.codec import embedded, heads
 from taesd_ext.models.tiny import Decoder, Encoder
 from taesd_ext.settings import PreviewSettings
 from taesd_ext.ui.actions import PanelActions
 from taesd_ext.ui.pictures import sample_picture
 from taesd_ext.ui.play import Plan
 from taesd_ext.ui.playground import Playground
+
+
+@pytest.fixture(autouse=True)
+def no_shipped_heads(monkeypatch, tmp_path) -> None:
+    """They fit no random weights, which takes a while to find out."""
+    monkeypatch.setattr(heads, "DATA", tmp_path / "no heads")
 
 
 @pytest.fixture(scope="session")
@@ -55,7 +61,7 @@ def playground(weights) -> Playground:
 def generated(playground) -> Playground:
     """After one generation of four steps, titled "secret"."""
     settings = PreviewSettings(family="taesd", budget=0.0, min_time=0, detail="full")
-    plan = Plan(sample_picture("Leaves"), 64, 4, 0.0, settings, "secret")
+    plan = Plan(sample_picture("Leaves"), 32, 4, 0.0, settings, "secret")
     list(playground.replays.run(plan, int))
     return playground
 

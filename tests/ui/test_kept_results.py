@@ -21,11 +21,12 @@ def test_the_oldest_results_go_first_and_the_newest_stays_whatever_its_size():
     assert [kept.get(key) for key in (*keys, large)] == [None, None, None, "large"]
 
 
-def test_no_page_holds_its_results_itself(random_weights):
+def test_no_page_holds_its_results_itself(random_weights, monkeypatch):
     """gradio 3.41 keeps every page's states for ever."""
     page = build_page(random_weights)
+    monkeypatch.setattr(compare_tab, "SIDES", ("64",))
     compare = pressed(page, "taesd_compare_run").__self__
-    _, *made = finished(compare, compare.start(Image.linear_gradient("L"), ["taesd"], "256")[1])
+    _, *made = finished(compare, compare.start(Image.linear_gradient("L"), ["taesd"], "64")[1])
     comparison = made[-1]
     export = pressed(page, "taesd_compare_export")
     assert isinstance(comparison, int)

@@ -205,7 +205,7 @@ def test_the_film_strip_has_the_jobs_frames(actions):
 
 def test_a_finished_latent_is_decoded_once_more(actions):
     (kept,) = actions.kept()
-    marked = ExtraDecoder("the host's", lambda latent: torch.full((1, 3, 64, 64), 0.25))
+    marked = ExtraDecoder("the host's", lambda latent: torch.full((1, 3, 32, 32), 0.25))
     refused = ExtraDecoder("another model's", lambda latent: latent, accepts=lambda _format: False)
     broken = ExtraDecoder("broken", lambda latent: torch.full((1, 3, 8, 8), float("nan")))
     codecs = replace(actions.codecs, extra_decoders=lambda: [marked, refused, broken])

@@ -17,7 +17,7 @@ from taesd_ext.ui.play import Plan, Replays, noise_levels, replay
 from taesd_ext.weights.installed import NoWeights
 
 
-def plan_of(family="taesd", steps=6, size=64, picture=None, **settings) -> Plan:
+def plan_of(family="taesd", steps=6, size=32, picture=None, **settings) -> Plan:
     settings = {"family": family, "budget": 0.0, "min_time": 0, **settings}
     return Plan(picture or sample_picture("Leaves"), size, steps, 0.0, PreviewSettings(**settings))
 
@@ -36,9 +36,9 @@ def test_every_step_shows_a_frame_and_the_last_one_the_finished_picture(random_w
     assert [progress.frame.step for progress in seen[:-1]] == [1, 2, 3, 4, 5, 6]
     last = seen[-1]
     assert not any(progress.timings for progress in seen[:-1])
-    assert last.frame.image.size == last.frame.full_size == (64, 64)
+    assert last.frame.image.size == last.frame.full_size == (32, 32)
     codec = load_codec("taesd", models_dir=random_weights)
-    wanted = codec.decode(codec.encode(picture_to_image(fitted(sample_picture("Leaves"), 64))))
+    wanted = codec.decode(codec.encode(picture_to_image(fitted(sample_picture("Leaves"), 32))))
     assert last.frame.image.picture.tobytes() == (wanted * 255 + 0.5).byte()[0].permute(1, 2, 0).numpy().tobytes()
     assert [what for what, _ in last.timings] == ["Previews", "One preview", "All previews", "Final decode"]
     assert last.note == ""
@@ -88,7 +88,7 @@ def test_the_previews_and_the_latent_are_kept_and_the_random_state_left_alone(ra
     assert [frame.step for frame in job.frames] == [1, 2, 3, 4]
     (latent,) = kept.history.finished()
     codec = load_codec("taesd", models_dir=random_weights)
-    assert torch.equal(latent.latent, codec.encode(picture_to_image(fitted(sample_picture("Leaves"), 64))))
+    assert torch.equal(latent.latent, codec.encode(picture_to_image(fitted(sample_picture("Leaves"), 32))))
     assert kept.session.stats.frames == 4
 
 
