@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 from taesd_ext.codec.codec import Codec
 from taesd_ext.codec.registry import CodecRegistry
@@ -121,8 +122,12 @@ class FinalDecode:
         tiles: list[int] = []
         image = self._bordered(codec).decode(latent, on_tiled=tiles.append)
         _must_be_finite(image, codec)
-        tiled = {infotext.TILES: tiles[-1]} if tiles else {}
-        self._note_made("decoder", {**infotext.made_by(codec, "decoder"), **tiled})
+        made = infotext.made_by(codec, "decoder") | ({infotext.TILES: tiles[-1]} if tiles else {})
+        if codec.image_scale > 1 and getattr(self._generations.processing, "overlay_images", None):
+            # Inpainting: the host lays what was not masked over it, at the size of before.
+            image = functional.avg_pool2d(image, codec.image_scale)
+            del made[infotext.IMAGE_SCALE]
+        self._note_made("decoder", made)
         return image.mul_(2).sub_(1)  # in place: no second picture, and none that belongs to inference mode
 
     def encode(self, image: Tensor) -> Tensor:

@@ -5,7 +5,7 @@ from types import SimpleNamespace
 import gradio as gr
 import pytest
 import torch
-from full_vae_files import write_vae
+from full_vae_files import vae_state, write_vae
 from safetensors.torch import save_file
 
 from taesd_ext import load_codec
@@ -14,6 +14,7 @@ from taesd_ext.codec.embedded import embedded_names
 from taesd_ext.errors import TaesdError
 from taesd_ext.host import final_vae
 from taesd_ext.host.accordion import pasted_final_vae, pasted_first_vae
+from taesd_ext.host.infotext import IMAGE_SCALE
 from taesd_ext.settings import AS_FINAL, HOSTS_VAE, TINY_VAE
 from taesd_ext.ui.decoding import decode_again, decoder_names
 from taesd_ext.weights.identify import checksums
@@ -253,6 +254,18 @@ def test_each_pass_may_have_its_own(host, extension, vaes, options, chosen, kind
     again, _ = host.generate(pasted, **kind)
     assert again.extra_generation_params == p.extra_generation_params
     assert len(extension.final.vae._kept) == len({first, final} - {None, HOSTS_VAE, TINY_VAE})
+
+
+@pytest.mark.parametrize("inpainted", [False, True])
+def test_a_decoder_that_enlarges_does_so_but_for_inpainting(host, vaes, inpainted):
+    """There the host lays what was not masked over the picture, and raises where the sizes differ."""
+    state = vae_state(4)
+    ends = [name for name in state if name.startswith("decoder.conv_out.")]
+    save_file(state | {name: torch.cat([state[name]] * 4) for name in ends}, vaes / "twice.safetensors")
+    host.opts.taesd_ext_final_vae = "twice"
+    p, images = host.generate(on_step=lambda p, _: vars(p).update(overlay_images=[object()] * inpainted))
+    assert images.shape[-1] == (16 if inpainted else 32)
+    assert p.extra_generation_params.get(IMAGE_SCALE) == (None if inpainted else 2)
 
 
 def test_where_a_pass_is_set_in_the_settings_pasted_parameters_name_theirs():
