@@ -80,7 +80,7 @@ def history_table() -> str:
 
 
 def _steps_kept(channels: int, previews: bool) -> list[str]:
-    history, picture = JobHistory(), PreviewImage(None, "jpeg", bytes(PREVIEW_BYTES))
+    history, picture = JobHistory(), PreviewImage("jpeg", bytes(PREVIEW_BYTES))
     latent = torch.zeros(1, channels, 128, 128, dtype=torch.float16)
     for _ in range(HISTORY_JOBS):
         job = history.begin(steps=HISTORY_STEPS)

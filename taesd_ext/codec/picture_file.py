@@ -1,5 +1,6 @@
-"""Picture files <-> image tensors."""
+"""Picture files <-> image tensors, and pictures as addresses that a page shows without a file on the server."""
 
+import base64
 import io
 from pathlib import Path
 
@@ -55,7 +56,7 @@ def image_to_picture(image: Tensor) -> Image.Image:
     return Image.fromarray(pixels.permute(1, 2, 0).contiguous().cpu().numpy())
 
 
-def picture_bytes(suffix: str, image: Tensor) -> bytes:
+def image_bytes(suffix: str, image: Tensor) -> bytes:
     """The content of a picture file; ``suffix`` is one of WRITABLE_SUFFIXES."""
     kind = _WRITTEN_AS.get(suffix)
     if kind is None:
@@ -65,3 +66,19 @@ def picture_bytes(suffix: str, image: Tensor) -> bytes:
     buffer = io.BytesIO()
     image_to_picture(image).save(buffer, kind, **({} if kind == "PNG" else {"quality": _LOSSY_QUALITY}))
     return buffer.getvalue()
+
+
+def picture_bytes(picture: Image.Image, kind: str = "png") -> bytes:
+    """A picture for a page: "png" is exact, "jpeg" is small."""
+    buffer = io.BytesIO()
+    picture.save(buffer, kind, **({"quality": 92} if kind == "jpeg" else {"compress_level": 1}))
+    return buffer.getvalue()
+
+
+def data_uri(data: bytes, kind: str) -> str:
+    """Encoded bytes for an ``<img src>``."""
+    return f"data:image/{kind};base64,{base64.b64encode(data).decode('ascii')}"
+
+
+def picture_uri(picture: Image.Image, kind: str = "png") -> str:
+    return data_uri(picture_bytes(picture, kind), kind)

@@ -1,6 +1,5 @@
 """The comparison to look at: the table of what each codec costs and loses, a self-contained HTML page, a PNG sheet."""
 
-import base64
 import html
 import io
 import math
@@ -12,7 +11,7 @@ from PIL import Image, ImageDraw, ImageFont, ImageOps
 from torch import Tensor
 
 from taesd_ext.codec.latent_image import latent_view
-from taesd_ext.codec.picture_file import image_to_picture
+from taesd_ext.codec.picture_file import image_to_picture, picture_uri
 from taesd_ext.commands.measuring import megabytes
 from taesd_ext.commands.round_trip import RoundTrip
 from taesd_ext.latent_formats import BY_NAME
@@ -116,7 +115,7 @@ def _section(name: str, image: Tensor, rows: list[RoundTrip]) -> str:
     errors = "".join(
         f'<p class="error">{html.escape(row.codec)}: {html.escape(row.error)}</p>' for row in rows if row.error
     )
-    original = _uri(image_to_picture(image))
+    original = picture_uri(image_to_picture(image))
     figures = "\n".join(_figure(row, image) for row in good)
     return f"""<section style="--original: url({original})">
 <h2>{html.escape(name)} <small>{image.shape[-1]}×{image.shape[-2]}</small></h2>
@@ -133,24 +132,15 @@ def _section(name: str, image: Tensor, rows: list[RoundTrip]) -> str:
 
 def _figure(row: RoundTrip, image: Tensor) -> str:
     codec = html.escape(row.codec)
-    difference = _uri(image_to_picture(difference_map(row.image, image)), lossy=True)
-    view = _uri(latent_view(row.latent, BY_NAME[row.format]))
+    difference = picture_uri(image_to_picture(difference_map(row.image, image)), "jpeg")
+    view = picture_uri(latent_view(row.latent, BY_NAME[row.format]))
     return f"""<figure>
-<div class="swap" tabindex="0"><img src="{_uri(image_to_picture(row.image))}" alt="{codec}"></div>
+<div class="swap" tabindex="0"><img src="{picture_uri(image_to_picture(row.image))}" alt="{codec}"></div>
 <figcaption>{codec} <small>{_number(row.psnr, "dB", 2)}</small></figcaption>
 <img src="{difference}" alt="{codec}: difference to the original">
 <details><summary>latent</summary>
 <img class="latent" src="{view}" alt="{codec}: latent, each channel in grey"></details>
 </figure>"""
-
-
-def _uri(picture: Image.Image, *, lossy: bool = False) -> str:
-    buffer = io.BytesIO()
-    if lossy:
-        picture.save(buffer, "JPEG", quality=85)
-    else:
-        picture.save(buffer, "PNG")
-    return f"data:image/{'jpeg' if lossy else 'png'};base64,{base64.b64encode(buffer.getvalue()).decode()}"
 
 
 def _number(value: float, unit: str, digits: int) -> str:
@@ -159,6 +149,7 @@ def _number(value: float, unit: str, digits: int) -> str:
     if math.isinf(value):
         return "equal"
     return f"{value:.{digits}f} {unit}".rstrip()
+
 
 def _short(name: str, longest: int = 40) -> str:
     if isinstance(default_font(13), ImageFont.ImageFont):  # it has the letters of Latin-1 alone

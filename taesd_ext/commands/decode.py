@@ -8,7 +8,7 @@ from torch import Tensor
 from taesd_ext.codec.codec import Codec
 from taesd_ext.codec.latent_file import LATENT_SUFFIXES, read_latent
 from taesd_ext.codec.latent_note import LatentNote
-from taesd_ext.codec.picture_file import WRITABLE_SUFFIXES, picture_bytes
+from taesd_ext.codec.picture_file import WRITABLE_SUFFIXES, image_bytes
 from taesd_ext.commands.batch import add_batch_arguments, run_batch
 from taesd_ext.commands.codec_arguments import load_from_arguments
 from taesd_ext.commands.jobs import Job
@@ -57,7 +57,7 @@ class DecodeWork:
                 "Omit --family, or give the right one",
             )
         codec.begin_job()  # an overflow in one latent must not change the next one's precision
-        return picture_bytes(job.target.suffix.lower(), codec.decode(latent, size=note.size))
+        return image_bytes(job.target.suffix.lower(), codec.decode(latent, size=note.size))
 
     def _codec(self, family: str) -> Codec:
         if family not in self._codecs:

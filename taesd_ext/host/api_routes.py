@@ -11,7 +11,7 @@ from fastapi import HTTPException, Query, Response
 
 from taesd_ext.codec.latent_file import LATENT_SUFFIXES, latent_bytes
 from taesd_ext.codec.latent_note import note_for
-from taesd_ext.codec.picture_file import picture_bytes as image_bytes
+from taesd_ext.codec.picture_file import image_bytes, picture_bytes
 from taesd_ext.errors import TaesdError, one_line
 from taesd_ext.host import api_models as models
 from taesd_ext.host.api_models import MOST_PIXELS, bytes_of, image_of, latent_of, text_of
@@ -22,7 +22,6 @@ from taesd_ext.settings import OPTION, OPTIONS
 from taesd_ext.ui.actions import PanelActions
 from taesd_ext.ui.benchmark_tab import time_preview
 from taesd_ext.ui.decoding import Decoded, decode_again, decoder_names
-from taesd_ext.ui.pictures import picture_bytes
 from taesd_ext.weights.installed import installed
 from taesd_ext.weights.store import list_weights
 
@@ -182,7 +181,7 @@ class Routes:
         """One preview, as it was shown."""
         for frame in self._job(job).frames:
             if frame.number == number:
-                return Response(frame.data, media_type=f"image/{frame.wire_format}")
+                return Response(frame.image.data, media_type=f"image/{frame.image.wire_format}")
         raise HTTPException(404, f"Preview {number} of job {job} is not kept")
 
     def animation(

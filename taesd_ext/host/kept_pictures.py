@@ -1,4 +1,4 @@
-"""What is kept of jobs as pictures of the host: decoded by its own VAE, with a job's parameters, saved as it saves."""
+"""Kept latents and previews as pictures of the host: decoded by its own VAE, saved with the job's parameters."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -51,6 +51,8 @@ class KeptPictures:
     def save_steps(self, job: int, every: int) -> None:
         """Save every so many steps of a job in full, each picture of a batch. Never raises."""
         try:
+            if not self.jobs.keeps_latents:
+                raise TaesdError("latents are not kept", "", "Switch that on under TAESD > Settings")
             due = [kept for kept in self.jobs.moments(job) if kept.step and kept.step % every == 0]
             for kept in sorted(due, key=lambda kept: (kept.step, kept.picture)):
                 self.save(image_to_picture(self.decode_in_full(kept.latent)), kept, None)
@@ -66,16 +68,13 @@ class KeptPictures:
         if processing is None or not self.host.allows_changes():
             raise TaesdError("No preview was saved", "no job of yours is running")
         newest, running = self.frame(), next(iter(self.jobs.jobs()), None)
-        kept = {frame.number: frame for frame in running.frames} if running else {}
-        if newest and number in (0, newest.number):
-            picture, frame = newest.image.picture, newest
-        elif number in kept:
-            picture, frame = kept[number].picture(), kept[number]
-        else:
+        shown = [newest, *(running.frames if running else ())] if newest else []
+        frame = next((frame for frame in shown if number in (0, frame.number)), None)
+        if frame is None:
             raise TaesdError("No preview was saved", "it is no longer kept")
         steps = running.steps if running else frame.step
         parameters = infotext.of_preview(self.host.parameters(processing, 0), f"{frame.step}/{steps}", frame.detail)
         seed = next(iter(getattr(processing, "all_seeds", None) or ()), None)
         prompt = str(getattr(processing, "prompt", ""))
-        picture = picture.resize(frame.full_size, Image.Resampling.BILINEAR)
+        picture = frame.image.picture.resize(frame.full_size, Image.Resampling.BILINEAR)
         return self.host.save_picture(picture, tab_of(processing), parameters, seed, prompt)

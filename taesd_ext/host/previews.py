@@ -9,6 +9,7 @@ from typing import Any
 from torch import Tensor
 
 from taesd_ext.codec.codec import Codec
+from taesd_ext.codec.picture_file import picture_uri
 from taesd_ext.codec.previewer import has_previewer, load_previewer
 from taesd_ext.codec.registry import CodecRegistry
 from taesd_ext.errors import TaesdError, log_once, one_line
@@ -27,7 +28,6 @@ from taesd_ext.preview.full_size_image import FullSizeImage
 from taesd_ext.preview.session import PreviewSession
 from taesd_ext.settings import AUTO, BUILT_IN, DEVICE_CPU, PreviewSettings
 from taesd_ext.ui.markup import cost_words
-from taesd_ext.ui.pictures import data_uri, picture_uri
 
 SHORT_OF_MEMORY_DETAIL = "1/4"
 """The finest preview under --medvram and --lowvram."""
@@ -160,7 +160,7 @@ class Previews:
         """(number, step, address) of what the host shows now, whoever drew it; "" where there is no picture."""
         state, frame = self._host.state, self.session.frame
         if frame is not None and frame is self._shown and isinstance(state.current_image, FullSizeImage):
-            return frame.number, frame.step, data_uri(frame.image.data, frame.image.wire_format)
+            return frame.number, frame.step, frame.image.uri
         step, _ = self._host.progress()
         picture = state.current_image
         address = picture_uri(picture.convert("RGB"), "jpeg") if picture is not None else ""

@@ -8,8 +8,7 @@ from itertools import pairwise
 from PIL import Image
 
 from taesd_ext.errors import TaesdError
-from taesd_ext.preview.frame import limited
-from taesd_ext.preview.recorded import RecordedFrame
+from taesd_ext.preview.frame import Frame, limited
 
 KINDS = ("webp", "gif")
 
@@ -47,7 +46,7 @@ class AnimationPlan:
             raise TaesdError(f"A side of {self.side} pixels is out of range", "", f"Use 16 to {LARGEST_SIDE}")
 
 
-def picked_frames(frames: Sequence[RecordedFrame], plan: AnimationPlan) -> list[RecordedFrame]:
+def picked_frames(frames: Sequence[Frame], plan: AnimationPlan) -> list[Frame]:
     """An even choice of as many frames as can be seen, the first and the last among them."""
     if not frames:
         raise TaesdError("There is no film", "no preview of this job was kept")
@@ -57,10 +56,10 @@ def picked_frames(frames: Sequence[RecordedFrame], plan: AnimationPlan) -> list[
     return [frames[round(place * last / (count - 1))] if count > 1 else frames[last] for place in range(count)]
 
 
-def animate(frames: Sequence[RecordedFrame], plan: AnimationPlan) -> bytes:
+def animate(frames: Sequence[Frame], plan: AnimationPlan) -> bytes:
     """The file's bytes. Raises TaesdError where there are no frames."""
     picked = picked_frames(frames, plan)
-    pictures = [frame.picture() for frame in picked]
+    pictures = [frame.image.picture for frame in picked]
     size = _film_size(picked, min(plan.side, max(max(picture.size) for picture in pictures)))
     pictures = [picture.resize(size, Image.Resampling.BICUBIC) for picture in pictures]
     options = {"quality": 85, "method": 2}
@@ -77,7 +76,7 @@ def animate(frames: Sequence[RecordedFrame], plan: AnimationPlan) -> bytes:
     return buffer.getvalue()
 
 
-def _film_size(frames: Sequence[RecordedFrame], side: int) -> tuple[int, int]:
+def _film_size(frames: Sequence[Frame], side: int) -> tuple[int, int]:
     """The last frame's, which all get: hires fix changes it on the way."""
     full = frames[-1].full_size
     scale = side / max(full)

@@ -2,12 +2,14 @@
 
 import io
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 from PIL import Image
 from torch import Tensor
+
+from taesd_ext.codec.picture_file import data_uri
 
 LARGE_SIDE = 256
 """Above this many pixels a frame is JPEG by default; below, PNG costs as little and scales up without blocks."""
@@ -22,19 +24,30 @@ _SAVE_OPTIONS: dict[str, dict[str, Any]] = {
 
 @dataclass(frozen=True)
 class PreviewImage:
-    """A preview's pixels and the bytes that pages get."""
+    """The bytes that pages get of a preview, and its pixels."""
 
-    picture: Image.Image
-    """RGB, as decoded: at reduced detail smaller than it is to be shown. Pages scale it up, which costs nothing.
-    Of a film the first frame."""
     wire_format: str
     """"jpeg", "webp" or "png"."""
     data: bytes
     """The encoded picture, or a film as an animated WebP."""
+    exact: Image.Image | None = None
+    """RGB, as it was before it was encoded; None where that was let go."""
+
+    @property
+    def picture(self) -> Image.Image:
+        """RGB, at reduced detail smaller than it is to be shown: pages scale it up, which costs nothing.
+
+        Of a film the first frame.
+        """
+        return self.exact or Image.open(io.BytesIO(self.data)).convert("RGB")
 
     @property
     def size(self) -> tuple[int, int]:
         return self.picture.size
+
+    @property
+    def uri(self) -> str:
+        return data_uri(self.data, self.wire_format)
 
 
 @dataclass(frozen=True)
@@ -57,6 +70,10 @@ class Frame:
     """Steps of the job as far as they were known; 0 = unknown."""
     over_budget: bool = False
     """Whether the detail that was chosen would have cost more than the budget allows."""
+
+    def encoded_only(self) -> "Frame":
+        """The same in as little memory as can be."""
+        return replace(self, image=replace(self.image, exact=None))
 
 
 def to_pixels(image: Tensor) -> Tensor:
@@ -107,7 +124,7 @@ def preview_image(image: Tensor, *, max_side: int = 0, frame_format: str = "auto
 def _encoded(picture: Image.Image, wire_format: str, **more: Any) -> PreviewImage:
     buffer = io.BytesIO()
     picture.save(buffer, wire_format, **_SAVE_OPTIONS[wire_format], **more)
-    return PreviewImage(picture, wire_format, buffer.getvalue())
+    return PreviewImage(wire_format, buffer.getvalue(), picture)
 
 
 def _limited_picture(pixels: Tensor, max_side: int) -> Image.Image:

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from taesd_ext.latent_format import LatentFormat
 from taesd_ext.preview.frame import Frame
-from taesd_ext.preview.recorded import KeptLatent, RecordedFrame, RecordedJob, bytes_of, is_finite
+from taesd_ext.preview.recorded import KeptLatent, RecordedJob, bytes_of, is_finite
 
 DEFAULT_LIMIT = 64 * 2**20
 """Bytes: about 600 previews of 1024 pixels as JPEG, or 512 latents of such pictures with 4 channels in float16."""
@@ -71,12 +71,8 @@ class JobHistory:
             job = self._job(number)
             if job is None or frame is None or not self._frames or frame.number <= job.shown:
                 return
-            image, job.shown, job.steps = frame.image, frame.number, max(job.steps, frame.steps)
-            recorded = RecordedFrame(
-                frame.number, frame.step, image.data, image.wire_format, frame.full_size, frame.detail,
-                frame.milliseconds,
-            )  # fmt: skip
-            job.put(frame.step, frame=recorded)
+            job.shown, job.steps = frame.number, max(job.steps, frame.steps)
+            job.put(frame.step, frame=frame.encoded_only())
             self._shrink()
 
     def add_latents(

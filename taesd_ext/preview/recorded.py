@@ -1,36 +1,14 @@
 """What is kept of a job: the previews that pages got, and the latents that they were made of."""
 
-import io
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
-from PIL import Image
 from torch import Tensor
 
 from taesd_ext.latent_format import LatentFormat
-
-
-@dataclass(frozen=True)
-class RecordedFrame:
-    """One preview of a job."""
-
-    number: int
-    """Counted from 1 within the job."""
-    step: int
-    data: bytes
-    """The encoded picture."""
-    wire_format: str
-    """"jpeg", "webp" or "png"."""
-    full_size: tuple[int, int]
-    """(width, height) at which it is to be shown."""
-    detail: str
-    milliseconds: float
-
-    def picture(self) -> Image.Image:
-        """The preview as it was decoded, RGB."""
-        return Image.open(io.BytesIO(self.data)).convert("RGB")
+from taesd_ext.preview.frame import Frame
 
 
 @dataclass(frozen=True)
@@ -62,7 +40,7 @@ class KeptLatent:
 class Moment:
     """What is kept of one step: the preview, the latents, or both."""
 
-    frame: RecordedFrame | None = None
+    frame: Frame | None = None
     latents: Tensor | None = None
     """(B,C,h,w) of the batch, as predicted at this step."""
     latent_format: LatentFormat | None = None
@@ -71,7 +49,7 @@ class Moment:
 
     @property
     def size(self) -> int:
-        return (len(self.frame.data) if self.frame else 0) + bytes_of(self.latents)
+        return (len(self.frame.image.data) if self.frame else 0) + bytes_of(self.latents)
 
 
 @dataclass
@@ -103,7 +81,7 @@ class RecordedJob:
     """Bytes kept."""
 
     @property
-    def frames(self) -> tuple[RecordedFrame, ...]:
+    def frames(self) -> tuple[Frame, ...]:
         """In the order of their steps."""
         return tuple(moment.frame for _, moment in sorted(self.moments.items()) if moment.frame)
 

@@ -8,7 +8,7 @@ import gradio as gr
 from PIL import Image
 from torch import Tensor
 
-from taesd_ext.codec.picture_file import image_to_picture, picture_to_image
+from taesd_ext.codec.picture_file import image_to_picture, picture_to_image, picture_uri
 from taesd_ext.commands.compare import usable_codecs
 from taesd_ext.commands.compare_page import COLUMNS, comparison_page, difference_map
 from taesd_ext.commands.round_trip import RoundTrip, measure
@@ -16,9 +16,10 @@ from taesd_ext.errors import TaesdError
 from taesd_ext.ui import compat
 from taesd_ext.ui.actions import Codecs
 from taesd_ext.ui.controls import AT_ONCE, late_dropdown, line, picked, small_button
+from taesd_ext.ui.decoding import at_work
 from taesd_ext.ui.kept_results import KeptResults
 from taesd_ext.ui.markup import notice, slider, table
-from taesd_ext.ui.pictures import fitted, offered_file, picture_uri, sample_names, sample_picture
+from taesd_ext.ui.pictures import fitted, offered_file, sample_names, sample_picture
 from taesd_ext.ui.work import Task, leave, long_action
 
 ORIGINAL = "original"
@@ -64,7 +65,7 @@ def build_compare_tab(codecs: Codecs, tab: gr.Tab) -> None:
         with gr.Column(min_width=280):
             wanted = gr.CheckboxGroup(
                 [], elem_id="taesd_compare_codecs", label="Codecs",
-                info="installed or embedded; a decoder alone takes the latent of one before it",
+                info="installed or embedded; a decoder without an encoder uses an earlier codec's latent",
             )  # fmt: skip
             side = gr.Dropdown(
                 list(SIDES), value="512", elem_id="taesd_compare_side", label="Picture size",
@@ -102,7 +103,7 @@ def build_compare_tab(codecs: Codecs, tab: gr.Tab) -> None:
         image = picture_to_image(fitted(source, int(picked(side, SIDES, "size"))))
         rows = []
         for index, name in enumerate(names):
-            task.report(index / len(names), name)
+            task.report(index / len(names), at_work(name))
             with codecs.in_turn(task):
                 rows.append(_measured(codecs, name, image, rows))
         images = images_of((image, rows))

@@ -4,17 +4,18 @@ from typing import Any
 
 import gradio as gr
 
-from taesd_ext.codec.picture_file import image_to_picture, picture_to_image
+from taesd_ext.codec.picture_file import image_to_picture, picture_bytes, picture_to_image, picture_uri
 from taesd_ext.commands.compare_page import DIFFERENCE_GAIN, difference_map
 from taesd_ext.errors import TaesdError
-from taesd_ext.preview.recorded import KeptLatent, RecordedFrame
+from taesd_ext.preview.frame import Frame
+from taesd_ext.preview.recorded import KeptLatent
 from taesd_ext.ui import compat
 from taesd_ext.ui.actions import PanelActions
 from taesd_ext.ui.controls import AT_ONCE, small_button
 from taesd_ext.ui.decoding import Decoded, decode_again
 from taesd_ext.ui.kept_results import KeptResults
 from taesd_ext.ui.markup import notice, outcome, slider, stage
-from taesd_ext.ui.pictures import data_uri, offered_file, picture_bytes, picture_uri
+from taesd_ext.ui.pictures import offered_file
 from taesd_ext.ui.work import Task
 
 NO_IMAGE = "There is no image yet. Generate one first."
@@ -24,7 +25,7 @@ GONE = "This image is no longer in memory. Re-decode it."
 
 
 def result_html(
-    now: Decoded, before: Decoded | None, preview: RecordedFrame | None = None, difference: bool = False
+    now: Decoded, before: Decoded | None, preview: Frame | None = None, difference: bool = False
 ) -> str:
     """The picture; beside it another of the same job's, or how that differs, or else the preview of its step."""
     size, words = now.picture.size, now.title
@@ -37,11 +38,11 @@ def result_html(
         return slider(picture_uri(other), picture_uri(now.picture), (name, words), size)
     if preview:
         names = (f"preview {preview.detail}", words)
-        return slider(data_uri(preview.data, preview.wire_format), picture_uri(now.picture), names, size)
+        return slider(preview.image.uri, picture_uri(now.picture), names, size)
     return stage(picture_uri(now.picture), size, words)
 
 
-def preview_of(actions: PanelActions, kept: KeptLatent) -> RecordedFrame | None:
+def preview_of(actions: PanelActions, kept: KeptLatent) -> Frame | None:
     """The preview that was shown of a latent; those of several pictures are grids."""
     job = next((job for job in actions.jobs() if job.id == kept.job), None)
     moment = job and job.moments.get(kept.step or 0)

@@ -60,11 +60,19 @@ def decoder_names(codecs: Codecs, kept: KeptLatent | None) -> list[str]:
     return names
 
 
+def at_work(name: str) -> str:
+    """What a page says of a decoder at work: its name, and what it takes where that is much."""
+    known = VAE_BY_NAME.get(name)
+    return f"{name}: {known.cost}" if known and known.cost else name
+
+
 def decode_again(codecs: Codecs, kept: KeptLatent, chosen: str, task: Task | None = None) -> Decoded:
     """In turn with the host's own work. Raises TaesdError."""
     name = picked(chosen, decoder_names(codecs, kept), "decoder")
     extra = next((extra for extra in codecs.extra_decoders() if extra.title == name), None)
-    with codecs.in_turn(task or Task()):
+    task = task or Task()
+    with codecs.in_turn(task):
+        task.report(0.1, at_work(name))
         codec, latent = None if extra else _codec(codecs, name, kept.latent_format), kept.latent.float()
         decode = extra.decode if extra else lambda own: codec.decode(to_family_latent(own, kept.latent_format))
         made = timed(lambda: decode(latent))

@@ -11,13 +11,13 @@ from taesd_ext.codec.codec import Codec
 from taesd_ext.codec.latent_file import latent_bytes, read_latent
 from taesd_ext.codec.latent_image import latent_view
 from taesd_ext.codec.latent_note import note_for
-from taesd_ext.codec.picture_file import image_to_picture, picture_to_image
+from taesd_ext.codec.picture_file import image_to_picture, picture_to_image, picture_uri
 from taesd_ext.errors import TaesdError
 from taesd_ext.latent_formats import FAMILIES
 from taesd_ext.ui import compat
 from taesd_ext.ui.actions import Codecs
 from taesd_ext.ui.controls import heading, line, picked
-from taesd_ext.ui.pictures import offered_file, picture_uri
+from taesd_ext.ui.pictures import offered_file
 from taesd_ext.ui.work import Task, long_action
 
 CHANNELS = "The latent in rough colours, then its channels one by one"
@@ -92,10 +92,7 @@ def build_latents_tab(codecs: Codecs) -> None:
 
 
 def _channels_html(latent: Tensor, codec: Codec) -> str:
-    try:
-        view = latent_view(latent, codec.format)
-    except KeyError:  # a format without a linear preview
-        return ""
+    view = latent_view(latent, codec.format)
     scale = max(1, 720 // view.width)
     uri = picture_uri(view.resize((view.width * scale, view.height * scale), Image.Resampling.NEAREST))
     return f'<figure class="taesd-ext-channels"><img src="{uri}" alt=""><figcaption>{CHANNELS}</figcaption></figure>'

@@ -84,7 +84,7 @@ def _shape(size: tuple[int, int]) -> str:
     return f"aspect-ratio:{size[0]}/{size[1]};--ratio:{size[0] / size[1]:.4f}"
 
 
-def stage(uri: str | None, size: tuple[int, int], caption: str, share: float | None = None, empty: str = "") -> str:
+def stage(uri: str | None, size: tuple[int, int], caption: str, empty: str = "") -> str:
     """A picture shown at ``size`` in shape, however few pixels it has, with a caption below."""
     shape = _shape(size)
     inside = (
@@ -92,8 +92,7 @@ def stage(uri: str | None, size: tuple[int, int], caption: str, share: float | N
         if uri
         else f'<div class="taesd-ext-empty" style="{shape}"><span>{escape(empty)}</span></div>'
     )
-    bar = progress_bar(share, caption) if share is not None else f"<figcaption>{escape(caption)}</figcaption>"
-    return f'<figure class="taesd-ext-stage">{inside}{bar}</figure>'
+    return f'<figure class="taesd-ext-stage">{inside}<figcaption>{escape(caption)}</figcaption></figure>'
 
 
 def slider(first: str, second: str, names: tuple[str, str], size: tuple[int, int]) -> str:

@@ -1,7 +1,5 @@
-"""Sample pictures, pictures as addresses that a page can show without a file on the server, and files to download."""
+"""Sample pictures, and files to download."""
 
-import base64
-import io
 import re
 import tempfile
 from collections import deque
@@ -33,21 +31,6 @@ def fitted(picture: Image.Image, longest: int) -> Image.Image:
     scale = longest / max(picture.size)
     width, height = (max(8, round(side * scale)) for side in picture.size)
     return picture.resize((width, height), Image.Resampling.LANCZOS)
-
-
-def data_uri(data: bytes, kind: str) -> str:
-    return f"data:image/{kind};base64,{base64.b64encode(data).decode('ascii')}"
-
-
-def picture_uri(picture: Image.Image, kind: str = "png") -> str:
-    """A picture for an ``<img src>``; "png" is exact, "jpeg" is small."""
-    return data_uri(picture_bytes(picture, kind), kind)
-
-
-def picture_bytes(picture: Image.Image, kind: str = "png") -> bytes:
-    buffer = io.BytesIO()
-    picture.save(buffer, kind, **({"quality": 92} if kind == "jpeg" else {"compress_level": 1}))
-    return buffer.getvalue()
 
 
 def offered_file(name: str, data: bytes) -> str:

@@ -17,7 +17,7 @@ from taesd_ext.ui.actions import PanelActions
 from taesd_ext.ui.controls import AT_ONCE, line, number, picked, small_button
 from taesd_ext.ui.downloads import download, download_label, missing_families
 from taesd_ext.ui.markup import notice, stage, table
-from taesd_ext.ui.pictures import data_uri, sample_names, sample_picture
+from taesd_ext.ui.pictures import sample_names, sample_picture
 from taesd_ext.ui.play import Plan, Progress, Replays
 from taesd_ext.ui.work import Task, interruptible, long_action
 from taesd_ext.weights.installed import installed
@@ -149,7 +149,7 @@ def _shown(progress: Progress, plan: Plan, stats: Stats) -> list[str]:
     if frame:
         cost = f"{stats.milliseconds:.0f} ms a preview", f"{100 * stats.share:.1f} % of the time"
         words += [f"detail {frame.detail}", *cost]
-    uri = frame and data_uri(frame.image.data, frame.image.wire_format)
+    uri = frame and frame.image.uri
     size = frame.full_size if frame else plan.picture.size
     timings = table((), progress.timings, "taesd-ext-pairs") if progress.timings else ""
     return [stage(uri, size, " · ".join(words), empty="Waiting for the first preview"), notice(progress.note) + timings]

@@ -78,7 +78,6 @@ def build_redecode_box(
     def again(
         task: Task, source: Any, chosen: Any, name: str | None, last: Any, difference: Any
     ) -> tuple[str, list[Any]]:
-        task.report(0.1, name or "")
         return box.decode(task, find_latent(offered(source), chosen), name, last, difference)
 
     for event in (tab.select, refresh.click, *([source.change] if source else [])):

@@ -6,14 +6,14 @@ from typing import Any
 
 import gradio as gr
 
-from taesd_ext.codec.picture_file import image_to_picture
+from taesd_ext.codec.picture_file import image_to_picture, picture_uri
 from taesd_ext.commands.measuring import timed
 from taesd_ext.errors import TaesdError
+from taesd_ext.latent_formats import native_format, to_family_latent
 from taesd_ext.settings import FAMILIES, OPTIONS, Option
 from taesd_ext.ui.actions import LOCKED, PanelActions
 from taesd_ext.ui.controls import AT_ONCE, heading, line, refresh_button, remark, small_button
 from taesd_ext.ui.markup import cost_words, gallery, notice
-from taesd_ext.ui.pictures import picture_uri
 from taesd_ext.ui.work import Task, long_action
 
 SAVED_AT_ONCE = "Changes are saved at once."
@@ -116,11 +116,12 @@ def detail_samples(actions: PanelActions, task: Task) -> str:
     family = family or (chosen if chosen in FAMILIES else detection.family if detection else None)
     if family is None:
         raise TaesdError("No tiny autoencoder is known for the last image's model")
+    latent = to_family_latent(kept.latent.float(), kept.latent_format or native_format(family))
     with actions.codecs.in_turn(task):
         codec = actions.codecs.load(family)
         items = []
         for detail in codec.details:
-            decoded = timed(partial(codec.decode, kept.latent.float(), detail=detail))
+            decoded = timed(partial(codec.decode, latent, detail=detail))
             picture, took = image_to_picture(decoded.result), 1000 * decoded.wall
             items.append((picture_uri(picture), f"{detail} · {picture.width}x{picture.height} · {took:.0f} ms"))
             task.report(len(items) / len(codec.details), detail)

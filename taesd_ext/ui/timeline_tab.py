@@ -14,7 +14,7 @@ from taesd_ext.ui.actions import NOT_SHOWN, PanelActions
 from taesd_ext.ui.controls import AT_ONCE, late_dropdown, line, offer_newest, refresh_button, small_button
 from taesd_ext.ui.live_moment import build_live_moment
 from taesd_ext.ui.markup import counted, film, notice
-from taesd_ext.ui.pictures import data_uri, offered_file
+from taesd_ext.ui.pictures import offered_file
 from taesd_ext.ui.redecode_box import build_redecode_box, latent_choice
 from taesd_ext.ui.work import Task, long_action
 
@@ -55,7 +55,7 @@ def film_html(job: RecordedJob | None) -> str:
     strip = []
     for frame in (job.frames[round(place * last / max(shown, 1))] for place in range(shown + 1)):
         words = f"step {frame.step}{total} · detail {frame.detail} · {frame.milliseconds:.0f} ms"
-        strip.append((data_uri(frame.data, frame.wire_format), words))
+        strip.append((frame.image.uri, words))
     return film(strip, job.frames[-1].full_size)
 
 

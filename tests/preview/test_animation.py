@@ -9,15 +9,14 @@ from PIL import Image
 
 from taesd_ext.errors import TaesdError
 from taesd_ext.preview.animation import AnimationPlan, animate, picked_frames
-from taesd_ext.preview.frame import preview_image
-from taesd_ext.preview.recorded import RecordedFrame
+from taesd_ext.preview.frame import Frame, PreviewImage, preview_image
 
 
-def frames_of(count: int, size: tuple[int, int] = (96, 72), factor: int = 1) -> list[RecordedFrame]:
+def frames_of(count: int, size: tuple[int, int] = (96, 72), factor: int = 1) -> list[Frame]:
     shape = (1, 3, size[1] // factor, size[0] // factor)
     shades = (torch.full(shape, place / count) for place in range(1, count + 1))
     return [
-        RecordedFrame(number, number, preview_image(shade).data, "png", size, "1/4", 1.0)
+        Frame(number, number, preview_image(shade), size, "1/4", None, 1.0)
         for number, shade in enumerate(shades, 1)
     ]
 
@@ -61,7 +60,7 @@ def test_a_film_has_the_frames_in_order_at_one_size_and_lasts_as_long_as_was_ask
     ],
 )
 def test_of_more_frames_than_can_be_shown_an_even_choice_is_taken(plan, count):
-    frames = [RecordedFrame(number, number, b"", "png", (64, 48), "1/4", 1.0) for number in range(1, 901)]
+    frames = [Frame(number, number, PreviewImage("png", b""), (64, 48), "1/4", None, 1.0) for number in range(1, 901)]
     picked = picked_frames(frames, plan)
     assert len(picked) == count
     assert (picked[0], picked[-1]) == (frames[0], frames[-1])

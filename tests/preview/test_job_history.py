@@ -43,9 +43,9 @@ def test_frames_come_back_as_they_were_sent_to_the_page():
     (job,) = history.jobs()
     (kept,) = job.frames
     assert (job.title, job.steps, job.started) == ("a cat", 20, 12.0)
-    assert (kept.data, kept.step, kept.full_size, kept.detail) == (frame.image.data, 7, (128, 128), "1/4")
-    assert kept.picture().tobytes() == frame.image.picture.tobytes()
-    assert history.size == job.size == len(kept.data)
+    assert (kept.image.data, kept.step, kept.full_size, kept.detail) == (frame.image.data, 7, (128, 128), "1/4")
+    assert kept.image.picture.tobytes() == frame.image.picture.tobytes()
+    assert history.size == job.size == len(kept.image.data)
 
 
 def test_each_job_has_its_own_frames_once_and_the_newest_comes_first():

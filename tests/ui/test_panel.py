@@ -8,12 +8,13 @@ import pytest
 import torch
 from events import events, pressed
 
+from taesd_ext.codec.codec import Codec
 from taesd_ext.codec.embedded import embedded_families, embedded_names
 from taesd_ext.codec.picture_file import picture_to_image
 from taesd_ext.commands.compare import usable_codecs
 from taesd_ext.commands.round_trip import RoundTrip, measure
 from taesd_ext.errors import TaesdError
-from taesd_ext.latent_formats import FAMILIES, ModelEvidence, detect
+from taesd_ext.latent_formats import FAMILIES, ModelEvidence, detect, from_family_latent
 from taesd_ext.preview.job_history import JobHistory
 from taesd_ext.settings import OPTION, OPTIONS
 from taesd_ext.ui import compat, models_tab
@@ -194,6 +195,18 @@ def test_the_last_picture_is_shown_at_each_detail_and_what_its_previews_cost(act
     actions.history = JobHistory()
     with pytest.raises(TaesdError):
         detail_samples(actions, Task())
+
+
+def test_a_model_with_another_scale_is_shown_in_its_own(actions, monkeypatch):
+    (kept,) = actions.kept()
+    scaled = replace(kept.latent_format, name="of another scale", scaling_factor=3.0)
+    actions.history = JobHistory()
+    actions.history.add_finished(actions.history.begin(), from_family_latent(kept.latent, scaled), scaled)
+    decoded = []
+    picture = torch.zeros(1, 3, 8, 8)
+    monkeypatch.setattr(Codec, "decode", lambda _codec, latent, **_how: decoded.append(latent) or picture)
+    detail_samples(actions, Task())
+    torch.testing.assert_close(decoded[0], kept.latent)
 
 
 def test_the_film_strip_has_the_jobs_frames(actions):

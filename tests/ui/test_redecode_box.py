@@ -6,12 +6,12 @@ import gradio as gr
 import pytest
 from events import finished, pressed
 
+from taesd_ext.codec.picture_file import picture_uri
 from taesd_ext.ui import compat
 from taesd_ext.ui.decoded_box import preview_of, result_html
 from taesd_ext.ui.decoding import decode_again
 from taesd_ext.ui.live_moment import ELEM_ID, build_live_moment
 from taesd_ext.ui.panel import build_panel
-from taesd_ext.ui.pictures import picture_uri
 from taesd_ext.ui.redecode_box import find_latent, latent_choice, latent_key
 from taesd_ext.ui.timeline_tab import job_choice, moments_of
 
