@@ -235,7 +235,7 @@
             this.full = this.button("⤢", say("show the preview in full view"), () => this.toggleFull());
             this.pause = this.button("⏸", say("pause previews"), () => this.togglePause());
             this.range = element("input", "taesd-ext-scrub", {
-                type: "range", min: 0, max: 0, value: 0, "aria-label": "look back through this picture's previews",
+                type: "range", min: 0, max: 0, value: 0, "aria-label": say("look back through this job's previews"),
             });
             this.range.addEventListener("input", quietly(() => this.scrub(Number(this.range.value))));
             this.range.addEventListener("mousemove", quietly((event) => {
@@ -279,7 +279,7 @@
             });
             const said = await answer.json();
             this.badge.hidden = false;
-            this.badge.textContent = answer.ok ? `saved: ${said.file}` : said.detail;
+            this.badge.textContent = answer.ok ? `${say("saved")}: ${said.file}` : said.detail;
             this.said = Date.now() + SAID_MS;
         }
 
@@ -337,12 +337,12 @@
                 if (shown) {
                     frame.status = status;
                     const share = (100 * status.share).toFixed(1);
-                    const detail = status.over_budget ? `budget: ${status.detail}` : status.detail;
+                    const detail = status.over_budget ? `${say("budget")}: ${status.detail}` : status.detail;
                     for (const place of document.querySelectorAll(".taesd-ext-cost")) place.textContent = status.cost;
                     frame.words =
                         `${status.step}/${status.steps} · ${detail} · ${Math.round(status.milliseconds)} ms · ${share} %`;
                     this.show();
-                    this.badge.title = "step, detail, time of a preview, previews' share of the time";
+                    this.badge.title = say("step, detail, time of a preview, previews' share of the time");
                 }
             } catch {
                 this.badge.hidden = true;
@@ -354,8 +354,8 @@
 
         toggleFull() {
             if (this.fullView) return this.closeFull();
-            this.fullView = element("div", "taesd-ext-full", { tabindex: 0, role: "button", "aria-label": "close the full view" });
-            this.fullView.append(element("img", "", { alt: "live preview" }));
+            this.fullView = element("div", "taesd-ext-full", { tabindex: 0, role: "button", "aria-label": say("close the full view") });
+            this.fullView.append(element("img", "", { alt: say("Live preview") }));
             this.fullView.addEventListener("click", quietly(() => this.toggleFull()));
             this.fullView.addEventListener("keydown", quietly((event) => {
                 if (event.key === "Enter" || event.key === " ") {
@@ -389,7 +389,7 @@
             const label = this.paused ? say("resume previews") : say("pause previews");
             this.pause.title = label;
             this.pause.setAttribute("aria-label", label);
-            if (this.paused) this.badge.textContent = "paused"; // until the next preview
+            if (this.paused) this.badge.textContent = say("paused"); // until the next preview
         }
 
         close() {

@@ -251,9 +251,9 @@ def detect(evidence: ModelEvidence) -> Detection:
     if vetoed:
         why = vetoed[0]
     elif named:
-        why = f"the host calls its latent format {evidence.latent_format}"
+        why = f"the WebUI calls its latent format {evidence.latent_format}"
     elif evidence.channels is None:
-        why = "the host does not say which kind it is"
+        why = "the WebUI does not say what kind it is"
     else:
         fitting = [row for row in LATENT_FORMATS if _fits(row, evidence)]
         shape = _shape_words(evidence)
@@ -265,18 +265,18 @@ def detect(evidence: ModelEvidence) -> Detection:
 
 def _claims(evidence: ModelEvidence) -> list[tuple[LatentFormat, str]]:
     claims = [
-        (row, f"the host calls its latent format {evidence.latent_format}")
+        (row, f"the WebUI calls its latent format {evidence.latent_format}")
         for row in LATENT_FORMATS
         if evidence.latent_format in row.host_names
     ]
     family = NAMES_OF_FAMILIES.get((evidence.decoder_name or "").removesuffix("_decoder"))
     if family:
-        claims.append((native_format(family), f"the host names the decoder {evidence.decoder_name}"))
+        claims.append((native_format(family), f"the WebUI names the decoder {evidence.decoder_name}"))
     if claims or evidence.latent_format in _UNNAMED:
         # A later architecture sets the older flags too (SSD is also is_sdxl), so the last row that claims is the
         # narrowest.
         for row in reversed(LATENT_FORMATS):
-            claims += [(row, "the WebUI names it so") for flag in row.flags if flag in evidence.flags]
+            claims += [(row, "the WebUI says so") for flag in row.flags if flag in evidence.flags]
     return claims
 
 

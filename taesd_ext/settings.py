@@ -1,6 +1,6 @@
 """ONE table of every option: its key, default, choices, label and help; and the settings of a preview made from it.
 
-The WebUI's options, the panel, the per-generation controls and the README's table all read this.
+The WebUI's options, the panel, the per-generation controls and the table in docs/settings.md all read this.
 """
 
 import math

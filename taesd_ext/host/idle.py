@@ -1,5 +1,4 @@
-"""What takes long to learn is learnt while the WebUI has nothing else to do: heads of weights that nobody has seen
-before, and previewers from finished pictures."""
+"""Slow learning, done while the WebUI is idle: heads for one's own weights, previewers from finished pictures."""
 
 import threading
 import time

@@ -10,6 +10,7 @@ import gradio as gr
 from taesd_ext.host.generation import Choices
 from taesd_ext.host.webui import DECODE_METHOD, PREVIEW_METHOD, WebUI
 from taesd_ext.settings import OPTION, OPTIONS, Option, PreviewSettings, option_value
+from taesd_ext.ui import compat
 from taesd_ext.ui.actions import require
 from taesd_ext.weights.installed_vaes import canonical_name
 
@@ -18,7 +19,8 @@ _NEIGHBOUR = {"previews": PREVIEW_METHOD, "vae": DECODE_METHOD}
 
 _FALLBACK = {"previews": ("ui", "Live previews"), "vae": ("vae", "VAE")}
 
-_GRADIO_3 = gr.__version__.startswith("3.")
+_ADVANCED = ("taesd_ext", "TAESD (advanced)")
+"""The section of the rarely needed ones, which would hide the others."""
 
 
 class HostOptions:
@@ -33,6 +35,7 @@ class HostOptions:
         for option in OPTIONS:
             neighbour = self._host.option_info(_NEIGHBOUR[option.section])
             section = getattr(neighbour, "section", None) or _FALLBACK[option.section]
+            section = _ADVANCED if option.advanced else section
             self._host.add_option(
                 option.key, option.default, option.label, option.help, section, **self._component(option)
             )
@@ -78,7 +81,7 @@ class HostOptions:
         if option.kind == "name":
             # gradio 3's Dropdown.update, to which the host hands its arguments too, does not know this one.
             more: dict[str, Any] = {"allow_custom_value": True}
-            if not _GRADIO_3:
+            if compat.MAJOR >= 4:
                 more["info"] = option.help  # the page of newer hosts finds no place for the help of a Dropdown
             # The host asks anew each time it shows the option, and at a press of the button beside it.
             return {

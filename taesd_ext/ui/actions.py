@@ -1,4 +1,4 @@
-"""What the panel asks of the program it sits in. The WebUI and the playground each fill one of these."""
+"""What the panel needs from the program around it. The WebUI and the playground each fill one of these."""
 
 import contextlib
 from collections.abc import Callable, Iterator, Mapping

@@ -33,7 +33,7 @@ def build_benchmark_tab(codecs: Codecs) -> None:
     with gr.Row():
         family = gr.Dropdown(
             list(FAMILIES), value=FAMILIES[0], elem_id="taesd_bench_family", label="Family",
-            info="its decoder is timed, from the latent to the encoded frame",
+            info="times its decoder, from the latent to the encoded frame",
         )  # fmt: skip
         largest = gr.Dropdown(
             [str(side) for side in SIDES], value="512", elem_id="taesd_bench_side", label="Up to",

@@ -16,7 +16,7 @@ from taesd_ext.ui.decoded_box import DecodedBox
 from taesd_ext.ui.decoding import decoder_names
 from taesd_ext.ui.work import Task, long_action
 
-NOT_KEPT = 'This moment is not kept. Switch on "TAESD keeps the latents of the last images" in Settings > VAE.'
+NOT_KEPT = 'This moment is not kept. Switch on "TAESD keeps the latents of the last images" under TAESD > Settings.'
 
 ELEM_ID = "taesd_live_moment"
 
@@ -42,7 +42,7 @@ def build_live_moment(actions: PanelActions) -> None:
         names = decoder_names(actions.codecs, kept)
         step = f"Step {kept.step}/{kept.steps}" if kept.step else "Finished"
         others = f", image {kept.picture} of {of_several}" if of_several > 1 else ""
-        words = f"{step}{others}: in turn, after what is being generated"
+        words = f"{step}{others}: waiting for the running job"
         task.report(0.05, words, [gr.update(), *box.meanwhile(kept, last)])
         chosen = name if name in names else next(iter(names), None)
         words, outputs = box.decode(task, kept, chosen, last, difference)

@@ -112,7 +112,7 @@ def describe(identity: Identity) -> tuple[str, str]:
     if identity.kind:
         may_be = "it may be a published file in half precision, or one of your own"
         return f"{name} is {identity}. Its structure is right. Its content cannot be verified: {may_be}.", "info"
-    return f"{name} is not an autoencoder that is known here.", "warning"
+    return f"{name} is not a known autoencoder.", "warning"
 
 
 def report(actions: PanelActions) -> str:
@@ -157,7 +157,7 @@ def build_models_tab(actions: PanelActions, tab: gr.Tab, page: gr.Blocks) -> Non
         with gr.Column(min_width=280):
             heading("Files")
             chosen = late_dropdown(
-                "taesd_file", label="Weight file", info="autoencoders in the folders that are searched"
+                "taesd_file", label="Weight file", info="autoencoders in the searched folders"
             )
             with gr.Row():
                 verify = small_button("Verify", "taesd_verify")

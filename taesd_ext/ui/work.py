@@ -33,7 +33,7 @@ _KEPT = 32
 """Finished tasks whose last answer may be asked for again."""
 
 CANCELLED = "Cancelled."
-STILL_RUNNING = "This is already running, perhaps in another page. Wait for it, or cancel it."
+STILL_RUNNING = "This is already running, perhaps on another page. Wait for it, or cancel it."
 
 Work = Callable[..., "tuple[str, Sequence[Any]]"]
 """(task, values of the inputs) -> (what was done, in words; values of the outputs). May raise TaesdError."""

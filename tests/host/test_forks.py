@@ -35,8 +35,10 @@ def test_neos_sections_and_tuples_of_choices(bare_host):
         labels[key].section = ("preview", "Live Previews")
     labels["show_progress_type"].component_args = {"choices": ("Approx NN", "RGB", "TAESD")}
     bare_host.load_scripts()
-    sections = {option.section: labels[option.key].section for option in OPTIONS}
+    sections = {option.section: labels[option.key].section for option in OPTIONS if not option.advanced}
     assert sections == {"previews": ("preview", "Live Previews"), "vae": ("vae", "VAE")}
+    (folded,) = {labels[option.key].section for option in OPTIONS if option.advanced}
+    assert folded not in sections.values()
     assert labels["show_progress_type"].component_args == {"choices": ("Approx NN", "RGB", "TAESD")}
 
 
