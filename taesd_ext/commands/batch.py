@@ -106,12 +106,19 @@ def prefetched(
 
 
 class _Worker:
-    """One of Ray's workers: the weights are loaded when it starts."""
+    """One of Ray's workers."""
 
-    def __init__(self, work: Callable[[argparse.Namespace], Work], args: argparse.Namespace, threads: int) -> None:
+    def start(
+        self, work: Callable[[argparse.Namespace], Work], args: argparse.Namespace, threads: int
+    ) -> TaesdError | None:
+        """Load the weights; what went wrong is returned, since Ray makes a traceback of what is raised."""
         # Ray gives a worker one thread; sums are rounded alike only when they are split alike.
         torch.set_num_threads(threads)
-        self._work = work(args)
+        try:
+            self._work = work(args)
+        except TaesdError as error:
+            return error
+        return None
 
     def finish(self, job: Job) -> tuple[Path, str | None]:
         return job.source, finish_job(self._work, job, lambda: self._work.load(job.source))
@@ -129,14 +136,17 @@ def run_on_ray(
         from ray.util import ActorPool
     except ImportError as error:
         raise TaesdError("--engine ray needs Ray", str(error), "pip install ray") from error
-    started = not ray.is_initialized()
-    if started:
+    is_ours = not ray.is_initialized()
+    if is_ours:
         ray.init(logging_level="error", include_dashboard=False)
     try:
         worker = ray.remote(num_gpus=int(args.device.startswith("cuda")))(_Worker)
-        workers = [worker.remote(work, args, torch.get_num_threads()) for _ in range(args.workers)]
+        workers = [worker.remote() for _ in range(args.workers)]
+        started = [worker.start.remote(work, args, torch.get_num_threads()) for worker in workers]
+        for error in filter(None, ray.get(started)):
+            raise error
         absolute = [Job(job.source.resolve(), job.target.resolve()) for job in jobs]
         yield from ActorPool(workers).map_unordered(lambda worker, job: worker.finish.remote(job), absolute)
     finally:
-        if started:
+        if is_ours:
             ray.shutdown()

@@ -6,7 +6,7 @@ import os
 import platform
 import statistics
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -109,7 +109,7 @@ def _quality_rows(codec: Codec, args: argparse.Namespace) -> list[Row]:
     return [{"family": codec.family, **vars(row)} for row in measure_quality(codec, args.pictures, args.models)]
 
 
-def frame_rows(bench: Bench, ways: Iterable[Way], side: int, rounds: int, *, memory: bool = True) -> list[Row]:
+def frame_rows(bench: Bench, ways: Sequence[Way], side: int, rounds: int, *, memory: bool = True) -> list[Row]:
     """What each way takes for one frame of ``side`` pixels, in interleaved rounds; printed as a table.
 
     ``cheaper`` is the median over the rounds of the first way's time over this way's; ``cpu_ms`` is the processor time,
@@ -117,7 +117,7 @@ def frame_rows(bench: Bench, ways: Iterable[Way], side: int, rounds: int, *, mem
     """
     latent = bench.latent(side)
     ready: dict[str, tuple[Way, Frame, Timed[bytes]]] = {}
-    for way in ways:
+    for way in progress(ways, len(ways), f"first run at {side} px", "way"):
         try:
             frame = way.prepare()
         except (TaesdError, ImportError) as error:

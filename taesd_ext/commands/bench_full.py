@@ -17,7 +17,9 @@ from taesd_ext.codec.codec import Codec
 from taesd_ext.codec.loading import load_codec
 from taesd_ext.codec.precision import resolve_dtype
 from taesd_ext.commands.bench_ways import DTYPES, Bench, Frame, Way
+from taesd_ext.commands.progress import progress
 from taesd_ext.errors import TaesdError
+from taesd_ext.latent_formats import native_format
 from taesd_ext.models.computing import computing
 from taesd_ext.weights.folders import DIFFUSERS_STEM
 from taesd_ext.weights.tensor_file import open_tensor_file
@@ -29,12 +31,15 @@ COMPARED_SIDE = 256
 
 _SD: dict[str, Any] = {
     "block_out_channels": (128, 256, 512, 512), "layers_per_block": 2, "latent_channels": 4,
-    "scaling_factor": 0.18215, "down_block_types": ("DownEncoderBlock2D",) * 4,
+    "scaling_factor": native_format("taesd").scaling_factor, "down_block_types": ("DownEncoderBlock2D",) * 4,
     "up_block_types": ("UpDecoderBlock2D",) * 4,
 }  # fmt: skip
 _SANA: dict[str, Any] = {
     f"{part}_block_types": ("ResBlock",) * 3 + ("EfficientViTBlock",) * 3 for part in ("encoder", "decoder")
-} | {"downsample_block_type": "conv", "upsample_block_type": "interpolate", "scaling_factor": 0.41407}
+} | {
+    "downsample_block_type": "conv", "upsample_block_type": "interpolate",
+    "scaling_factor": native_format("taesana").scaling_factor,
+}  # fmt: skip
 KINDS: dict[str, tuple[str, dict[str, Any]]] = {
     "taesd": ("AutoencoderKL", _SD), "taew2_1": ("AutoencoderKLWan", {}), "taesana": ("AutoencoderDC", _SANA),
 }  # fmt: skip
@@ -106,7 +111,9 @@ def full_benches(family: str) -> Iterator[list[FullBench]]:
 def differences(bench: FullBench) -> dict[str, float]:
     """The largest difference from diffusers' result over its largest value, by way."""
     given = bench.latent(COMPARED_SIDE)
-    (_, wanted), *others = ((way.label, np.frombuffer(way.prepare()(given), np.float32)) for way in bench.ways())
+    ways = bench.ways()
+    ways = progress(ways, len(ways), "comparing", "way")
+    (_, wanted), *others = ((way.label, np.frombuffer(way.prepare()(given), np.float32)) for way in ways)
     return {label: float(np.abs(result - wanted).max() / np.abs(wanted).max()) for label, result in others}
 
 

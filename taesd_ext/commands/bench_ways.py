@@ -3,6 +3,7 @@
 import importlib.util
 import io
 import multiprocessing
+import signal
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import suppress
@@ -154,7 +155,9 @@ class Bench:
 def measure_memory(bench: Bench, label: str, side: int) -> int | None:
     """Peak bytes above the weights for a frame of ``side`` pixels, in a process of its own; None if unknown."""
     try:
-        with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
+        # Ctrl-C reaches that process, too: it ends without a traceback.
+        quietly = {"initializer": signal.signal, "initargs": (signal.SIGINT, signal.SIG_DFL)}
+        with ProcessPoolExecutor(1, multiprocessing.get_context("spawn"), **quietly) as pool:
             return pool.submit(_peak, bench, label, side, torch.get_num_threads()).result()
     except Exception as error:  # whatever the way raised there, or the system's end of that process
         log.warning("[TAESD] no memory figure for %s: %s", label, one_line(error))

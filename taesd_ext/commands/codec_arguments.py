@@ -7,6 +7,7 @@ import torch
 from taesd_ext.codec.codec import Codec
 from taesd_ext.codec.loading import load_codec
 from taesd_ext.commands.arguments import add_models_argument
+from taesd_ext.commands.progress import waiting
 from taesd_ext.errors import TaesdError, log_once
 from taesd_ext.latent_formats import FAMILIES
 
@@ -33,7 +34,8 @@ def load_from_arguments(args: argparse.Namespace, family: str, part: str) -> Cod
     except Exception as error:
         raise TaesdError(f"Cannot use the device {args.device}", str(error), "Use --device cpu, or cuda") from error
     dtype = DTYPES.get(args.dtype, "auto")
-    codec = load_codec(family, models_dir=args.models or None, device=device, dtype=dtype, variant=args.variant)
+    with waiting(f"loading {family}"):
+        codec = load_codec(family, models_dir=args.models or None, device=device, dtype=dtype, variant=args.variant)
     if not getattr(codec, f"has_{part}"):
         raise TaesdError(
             f"There is no {part} for {family}",

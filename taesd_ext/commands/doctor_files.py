@@ -35,7 +35,7 @@ class Installation:
         lacking = [family for family in FAMILIES if family not in self._used]
         families = [self._family_line(family) for family in FAMILIES if family in self._used]
         return {
-            "Families": [*families, f"without files: {', '.join(lacking)}"],
+            "Families": [*families, f"without files: {', '.join(lacking) or 'none'}"],
             "Files": [_file_line(identity) for identity in files] or ["none"],
             "Searched": [
                 f"{label}: {'there' if place.is_dir() else 'not there'}" for place, label in self._searched.items()

@@ -13,6 +13,7 @@ from taesd_ext.commands.export_keras import keras_bytes
 from taesd_ext.commands.export_onnx import onnx_bytes
 from taesd_ext.commands.export_safetensors import CONFIG_NAME, WEIGHTS_NAME, diffusers_file, original_bytes
 from taesd_ext.commands.outputs import add_overwrite_argument, check_outputs, write_atomically
+from taesd_ext.commands.progress import progress
 from taesd_ext.errors import TaesdError
 from taesd_ext.latent_formats import FAMILIES
 from taesd_ext.models.tiny import TinyNetwork
@@ -50,7 +51,7 @@ def run(args: argparse.Namespace) -> int:
         if not isinstance(network, TinyNetwork):
             raise TaesdError(
                 f"There is no tiny {part} for {args.family}",
-                f"only {codec} was found",
+                "no file of it was found" if network is None else f"{codec.name} is a full-size VAE",
                 "Choose --part, or add the file: `python -m taesd_ext weights list` shows where",
             )
     sources = [getattr(codec.source, part) for part in parts]
@@ -60,7 +61,7 @@ def run(args: argparse.Namespace) -> int:
     check_outputs(files, overwrite=args.overwrite, sources=sources)
     for network in networks.values():
         network.to(DTYPES[args.dtype])
-    contents = {path: make() for path, make in files.items()}
+    contents = {path: make() for path, make in progress(files.items(), len(files), "export")}
     for path, content in contents.items():
         write_atomically(path, content)
         print(f"Wrote {path} ({len(content) / 1e6:.1f} MB).", file=sys.stderr)

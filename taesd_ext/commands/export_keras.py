@@ -6,6 +6,7 @@ that the file loads anywhere and in Keras' safe mode.
 
 import importlib.util
 import os
+from collections.abc import Callable
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -59,44 +60,49 @@ class _Writer:
     """Calls Keras' layers in place of torch's. Weights are kept until the model is built."""
 
     def __init__(self, layers: Any) -> None:
-        self._layers = layers
+        self.layers = layers
         self.weights: list[tuple[Any, list[Tensor]]] = []
 
     def write(self, layer: nn.Module, x: Any) -> Any:
         """A layer's output, as a Keras tensor."""
-        layers = self._layers
-        if isinstance(layer, Sequential):
-            for each in layer:
-                x = self.write(each, x)
-            return x
-        if isinstance(layer, Block):
-            if layer.pool is not None:
-                x = layers.Add()([x, self.write(layer.pool, x)])
-            return layers.ReLU()(layers.Add()([self.write(layer.conv, x), x]))
-        if isinstance(layer, Conv2d):
-            if layer.padding[0]:
-                # TensorFlow's "same" pads a strided convolution at the right and lower edge alone.
-                x = layers.ZeroPadding2D(layer.padding[0], **_LAST)(x)
-            return self._conv(layers.Conv2D, x, layer.out_channels, layer.weight, layer.bias, layer.stride[0])
-        if isinstance(layer, FoldPatches):
-            folded = layer.image_channels * PATCH**2
-            opaque = (torch.arange(folded) >= 3 * PATCH**2).float()  # an alpha that is not there
-            return self._conv(layers.Conv2D, x, folded, patch_kernel(folded), opaque, PATCH)
-        if isinstance(layer, UnfoldPatches):
-            return self._conv(layers.Conv2DTranspose, x, 3, patch_kernel(x.shape[-1]), None, PATCH)
-        if isinstance(layer, GroupNorm):
-            norm = layers.GroupNormalization(layer.num_groups, axis=-1, epsilon=layer.eps)
-            self.weights.append((norm, [layer.weight, layer.bias]))
-            return norm(x)
-        if isinstance(layer, ReLU):
-            return layers.ReLU()(x)
-        if isinstance(layer, Upsample):
-            return layers.UpSampling2D(2, interpolation="nearest", **_LAST)(x)
-        if isinstance(layer, Clamp):
-            x = layers.Rescaling(1 / CLAMP_MAGNITUDE)(x)
-            return layers.Rescaling(CLAMP_MAGNITUDE)(layers.Activation("tanh")(x))
-        name = type(layer).__name__
-        raise TaesdError(f"Cannot export a layer of kind {name}", "Keras has no match", "Use --format safetensors")
+        form = next((_FORMS[kind] for kind in type(layer).__mro__ if kind in _FORMS), None)
+        if form is None:
+            name = type(layer).__name__
+            raise TaesdError(f"Cannot export a layer of kind {name}", "Keras has no match", "Use --format safetensors")
+        return form(self, layer, x)
+
+    def in_turn(self, layers: Sequential, x: Any) -> Any:
+        for layer in layers:
+            x = self.write(layer, x)
+        return x
+
+    def block(self, block: Block, x: Any) -> Any:
+        if block.pool is not None:
+            x = self.layers.Add()([x, self.write(block.pool, x)])
+        return self.layers.ReLU()(self.layers.Add()([self.write(block.conv, x), x]))
+
+    def conv2d(self, conv: Conv2d, x: Any) -> Any:
+        if conv.padding[0]:
+            # TensorFlow's "same" pads a strided convolution at the right and lower edge alone.
+            x = self.layers.ZeroPadding2D(conv.padding[0], **_LAST)(x)
+        return self._conv(self.layers.Conv2D, x, conv.out_channels, conv.weight, conv.bias, conv.stride[0])
+
+    def fold(self, layer: FoldPatches, x: Any) -> Any:
+        folded = layer.image_channels * PATCH**2
+        opaque = (torch.arange(folded) >= 3 * PATCH**2).float()  # an alpha that is not there
+        return self._conv(self.layers.Conv2D, x, folded, patch_kernel(folded), opaque, PATCH)
+
+    def unfold(self, _layer: UnfoldPatches, x: Any) -> Any:
+        return self._conv(self.layers.Conv2DTranspose, x, 3, patch_kernel(x.shape[-1]), None, PATCH)
+
+    def norm(self, layer: GroupNorm, x: Any) -> Any:
+        norm = self.layers.GroupNormalization(layer.num_groups, axis=-1, epsilon=layer.eps)
+        self.weights.append((norm, [layer.weight, layer.bias]))
+        return norm(x)
+
+    def clamp(self, _layer: Clamp, x: Any) -> Any:
+        x = self.layers.Rescaling(1 / CLAMP_MAGNITUDE)(x)
+        return self.layers.Rescaling(CLAMP_MAGNITUDE)(self.layers.Activation("tanh")(x))
 
     def _conv(self, kind: Any, x: Any, channels: int, weight: Tensor, bias: Tensor | None, stride: int) -> Any:
         layer = kind(channels, tuple(weight.shape[2:]), strides=stride, use_bias=bias is not None, **_LAST)
@@ -104,6 +110,19 @@ class _Writer:
         kernel = weight.permute(2, 3, 1, 0)
         self.weights.append((layer, [kernel] if bias is None else [kernel, bias]))
         return layer(x)
+
+
+_FORMS: dict[type, Callable[[_Writer, Any, Any], Any]] = {
+    Sequential: _Writer.in_turn,
+    Block: _Writer.block,
+    Conv2d: _Writer.conv2d,
+    FoldPatches: _Writer.fold,
+    UnfoldPatches: _Writer.unfold,
+    GroupNorm: _Writer.norm,
+    Clamp: _Writer.clamp,
+    ReLU: lambda writer, _, x: writer.layers.ReLU()(x),
+    Upsample: lambda writer, _, x: writer.layers.UpSampling2D(2, interpolation="nearest", **_LAST)(x),
+}
 
 
 def patch_kernel(folded: int) -> Tensor:

@@ -1,6 +1,7 @@
-"""Progress bars on stderr for whatever takes longer than a moment."""
+"""Progress bars for whatever takes longer than a moment, on a terminal's stderr; elsewhere they are silent."""
 
 import sys
+import threading
 from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any, TypeVar
@@ -8,32 +9,66 @@ from typing import Any, TypeVar
 from tqdm import tqdm
 
 DELAY = 1.0
-"""Seconds before a bar appears: what is done by then needs none."""
+"""Seconds before a bar appears, since what is done by then needs none, and between two moves of its clock."""
 
 T = TypeVar("T")
 
 
+@contextmanager
+def _bar(title: str, total: float | None, **options: Any) -> Iterator[Callable[[float], None]]:
+    """A bar that goes away at the end: tell it what is done. Its clock goes on during a single long step."""
+    lock, ended = threading.Lock(), threading.Event()
+
+    def tell(more: float) -> None:
+        with lock:
+            bar.update(more)
+
+    def tick() -> None:
+        while not ended.wait(DELAY):
+            tell(0)
+
+    shown = {"file": sys.stderr, "disable": None, "delay": DELAY, "leave": False, "miniters": 0}
+    with tqdm(desc=title, total=total, **shown, **options) as bar:
+        clock = threading.Thread(target=tick, daemon=True)
+        clock.start()
+        try:
+            yield tell
+        finally:
+            ended.set()
+            clock.join()
+
+
+@contextmanager
+def waiting(title: str) -> Iterator[None]:
+    """Around what cannot tell how far it is: a clock."""
+    with _bar(title, None, bar_format="{desc}: {elapsed}"):
+        yield
+
+
 def progress(items: Iterable[T], total: int, title: str, unit: str = "file") -> Iterator[T]:
-    """The items, with a bar that counts them and goes away at the end."""
-    return iter(tqdm(items, title, total, unit=unit, file=sys.stderr, delay=DELAY, leave=False))
+    """The items, with a bar that counts them."""
+    with _bar(title, total, unit=unit) as tell:
+        for item in items:
+            yield item
+            tell(1)
 
 
 def run_with_progress(work: Generator[float, None, T], title: str) -> T:
     """Run a piece of work that yields the share that is done; what it returns."""
-    form = "{l_bar}{bar}| {elapsed}<{remaining}"
-    bar: Any = tqdm(None, title, 1.0, file=sys.stderr, delay=DELAY, leave=False, bar_format=form)
-    with bar:
+    done = 0.0
+    with _bar(title, 1.0, bar_format="{l_bar}{bar}| {elapsed}<{remaining}") as tell:
         while True:
             try:
-                bar.n = min(1.0, max(bar.n, next(work)))  # a sum of steps may pass 1 by rounding
-                bar.update(0)
+                share = min(1.0, next(work))  # a sum of steps may pass 1 by rounding
             except StopIteration as end:
                 return end.value
+            tell(max(0.0, share - done))
+            done = max(done, share)
 
 
 @contextmanager
 def download_progress(title: str) -> Iterator[Callable[[int, int | None], None]]:
-    """A bar of bytes on a terminal, silent elsewhere: tell it (bytes done, of how many) of one file after the other."""
+    """A bar of bytes: tell it (bytes done, of how many) of one file after the other."""
     with tqdm(desc=title, unit="B", unit_scale=True, file=sys.stderr, leave=False, disable=None) as bar:
 
         def show(done: int, total: int | None) -> None:

@@ -1,10 +1,13 @@
 """Runs over many files: resumed after a kill, split, spread, and alike whichever way they ran."""
 
+import io
 import os
 import shutil
 import subprocess
 import sys
+import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import safetensors.torch
@@ -15,7 +18,8 @@ from small_pictures import digests, draw, encode
 from taesd_ext import cli
 from taesd_ext.codec.latent_file import latent_bytes
 from taesd_ext.codec.latent_note import LatentNote
-from taesd_ext.commands import batch
+from taesd_ext.commands import batch, progress
+from taesd_ext.errors import TaesdError
 from taesd_ext.models import tiny
 
 
@@ -198,6 +202,42 @@ def test_ray_gives_the_same_bytes(many, in_one_go, models, tmp_path, capsys):
     assert encode(many / "5", tmp_path / "5", models, "--engine", "ray", "--workers", "2") == 1
     assert f"{PICTURES // 10 - len(BROKEN)} encoded, {len(BROKEN)} failed." in capsys.readouterr().err
     assert digests(tmp_path) == {name: value for name, value in in_one_go.items() if name.startswith("5/")}
+
+
+def test_a_worker_without_weights_says_so_in_one_line(tmp_path, models, capsys, monkeypatch):
+    """Ray gives what its workers raise while they are made as an error of its own, with a traceback."""
+
+    class Remote:
+        def __init__(self, kind, *given):
+            try:
+                self._made = kind(*given)
+            except TaesdError as error:
+                raise RuntimeError("Traceback") from error
+
+        def __getattr__(self, name):
+            return SimpleNamespace(remote=getattr(self._made, name))
+
+    def remote(**_options):
+        return lambda kind: SimpleNamespace(remote=lambda *given: Remote(kind, *given))
+
+    ray = SimpleNamespace(is_initialized=lambda: True, remote=remote, get=list)
+    monkeypatch.setitem(sys.modules, "ray", ray)
+    monkeypatch.setitem(sys.modules, "ray.util", SimpleNamespace(ActorPool=None))
+    draw(tmp_path / "a.png", 1)
+    arguments = ("--engine", "ray", "--family", "sd-vae-ft-mse")
+    assert encode(tmp_path / "a.png", tmp_path / "l.png", models, *arguments) == 1
+    assert "No weights for sd-vae-ft-mse" in capsys.readouterr().err
+
+
+def test_a_single_long_step_has_a_bar(monkeypatch):
+    terminal, until = io.StringIO(), time.monotonic() + 30
+    terminal.isatty = lambda: True
+    monkeypatch.setattr(sys, "stderr", terminal)
+    monkeypatch.setattr(progress, "DELAY", 0.01)
+    for _ in progress.progress(["the only file"], 1, "encode"):
+        while "encode" not in terminal.getvalue() and time.monotonic() < until:
+            time.sleep(0.01)
+    assert "0/1" in terminal.getvalue()
 
 
 def test_without_ray_it_says_what_to_install(tmp_path, models, capsys, monkeypatch):

@@ -214,6 +214,7 @@ def test_what_cannot_be_written_is_said(kind, models, tmp_path, capsys, keras):
     said = capsys.readouterr().err
     assert reason in said
     assert said.count("\n") == 1
+    assert "object at" not in said
     assert not (tmp_path / name).exists()
 
 
