@@ -9,15 +9,15 @@ from pathlib import Path
 from taesd_ext.codec.embedded import embedded_families
 from taesd_ext.commands.arguments import add_models_argument
 from taesd_ext.commands.measuring import table
-from taesd_ext.commands.progress import download_progress
+from taesd_ext.commands.progress import download_progress, progress, waiting
 from taesd_ext.errors import TaesdError
 from taesd_ext.latent_formats import FAMILIES
 from taesd_ext.models.layers import BORDERS
 from taesd_ext.weights.borders import remember_borders
-from taesd_ext.weights.catalog import CATALOG, TINY, downloadable
+from taesd_ext.weights.catalog import CATALOG, downloadable
 from taesd_ext.weights.download import download_family
 from taesd_ext.weights.fetch import Transfer
-from taesd_ext.weights.folders import cache_folder, given_folders, search_folders
+from taesd_ext.weights.folders import cache_folder, given_folders, search_folders, weight_files
 from taesd_ext.weights.identify import UNREADABLE, UNVERIFIED, Identity, identify
 from taesd_ext.weights.installed import installed
 from taesd_ext.weights.store import list_weights
@@ -52,6 +52,9 @@ def run(args: argparse.Namespace) -> int:
 def _show(args: argparse.Namespace) -> int:
     verify = args.action == "verify"
     folders = search_folders(given_folders(args.models))
+    paths = weight_files(folders)
+    for path in progress(paths, len(paths), args.action):
+        identify(path, always_hash=verify)  # remembered: large files take seconds
     files = list_weights(folders, always_hash=verify, strays=verify)
     if args.json:
         print(json.dumps(_as_json(folders, files), indent=2))
@@ -66,8 +69,8 @@ def _download(args: argparse.Namespace) -> int:
     failed = 0
     for family in families:
         try:
-            with download_progress(family) as progress:
-                paths = download_family(family, folder, Transfer(progress), offline=args.offline)
+            with download_progress(family) as show:
+                paths = download_family(family, folder, Transfer(show), offline=args.offline)
             for path in paths:
                 print(f"{path}  {identify(path)}")
         except TaesdError as error:
@@ -77,7 +80,9 @@ def _download(args: argparse.Namespace) -> int:
 
 
 def _set_borders(args: argparse.Namespace) -> int:
-    remember_borders(args.file, args.borders)
+    with waiting("checksum"):
+        remember_borders(args.file, args.borders)
+    print(f"{args.file} uses {args.borders} borders from now on.")
     return 0
 
 
@@ -116,7 +121,7 @@ def _as_text(folders: list[Path], files: list[Identity]) -> str:
     for family in FAMILIES:
         if not (missing := [part for part in PARTS if part not in used.get(family, {})]):
             continue
-        known = {part for row in CATALOG if row.family == family and row.kind == TINY for part in row.parts}
+        known = {part for row in CATALOG if row.family == family for part in row.parts}
         get = f": python -m taesd_ext weights download {family}" if known.issuperset(missing) else ""
         own = " (embedded until then)" if family in embedded_families() else ""
         lines.append(f"{family} is missing its {' and '.join(missing)}{own}{get}")

@@ -7,7 +7,7 @@ from taesd_ext.errors import TaesdError
 from taesd_ext.latent_formats import FAMILIES
 from taesd_ext.ui import compat
 from taesd_ext.ui.work import Task
-from taesd_ext.weights.catalog import TINY, downloadable, downloads
+from taesd_ext.weights.catalog import downloadable, downloads
 from taesd_ext.weights.download import download_family
 from taesd_ext.weights.fetch import Transfer
 from taesd_ext.weights.installed import installed
@@ -40,15 +40,14 @@ def download_label(name: str) -> str:
 
 
 def download_choices() -> list[str]:
-    """Choices of what can be downloaded, tiny ones first."""
-    names = dict.fromkeys([*downloadable((TINY,)), *downloadable()])
-    return [compat.choice(name, download_size(name)) for name in names]
+    """Choices of what can be downloaded."""
+    return [compat.choice(name, download_size(name)) for name in downloadable()]
 
 
 def missing_families(folders: list[Path]) -> list[str]:
     """Tiny families that lack a part and can be downloaded."""
     used = installed(folders)
-    return [name for name in downloadable((TINY,)) if len(used.get(name, {})) < len(PARTS)]
+    return [name for name in downloadable() if name in FAMILIES and len(used.get(name, {})) < len(PARTS)]
 
 
 def download(names: Sequence[str], folder: Path, task: Task, came: Callable[[], None]) -> str:

@@ -19,7 +19,7 @@ from taesd_ext.weights.tensor_file import regular_file_size, write_whole
 def remember_borders(path: Path, borders: str) -> None:
     """Let this file's VAE see such borders from now on, wherever it lies. Raises TaesdError."""
     if borders not in BORDERS:
-        raise TaesdError(f"{borders} are no borders", "", f"They are {', '.join(BORDERS)}")
+        raise TaesdError(f"There are no {borders} borders", "", f"Use {', '.join(BORDERS)}")
     size, store = regular_file_size(path), _store()
     try:
         known = {**_known(), checksums(path)[0]: {"size": size, "borders": borders}}

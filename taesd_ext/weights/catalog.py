@@ -9,18 +9,12 @@ Sources: the histories of madebyollin/taesd and madebyollin/taehv (git ls-tree),
 """
 
 import json
-from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
+from taesd_ext.latent_formats import FAMILIES
+
 BOTH = ("encoder", "decoder")
-
-TINY = "tiny"
-AUTOENCODER_KL = "autoencoder_kl"
-AUTOENCODER_DC = "autoencoder_dc"
-CONSISTENCY_DECODER = "consistency_decoder"
-
-FULL = (AUTOENCODER_KL, AUTOENCODER_DC, CONSISTENCY_DECODER)
 
 HUGGING_FACE = "https://huggingface.co/"
 
@@ -31,8 +25,6 @@ class OfficialFile:
 
     family: str
     parts: tuple[str, ...]
-    kind: str
-    """Module of models/ with the network: TINY, or one of FULL."""
     version: str
     name: str
     """Under this name the file is put on the disk."""
@@ -46,6 +38,10 @@ class OfficialFile:
     """The first eight of a tiny part's first convolution, in bfloat16: they tell a conversion of the file."""
     rounded_size: int | None = None
     """In bytes, where only that was published."""
+
+    @property
+    def is_tiny(self) -> bool:
+        return self.family in FAMILIES
 
     @property
     def has_checksum(self) -> bool:
@@ -74,9 +70,9 @@ def downloads(family: str) -> list[list[OfficialFile]]:
     return [way for way in (split, *([row] for row in rows if row.parts == BOTH)) if way]
 
 
-def downloadable(kinds: Iterable[str] = (TINY, *FULL)) -> list[str]:
-    """Families that can be downloaded, in the order of the catalogue."""
-    return list(dict.fromkeys(row.family for row in CATALOG if row.sources and row.kind in set(kinds)))
+def downloadable() -> list[str]:
+    """Tiny families that can be downloaded, then full-size VAEs."""
+    return sorted(dict.fromkeys(row.family for row in CATALOG if row.sources), key=lambda name: name not in FAMILIES)
 
 
 def by_checksum(sha256: str, git_sha1: str) -> OfficialFile | None:

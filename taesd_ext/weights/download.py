@@ -1,7 +1,7 @@
 """Official weight files from the network: only when a person asks for it, and whole or not at all.
 
-A file grows under a temporary name beside its place and gets its name when its checksum is right. What broke off is
-gone on with the next time. Nothing here runs on import, while sampling, or by itself.
+A file grows under a temporary name beside its place and gets its name when its checksum is right. An interrupted
+download is resumed the next time. Nothing here runs on import, while sampling, or by itself.
 
 What lies on Hugging Face is asked for as its own library asks: cache, mirror ($HF_ENDPOINT) and token are the person's
 own. The library's transfer is not used: only its newest versions show their progress, and none can be cancelled. Nor
@@ -20,24 +20,15 @@ from urllib.parse import urlsplit
 from filelock import FileLock, Timeout
 
 from taesd_ext.errors import TaesdError, one_line
-from taesd_ext.weights.catalog import (
-    AUTOENCODER_DC,
-    AUTOENCODER_KL,
-    CONSISTENCY_DECODER,
-    HUGGING_FACE,
-    TINY,
-    OfficialFile,
-    downloadable,
-    downloads,
-)  # fmt: skip
+from taesd_ext.weights.catalog import HUGGING_FACE, OfficialFile, downloadable, downloads
 from taesd_ext.weights.fetch import Cancelled, SourceFailed, Transfer, TransferBroken, bytes_in, fetch
 from taesd_ext.weights.identify import checksums, identify
 
 OFFLINE_VARIABLE = "HF_HUB_OFFLINE"
 """The environment variable of the Hugging Face libraries by which a person forbids downloads."""
 
-# Largest size taken from a server where the catalogue has none, by kind: about twice the largest known file.
-_LIMITS = {TINY: 64 * 2**20, AUTOENCODER_KL: 2**30, AUTOENCODER_DC: 8 * 2**30, CONSISTENCY_DECODER: 4 * 2**30}
+# Largest size taken from a server where the catalogue has none: about twice the largest known file.
+_LARGEST_TINY, _LARGEST_FULL = 64 * 2**20, 8 * 2**30
 _SPARE_BYTES = 16 * 2**20
 _LONGEST_PAUSE = 30.0
 _LOCK_POLL_SECONDS = 0.1
@@ -56,7 +47,7 @@ def download_family(
     """Download all files of a family, by the first way that works; give the files' paths. Raises TaesdError."""
     ways = downloads(family)
     if not ways:
-        raise TaesdError(f"{family} cannot be downloaded", "", f"There are {', '.join(downloadable())}")
+        raise TaesdError(f"{family} cannot be downloaded", "", f"Choose one of {', '.join(downloadable())}")
     for way in ways:
         paths = [Path(folder) / row.name for row in way]
         if all(path.is_file() and _matches(row, path) for row, path in zip(way, paths, strict=True)):
@@ -127,8 +118,7 @@ def _is_there(row: OfficialFile, target: Path) -> bool:
     official = identify(target, always_hash=True).official
     if official is not None and official.family == row.family and not target.is_symlink():
         return False
-    why, cure = "it is kept as it is", "Move it away, or choose another folder"
-    raise TaesdError(f"{target} is another file than {row}", why, cure)
+    raise TaesdError(f"{target} is not {row}", "the file there is kept", "Move it away, or choose another folder")
 
 
 def _matches(row: OfficialFile, path: Path) -> bool:
@@ -201,7 +191,7 @@ def _from_any(row: OfficialFile, part: Path, transfer: Transfer) -> None:
                     part.unlink()
                 resumed = part.exists()
                 url, headers, plain_http = _request_for(source)
-                limit = row.size or _LIMITS[row.kind]
+                limit = row.size or (_LARGEST_TINY if row.is_tiny else _LARGEST_FULL)
                 fetch(url, part, transfer, limit=limit, size=row.size, headers=headers, plain_http=plain_http)
                 _check(row, part, resumed)
                 return

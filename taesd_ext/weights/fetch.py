@@ -1,4 +1,4 @@
-"""One transfer into a temporary file, which goes on where an earlier one broke off."""
+"""One download into a temporary file, resumed where an earlier one stopped."""
 
 import ssl
 import threading
@@ -150,8 +150,8 @@ def _http_failure(url: str, status: int) -> TaesdError:
     host = httpx.URL(url).host
     if status in (401, 403):
         return SourceFailed(
-            f"{host} wants a log-in for this file (HTTP {status})",
-            "its owner gives it only to those who accept the licence on the site",
+            f"{host} requires a log-in for this file (HTTP {status})",
+            "its owner asks you to accept the licence on the site first",
             "Accept it there and set HF_TOKEN, or download it in the browser and put it into the folder",
         )
     if status in (404, 410):

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from taesd_ext.errors import TaesdError, UnusableWeights
-from taesd_ext.weights.catalog import CATALOG, TINY, OfficialFile, by_checksum
+from taesd_ext.weights.catalog import CATALOG, OfficialFile, by_checksum
 from taesd_ext.weights.family import tell_families
 from taesd_ext.weights.tensor_file import open_tensor_file
 from taesd_ext.weights.tiny_file import find_tiny_parts
@@ -77,11 +77,11 @@ class Identity:
         if self.official:
             return str(self.official)
         if not self.kind:
-            return self.error or "no autoencoder known here"
+            return self.error or "not a known autoencoder"
         words = f"{self.kind} tiny {' + '.join(self.parts)}"
         if self.is_guess:
-            return f"{words} of {self.family_words}, which nothing tells"
-        return f"{words}, by its shape of {self.family}" if self.by_shape and self.family else words
+            return f"{words}, either {self.family_words}"
+        return f"{words}, {self.family} by its shape" if self.by_shape and self.family else words
 
 
 def checksums(path: Path) -> tuple[str, str]:
@@ -149,5 +149,5 @@ def may_be_tiny(size: int) -> bool:
 def _size_is_official(size: int) -> bool:
     """Whether an official file can have this size; of some the size is not known."""
     return any(
-        row.size == size or (row.size is None and row.kind != TINY and size >= _SMALLEST_OTHER) for row in CATALOG
+        row.size == size or (row.size is None and not row.is_tiny and size >= _SMALLEST_OTHER) for row in CATALOG
     )

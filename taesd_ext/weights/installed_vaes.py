@@ -1,4 +1,4 @@
-"""Full-size VAEs in folders: those that have a name, those known by their file's, and a new one put among them."""
+"""Full-size VAEs in the model folders: found by name or by file, and added."""
 
 import re
 from collections.abc import Iterable, Iterator
@@ -136,7 +136,7 @@ def _check_for_webui(source: Path) -> None:
         raise TaesdError(
             refused,
             "the WebUI loads VAEs in the original layout only, with keys such as decoder.conv_in.weight",
-            "It can be chosen as VAE for the final image all the same",
+            "It can still be chosen as the VAE for the final image",
         )
     if len(networks) < 2:
         raise TaesdError(refused, "it lacks the encoder or the decoder")

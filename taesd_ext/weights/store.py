@@ -43,7 +43,7 @@ def add_file(source: Path | str, folder: Path | str) -> Identity:
     if found.is_guess:
         raise TaesdError(
             refused,
-            f"it is of {found.family_words}, and nothing in it or in its name tells which",
+            f"it is either {found.family_words}, and neither its content nor its name says which",
             f"Put the family into its name, as in {found.families[-1]}_{source.name}",
         )
     part = f"_{found.parts[0]}" if len(found.parts) == 1 else ""

@@ -167,7 +167,7 @@ def _misfit(found: TinyPart, shapes: Shapes) -> UnknownStructure | None:
     try:
         expected = {key: tuple(value.shape) for key, value in found.network.state_dict().items()}
     except (ArithmeticError, RuntimeError, TypeError, ValueError):
-        return UnknownStructure(f"{found.file.path} is no tiny {found.part} that can be built", "its sizes do not fit")
+        return UnknownStructure(f"{found.file.path} cannot be built as a tiny {found.part}", "its sizes do not fit")
     if shapes == expected:
         return None
     key = next(key for key in sorted(expected.keys() | shapes.keys()) if shapes.get(key) != expected.get(key))

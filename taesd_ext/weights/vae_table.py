@@ -17,13 +17,16 @@ from torch import nn
 
 from taesd_ext.errors import TaesdError
 from taesd_ext.latent_formats import BY_NAME, CODEC_FORMATS, LatentFormat
-from taesd_ext.weights.catalog import AUTOENCODER_DC, AUTOENCODER_KL, CATALOG, CONSISTENCY_DECODER
+from taesd_ext.weights.catalog import CATALOG
 from taesd_ext.weights.folders import DIFFUSERS_STEM
 from taesd_ext.weights.identify import identify
 from taesd_ext.weights.tensor_file import TensorFile
 from taesd_ext.weights.tiny_file import UnknownStructure
 
+AUTOENCODER_KL = "autoencoder_kl"
 AUTOENCODER_WAN = "autoencoder_wan"
+AUTOENCODER_DC = "autoencoder_dc"
+CONSISTENCY_DECODER = "consistency_decoder"
 
 
 @dataclass(frozen=True)
@@ -137,7 +140,7 @@ def kind_of(
         if named is None or named.format_name not in {row.format_name for row in fitting}:
             why = "its tensors are of another VAE"
             raise TaesdError(f"{file.path} cannot be {variant}", why, f"It may be {choices}")
-        return named, f"told to be {variant}"
+        return named, f"given as {variant}"
     for always_hash in (False, True):
         official = None if prefix else identify(file.path, always_hash=always_hash).official
         if official and (named := VAE_BY_NAME.get(official.family)):
@@ -150,8 +153,8 @@ def kind_of(
     if found := _by_words(file.path, fitting):
         return found
     raise TaesdError(
-        f"{file.path} is the VAE of one of {' or '.join(row.latent_format.title for row in fitting)}",
-        "they differ in nothing but their numbers, and its name, checksum and neighbours do not tell",
+        f"{file.path} is a VAE of {' or '.join(row.latent_format.title for row in fitting)}",
+        "these differ only in their values, and neither its name, its checksum nor the rest of the file says which",
         f"Say which (--variant or variant=): {choices}, or put that into its name",
     )
 
@@ -168,7 +171,7 @@ def _fitting(path: Path, network: nn.Module) -> list[NamedVAE]:
     ]
     if not rows:
         raise UnknownStructure(
-            f"{path} is a full-size VAE with {shape[1]} latent channels and {shape[2]} pixels to a position",
+            f"{path} is a full-size VAE with {shape[1]} latent channels and {shape[2]} pixels per position",
             "no known diffusion model has such latents",
             f"Known are {', '.join(row.name for row in VAES)}",
         )
@@ -198,9 +201,9 @@ def _by_neighbours(file: TensorFile, prefix: str, fitting: list[NamedVAE]) -> tu
             continue
         for row in fitting:
             if name.endswith("attn2.to_k.weight") and shape[-1:] and shape[-1] in row.context:
-                return row, f"the UNet beside it reads a text of {shape[-1]} numbers"
+                return row, f"the UNet in the same file has a text width of {shape[-1]}"
             if any(piece in name for piece in row.keys):
-                return row, f"the model beside it has {name}"
+                return row, f"the model in the same file has {name}"
     return None
 
 

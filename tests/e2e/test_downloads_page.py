@@ -43,7 +43,7 @@ def address(server, folder, tmp_path_factory) -> Iterator[str]:
     run = tmp_path_factory.mktemp("run")
     table = {
         family: [{
-            "family": family, "parts": ["decoder"], "kind": "tiny", "version": "1.0",
+            "family": family, "parts": ["decoder"], "version": "1.0",
             "name": f"{family}_decoder.safetensors", "licence": "MIT", "size": len(server.content),
             "sha256": hashlib.sha256(server.content).hexdigest(),
             "sources": [server.url(how)],

@@ -6,13 +6,13 @@ from pathlib import Path
 
 from misbehaving_server import Server
 
-from taesd_ext.weights.catalog import TINY, OfficialFile
+from taesd_ext.weights.catalog import OfficialFile
 from taesd_ext.weights.download import download_file
 from taesd_ext.weights.fetch import Transfer
 
 CONTENT = bytes(range(256)) * 400
 ROW = OfficialFile(
-    "taesd", ("decoder",), TINY, "9.9", "taesd_decoder.pth", "MIT", len(CONTENT), hashlib.sha256(CONTENT).hexdigest()
+    "taesd", ("decoder",), "9.9", "taesd_decoder.pth", "MIT", len(CONTENT), hashlib.sha256(CONTENT).hexdigest()
 )
 OF_UNKNOWN_SIZE = replace(ROW, size=None)
 BY_GIT = replace(

@@ -9,7 +9,7 @@ from download_case import BY_GIT, CONTENT, OF_UNKNOWN_SIZE, ROW, get, get_from, 
 from misbehaving_server import Server
 
 import taesd_ext.weights.download as download_module
-from taesd_ext.weights.catalog import TINY, OfficialFile
+from taesd_ext.weights.catalog import OfficialFile
 from taesd_ext.weights.download import Cancelled, DownloadFailed, download_family
 
 PART = ".taesd_decoder.pth.part"
@@ -41,7 +41,7 @@ def test_each_failure_is_one_line(server: Server, tmp_path: Path, how: str) -> N
 
 
 def test_of_unknown_size(server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(download_module._LIMITS, TINY, 300_000)
+    monkeypatch.setattr(download_module, "_LARGEST_TINY", 300_000)
     for how, words in (("page-as-file", "web page came instead"), ("endless", "more than the file has")):
         with pytest.raises(DownloadFailed, match=words):
             get(server, tmp_path, how, row=OF_UNKNOWN_SIZE)
