@@ -9,8 +9,7 @@ from torch.nn import functional
 
 from taesd_ext.codec.codec import Codec
 from taesd_ext.models.consistency_decoder import SEED
-from taesd_ext.weights.catalog import AUTOENCODER_DC
-from taesd_ext.weights.vae_table import VAE_BY_NAME, VAES
+from taesd_ext.weights.vae_table import AUTOENCODER_DC, VAE_BY_NAME, VAES
 
 KL = ("sd15-vae", "sdxl-vae", "sd3-vae", "flux-vae", "flux2-vae")
 DC = tuple(row.name for row in VAES if row.network == AUTOENCODER_DC and "-mix-" not in row.name)

@@ -64,7 +64,7 @@ def load_codec(
             return full_codec(full, device, dtype)
         if not parts:
             raise TaesdError(
-                f"{path} holds no autoencoder known here",
+                f"{path} holds no known autoencoder",
                 f"none of its {len(file.shapes)} tensors is named and shaped like one of TAESD's or of a VAE's",
                 "Use a file such as taesd_decoder.safetensors or vae-ft-mse-840000-ema-pruned.safetensors",
             )
@@ -87,7 +87,7 @@ def full_codec(found: FullVAE, device: str | torch.device = "cpu", dtype: DtypeC
         chosen = torch.float32
         log_once(f"no float16 for {found.name}", f"{found.name} overflows in float16: it runs in float32.")
     if found.cost:
-        log_once(f"cost of {found.name}", f"{found.name} takes long: {found.cost}.")
+        log_once(f"cost of {found.name}", f"{found.name} is slow: {found.cost}.")
     networks = {part: half.build() for part, half in found.parts.items()}
     for network in networks.values():
         pad_by(network, found.borders)
@@ -124,7 +124,7 @@ def _weight_file(path: Path) -> Path:
         return files[0]
     if not path.exists():
         names = ", ".join((*FAMILIES, *FULL_NAMES))
-        raise TaesdError(f"{path} does not exist", "it is no family's name either", f"The families are {names}")
+        raise TaesdError(f"{path} does not exist", "and it is not the name of a family", f"The families are {names}")
     return path
 
 
@@ -139,7 +139,7 @@ def _format_of(file: TensorFile, parts: dict[str, TinyPart]) -> LatentFormat:
     if found.is_guess:
         log_once(
             f"guessed {file.path}",
-            f"{file.path} is of {found.family_words}, and nothing tells which: it is taken for {found.families[0]}. "
-            f"Put the family into its name if the colours are wrong, as in {found.families[1]}_decoder.safetensors.",
+            f"{file.path} is either {found.family_words}: using it as {found.families[0]}. "
+            f"If the colours are wrong, put the family into its name, as in {found.families[1]}_decoder.safetensors.",
         )
     return native_format(found.families[0])

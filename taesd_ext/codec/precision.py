@@ -100,7 +100,7 @@ def or_in_float32(method: Method) -> Method:
                 codec.overflowed = True
                 narrow = str(codec.dtype).removeprefix("torch.")
                 what = f"{codec.name} overflowed in {narrow}"
-                log_once(what, f"{what}: this job goes on in float32.")
+                log_once(what, f"{what}: this job continues in float32.")
         return method(codec.in_float32(), *given, **options)
 
     return run

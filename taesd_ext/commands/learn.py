@@ -1,8 +1,7 @@
-"""learn: make what is shipped in taesd_ext/data, heads for reduced detail, embedded previewers and codecs, or what a
-VAE lacks.
+"""``learn``: make the shipped networks of taesd_ext/data, or a previewer or tiny decoder for another VAE.
 
-Everything that is shipped is learnt from synthetic pictures and latents, seeded, and measured on others that were held
-back.
+Everything shipped (heads for reduced detail, embedded previewers and codecs) is trained on synthetic pictures and
+latents, seeded, and measured on others that were held back.
 """
 
 import argparse
@@ -120,7 +119,7 @@ def _target(family: str, args: argparse.Namespace) -> Path:
 
 def _make_heads(codec: Codec, args: argparse.Namespace) -> None:
     if codec.heads is None:
-        raise TaesdError("no heads were made", "they take a tiny decoder")
+        raise TaesdError("no heads were made", "they need a tiny decoder")
     steps, lessons, path, log = _begin(codec, args, HEAD_STEPS, HEAD_LESSONS)
     started = time.process_time()
     # The decoder teaches in bfloat16: 48 dB, where a head has 35.
@@ -142,7 +141,7 @@ def _make_heads(codec: Codec, args: argparse.Namespace) -> None:
 def _make_previewer(codec: Codec, args: argparse.Namespace) -> None:
     name = native_format(codec.family).name
     if name not in PREVIEWER_FORMATS or not (codec.has_encoder and codec.has_decoder):
-        raise TaesdError("no previewer was made", "it takes an 8x family's encoder and decoder")
+        raise TaesdError("no previewer was made", "it needs an 8x family's encoder and decoder")
     steps, latents, path, log = _begin(codec, args, PREVIEWER_STEPS, PREVIEWER_LATENTS)
     network = train_previewer(codec, steps=steps, latents=latents, seed=args.seed, log=log, progress=progress)
     save_shipped(network.state_dict(), path, "previewer", name)
@@ -152,7 +151,7 @@ def _make_previewer(codec: Codec, args: argparse.Namespace) -> None:
 def _make_codec(codec: Codec, args: argparse.Namespace) -> None:
     name = codec.format.name
     if not (has_previewer(name) and codec.has_encoder and codec.has_decoder):
-        raise TaesdError("no codec was made", "it takes an 8x family's encoder and decoder, and its previewer")
+        raise TaesdError("no codec was made", "it needs an 8x family's encoder and decoder, and its previewer")
     steps, pictures, path, log = _begin(codec, args, CODEC_STEPS, CODEC_PICTURES)
     how = {"steps": steps, "pictures": pictures, "seed": args.seed, "log": log, "progress": progress}
     save_embedded(*train_small_codec(codec, read_previewer(name), **how), path, name)
@@ -171,7 +170,7 @@ _MAKERS = {"previewer": _make_previewer, "codec": _make_codec, "linear": _make_l
 
 def _measure(codec: Codec, args: argparse.Namespace) -> None:
     if not (codec.has_encoder and codec.has_decoder):
-        raise TaesdError("nothing was measured", "it takes an encoder and a decoder")
+        raise TaesdError("nothing was measured", "it needs an encoder and a decoder")
     measure_quality(codec, args.measure, [args.models] if args.models else [])
 
 

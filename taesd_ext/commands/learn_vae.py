@@ -1,6 +1,6 @@
-"""learn --vae: a previewer, or with --tiny a tiny decoder, for any VAE that is read here.
+"""``learn --vae``: a previewer, or with ``--tiny`` a tiny decoder, for any VAE that can be read here.
 
-What a long training has reached is kept beside its result and gone on from, should it be broken off.
+A long training saves its state beside its result, and resumes from there when it was interrupted.
 """
 
 import argparse
@@ -66,11 +66,11 @@ class Turned:
 def learn_vae(args: argparse.Namespace) -> None:
     """What the arguments ask for; raises TaesdError."""
     if args.output.suffix not in (".safetensors", *([".pth"] if args.tiny else [])):
-        raise TaesdError(f"Cannot write {args.output}", "it is no .safetensors file", "Give a file by -o")
+        raise TaesdError(f"Cannot write {args.output}", "it is not a .safetensors file", "Give a file with -o")
     check_outputs([args.output], overwrite=args.overwrite)
     codec = load_codec(args.vae, models_dir=args.models, device=args.device, variant=args.variant, embedded=False)
     if not (codec.has_encoder and codec.has_decoder):
-        raise TaesdError(f"Nothing can be learnt from {args.vae}", "it takes an encoder and a decoder")
+        raise TaesdError(f"Nothing can be learnt from {args.vae}", "it needs an encoder and a decoder")
     vae = Turned(codec, args.seed) if args.turned else codec
     (_make_tiny if args.tiny else _make_previewer)(vae, codec, args)
     _say(f"wrote {args.output}, {args.output.stat().st_size:,} bytes")
@@ -100,7 +100,7 @@ def _make_tiny(vae: Autoencoder, codec: Codec, args: argparse.Namespace) -> None
     family = load_codec(args.tiny, models_dir=args.models, device=args.device, embedded=False)
     if not (family.has_encoder and family.spatial_scale_factor == codec.spatial_scale_factor):
         raise TaesdError(
-            f"{args.tiny} is no family to begin with", "its latents have another size, or it has no encoder here"
+            f"{args.tiny} is not a family to start from", "its latents have another size, or it has no encoder here"
         )
     decoder = _tiny(vae, family, args).cpu()
     if args.exam:

@@ -20,7 +20,7 @@ PICTURE_SIDE = 256
 def fit_linear(codec: Codec, progress: Progress, *, pictures: int, seed: int = 0) -> tuple[Tensor, Tensor, float]:
     """(C,3) factors, (3) bias, and the PSNR in dB on held-back pictures: latent -> image in [-1,1], one pixel each."""
     if not codec.has_encoder:
-        raise TaesdError(f"No linear preview for {codec.family}", "it takes the family's encoder")
+        raise TaesdError(f"No linear preview for {codec.family}", "it needs the family's encoder")
     generator = seeded(seed)
     rows = []
     for _ in progress(range(pictures), pictures, codec.family):

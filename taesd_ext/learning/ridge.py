@@ -46,9 +46,9 @@ class ConvolutionFit:
         self.gram += (rows.T @ rows).double()
         self.moment += (rows.T @ wanted).double()
 
-    def solve(self, penalty: float = PENALTY) -> Conv2d:
+    def solve(self) -> Conv2d:
         """The convolution; its bias is not penalised."""
-        least = max(float(self.gram.diagonal()[:-1].mean()) * penalty, 1e-9)  # features may all be zero
+        least = max(float(self.gram.diagonal()[:-1].mean()) * PENALTY, 1e-9)  # features may all be zero
         ridge = torch.full((len(self.gram),), least, dtype=torch.float64)
         ridge[-1] = 0
         solution = torch.linalg.solve(self.gram + torch.diag(ridge), self.moment).T.float()

@@ -83,7 +83,7 @@ def start_decoder(lessons: Lessons, family: Codec) -> Decoder:
     """The family's decoder behind a first layer for the VAE's latents that is solved in closed form."""
     own = family.decoder
     if type(own) is not Decoder or own.patch > 1 or own[3].pool is not None:
-        raise TaesdError(f"{family.name} is no family to begin with", "it is not of TAESD's own kind", "Try taesd")
+        raise TaesdError(f"{family.name} is not a family to start from", "it is not of TAESD's own kind", "Try taesd")
     with computing():
         clamp, first = own[0], own[1]
         solved = fit_convolution(clamp(lessons.latents), first(clamp(lessons.known)))

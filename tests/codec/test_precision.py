@@ -85,7 +85,7 @@ class TestOverflow:
             torch.testing.assert_close(codec.decode(latent), exact.decode(latent))
             torch.testing.assert_close(codec.encode(image), exact.encode(image))
         assert [record.message for record in caplog.records] == [
-            "[TAESD] taesd overflowed in float16: this job goes on in float32."
+            "[TAESD] taesd overflowed in float16: this job continues in float32."
         ]
 
     def test_the_next_job_tries_again(self, codec, monkeypatch):
