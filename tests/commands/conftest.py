@@ -4,17 +4,15 @@ from pathlib import Path
 
 import pytest
 import safetensors.torch
-import torch
-
-from taesd_ext.models import tiny
+from seeded_networks import network_of
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def models(tmp_path_factory) -> Path:
-    """Seeded weights of a taesd encoder and decoder."""
+    """Both parts of taesd, taesd3 and taef2, and half of taef1; nothing is written there."""
     folder = tmp_path_factory.mktemp("models")
-    with torch.random.fork_rng():
-        torch.manual_seed(7)
-        safetensors.torch.save_file(tiny.Encoder(4).state_dict(), folder / "taesd_encoder.safetensors")
-        safetensors.torch.save_file(tiny.Decoder(4).state_dict(), folder / "taesd_decoder.safetensors")
+    for family in ("taesd", "taesd3", "taef2", "taef1"):
+        for part in ("decoder",) if family == "taef1" else ("encoder", "decoder"):
+            state = network_of(family, part).state_dict()
+            safetensors.torch.save_file(state, folder / f"{family}_{part}.safetensors")
     return folder

@@ -23,3 +23,7 @@ def digests(folder: Path) -> dict[str, str]:
 
 def encode(inputs: Path, output: Path, models: Path, *more: str) -> int:
     return cli.main(["encode", str(inputs), "-o", str(output), "--models", str(models), *more])
+
+
+def decode(inputs: Path, output: Path, models: Path, *more: str) -> int:
+    return cli.main(["decode", str(inputs), "-o", str(output), "--models", str(models), *more])

@@ -13,8 +13,11 @@ COMMANDS = {
     "bench --json {}/x.json": ("bench.measure", "x.json"),
     "compare a.png --codecs taesd -o {}": ("compare.load_from_arguments", "compare.html"),
     "encode a.png -o {}/x.png": ("encode.load_from_arguments", "x.png"),
+    "decode a.png -o {}/x.png": ("decode.load_from_arguments", "x.png"),
     "export -o {}": ("export.write_atomically", "taesd_decoder.safetensors"),
     "learn --family taesd -o {}": ("learn.load_codec", "heads_taesd.safetensors"),
+    "learn --previewer --family taesd -o {}": ("learn.load_codec", "previewer_sd1.log"),
+    "learn --linear --family taesd -o {}": ("learn.load_codec", "linear_taesd.log"),
 }
 """Command line -> what computes or writes, and a file that would be written."""
 
