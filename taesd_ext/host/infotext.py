@@ -1,6 +1,5 @@
 """Generation parameters that say which autoencoder really made or read a picture."""
 
-import functools
 import json
 import re
 from collections.abc import Mapping
@@ -12,7 +11,7 @@ from taesd_ext.codec.embedded import EMBEDDED_SUFFIX
 from taesd_ext.host.webui import TAESD
 from taesd_ext.latent_formats import FAMILIES
 from taesd_ext.settings import HOSTS_VAE, INFOTEXT_FIRST_VAE, INFOTEXT_MODEL, INFOTEXT_STEP, INFOTEXT_VAE
-from taesd_ext.weights.identify import HASH_UP_TO, checksums
+from taesd_ext.weights.identify import HASH_UP_TO, known_sha256
 from taesd_ext.weights.installed_vaes import canonical_name, file_title
 
 HOST_KEY = {"decoder": "VAE Decoder", "encoder": "VAE Encoder"}
@@ -158,9 +157,4 @@ def _sha256(path: Path | None) -> str:
         stat = path.stat()
     except (AttributeError, OSError):
         return ""
-    return _hashed(path, stat.st_size, stat.st_mtime_ns) if stat.st_size <= HASH_UP_TO else ""
-
-
-@functools.lru_cache
-def _hashed(path: Path, _size: int, _changed: int) -> str:
-    return checksums(path)[0]
+    return known_sha256(path, stat.st_size, stat.st_mtime_ns) if stat.st_size <= HASH_UP_TO else ""

@@ -18,10 +18,9 @@ from taesd_ext.ui.host_vae_box import build_host_vae_box
 from taesd_ext.ui.learnt_box import build_learnt_box
 from taesd_ext.ui.markup import badge, notice, outcome, table
 from taesd_ext.ui.work import Task, long_action
-from taesd_ext.weights.folders import weight_files
 from taesd_ext.weights.identify import OFFICIAL, UNREADABLE, UNVERIFIED, Identity, identify
 from taesd_ext.weights.installed import installed
-from taesd_ext.weights.store import add_file, remove_file
+from taesd_ext.weights.store import add_file, list_weights, remove_file
 from taesd_ext.weights.tiny_file import PARTS
 
 DETAILS_HELP = (
@@ -92,8 +91,7 @@ def wanted_family(actions: PanelActions) -> str:
 
 def our_files(actions: PanelActions) -> list[Path]:
     """The weight files that a page may name: autoencoders known here, and damaged files, which may have been such."""
-    found = (identify(path) for path in weight_files(actions.codecs.folders()))
-    return [each.path for each in found if each.is_autoencoder or each.error]
+    return [identity.path for identity in list_weights(actions.codecs.folders())]
 
 
 def removable_files(actions: PanelActions) -> list[Path]:

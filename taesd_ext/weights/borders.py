@@ -4,7 +4,6 @@ A VAE that was trained with reflected or repeated borders draws frames of anothe
 it themselves.
 """
 
-import functools
 import json
 from pathlib import Path
 from typing import Any
@@ -12,7 +11,7 @@ from typing import Any
 from taesd_ext.errors import TaesdError
 from taesd_ext.models.layers import BORDERS
 from taesd_ext.weights.folders import cache_folder
-from taesd_ext.weights.identify import checksums
+from taesd_ext.weights.identify import checksums, known_sha256
 from taesd_ext.weights.tensor_file import regular_file_size, write_whole
 
 
@@ -37,7 +36,7 @@ def remembered_borders(path: Path) -> str | None:
         return None
     if stat.st_size not in {row["size"] for row in known.values()}:
         return None
-    return known.get(_sha256(path, stat.st_size, stat.st_mtime_ns), {}).get("borders")
+    return known.get(known_sha256(path, stat.st_size, stat.st_mtime_ns), {}).get("borders")
 
 
 def borders_changed() -> int:
@@ -62,8 +61,3 @@ def _known() -> dict[str, dict[str, Any]]:
         key: row for key, row in rows.items()
         if isinstance(row, dict) and isinstance(row.get("size"), int) and row.get("borders") in BORDERS
     }  # fmt: skip
-
-
-@functools.lru_cache
-def _sha256(path: Path, _size: int, _changed: int) -> str:
-    return checksums(path)[0]

@@ -1,5 +1,6 @@
 """What a weight file is: an official one by its checksum, else what its content, and last its name, says."""
 
+import functools
 import hashlib
 from dataclasses import dataclass
 from pathlib import Path
@@ -94,6 +95,12 @@ def checksums(path: Path) -> tuple[str, str]:
             sha256.update(chunk)
             git.update(chunk)
     return sha256.hexdigest(), git.hexdigest()
+
+
+@functools.lru_cache
+def known_sha256(path: Path, _size: int, _changed: int) -> str:
+    """A file's SHA-256, computed once for its size and time of change."""
+    return checksums(path)[0]
 
 
 _remembered: dict[tuple[Path, Path, int, int], Identity] = {}
