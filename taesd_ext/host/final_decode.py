@@ -19,6 +19,7 @@ from taesd_ext.host.webui import DECODE_METHOD, ENCODE_METHOD, PREVIEW_METHOD, W
 from taesd_ext.latent_formats import Detection, detect, from_family_latent, to_family_latent
 from taesd_ext.preview.drawing import no_decoder, subject_format
 from taesd_ext.settings import AS_FINAL, AUTO, BUILT_IN, FAIL_TO_FULL_VAE, HOSTS_VAE, TINY_VAE
+from taesd_ext.weights.vae_table import at_work
 
 
 class FinalDecode:
@@ -116,7 +117,11 @@ class FinalDecode:
         """(B,C,h,w) latent -> (B,3,H,W) image in [-1,1] by a full VAE of ours. Raises where it cannot be done."""
         detection = self._host.detection(tuple(sample.shape))
         codec = self.vae.codec(vae, detection.format)
-        return self._decoded(codec, latent_for(codec, sample, detection))
+        self._host.state.textinfo = at_work(codec.name)  # beside the host's progress bar
+        try:
+            return self._decoded(codec, latent_for(codec, sample, detection))
+        finally:
+            self._host.state.textinfo = None
 
     def _decoded(self, codec: Codec, latent: Tensor) -> Tensor:
         tiles: list[int] = []

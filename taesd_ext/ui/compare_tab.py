@@ -16,11 +16,11 @@ from taesd_ext.errors import TaesdError
 from taesd_ext.ui import compat
 from taesd_ext.ui.actions import Codecs
 from taesd_ext.ui.controls import AT_ONCE, late_dropdown, line, picked, small_button
-from taesd_ext.ui.decoding import at_work
 from taesd_ext.ui.kept_results import KeptResults
 from taesd_ext.ui.markup import notice, slider, table
 from taesd_ext.ui.pictures import fitted, offered_file, sample_names, sample_picture
 from taesd_ext.ui.work import Task, leave, long_action
+from taesd_ext.weights.vae_table import at_work
 
 ORIGINAL = "original"
 GONE = "This comparison is no longer in memory. Compare again."

@@ -17,7 +17,7 @@ from taesd_ext.ui.controls import picked
 from taesd_ext.ui.work import Task
 from taesd_ext.weights.installed import installed
 from taesd_ext.weights.installed_vaes import installed_vaes
-from taesd_ext.weights.vae_table import VAE_BY_NAME
+from taesd_ext.weights.vae_table import VAE_BY_NAME, at_work
 
 
 @dataclass(frozen=True)
@@ -58,12 +58,6 @@ def decoder_names(codecs: Codecs, kept: KeptLatent | None) -> list[str]:
     if row.family in embedded_families():
         names.append(f"{row.family}{EMBEDDED_SUFFIX}")
     return names
-
-
-def at_work(name: str) -> str:
-    """What a page says of a decoder at work: its name, and what it takes where that is much."""
-    known = VAE_BY_NAME.get(name)
-    return f"{name}: {known.cost}" if known and known.cost else name
 
 
 def decode_again(codecs: Codecs, kept: KeptLatent, chosen: str, task: Task | None = None) -> Decoded:

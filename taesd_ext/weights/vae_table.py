@@ -125,6 +125,12 @@ FULL_NAMES: tuple[str, ...] = tuple(row.name for row in VAES)
 _SAME_FACTOR = 1e-6
 
 
+def at_work(name: str) -> str:
+    """What a page says of a decoder at work: its name, and what it takes where that is much."""
+    known = VAE_BY_NAME.get(name)
+    return f"{name}: {known.cost}" if known and known.cost else name
+
+
 def kind_of(
     file: TensorFile, prefix: str, network: nn.Module, config: dict[str, Any], variant: str | None
 ) -> tuple[NamedVAE, str]:

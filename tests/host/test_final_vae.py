@@ -1,5 +1,6 @@
 """A full VAE of ours for finished pictures: which one, what the parameters say, and what stays untouched."""
 
+from dataclasses import replace
 from types import SimpleNamespace
 
 import gradio as gr
@@ -19,6 +20,7 @@ from taesd_ext.settings import AS_FINAL, HOSTS_VAE, TINY_VAE
 from taesd_ext.ui.decoding import decode_again, decoder_names
 from taesd_ext.weights.identify import checksums
 from taesd_ext.weights.installed_vaes import canonical_name
+from taesd_ext.weights.vae_table import VAE_BY_NAME
 
 KEY = "Final VAE"
 FIRST = "First pass VAE"
@@ -266,6 +268,19 @@ def test_a_decoder_that_enlarges_does_so_but_for_inpainting(host, vaes, inpainte
     p, images = host.generate(on_step=lambda p, _: vars(p).update(overlay_images=[object()] * inpainted))
     assert images.shape[-1] == (16 if inpainted else 32)
     assert p.extra_generation_params.get(IMAGE_SCALE) == (None if inpainted else 2)
+
+
+def test_what_a_slow_vae_takes_is_shown_while_it_works(host, vaes, monkeypatch):
+    slow = replace(VAE_BY_NAME["sd-vae-ft-mse"], cost="17 minutes")
+    monkeypatch.setitem(VAE_BY_NAME, slow.name, slow)
+    shown_then, decode = [], Codec.decode
+    monkeypatch.setattr(
+        Codec, "decode", lambda *args, **how: shown_then.append(host.state.textinfo) or decode(*args, **how)
+    )
+    host.opts.taesd_ext_final_vae = slow.name
+    host.generate(steps=1)
+    assert "17 minutes" in shown_then[-1]
+    assert host.state.textinfo is None
 
 
 def test_where_a_pass_is_set_in_the_settings_pasted_parameters_name_theirs():
