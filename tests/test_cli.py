@@ -1,6 +1,5 @@
 """The command line's manners: exit codes, one-line errors, and that help needs no heavy import."""
 
-import importlib
 import os
 import subprocess
 import sys
@@ -13,13 +12,6 @@ from taesd_ext.cli import COMMANDS, main
 from taesd_ext.commands.packages import NEEDED
 
 ROOT = Path(__file__).resolve().parents[1]
-
-
-@pytest.mark.parametrize("name", COMMANDS)
-def test_every_command_has_its_two_functions(name: str) -> None:
-    module = importlib.import_module(COMMANDS[name][0])
-    assert callable(module.add_arguments)
-    assert callable(module.run)
 
 
 @pytest.mark.parametrize("line", [

@@ -15,12 +15,12 @@ from taesd_ext.cli import main
 from taesd_ext.commands import bench, bench_films, bench_full, bench_webui
 from taesd_ext.commands.approx_nn import find_approx_nn
 from taesd_ext.commands.bench_ways import BASELINE, DIFFUSERS, TILINGS, Bench, Way, measure_memory
-from taesd_ext.commands.measuring import Timed, in_turn, table
+from taesd_ext.commands.measuring import Timed
 from taesd_ext.errors import TaesdError
 
 
-def test_every_way_is_measured_against_the_webuis(tmp_path, weights_dir):
-    arguments = ["bench", "--quick", "--families", "taesd", "--sizes", "64", "--models", str(weights_dir)]
+def test_every_way_is_measured_against_the_webuis_also_without_a_file(tmp_path):
+    arguments = ["bench", "--quick", "--families", "taesd", "--sizes", "64", "--models", str(tmp_path)]
     assert main([*arguments, "--json", str(tmp_path / "report.json")]) == 0
     report = json.loads((tmp_path / "report.json").read_text())
     ways = [(row["way"], row["dtype"]) for row in report["frames"]]
@@ -49,23 +49,6 @@ def test_a_slow_way_is_timed_from_its_first_call_on(rounds, times, monkeypatch):
     way = Way("slow", "fp32", lambda: lambda latent: calls.append(latent) or b"")
     bench.frame_rows(Bench("taesd"), [way], 64, rounds, memory=False)
     assert len(calls) == times
-
-
-def test_every_other_round_goes_backwards():
-    assert list(in_turn(["a", "b"], 3, "")) == [(0, "a"), (0, "b"), (1, "b"), (1, "a"), (2, "a"), (2, "b")]
-
-
-def test_a_table_is_aligned():
-    rows = [{"name": "long name", "ms": 1.25, "note": ""}, {"name": "x", "ms": 100.0, "note": "slow"}]
-    assert table(rows, {"way": "{name}", "ms": "{ms:.1f}", "": "{note}"}).splitlines() == [
-        "way           ms", "long name    1.2", "x          100.0  slow",
-    ]  # fmt: skip
-
-
-def test_without_a_file_every_detail_is_timed(tmp_path):
-    codec = Bench("taesd", (str(tmp_path),)).codec()
-    assert codec.source.decoder is None
-    assert codec.details == ("1/8", "1/4", "1/2", "full")
 
 
 def test_the_frames_show_the_same_picture(weights_dir):

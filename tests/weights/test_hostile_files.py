@@ -54,8 +54,8 @@ REFUSED_PICKLES = [
     b"\x80\x02\x82\x01.",
     b"\x80\x02]K\x01Q.",
     b"\x80\x05\x97.",
-    b"N0" * 400_000 + b"N.",
-    b"(" * 100_000,
+    b"N0" * 301_000 + b"N.",
+    b"(" * 30_000,
     b"\x80\x04" + LONG_TEXT + b"q\0" + b"h\0h\0\x930" * 10_000 + b"N.",
     b"",
 ]
@@ -63,14 +63,14 @@ REFUSED_PICKLES = [
 each of many steps."""
 
 HARMLESS_PICKLES = {
-    "depth": b"\x80\x02c__builtin__\nset\n)" + b"\x85" * 100_000 + b"\x81.",
+    "depth": b"\x80\x02c__builtin__\nset\n)" + b"\x85" * 30_000 + b"\x81.",
     "tuple key": b"\x80\x02}" + NESTED + b"Ns.",
     "tuple in a set": b"\x80\x04\x8f(" + NESTED + b"\x90.",
     "frozen set": b"\x80\x04(" + NESTED + b"\x91.",
     "memo": b"\x80\x02}r\xff\xff\xff\xff.",
     "state of a stand-in": b"\x80\x02ccollections\nOrderedDict\n}X\x08\x00\x00\x00__code__Nsb.",
     "call of a stand-in": b"\x80\x02cbuiltins\ngetattr\n(NNtR)R)R.",
-    "long list": b"\x80\x02" + LONG_LIST + b"q\0ccollections\nOrderedDict\nq\1" + b"h\1h\0\x85R0" * 60_000 + b".",
+    "long list": b"\x80\x02" + LONG_LIST + b"q\0ccollections\nOrderedDict\nq\1" + b"h\1h\0\x85R0" * 20_000 + b".",
 }
 """A hash of tuples in tuples takes for ever; a memo place of four thousand million is 64 GB to the C reader."""
 
@@ -85,8 +85,8 @@ def test_hostile_pickles_are_refused_or_do_no_harm(program: bytes) -> None:
 
 
 def test_a_group_that_is_named_again_and_again_is_looked_through_once() -> None:
-    group = b"}q\0(" + b"".join(b"U\x06%06dN" % number for number in range(60_000)) + b"u"
-    outer = b"}(" + b"".join(b"U\x06%06dh\0" % number for number in range(60_000)) + b"u."
+    group = b"}q\0(" + b"".join(b"U\x06%06dN" % number for number in range(20_000)) + b"u"
+    outer = b"}(" + b"".join(b"U\x06%06dh\0" % number for number in range(20_000)) + b"u."
     assert named_tensors(InertUnpickler(PickleData(b"\x80\x02" + group + b"0" + outer)).load()) == {}
 
 
