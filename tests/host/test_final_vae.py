@@ -1,5 +1,6 @@
 """A full VAE of ours for finished pictures: which one, what the parameters say, and what stays untouched."""
 
+import shutil
 from dataclasses import replace
 from types import SimpleNamespace
 
@@ -26,15 +27,20 @@ KEY = "Final VAE"
 FIRST = "First pass VAE"
 
 
-@pytest.fixture
-def vaes(host):
-    folder = host.folder.parent / "VAE"
+@pytest.fixture(scope="module")
+def written_vaes(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("VAE")
     write_vae(folder / "anime.vae.safetensors", seed=1)
     write_vae(folder / "vae-ft-mse-840000-ema-pruned.safetensors", seed=2)
     write_vae(folder / "more" / "sdxl_vae.safetensors", seed=3)
     save_file({"something": torch.zeros(2)}, folder / "no_vae.safetensors")
     (folder / "broken.safetensors").write_bytes(b"\xff" * 64)
     return folder
+
+
+@pytest.fixture
+def vaes(host, written_vaes):
+    return shutil.copytree(written_vaes, host.folder.parent / "VAE")
 
 
 def shown(image):

@@ -205,8 +205,16 @@ def test_who_skips_the_image_costs_no_decode(host):
     assert seen == [0, 1, 1, 2]
 
 
-@pytest.mark.parametrize("what", ["not a tensor", 7, torch.zeros(2), torch.zeros(0, 4, 2, 2), torch.zeros(1, 4, 2, 2)])
-@pytest.mark.parametrize("broken", [None, "evidence", "option", "job"])
+LATENT = torch.zeros(1, 4, 2, 2)
+
+
+@pytest.mark.parametrize(
+    ("what", "broken"),
+    [
+        *((what, None) for what in ("not a tensor", 7, torch.zeros(2), torch.zeros(0, 4, 2, 2), LATENT)),
+        *((LATENT, broken) for broken in ("evidence", "option", "job")),
+    ],
+)
 def test_a_poll_never_raises(host, extension, monkeypatch, what, broken):
     def on_step(p, step):
         host.state.current_latent = what
