@@ -36,7 +36,7 @@ def host_row(webui_home) -> Host:
 
 @pytest.fixture(scope="session")
 def checkpoints(host_row, shared, tmp_path_factory) -> Path:
-    """TAESD_TEST_CHECKPOINTS may name a folder that has them."""
+    """TAESD_TEST_CHECKPOINTS may name a folder of better ones, as fit_photographs.py makes them."""
     if "TAESD_TEST_CHECKPOINTS" in os.environ:
         return Path(os.environ["TAESD_TEST_CHECKPOINTS"])
     return put_checkpoints(host_row, shared, tmp_path_factory.mktemp("checkpoints"))

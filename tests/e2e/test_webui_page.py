@@ -105,4 +105,4 @@ def test_switched_off_and_on_again(browser, new_server, tmp_path):
     with new_server(data=server.data) as again:
         assert set(again.call("/probe/state")["depth"].values()) == {1}
         again.set_options(**OPTIONS)
-        assert set(again.generate(steps=20).families) == {"taesd"}
+        assert "taesd" in again.generate(steps=20).families
