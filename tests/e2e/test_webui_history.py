@@ -169,7 +169,7 @@ def test_what_the_live_preview_shows_comes_in_full_in_its_turn(browser, webui, h
         generate_in_page(page, steps=150, side=256)
         page.wait_for_function("parseInt(document.querySelector('.taesd-ext-live')?.textContent) >= 3")
         page.click(".taesd-ext-live-button[title*='in full']")
-        step = re.search(r"Step (\d+)/150", wait_for_words(page, f"{box}_result", "in turn"))[1]
+        step = re.search(r"Step (\d+)/150", wait_for_words(page, f"{box}_result", "waiting"))[1]
         keep_shot(page, tmp_path, f"live-moment-waits-{size[0]}")
         assert page.locator(".livePreview").count(), "the job goes on"
         assert not is_wider_than_screen(page)
