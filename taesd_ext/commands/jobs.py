@@ -49,8 +49,8 @@ def plan_jobs(
     One input file and an output with one of ``target_suffixes`` is a single job. Otherwise the output is a folder in
     which every file keeps its name, and its place below the folder or pattern that was given; two files that differ
     by their suffix alone keep that too ("a.jpg.png"). Without an output every result lies beside its source and has
-    ``made`` in its name ("a.latent.png"); such files are left alone when their folder is given again. Raises
-    TaesdError when there is nothing to do or when an output would replace an input.
+    ``made`` in its name ("a.latent.png"); of a folder or pattern such files are left alone. Raises TaesdError when
+    there is nothing to do or when an output would replace an input.
     """
     found = sorted(find_files(inputs, source_suffixes, leave_out=output), key=lambda pair: pair[1].as_posix())
     if output and len(inputs) == 1 and Path(inputs[0]).is_file() and output.suffix and not output.is_dir():
@@ -60,9 +60,10 @@ def plan_jobs(
     elif output and output.is_file():
         raise TaesdError(f"{output} is a file", "several files need a folder to go to", "Give a folder")
     else:
-        if output is None:
-            named = {expanded(text).resolve() for text in inputs}
-            found = [pair for pair in found if pair[0].resolve() in named or not pair[0].stem.endswith(f".{made}")]
+        named = {expanded(text).resolve() for text in inputs}
+        found = [pair for pair in found if pair[0].resolve() in named or not pair[0].stem.endswith(f".{made}")]
+        if not found:
+            raise TaesdError("Nothing to do", f"all these files are results, named .{made}", "Name the files")
         ending = default_suffix if output else f".{made}{default_suffix}"
         places = [(source, output / relative if output else source) for source, relative in found]
         alike = Counter(place.with_suffix("") for _, place in places)

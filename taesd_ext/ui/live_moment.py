@@ -22,7 +22,7 @@ ELEM_ID = "taesd_live_moment"
 
 
 def build_live_moment(actions: PanelActions) -> None:
-    """Hidden until the page asks for one. The newest wish counts: everything is in the timeline anyway."""
+    """Hidden until the page asks for one. A page's newest wish counts: everything is in the timeline anyway."""
     with gr.Column(elem_id=ELEM_ID, elem_classes="taesd-ext-hidden"):
         # "job/step" or an image's parameters, and below them what tells one press from the next.
         wanted = gr.Textbox(elem_id=f"{ELEM_ID}_wanted", elem_classes="taesd-ext-hidden")

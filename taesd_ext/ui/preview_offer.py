@@ -20,7 +20,8 @@ def offer_html(offer: PreviewOffer) -> str:
     method = offer.other_method()
     if not method:
         return ""
-    words = f"Live previews are drawn by {method}. TAESD's are better and cost less."
+    gain = "better" if method == "Approx cheap" else "better and cost less"
+    words = f"Live previews are drawn by {method}. TAESD's are {gain}."
     mark = "" if offer.is_dismissed() else f' data-offer="{escape(words)}" data-done="{TAKEN}"'
     return f"<div{mark}>{notice(words)}</div>"
 

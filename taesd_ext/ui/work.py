@@ -67,6 +67,10 @@ class Task:
         self.stop.set()
 
     @property
+    def is_wanted(self) -> bool:
+        return not (self.done or self.stop.is_set())
+
+    @property
     def was_just_replaced(self) -> bool:
         return self._replaced is not None and self._clock() - self._replaced < REPLACED_SECONDS
 
@@ -129,25 +133,38 @@ def leave_all() -> None:
 
 
 class LongAction:
-    """What a button starts, once at a time: who comes second is told to wait, or takes over if not ``alone``."""
+    """What a button starts."""
 
-    def __init__(self, work: Work, outputs: int, poll_id: str, alone: bool = True) -> None:
-        self._work, self._poll_id, self._alone = work, poll_id, alone
+    def __init__(self, work: Work, outputs: int, poll_id: str) -> None:
+        self._work, self._poll_id = work, poll_id
         self._same = [gr.update()] * outputs
         self._task: Task | None = None
 
     def start(self, *values: Any) -> list[Any]:
-        """[progress, key, *outputs]"""
+        """Once at a time, whoever comes second is told to wait: [progress, key, *outputs]."""
         with _lock:
-            before = self._task
-            if before and not before.done and not before.stop.is_set():
-                if self._alone:
-                    return [notice(STILL_RUNNING, "warning"), "", *self._same]
+            if self._task and self._task.is_wanted:
+                return [notice(STILL_RUNNING, "warning"), "", *self._same]
+            task = self._task = self._listed()
+        return self._begin(task, values)
+
+    def start_anew(self, key: str | None, *values: Any) -> list[Any]:
+        """The same at any time, in place of what the page started before."""
+        with _lock:
+            before = _tasks.get(key or "")
+            if before and before.is_wanted:
                 before.replace()
-            task = self._task = Task()
-            _tasks[task.key] = task
-            for key in [key for key, old in _tasks.items() if old.done][:-_KEPT]:
-                del _tasks[key]
+            task = self._listed()
+        return self._begin(task, values)
+
+    def _listed(self) -> Task:
+        task = Task()
+        _tasks[task.key] = task
+        for key in [key for key, old in _tasks.items() if old.done][:-_KEPT]:
+            del _tasks[key]
+        return task
+
+    def _begin(self, task: Task, values: Sequence[Any]) -> list[Any]:
         threading.Thread(target=task.run, args=(self._work, values), name="taesd_ext work", daemon=True).start()
         return [self._progress(task), task.key, *self._same]
 
@@ -185,12 +202,14 @@ def long_action(
     """Have ``event`` (a button's ``click``, say) start the work, and show it in ``progress`` and ``outputs``.
 
     ``progress`` is this action's alone: another's answer would hide its bar. ``cancel`` is the button that ends it, or
-    None. ``opening`` is a page's event that starts it too, the first time. Gives the key of the page's last task.
+    None. What is not ``alone`` takes the place of what the page started before. ``opening`` is a page's event that
+    starts it too, the first time. Gives the key of the page's last task.
     """
-    action = LongAction(work, len(outputs), f"{elem_id}_poll", alone)
+    action = LongAction(work, len(outputs), f"{elem_id}_poll")
     key = gr.State("")
     poll = gr.Button("", elem_id=f"{elem_id}_poll", elem_classes="taesd-ext-hidden")
-    event(action.start, inputs, [progress, key, *outputs], **AT_ONCE)
+    start, given = (action.start, inputs) if alone else (action.start_anew, [key, *inputs])
+    event(start, given, [progress, key, *outputs], **AT_ONCE)
     if opening is not None:
         opening(action.start_once, inputs, [progress, key, *outputs], **AT_ONCE)
     poll.click(action.look, key, [progress, *outputs], **AT_ONCE)

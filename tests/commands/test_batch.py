@@ -64,6 +64,9 @@ def test_without_an_output_results_lie_beside_their_sources(tree):
     for job in jobs:
         job.target.write_bytes(b"x")
     assert jobs_of([tree], None) == jobs, "results are no sources"
+    assert [job.source for job in jobs_of([tree], tree / "out")] == [job.source for job in jobs]
+    with pytest.raises(TaesdError):
+        jobs_of([tree / "*.latent.png"], None)
     (named,) = jobs_of([tree / "b.latent.png"], None)
     assert named.target.name == "b.latent.latent.png"
 

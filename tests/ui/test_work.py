@@ -37,7 +37,7 @@ def test_it_is_seen_while_it_runs_and_its_end_may_be_asked_for_again():
     assert action.look(key)[1] == "7 in all"
 
 
-def test_a_second_page_waits_unless_it_may_take_over(monkeypatch):
+def test_a_second_page_waits():
     action = LongAction(until_stopped, 1, "poll")
     _, key, _ = action.start()
     refused = action.start()
@@ -47,9 +47,14 @@ def test_a_second_page_waits_unless_it_may_take_over(monkeypatch):
     _, after, _ = action.start()  # though the first thread may not have seen it yet
     assert after
     work.leave(after)
-    takes_over = LongAction(until_stopped, 1, "poll", alone=False)
-    _, first, _ = takes_over.start()
-    _, second, _ = takes_over.start()
+
+
+def test_a_page_takes_over_from_itself_only(monkeypatch):
+    takes_over = LongAction(until_stopped, 1, "poll")
+    _, others, _ = takes_over.start_anew(None)
+    _, first, _ = takes_over.start_anew(None)
+    _, second, _ = takes_over.start_anew(first)
+    assert "data-task" in takes_over.look(others)[0]
     # A question of before is still under way: its answer must not hide the second's bar.
     assert "value" not in takes_over.look(first)[0]
     assert "data-task" in takes_over.look(second)[0]
