@@ -23,7 +23,8 @@ class FastRMSNorm(Module):
         if not is_trusted(x.device):
             return self.norm(x)
         weight, bias = (values.view(-1, 1, 1) for values in (self.norm.weight, self.norm.bias))
-        length = torch.linalg.vector_norm(x, dim=1, keepdim=True, dtype=torch.float32)
+        exact = torch.promote_types(x.dtype, torch.float32)
+        length = torch.linalg.vector_norm(x, dim=1, keepdim=True, dtype=exact)
         x.mul_(torch.rsqrt(length.square() / len(weight) + NORM_EPS))
         return torch.addcmul(bias, x, weight, out=x)
 

@@ -96,17 +96,18 @@ def test_a_full_vae_gives_the_plain_output_whatever_its_strips(build, channels, 
 
 
 @pytest.mark.parametrize(
-    ("build", "dtype"),
+    ("build", "dtype", "most"),
     [
-        (lambda: autoencoder_kl.Decoder(**WIDTHS), torch.bfloat16),
-        (lambda: autoencoder_kl.Decoder(**WIDTHS), torch.float64),
-        (lambda: autoencoder_dc.Decoder(**DC), torch.bfloat16),
+        (lambda: autoencoder_kl.Decoder(**WIDTHS), torch.bfloat16, 0.1),
+        (lambda: autoencoder_kl.Decoder(**WIDTHS), torch.float64, 1e-12),
+        (lambda: autoencoder_dc.Decoder(**DC), torch.bfloat16, 0.1),
+        (lambda: autoencoder_dc.Decoder(**DC), torch.float64, 1e-6),  # the plain norms compute in float32
     ],
 )
-def test_other_types_are_computed_without_strips(build, dtype):
+def test_other_types_are_computed_without_strips(build, dtype, most):
     plain = make_up(build(), 0).to(dtype)
     x = torch.randn(1, 4, 5, 6, dtype=dtype)
-    assert relative_error(FastNetwork(plain)(x), plain(x)) <= {torch.float64: 1e-12}.get(dtype, 0.1)
+    assert relative_error(FastNetwork(plain)(x), plain(x)) <= most
 
 
 @pytest.mark.parametrize("build", [lambda: autoencoder_kl.Decoder(**WIDTHS), lambda: autoencoder_dc.Decoder(**DC)])
