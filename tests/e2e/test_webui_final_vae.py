@@ -46,6 +46,7 @@ def server(new_server, host_row, checkpoints):
     )
     consistency.save_pretrained(vae_file(server).with_name("consistency-decoder"))
     with server:
+        server.set_options(sd_vae="Automatic")  # A1111 takes back only what was set before
         yield server
 
 
