@@ -87,7 +87,7 @@ def test_a_video_moves_from_its_first_frame_to_its_last(clock, frames, count, gr
 
     history = JobHistory()
     history.add_frame(history.begin(), frame)
-    assert history.jobs()[0].frames[0].data == frame.image.data, "it moves in the timeline, too"
+    assert history.jobs()[0].frames[0].image.data == frame.image.data, "it moves in the timeline, too"
 
 
 @pytest.mark.parametrize(("chosen", "frames"), [({"film": FIRST_FRAME}, 9), ({}, 1)])

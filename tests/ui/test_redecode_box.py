@@ -81,7 +81,7 @@ def test_a_full_picture_beside_the_gallery(actions, shared):
     actions.allowed_to_change = lambda: not shared
     for wish, pictures in WISHES.items():
         wanted = wish.format(job=job.id, parameters="a leaf \n\nSteps: 4, Seed: 1")
-        _, key, *_ = start(f"{wanted}\n17", None, None, False)
+        _, key, *_ = start(None, f"{wanted}\n17", None, None, False)
         said, decoder, shown, *_ = finished(start.__self__, key)
         assert ("taesd-ext-good" in said) == (pictures > 0 and not shared), wish
         assert str(shown).count("<img") == (0 if shared else pictures), wish

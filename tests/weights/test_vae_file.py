@@ -147,6 +147,8 @@ def test_the_catalogue_and_the_table_name_the_same_vaes() -> None:
 
 
 def test_a_flux2_decoder_alone_takes_its_scale_from_the_whole_file_beside_it(tmp_path: Path) -> None:
+    tmp_path = tmp_path / "models" / "vae"  # what lies in the folder above counts, too
+    tmp_path.mkdir(parents=True)
     decoder = {key: value for key, value in vae_state(32, parts=("decoder",), seed=3).items() if "bn." not in key}
     save_file({key.removeprefix("decoder."): decoder[key] for key in decoder}, tmp_path / "decoder.safetensors")
     with pytest.raises(TaesdError, match="without the scale"):
