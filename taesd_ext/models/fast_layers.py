@@ -86,16 +86,15 @@ class Doubling(ConvTranspose2d):
     def forward(self, x: Tensor) -> Tensor:
         if self.padding_mode != "zeros":
             # Beyond a doubled border lies the border's own position, reflected or repeated.
-            x = functional.pad(x, (1, 1, 1, 1), mode=CIRCULAR if self.padding_mode == CIRCULAR else "replicate")
-        elif x.device.type == "cpu" and x.dtype == torch.float32:
+            mode = CIRCULAR if self.padding_mode == CIRCULAR else "replicate"
+            return self._doubled(functional.pad(x, (1, 1, 1, 1), mode=mode))
+        if x.device.type == "cpu" and x.dtype == torch.float32:
             return self._in_strips(x)
-        else:
-            return super().forward(x)
-        return self._doubled(x)
+        return super().forward(x)
 
     def _in_strips(self, x: Tensor) -> Tensor:
         batch, _, height, width = x.shape
-        rows = max(1, DOUBLING_STRIP_BYTES // (x[:, :, :1].numel() * x.element_size()))
+        rows = max(1, DOUBLING_STRIP_BYTES // x[:, :, :1].nbytes)
         if rows >= height:
             return self._doubled(_bordered(x, 0, height))
         doubled = torch.empty(
