@@ -17,7 +17,7 @@ from taesd_ext.weights.borders import remember_borders
 from taesd_ext.weights.catalog import CATALOG, downloadable
 from taesd_ext.weights.download import download_family
 from taesd_ext.weights.fetch import Transfer
-from taesd_ext.weights.folders import cache_folder, given_folders, search_folders, weight_files
+from taesd_ext.weights.folders import cache_folder, given_folders, search_folders
 from taesd_ext.weights.identify import UNREADABLE, UNVERIFIED, Identity, identify
 from taesd_ext.weights.installed import installed
 from taesd_ext.weights.store import list_weights
@@ -52,10 +52,9 @@ def run(args: argparse.Namespace) -> int:
 def _show(args: argparse.Namespace) -> int:
     verify = args.action == "verify"
     folders = search_folders(given_folders(args.models))
-    paths = weight_files(folders)
-    for path in progress(paths, len(paths), args.action):
-        identify(path, always_hash=verify)  # remembered: large files take seconds
-    files = list_weights(folders, always_hash=verify, strays=verify)
+    files = list_weights(
+        folders, always_hash=verify, strays=verify, progress=lambda paths: progress(paths, len(paths), args.action)
+    )
     if args.json:
         print(json.dumps(_as_json(folders, files), indent=2))
     else:

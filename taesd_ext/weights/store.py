@@ -7,7 +7,7 @@ put into or taken out of the given folder itself, and never through a link to an
 import os
 import shutil
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from taesd_ext.errors import TaesdError, one_line
@@ -17,9 +17,15 @@ from taesd_ext.weights.keras_file import HDF5_START
 from taesd_ext.weights.tensor_file import SAFETENSORS_SUFFIXES, SUFFIXES, open_tensor_file, regular_file_size
 
 
-def list_weights(folders: Iterable[Path], *, strays: bool = False, always_hash: bool = False) -> list[Identity]:
-    """The autoencoders and the damaged files in these folders; with ``strays`` also the weight files of other kinds."""
-    found = [identify(path, always_hash=always_hash) for path in weight_files(folders)]
+def list_weights(
+    folders: Iterable[Path], *, strays: bool = False, always_hash: bool = False,
+    progress: Callable[[list[Path]], Iterable[Path]] = iter,
+) -> list[Identity]:  # fmt: skip
+    """The autoencoders and the damaged files in these folders; with ``strays`` also the weight files of other kinds.
+
+    ``progress`` gets the paths and hands them on, one at a time: a large file takes seconds.
+    """
+    found = [identify(path, always_hash=always_hash) for path in progress(weight_files(folders))]
     return found if strays else [identity for identity in found if identity.is_autoencoder or identity.error]
 
 
