@@ -3,7 +3,6 @@
 import argparse
 import base64
 import statistics
-import threading
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,6 +12,7 @@ import httpx
 
 from taesd_ext.commands.arguments import at_least_one
 from taesd_ext.commands.measuring import in_turn, median_ratio, table, timed
+from taesd_ext.commands.progress import repeating
 from taesd_ext.errors import TaesdError, one_line
 from taesd_ext.settings import AUTO, BUILT_IN, OPTION
 
@@ -93,26 +93,20 @@ class WebUI:
     def _watched(self, task: str) -> Iterator[list[int]]:
         """Ask for progress as an open page does; the sizes of the frames that come."""
         frames: list[int] = []
-        done = threading.Event()
+        shown = -1
 
         def watch() -> None:
-            shown = -1
-            while not done.wait(POLL_SECONDS):
-                try:
-                    answer = self.call("/internal/progress", {"id_task": task, "id_live_preview": shown})
-                except TaesdError:
-                    continue
-                if picture := answer.get("live_preview"):
-                    shown = answer.get("id_live_preview", shown)
-                    frames.append(len(base64.b64decode(picture.partition(",")[2])))
+            nonlocal shown
+            try:
+                answer = self.call("/internal/progress", {"id_task": task, "id_live_preview": shown})
+            except TaesdError:
+                return
+            if picture := answer.get("live_preview"):
+                shown = answer.get("id_live_preview", shown)
+                frames.append(len(base64.b64decode(picture.partition(",")[2])))
 
-        thread = threading.Thread(target=watch, daemon=True)
-        thread.start()
-        try:
+        with repeating(watch, POLL_SECONDS):
             yield frames
-        finally:
-            done.set()
-            thread.join()
 
 
 def measure(args: argparse.Namespace) -> dict[str, Any]:

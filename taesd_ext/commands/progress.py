@@ -15,27 +15,35 @@ T = TypeVar("T")
 
 
 @contextmanager
+def repeating(work: Callable[[], None], seconds: float) -> Iterator[None]:
+    """Do it every so many seconds in a thread of its own, until the block ends."""
+    ended = threading.Event()
+
+    def repeat() -> None:
+        while not ended.wait(seconds):
+            work()
+
+    thread = threading.Thread(target=repeat, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        thread.join()
+
+
+@contextmanager
 def _bar(title: str, total: float | None, **options: Any) -> Iterator[Callable[[float], None]]:
     """A bar that goes away at the end: tell it what is done. Its clock goes on during a single long step."""
-    lock, ended = threading.Lock(), threading.Event()
+    lock = threading.Lock()
 
     def tell(more: float) -> None:
         with lock:
             bar.update(more)
 
-    def tick() -> None:
-        while not ended.wait(DELAY):
-            tell(0)
-
     shown = {"file": sys.stderr, "disable": None, "delay": DELAY, "leave": False, "miniters": 0}
-    with tqdm(desc=title, total=total, **shown, **options) as bar:
-        clock = threading.Thread(target=tick, daemon=True)
-        clock.start()
-        try:
-            yield tell
-        finally:
-            ended.set()
-            clock.join()
+    with tqdm(desc=title, total=total, **shown, **options) as bar, repeating(lambda: tell(0), DELAY):
+        yield tell
 
 
 @contextmanager
